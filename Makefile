@@ -1,0 +1,50 @@
+# Everything lives in .venv and .state; nothing but Python 3.11+ and git is needed.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+# Threads that spin while they wait cost a small machine its other core.
+export OMP_WAIT_POLICY = PASSIVE
+export DVC_NO_ANALYTICS = 1
+export DO_NOT_TRACK = 1
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: demo test verify lint bench clean install
+
+install: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $@
+
+demo: install data/demo/dataset.yaml ## photos and boxes to a registered, gated, usable model
+	$(BIN)/iml run
+	$(BIN)/iml predict $$($(BIN)/iml dataset info demo --example) --out runs/predict
+	@echo
+	@echo "Pictures:   runs/predict/  runs/pseudo_label/contact_sheet.png"
+	@echo "Reports:    runs/validate/report.html  runs/evaluate/demo/report.html"
+	@echo "Model:      runs/export/ and the registry: $(BIN)/iml model show boxpromptiml@champion"
+
+data/demo/dataset.yaml:
+	$(BIN)/iml dataset synthesize --name demo
+
+test: install ## the whole suite
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+
+verify: install ## the long campaigns in full, results into docs/
+	$(BIN)/python -m pytest --campaigns
+
+lint: install
+	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: install ## every benchmark, each a ratio measured in one run
+	$(BIN)/iml bench pipeline
+
+clean: ## results and caches; never the store, ledger, keys or remote
+	rm -rf runs .state/cache .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,1 @@
+"""Data: photos, boxes, masks, manifest, splits, synthesis."""

@@ -1,0 +1,57 @@
+"""The one exception tree, and how an expected failure reaches a person.
+
+Exit codes: 0 done, 1 a gate or check said no, 2 wrong use or bad input.
+"""
+
+from __future__ import annotations
+
+import errno
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class ImlError(Exception):
+    """An expected failure: printed as one line, never as a traceback."""
+
+    exit_code = 1
+
+    def __init__(self, what: str, *, where: str = "", mend: str = "") -> None:
+        self.what, self.where, self.mend = what, where, mend
+        super().__init__(self.line())
+
+    def line(self) -> str:
+        """Where, what and how to mend it, on one line."""
+        text = f"{self.where}: {self.what}" if self.where else self.what
+        text = f"{text}; {self.mend}" if self.mend else text
+        return " ".join(text.split())
+
+
+class CheckError(ImlError):
+    """A gate, check or verification said no (exit code 1)."""
+
+
+class InputError(ImlError):
+    """Wrong use or bad input (exit code 2)."""
+
+    exit_code = 2
+
+
+@contextmanager
+def exit_on_error() -> Iterator[None]:
+    """Turn an expected failure inside the block into one line on stderr and its exit code."""
+    try:
+        yield
+    except ImlError as error:
+        print(f"error: {error.line()}", file=sys.stderr)
+        raise SystemExit(error.exit_code) from error
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        place = f"{error.filename}: " if error.filename else ""
+        print(
+            f"error: {place}{error.strerror}; free some space and run the same command again, "
+            "finished work is kept",
+            file=sys.stderr,
+        )
+        raise SystemExit(2) from error

@@ -1,0 +1,127 @@
+"""Files: hashing, atomic writes, paths that cannot leave their root, the state folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from components.errors import InputError
+
+
+def sha256_bytes(data: bytes) -> str:
+    """SHA-256 of `data` as 64 hex digits."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def sha256_file(path: str | Path) -> str:
+    """SHA-256 of a file's bytes as 64 hex digits, read in blocks."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def canonical_json(value: Any) -> bytes:
+    """JSON with sorted keys and no spaces: equal values give equal bytes.
+
+    Raises ValueError for NaN and infinity, which JSON cannot say.
+    """
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    ).encode()
+
+
+def sha256_json(value: Any) -> str:
+    """SHA-256 of `value` as canonical JSON."""
+    return sha256_bytes(canonical_json(value))
+
+
+@contextmanager
+def atomic(path: str | Path) -> Iterator[Path]:
+    """Give a temporary path beside `path`; rename it onto `path` when the block succeeds."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # The suffix is kept so that writers which choose a format by it still do.
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        # mkstemp makes 0600; results are as readable as any other file of this user.
+        mask = os.umask(0)
+        os.umask(mask)
+        temporary.chmod(0o666 & ~mask)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_bytes(path: str | Path, data: bytes) -> None:
+    """Write a file atomically."""
+    with atomic(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write UTF-8 text atomically."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write indented JSON atomically; raises ValueError for NaN or infinity."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    write_text(path, text + "\n")
+
+
+def read_json(path: str | Path) -> Any:
+    """Read JSON; raises InputError naming the file when it is missing or malformed."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError("no such file", where=str(path)) from None
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InputError(f"not valid JSON ({error})", where=str(path)) from None
+
+
+def inside(root: str | Path, relative: str) -> Path:
+    """Join `relative` to `root`, refusing every path that leaves it (also through links)."""
+    base = Path(root).resolve()
+    try:
+        joined = (base / relative).resolve()
+    except (OSError, ValueError, RuntimeError) as error:
+        raise InputError(f"not a path: {relative!r} ({error})", where=str(root)) from None
+    if os.path.isabs(relative) or not joined.is_relative_to(base):
+        raise InputError(
+            f"path {relative!r} leaves this folder",
+            where=str(root),
+            mend="use paths relative to it, without '..'",
+        )
+    return base / relative
+
+
+def link_or_copy(source: str | Path, target: str | Path) -> None:
+    """Hard-link a file where the file system allows it, else copy it; atomic either way."""
+    target = Path(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        try:
+            os.link(source, temporary)
+        except OSError:
+            shutil.copyfile(source, temporary)
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def state_dir() -> Path:
+    """The folder of everything kept between runs: `$IML_STATE`, else `.state` where we stand."""
+    return Path(os.environ.get("IML_STATE") or ".state").absolute()

@@ -1,0 +1,177 @@
+"""params.yaml as frozen, checked objects: the one place where it is read.
+
+Types are strict (no "7" for 7) and unknown keys are refused; every complaint is an `InputError`
+of one line that names the key.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from components.errors import InputError
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+Seed = Annotated[int, Field(ge=0)]
+Threads = Annotated[int, Field(ge=1, le=256)]
+
+
+class _Block(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Split(_Block):
+    """Shares of the source groups held back for validation and test."""
+
+    val: Share
+    test: Share
+
+    @model_validator(mode="after")
+    def _leaves_training_photos(self) -> Split:
+        if self.val + self.test >= 1:
+            raise ValueError("val and test leave nothing to train on")
+        return self
+
+
+class Prepare(_Block):
+    """Manifest, boxes, groups and splits."""
+
+    dataset: Name
+    seed: Seed
+    jitter: Annotated[float, Field(ge=0, le=0.5)]
+    split: Split
+    near_duplicate_bits: Annotated[int, Field(ge=0, le=32)]
+    max_megapixels: Annotated[float, Field(gt=0, le=1000)]
+    max_quarantined: Annotated[int, Field(ge=0)]
+
+
+class Validate(_Block):
+    """Thresholds of the expectations on manifest and boxes."""
+
+    min_side: Annotated[float, Field(gt=0)]
+    min_area: Annotated[float, Field(gt=0)]
+    max_area_share: Share
+    min_class_share: Share
+
+
+class PseudoLabel(_Block):
+    """The teacher and how it is prompted."""
+
+    teacher: Name
+    checkpoint: str
+    margin: Annotated[float, Field(ge=0, le=1)]
+    min_confidence: Share
+    threads: Threads
+
+
+class Distill(_Block):
+    """The student and its training."""
+
+    seed: Seed
+    threads: Threads
+    backbone: Name
+    weights: Annotated[str, Field(min_length=1)]
+    size: Annotated[int, Field(ge=64, le=2048, multiple_of=32)]
+    channels: Annotated[int, Field(ge=8, le=512)]
+    prototypes: Annotated[int, Field(ge=0, le=4096)]
+    alpha: Literal["learned"] | Share
+    epochs: Annotated[int, Field(ge=1)]
+    batch: Annotated[int, Field(ge=1)]
+    learning_rate: Annotated[float, Field(gt=0, le=1)]
+    backbone_rate: Annotated[float, Field(ge=0, le=1)]
+    weight_decay: Annotated[float, Field(ge=0, le=1)]
+    augment: bool
+
+
+class Evaluate(_Block):
+    """Data sets, intervals and seeds of the evaluation."""
+
+    datasets: Annotated[list[Name], Field(min_length=1)]
+    bootstrap: Annotated[int, Field(ge=100, le=100_000)]
+    confidence: Annotated[float, Field(gt=0.5, lt=1)]
+    seed: Seed
+    threads: Threads
+
+
+class Export(_Block):
+    """ONNX export and its parity check."""
+
+    sizes: Annotated[list[Annotated[list[int], Field(min_length=2, max_length=2)]], Field(min_length=1)]
+    tolerance: Annotated[float, Field(gt=0, le=0.1)]
+
+
+class Gates(_Block):
+    """Thresholds a version must pass to become champion."""
+
+    min_f1: Share
+    min_image_auc: Share
+    max_false_alarm_area: Share
+    champion_margin: Share
+    require_clean: bool
+
+
+class Promotion(_Block):
+    """Registry name and gates; read by flows, never by a stage."""
+
+    model: Name
+    gates: Gates
+
+
+class Params(_Block):
+    """All of params.yaml."""
+
+    prepare: Prepare
+    validate_: Annotated[Validate, Field(alias="validate")]
+    pseudo_label: PseudoLabel
+    distill: Distill
+    evaluate: Evaluate
+    export: Export
+    promotion: Promotion
+
+    @model_validator(mode="after")
+    def _evaluates_what_it_prepares(self) -> Params:
+        if self.prepare.dataset not in self.evaluate.datasets:
+            raise ValueError(
+                f"evaluate.datasets must contain prepare.dataset ({self.prepare.dataset!r})"
+            )
+        return self
+
+
+def _complaint(error: ValidationError) -> str:
+    """The first complaint of pydantic as `key: what`."""
+    first = error.errors(include_url=False)[0]
+    key = ".".join(str(part) for part in first["loc"]) or "(whole file)"
+    if first["type"] == "extra_forbidden":
+        return f"{key}: unknown parameter"
+    if first["type"] == "missing":
+        return f"{key}: missing"
+    given = first.get("input")
+    shown = "" if isinstance(given, dict | BaseModel) else f", not {given!r}"
+    return f"{key}: {first['msg'].removeprefix('Value error, ')}{shown}"
+
+
+def parse(values: Any, where: str = "params.yaml") -> Params:
+    """Check a mapping of parameters; raises InputError naming the first wrong key."""
+    try:
+        return Params.model_validate(values)
+    except ValidationError as error:
+        raise InputError(
+            _complaint(error), where=where, mend="see the comments in the committed params.yaml"
+        ) from None
+
+
+def load(path: str | Path = "params.yaml") -> Params:
+    """Read params.yaml; raises InputError for a missing, malformed or wrong file."""
+    try:
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(
+            "no such file", where=str(path), mend="run this in the project's folder"
+        ) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"not valid YAML ({error})", where=str(path)) from None
+    return parse(values, str(path))

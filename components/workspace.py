@@ -1,0 +1,248 @@
+"""The workspace: the only caller of git and dvc processes, the only reader of dvc.lock.
+
+A workspace is the folder that holds params.yaml and dvc.yaml; every function works on the
+current working directory.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+import psutil
+import yaml
+
+from components.errors import CheckError, ImlError, InputError
+from components.files import read_json, state_dir, write_json
+
+_EXITED = re.compile(r"exited with (\d+)")
+_ERROR = re.compile(r"^error: (.+)$")
+
+
+class StageError(ImlError):
+    """A stage failed; carries the stage's own exit code (2 for bad input) and its last lines."""
+
+    def __init__(self, stage: str, code: int, last_lines: list[str]) -> None:
+        self.exit_code = 2 if code == 2 else 1
+        self.last_lines = last_lines
+        # A stage that failed as expected says why in one line; anything else shows its end.
+        said = [m.group(1) for line in last_lines if (m := _ERROR.match(line))]
+        super().__init__(said[-1] if said else " | ".join(last_lines[-3:]), where=f"stage {stage}")
+
+
+def _environment() -> dict[str, str]:
+    """Our environment, with this interpreter's commands first and telemetry off."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    # Unbuffered, or a stage's progress lines would reach the flow's log only at its end.
+    return {**os.environ, "PATH": path, "DVC_NO_ANALYTICS": "1", "PYTHONUNBUFFERED": "1"}
+
+
+def _call(*command: str) -> str:
+    """Run a short command and give its stdout; a failure is one clear line."""
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, env=_environment(), check=False
+        )
+    except FileNotFoundError:
+        raise InputError(f"{command[0]} is not installed") from None
+    if done.returncode:
+        lines = (done.stderr.strip() or done.stdout.strip()).splitlines() or ["no message"]
+        raise CheckError(lines[-1].removeprefix("ERROR: "), where=" ".join(command[:3]))
+    return done.stdout
+
+
+def _dvc(*arguments: str) -> str:
+    command = (sys.executable, "-m", "dvc", *arguments)
+    try:
+        return _call(*command)
+    except CheckError as error:
+        raise CheckError(error.what, where=f"dvc {arguments[0]}") from None
+
+
+def git_commit() -> str:
+    """The 40-digit id of HEAD."""
+    return _call("git", "rev-parse", "HEAD").strip()
+
+
+def git_dirty() -> list[str]:
+    """Changed and untracked paths; empty in a clean workspace.
+
+    `dvc.lock` does not count: the pipeline itself writes it, and the record holds its text.
+    """
+    rows = _call("git", "status", "--porcelain", "--untracked-files=normal").splitlines()
+    paths = [row[3:] for row in rows]
+    return [path for path in paths if path != "dvc.lock"]
+
+
+def lock_text() -> str:
+    """The text of dvc.lock; raises InputError when no stage has run yet."""
+    try:
+        return Path("dvc.lock").read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise InputError("no such file", where="dvc.lock", mend="run `iml run`") from None
+
+
+def read_lock() -> dict[str, Any]:
+    """dvc.lock parsed: `{"schema": ..., "stages": {name: {cmd, deps, params, outs}}}`."""
+    return yaml.safe_load(lock_text())
+
+
+def stages() -> list[str]:
+    """Stage names in an order in which each comes after those it depends on.
+
+    Read from DVC's own graph, so there is no second list to keep.
+    """
+    import networkx as nx
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    try:
+        # DVC promises no public graph; this is the one place that reads it.
+        with Repo() as repo:
+            graph = repo.index.graph
+            written = [stage.addressing for stage in repo.index.stages if hasattr(stage, "name")]
+            names = nx.relabel_nodes(graph, lambda stage: stage.addressing).reverse()
+    except DvcException as error:
+        raise InputError(str(error), where="dvc.yaml") from None
+    place = {name: number for number, name in enumerate(written)}
+    order = nx.lexicographical_topological_sort(names, key=lambda name: place.get(name, -1))
+    return [name for name in order if name in place]
+
+
+def changed() -> dict[str, Any]:
+    """What `dvc status` says has changed, by stage or .dvc file; empty when nothing has."""
+    return json.loads(_dvc("status", "--json"))
+
+
+def dvc_add(path: Path) -> None:
+    """Track a data folder with DVC."""
+    _dvc("add", "--quiet", str(path))
+
+
+def push() -> None:
+    """Copy everything that the workspace's dvc files name to the default remote."""
+    _dvc("push", "--quiet")
+
+
+def pull() -> None:
+    """Fetch everything that the workspace's dvc files name from the default remote."""
+    _dvc("pull", "--quiet")
+
+
+@contextmanager
+def exclusive() -> Iterator[None]:
+    """Hold the workspace: one run at a time; ends what a killed run left behind.
+
+    Raises CheckError when another run is at work here.
+    """
+    path = state_dir() / "run.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise CheckError(
+                "another run is at work in this workspace", where=str(path), mend="wait for its end"
+            ) from None
+        _end_leftover()
+        yield
+
+
+def _running_file() -> Path:
+    return state_dir() / "running.json"
+
+
+def _end_leftover() -> None:
+    """Kill the process group of a stage whose run was killed; we hold the lock, so it is ours."""
+    path = _running_file()
+    if not path.exists():
+        return
+    with suppress(InputError, KeyError, psutil.Error):
+        left = read_json(path)
+        # The creation time tells the process from a later one that got the same number.
+        if psutil.Process(left["pid"]).create_time() == left["created"]:
+            _kill_group(left["pid"])
+    path.unlink(missing_ok=True)
+
+
+def _kill_group(pid: int) -> None:
+    """End a process group: politely, then for good."""
+    for number, patience in ((signal.SIGTERM, 3.0), (signal.SIGKILL, 3.0)):
+        with suppress(ProcessLookupError):
+            os.killpg(pid, number)
+        limit = time.monotonic() + patience
+        while time.monotonic() < limit and _group_alive(pid):
+            time.sleep(0.05)
+
+
+def _group_alive(pid: int) -> bool:
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, ProcessLookupError):
+            if os.getpgid(process.pid) == pid and process.status() != psutil.STATUS_ZOMBIE:
+                return True
+    return False
+
+
+def reproduce(stage: str, on_line: Callable[[str], None]) -> bool:
+    """Bring one stage up to date in a process group of its own; True when it had to run.
+
+    Args:
+        stage: its name in dvc.yaml.
+        on_line: called with each line the stage prints.
+
+    Raises:
+        StageError: the stage failed.
+    """
+    command = [sys.executable, "-m", "dvc", "repro", "--single-item", stage]
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        env=_environment(),
+        start_new_session=True,
+    )
+    try:
+        created = psutil.Process(process.pid).create_time()
+        write_json(_running_file(), {"pid": process.pid, "created": created, "stage": stage})
+        last, ran = _stream(process.stdout, stage, on_line)
+        code = process.wait()
+    except BaseException:
+        _kill_group(process.pid)
+        process.wait()
+        raise
+    finally:
+        _running_file().unlink(missing_ok=True)
+    if code:
+        exited = _EXITED.search("\n".join(last))
+        own = [line for line in last if not line.startswith(("ERROR: failed to reproduce", "> "))]
+        raise StageError(stage, int(exited.group(1)) if exited else code, own)
+    return ran
+
+
+def _stream(
+    output: IO[str] | None, stage: str, on_line: Callable[[str], None]
+) -> tuple[list[str], bool]:
+    """Pass lines on; keep the last twenty, and whether DVC said that it ran the stage."""
+    last: deque[str] = deque(maxlen=20)
+    ran = False
+    for raw in output or ():
+        line = raw.rstrip()
+        if not line:
+            continue
+        ran = ran or line == f"Running stage '{stage}':"
+        last.append(line)
+        on_line(line)
+    return list(last), ran

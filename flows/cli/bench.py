@@ -1,0 +1,73 @@
+"""`iml bench`: speed as ratios measured in one run, as a table or JSON."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(help="Benchmarks: ratios measured in one run.", no_args_is_help=True)
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+
+
+def _report(title: str, rows: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left")
+    table.add_column("figure")
+    table.add_column("value", justify="right")
+    for name, value in _flat("", rows):
+        table.add_row(name, f"{value:.4g}" if isinstance(value, float) else str(value))
+    Console().print(table)
+
+
+def _flat(prefix: str, value: Any) -> list[tuple[str, Any]]:
+    if isinstance(value, dict):
+        return [row for key, part in value.items() for row in _flat(f"{prefix} {key}", part)]
+    if isinstance(value, list):
+        return [row for n, part in enumerate(value) for row in _flat(f"{prefix} {n + 1}", part)]
+    return [(prefix.strip(), value)]
+
+
+@app.command()
+def pipeline(
+    photos: Annotated[int, typer.Option(min=10, help="Photos to make for `prepare`.")] = 10_000,
+    boxes: Annotated[int, typer.Option(min=1000, help="Boxes to make for `validate`.")] = 1_000_000,
+    as_json: AsJson = False,
+) -> None:
+    """`prepare` against hashing and decoding alone; validation of a large manifest; `iml --help`."""
+    import tempfile
+
+    from components.data.bench import bench_prepare
+    from components.validation.bench import bench_validation
+
+    with tempfile.TemporaryDirectory() as folder:
+        rows = {"prepare": bench_prepare(photos, Path(folder))}
+    rows["validate"] = bench_validation(boxes)
+    rows["help"] = _time_help()
+    _report("Pipeline", rows, as_json)
+
+
+def _time_help() -> dict[str, float]:
+    """Median seconds of `iml --help`, beside the bare interpreter's start."""
+    import statistics
+    import subprocess
+    import sys
+    import time
+
+    def median(*command: str) -> float:
+        seconds = []
+        for _ in range(5):
+            start = time.perf_counter()
+            subprocess.run(command, capture_output=True, check=True)
+            seconds.append(time.perf_counter() - start)
+        return statistics.median(seconds)
+
+    iml = str(Path(sys.executable).parent / "iml")
+    return {"seconds": median(iml, "--help"), "interpreter_seconds": median(sys.executable, "-c", "")}

@@ -1,0 +1,33 @@
+"""The command `iml`: groups of commands, and how an expected failure leaves the program.
+
+Imports here stay light, so that help answers at once.
+"""
+
+from __future__ import annotations
+
+import typer
+
+from components.errors import exit_on_error
+from flows.cli import bench, dataset, evaluate, model, predict, run, teacher
+from flows.settings import configure
+
+app = typer.Typer(
+    help="BoxPromptIML: coarse boxes to a registered, gated, auditable localization model.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.command("run")(run.run)
+app.command("predict")(predict.predict)
+app.command("evaluate")(evaluate.evaluate)
+app.add_typer(dataset.app, name="dataset")
+app.add_typer(teacher.app, name="teacher")
+app.add_typer(model.app, name="model")
+app.add_typer(bench.app, name="bench")
+
+
+def main() -> None:
+    """Entry point of the command line."""
+    configure()
+    with exit_on_error():
+        app()

@@ -1,0 +1,27 @@
+"""Where the servers' files go, and what they must not do: set before Prefect is imported."""
+
+from __future__ import annotations
+
+import os
+
+from components.files import state_dir
+
+
+def configure() -> None:
+    """Keep Prefect and MLflow inside the state folder and silent towards the outside.
+
+    What the environment already says stays: a production server's address, for instance.
+    """
+    defaults = {
+        "PREFECT_HOME": str(state_dir() / "prefect"),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
+        "DO_NOT_TRACK": "1",
+        "GX_ANALYTICS_ENABLED": "False",
+        "DVC_NO_ANALYTICS": "1",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        # Threads that spin while they wait lose the other core to nothing.
+        "OMP_WAIT_POLICY": "PASSIVE",
+    }
+    for name, value in defaults.items():
+        os.environ.setdefault(name, value)

@@ -1,0 +1,40 @@
+"""One Prefect task per DVC stage: its lines go to the run's log, its failure is one line."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+
+from prefect import get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+
+from components import workspace
+
+
+@dataclass(frozen=True)
+class StageRun:
+    """What became of one stage.
+
+    Attributes:
+        stage: its name in dvc.yaml.
+        ran: False where DVC found its outputs up to date.
+        seconds: wall time, DVC's own part included.
+    """
+
+    stage: str
+    ran: bool
+    seconds: float
+
+    def row(self) -> dict[str, object]:
+        """As plain JSON."""
+        return asdict(self)
+
+
+# DVC decides what is up to date, so Prefect's own task cache is off.
+@task(task_run_name="{stage}", cache_policy=NO_CACHE, persist_result=False)
+def run_stage(stage: str) -> StageRun:
+    """Bring one stage up to date; raises `components.workspace.StageError`."""
+    logger = get_run_logger()
+    start = time.monotonic()
+    ran = workspace.reproduce(stage, logger.info)
+    return StageRun(stage, ran, round(time.monotonic() - start, 1))
