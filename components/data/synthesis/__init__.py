@@ -1,0 +1,1 @@
+"""Synthesis: manipulated photos composed from authentic ones, with exact masks."""
