@@ -1,0 +1,1 @@
+"""Evaluation: pixel metrics, intervals, streaming over a data set, report."""

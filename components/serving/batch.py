@@ -1,0 +1,187 @@
+"""Predict photo files: find them, score them as a stream, write mask, overlay and JSON of each.
+
+A photo that cannot be read is an outcome with a reason, never the end of the batch. The JSON is
+written last, so where it stands the pictures beside it are complete.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from components.data import images
+from components.errors import InputError
+from components.evaluation.metrics import THRESHOLD
+from components.evaluation.pictures import overlay
+from components.evaluation.stream import ahead, batches
+from components.files import sha256_bytes, write_json
+from components.serving.predictor import Prediction, Predictor
+
+MASK, OVERLAY, RECORD = ".mask.png", ".overlay.png", ".json"
+Progress = Callable[[int, int], None]
+
+
+class Task(NamedTuple):
+    """A photo's file, and the path of its results below the output folder, without suffix."""
+
+    photo: Path
+    name: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one photo: its numbers, or `error`.
+
+    Attributes:
+        photo: the file as given or found.
+        name: of its results, below the output folder, without suffix.
+        score: how manipulated the photo looks as a whole, 0..1.
+        area: share of its pixels above the threshold.
+        width, height: pixels, upright.
+        sha256: of the file.
+        error: why the photo cannot be used.
+    """
+
+    photo: str
+    name: str
+    score: float | None = None
+    area: float | None = None
+    width: int | None = None
+    height: int | None = None
+    sha256: str | None = None
+    error: str | None = None
+
+
+class _Read(NamedTuple):
+    """A decoded photo uint8 (H, W, 3) with its file's SHA-256, or the reason why there is none."""
+
+    task: Task
+    photo: np.ndarray | None
+    sha256: str | None
+    error: str | None
+
+
+def find(paths: Sequence[Path], out: Path) -> list[Task]:
+    """The photos to predict: files as given, folders walked (by suffix, hidden files left out).
+
+    Results are named after the photo without its suffix, below the same sub-folders; where two
+    photos would share a name the later one gets a number.
+
+    Raises:
+        InputError: no photo at all.
+    """
+    names: dict[str, int] = {}
+    seen: set[Path] = set()
+    tasks = []
+    for given in paths:
+        for photo in _walk(given, out) if given.is_dir() else [given]:
+            if photo.resolve() in seen:
+                continue
+            seen.add(photo.resolve())
+            below = photo.relative_to(given) if given.is_dir() else Path(photo.name)
+            tasks.append(Task(photo, _free(below.with_suffix("").as_posix(), names)))
+    if not tasks:
+        raise InputError("no photos in it", where=", ".join(str(path) for path in paths))
+    return tasks
+
+
+def _walk(folder: Path, out: Path) -> Iterator[Path]:
+    """Photos below a folder in order of their names; earlier results are not photos."""
+    results = out.resolve()
+    for place, folders, files in os.walk(folder):
+        here = Path(place)
+        folders[:] = sorted(
+            name for name in folders if name[0] != "." and (here / name).resolve() != results
+        )
+        for name in sorted(files):
+            known = Path(name).suffix.lower() in images.SUFFIXES
+            if known and not name.startswith(".") and not name.endswith((MASK, OVERLAY)):
+                yield here / name
+
+
+def _free(name: str, names: dict[str, int]) -> str:
+    """`name`, or `name-2`, `name-3` ... where it is taken (also on file systems without case)."""
+    candidate, number = name, 1
+    while candidate.lower() in names:
+        number += 1
+        candidate = f"{name}-{number}"
+    names[candidate.lower()] = number
+    return candidate
+
+
+def _read(task: Task, max_megapixels: float) -> _Read:
+    try:
+        data = images.read_bytes(task.photo, max_megapixels)
+        photo = images.decode_photo(data, str(task.photo), max_megapixels)
+    except images.PhotoError as error:
+        return _Read(task, None, None, error.reason)
+    return _Read(task, photo, sha256_bytes(data), None)
+
+
+def _predicted(
+    photos: Iterable[_Read], predictor: Predictor
+) -> Iterator[tuple[_Read, Prediction | None]]:
+    """Predict in batches, in order; an unreadable photo passes through without a prediction."""
+    for batch in batches(photos, lambda read: 0 if read.photo is None else read.photo.size // 3):
+        good = [read.photo for read in batch if read.photo is not None]
+        answers = iter(predictor.predict(good))
+        for read in batch:
+            yield read, None if read.photo is None else next(answers)
+
+
+def _write(read: _Read, found: Prediction | None, out: Path, model: dict[str, str]) -> Outcome:
+    """Write a photo's three files."""
+    task = read.task
+    if read.photo is None or found is None:
+        return Outcome(str(task.photo), task.name, error=read.error)
+    outcome = Outcome(
+        str(task.photo),
+        task.name,
+        score=round(found.score, 6),
+        area=round(found.area, 6),
+        width=read.photo.shape[1],
+        height=read.photo.shape[0],
+        sha256=read.sha256,
+    )
+    images.save_grey(out / (task.name + MASK), found.grey())
+    images.save_photo(out / (task.name + OVERLAY), overlay(read.photo, found.probability))
+    values = {key: value for key, value in asdict(outcome).items() if key not in ("name", "error")}
+    write_json(out / (task.name + RECORD), values | {"threshold": THRESHOLD} | model)
+    return outcome
+
+
+def predict_files(
+    predictor: Predictor,
+    tasks: Sequence[Task],
+    out: Path,
+    model: str,
+    *,
+    max_megapixels: float = images.MAX_MEGAPIXELS,
+    progress: Progress | None = None,
+) -> list[Outcome]:
+    """Predict every task and write `NAME.mask.png`, `NAME.overlay.png` and `NAME.json` below `out`.
+
+    Args:
+        predictor: the model.
+        tasks: from `find`.
+        out: folder of the results; existing ones of the same name are replaced.
+        model: how the model was asked for, noted in each JSON beside the weights' SHA-256.
+        max_megapixels: larger photos are refused.
+        progress: called as progress(done, total).
+
+    Returns:
+        One outcome per task, in their order.
+    """
+    identity = {"model": model, "weights_sha256": predictor.weights_sha256}
+    photos = ahead(tasks, lambda task: _read(task, max_megapixels))
+    outcomes = []
+    for outcome in ahead(_predicted(photos, predictor), lambda pair: _write(*pair, out, identity)):
+        outcomes.append(outcome)
+        if progress:
+            progress(len(outcomes), len(tasks))
+    return outcomes

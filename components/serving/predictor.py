@@ -1,0 +1,55 @@
+"""The student as people use it: photos in, probability maps and two numbers out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from components.evaluation.metrics import image_score, predicted_area
+from components.student import infer, store
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The answer for one photo.
+
+    Attributes:
+        probability: float32 (H, W) in 0..1, at the photo's native size.
+        score: how manipulated the photo looks as a whole, 0..1 (mean of its highest 1 %).
+        area: share of its pixels above 0.5.
+    """
+
+    probability: np.ndarray
+    score: float
+    area: float
+
+    def grey(self) -> np.ndarray:
+        """The probability as a picture: uint8 (H, W), rounded probability times 255."""
+        return np.rint(self.probability * 255).astype(np.uint8)
+
+
+class Predictor:
+    """A student loaded from a folder with `student.safetensors` and `student.json`."""
+
+    def __init__(self, folder: str | Path) -> None:
+        """Load and check the student.
+
+        Raises:
+            InputError: a file is missing, tampered with, truncated or of another architecture.
+        """
+        self.weights_sha256 = store.read_config(folder)[1]
+        self._student = store.load(folder)
+
+    def probabilities(self, photos: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Photos uint8 (H, W, 3), RGB, of any size, to float32 (H, W) each."""
+        return infer.probabilities(self._student, photos)
+
+    def predict(self, photos: Sequence[np.ndarray]) -> list[Prediction]:
+        """Photos uint8 (H, W, 3), RGB, of any size, to one `Prediction` each, in order."""
+        return [
+            Prediction(prob, image_score(prob), predicted_area(prob))
+            for prob in self.probabilities(photos)
+        ]

@@ -1,0 +1,115 @@
+"""The registry model: the predictor as an MLflow "model from code", so nothing is pickled.
+
+Log it with this file as `python_model`, `student.safetensors` and `student.json` of one folder as
+artifacts, `signature()` as its signature and `code_paths=["components"]`.
+
+Input: a table with the column `image`, each a base64 text of an image file. Output: one row an
+image - `score` and `area` (see `predictor.Prediction`) and `mask_png`, the base64 text of an 8-bit
+grey PNG of the probability, at the image's size. A bad image refuses the whole request (HTTP 400).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+from mlflow.exceptions import MlflowException
+from mlflow.models import ModelSignature
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
+from mlflow.pyfunc import PythonModel, PythonModelContext
+from mlflow.types import ColSpec, DataType, Schema
+from PIL import Image
+
+from components.data.images import decode_photo
+from components.errors import InputError
+from components.evaluation.stream import batches
+from components.serving.predictor import Predictor
+
+COLUMN = "image"
+MAX_MEGAPIXELS = 64.0
+_MAX_CHARACTERS = 128 * 2**20  # of base64: 96 MB of file
+
+
+def signature() -> ModelSignature:
+    """Types of the input and output tables."""
+    return ModelSignature(
+        inputs=Schema([ColSpec(DataType.string, COLUMN)]),
+        outputs=Schema(
+            [
+                ColSpec(DataType.double, "score"),
+                ColSpec(DataType.double, "area"),
+                ColSpec(DataType.string, "mask_png"),
+            ]
+        ),
+    )
+
+
+def _refuse(reason: str) -> MlflowException:
+    return MlflowException(reason, error_code=INVALID_PARAMETER_VALUE)
+
+
+def decode(text: object, row: int) -> np.ndarray:
+    """One photo uint8 (H, W, 3) from its base64 text; raises MlflowException (400)."""
+    name = f"row {row}"
+    if not isinstance(text, str):
+        raise _refuse(f"{name}: {COLUMN} is not base64 text but {type(text).__name__}")
+    if len(text) > _MAX_CHARACTERS:
+        raise _refuse(f"{name}: {COLUMN} is longer than {_MAX_CHARACTERS} characters")
+    try:
+        return decode_photo(base64.b64decode(text, validate=True), name, MAX_MEGAPIXELS)
+    except (binascii.Error, ValueError) as error:
+        raise _refuse(f"{name}: {COLUMN} is not base64 text ({error})") from None
+    except InputError as error:
+        raise _refuse(error.line()) from None
+
+
+def _png(grey: np.ndarray) -> str:
+    buffer = BytesIO()
+    Image.fromarray(grey).save(buffer, format="PNG")
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+class StudentModel(PythonModel):
+    """The student behind MLflow's pyfunc interface."""
+
+    def load_context(self, context: PythonModelContext) -> None:
+        """Load the student from the folder its artifacts lie in."""
+        folders = {Path(path).parent for path in context.artifacts.values()}
+        if len(folders) != 1:
+            raise MlflowException("the student's files must lie in one folder")
+        self._predictor = Predictor(folders.pop())
+
+    def predict(
+        self,
+        context: PythonModelContext,
+        model_input: pd.DataFrame,
+        params: dict[str, Any] | None = None,
+    ) -> pd.DataFrame:
+        """Score every image of the table.
+
+        Args:
+            context: as in `load_context`.
+            model_input: a table with the column `image`.
+            params: there are none.
+
+        Raises:
+            MlflowException: INVALID_PARAMETER_VALUE, naming the first bad row and what is wrong.
+        """
+        if not isinstance(model_input, pd.DataFrame) or COLUMN not in model_input:
+            raise _refuse(f"expected a table with the column {COLUMN!r}")
+        photos = (decode(text, row) for row, text in enumerate(model_input[COLUMN]))
+        rows = []
+        for batch in batches(photos, lambda photo: photo.shape[0] * photo.shape[1]):
+            for found in self._predictor.predict(batch):
+                rows.append((found.score, found.area, _png(found.grey())))
+        return pd.DataFrame(rows, columns=["score", "area", "mask_png"])
+
+
+# A model-from-code file ends by naming its model; only MLflow imports it for that.
+mlflow.models.set_model(StudentModel())

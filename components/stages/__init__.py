@@ -1,0 +1,1 @@
+"""One small main per stage of dvc.yaml: parameters in, domain call, files out."""

@@ -1,0 +1,81 @@
+"""Stage `evaluate`: score the distilled student on one data set.
+
+`python -m components.stages.evaluate DATASET` writes runs/evaluate/DATASET/. The prepared data set
+is scored on its test split, as the manifest has it; any other on the photos it holds back itself.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from components import params as parameters
+from components.data import manifest
+from components.errors import InputError, exit_on_error
+from components.evaluation import report
+from components.evaluation.source import held_back
+from components.files import sha256_file
+from components.params import Params
+from components.seeds import fix_torch
+from components.student import infer, store
+
+DATA, PREPARED, DISTILLED = Path("data"), Path("runs/prepare"), Path("runs/distill")
+RESULTS = Path("runs/evaluate")
+
+
+def rows(dataset: str, params: Params) -> tuple[pd.DataFrame, str]:
+    """The manifest rows to score, and which they are in words."""
+    if dataset != params.prepare.dataset:
+        return held_back(DATA / dataset, params.prepare)
+    images = manifest.read(PREPARED).select(split="test").images
+    if images.empty:
+        raise InputError(
+            "no photos in the test split",
+            where=str(PREPARED),
+            mend="raise prepare.split.test in params.yaml, or give the data set a test split",
+        )
+    return images, "test split"
+
+
+def score(dataset: str, params: Params) -> None:
+    """Evaluate the student and write metrics.json, images.parquet and report.html."""
+    images, which = rows(dataset, params)
+    fix_torch(params.evaluate.seed, params.evaluate.threads)
+    student = store.load(DISTILLED)
+
+    def predict(photos: Sequence[np.ndarray]) -> list[np.ndarray]:
+        return infer.probabilities(student, photos)
+
+    def progress(done: int, total: int) -> None:
+        # Lines, not a bar: DVC and Prefect pass them on.
+        if done == total or done % max(1, total // 10) == 0:
+            print(f"evaluate {dataset}: {done}/{total} photos", flush=True)
+
+    about = {
+        "Data set": f"{dataset}, {which}",
+        "Model": f"{student.config.backbone} at {student.config.size} pixels",
+        "Weights (SHA-256)": sha256_file(DISTILLED / store.WEIGHTS),
+    }
+    root, out = DATA / dataset, RESULTS / dataset
+    report.produce(predict, images, root, params.evaluate, about, out, progress)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Score the one data set named on the command line."""
+    params = parameters.load()
+    if len(arguments) != 1 or arguments[0] not in params.evaluate.datasets:
+        known = ", ".join(params.evaluate.datasets)
+        raise InputError(
+            f"expected one data set of evaluate.datasets ({known}), not {' '.join(arguments)!r}",
+            where="evaluate",
+        )
+    score(arguments[0], params)
+
+
+if __name__ == "__main__":
+    with exit_on_error():
+        main(sys.argv[1:])

@@ -1,0 +1,43 @@
+"""What `predict` and `evaluate` share: finding the model, and a progress bar on stderr."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+CHAMPION = "boxpromptiml@champion"
+
+
+def model_folder(reference: str) -> Path:
+    """The folder of a student: a local one, else fetched from the registry.
+
+    Args:
+        reference: `name@alias`, `name/version` or a folder's path.
+
+    Raises:
+        InputError: no such folder and no such version.
+    """
+    # A folder needs no registry, whose import takes seconds.
+    if Path(reference).is_dir():
+        return Path(reference)
+    from components.registry.versions import fetch
+
+    return fetch(reference)
+
+
+@contextmanager
+def progress_bars() -> Iterator[Callable[[str], Callable[[int, int], None]]]:
+    """Bars on stderr: `bar("predict")` gives what is called as progress(done, total)."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import TimeRemainingColumn as Remaining
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Remaining())
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+
+        def bar(label: str) -> Callable[[int, int], None]:
+            task = bars.add_task(label, total=None, visible=False)
+            return lambda done, total: bars.update(task, completed=done, total=total, visible=True)
+
+        yield bar

@@ -1,0 +1,93 @@
+"""`iml evaluate`: score a model on a data set with true masks."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from flows.cli._common import CHAMPION, model_folder, progress_bars
+
+_NAMES = {
+    "f1": "F1",
+    "iou": "IoU",
+    "auc": "pixel AUC",
+    "false_alarm_area": "false-alarm area",
+    "image_auc": "image AUC",
+    "imdlbenco_f1": "F1 (IMDL-BenCo convention)",
+}
+
+
+def evaluate(
+    data: Annotated[Path, typer.Option(help="A data set, or anything `dataset import` reads.")],
+    out: Annotated[Path, typer.Option(help="Folder of the results.")],
+    model: Annotated[
+        str, typer.Option(help="name@alias, name/version or a local folder.")
+    ] = CHAMPION,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+) -> None:
+    """Metrics with confidence intervals: metrics.json, images.parquet and report.html.
+
+    Scores the data set's own test split (val, if it has no test), or all photos if it has none;
+    of the data set that the pipeline trains on, the test split drawn for it.
+    """
+    from components import params as parameters
+    from components.errors import InputError
+
+    settings = parameters.load()
+    if not data.exists():
+        raise InputError("no such file or folder", where=str(data))
+    folder = model_folder(model)
+    from components.evaluation import report, source
+    from components.seeds import fix_torch
+    from components.serving.predictor import Predictor
+
+    fix_torch(settings.evaluate.seed, settings.evaluate.threads)
+    predictor = Predictor(folder)
+    with (
+        progress_bars() as bar,
+        source.opened(data, out, settings.prepare, bar("read")) as root,
+    ):
+        images, which = source.held_back(root, settings.prepare, bar("prepare"))
+        about = {
+            "Data set": f"{data.resolve().name}, {which}",
+            "Model": model,
+            "Weights (SHA-256)": predictor.weights_sha256,
+        }
+        predict, progress = predictor.probabilities, bar("evaluate")
+        result = report.produce(predict, images, root, settings.evaluate, about, out, progress)
+    if as_json:
+        document = {"data": str(data), "photos": which, "model": model, "out": str(out)}
+        typer.echo(json.dumps(document | {"metrics": result.metrics}, indent=2, allow_nan=False))
+    else:
+        _show(result.metrics, f"{about['Data set']} ({len(images)} photos)", out)
+
+
+def _show(metrics: dict[str, Any], title: str, out: Path) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = Console()
+    table = Table("metric", title=escape(title), title_justify="left")
+    for column in ("value", "interval", "photos"):
+        table.add_column(column, justify="right")
+    for key, name in _NAMES.items():
+        table.add_row(name, *_cells(metrics[key]))
+    for kind, block in metrics["groups"].items():
+        table.add_row(f"F1, {escape(kind)}", *_cells(block["f1"]))
+    console.print(table)
+    console.print(f"metrics.json, images.parquet and report.html are in {escape(str(out))}")
+
+
+def _cells(block: dict[str, Any]) -> tuple[str, str, str]:
+    def shown(value: float | None) -> str:
+        return "-" if value is None else f"{value:.3f}"
+
+    return (
+        shown(block["value"]),
+        f"{shown(block['low'])} to {shown(block['high'])}",
+        str(block["n"]),
+    )

@@ -1,0 +1,65 @@
+"""The predictor on photos of every shape, and on files it must refuse."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from components.errors import InputError
+from components.evaluation.metrics import image_score
+from components.files import sha256_file
+from components.serving.predictor import Prediction, Predictor
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 200), (200, 1), (33, 57), (300, 40)])
+def test_answers_at_native_size(predictor: Predictor, shape: tuple[int, int]) -> None:
+    random = np.random.default_rng(1)
+    (found,) = predictor.predict([random.integers(0, 255, (*shape, 3), dtype=np.uint8)])
+    assert found.probability.shape == shape
+    assert found.probability.dtype == np.float32
+    assert 0 <= found.probability.min() <= found.probability.max() <= 1
+    assert found.score == image_score(found.probability)
+    assert found.area == pytest.approx((found.probability > 0.5).mean())
+
+
+def test_answers_depend_on_the_photo_and_keep_order(predictor: Predictor) -> None:
+    photos = [np.full((20, 30 + n, 3), 25 * n, dtype=np.uint8) for n in range(10)]
+    found = predictor.predict(photos)
+    assert [item.probability.shape for item in found] == [(20, 30 + n) for n in range(10)]
+    assert len({item.score for item in found}) == 10
+    alone = predictor.predict(photos[7:8])[0]
+    assert np.allclose(alone.probability, found[7].probability, atol=1e-5)
+
+
+@pytest.mark.parametrize("value", [0, 128, 255])
+def test_plain_photos_give_finite_answers(predictor: Predictor, value: int) -> None:
+    (found,) = predictor.predict([np.full((40, 40, 3), value, dtype=np.uint8)])
+    assert np.isfinite(found.probability).all()
+
+
+def test_grey_is_rounded_probability() -> None:
+    probability = np.array([[0, 0.5, 1, 0.25]], dtype=np.float32)
+    assert Prediction(probability, 0.0, 0.0).grey().tolist() == [[0, 128, 255, 64]]
+
+
+def test_no_photos(predictor: Predictor) -> None:
+    assert predictor.predict([]) == []
+
+
+def test_knows_its_weights(predictor: Predictor, student_folder: Path) -> None:
+    assert predictor.weights_sha256 == sha256_file(student_folder / "student.safetensors")
+
+
+def test_tampered_weights_are_refused(student_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(student_folder, tmp_path / "s")
+    weights = tmp_path / "s" / "student.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    with pytest.raises(InputError, match=r"student\.safetensors"):
+        Predictor(tmp_path / "s")
+    with pytest.raises(InputError, match="no such file"):
+        Predictor(tmp_path / "nowhere")

@@ -1,0 +1,104 @@
+"""The stage `evaluate` in a workspace of its own: which photos, which files, the same twice."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from components.data import manifest, prepare
+from components.data.images import save_grey, save_photo
+from components.data.importing import import_dataset
+from components.errors import InputError
+from components.files import read_json, sha256_file
+from components.params import load
+from components.stages.evaluate import main
+from components.student import store
+from components.student.config import StudentConfig
+from components.student.model import Student
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two imported data sets, the first of them prepared, and a small student."""
+    root = tmp_path_factory.mktemp("workspace")
+    mask = np.zeros((32, 40), dtype=np.uint8)
+    mask[5:20, 8:24] = 255
+    for count, name in ((12, "demo"), (4, "other")):
+        for number in range(count):
+            random = np.random.default_rng([count, number])
+            for folder in ("Tp", "Au"):
+                photo = random.integers(0, 255, (32, 40, 3), dtype=np.uint8)
+                save_photo(root / name / folder / f"{folder}{number}.png", photo)
+            save_grey(root / name / "Gt" / f"Tp{number}_gt.png", mask)
+        source = {"name": name, "licence": "none", "source_name": "made"}
+        import_dataset(root / name, root / "data" / name, **source)
+    values = yaml.safe_load((ROOT / "params.yaml").read_text())
+    values["prepare"] |= {"near_duplicate_bits": 0}
+    values["evaluate"] |= {"datasets": ["demo", "other"], "bootstrap": 100, "threads": 1}
+    (root / "params.yaml").write_text(yaml.safe_dump(values))
+    tables, _ = prepare.build(root / "data/demo", load(root / "params.yaml").prepare)
+    manifest.write(root / "runs/prepare", tables)
+    torch.manual_seed(0)
+    config = StudentConfig(
+        backbone="mobilenetv3_small_050",
+        size=64,
+        channels=8,
+        prototypes=0,
+        alpha=0.5,
+        mean=(0.5, 0.5, 0.5),
+        std=(0.5, 0.5, 0.5),
+    )
+    store.save(Student(config), root / "runs/distill")
+    return root
+
+
+@pytest.fixture
+def inside(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Stand in the workspace; the thread count that the stage fixes is set back."""
+    monkeypatch.chdir(workspace)
+    threads = torch.get_num_threads()
+    yield workspace
+    torch.set_num_threads(threads)
+
+
+def test_prepared_data_set_is_scored_on_its_test_split(
+    inside: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["demo"])
+    expected = manifest.read("runs/prepare").select(split="test").images
+    metrics = read_json("runs/evaluate/demo/metrics.json")
+    assert metrics["n_manipulated"] + metrics["n_authentic"] == len(expected) < 24
+    assert f"{len(expected)}/{len(expected)} photos" in capsys.readouterr().out
+
+
+def test_another_process_writes_the_same_bytes(inside: Path) -> None:
+    folder, hashes = inside / "runs/evaluate/demo", []
+    command = [sys.executable, "-m", "components.stages.evaluate", "demo"]
+    for run in (lambda: main(["demo"]), lambda: subprocess.run(command, check=True)):
+        run()
+        hashes.append({path.name: sha256_file(path) for path in folder.iterdir()})
+        shutil.rmtree(folder)
+    assert hashes[0] == hashes[1]
+    assert set(hashes[0]) == {"metrics.json", "images.parquet", "report.html"}
+
+
+def test_another_data_set_is_scored_whole(inside: Path) -> None:
+    main(["other"])
+    metrics = read_json("runs/evaluate/other/metrics.json")
+    assert (metrics["n_manipulated"], metrics["n_authentic"]) == (4, 4)
+
+
+@pytest.mark.parametrize("arguments", [[], ["nowhere"], ["demo", "other"]])
+def test_wrong_use_names_the_data_sets(inside: Path, arguments: list[str]) -> None:
+    with pytest.raises(InputError, match=r"expected one data set .*\(demo, other\)"):
+        main(arguments)

@@ -1,0 +1,185 @@
+"""`iml predict` and `iml evaluate` with a student from a folder; both stay quick to import."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import typer
+from click.testing import Result
+from typer.testing import CliRunner
+
+from components.data.images import save_grey, save_photo
+from components.errors import InputError
+from components.files import read_json, sha256_file
+from components.student import store
+from components.student.config import StudentConfig
+from components.student.model import Student
+from flows.cli import evaluate, predict
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(scope="module")
+def student_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    config = StudentConfig(
+        backbone="mobilenetv3_small_050",
+        size=64,
+        channels=8,
+        prototypes=4,
+        alpha="learned",
+        mean=(0.5, 0.5, 0.5),
+        std=(0.5, 0.5, 0.5),
+    )
+    folder = tmp_path_factory.mktemp("student")
+    store.save(Student(config), folder)
+    return folder
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with params.yaml, to stand in."""
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def _iml(*arguments: object) -> Result:
+    app = typer.Typer()
+    app.command("predict")(predict.predict)
+    app.command("evaluate")(evaluate.evaluate)
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def _photos(folder: Path, count: int, size: tuple[int, int] = (40, 48)) -> None:
+    for number in range(count):
+        random = np.random.default_rng(number)
+        save_photo(folder / f"p{number}.png", random.integers(0, 255, (*size, 3), dtype=np.uint8))
+
+
+def test_predict_tells_and_writes(project: Path, student_folder: Path) -> None:
+    _photos(project / "in", 3)
+    done = _iml("predict", "in", "--model", student_folder)
+    assert done.exit_code == 0, done.stderr
+    assert "in/p1.png" in done.stdout
+    names = {path.name for path in (project / "runs/predict").iterdir()}
+    kinds = ("mask.png", "overlay.png", "json")
+    assert names == {f"p{number}.{kind}" for number in range(3) for kind in kinds}
+
+
+def test_predict_as_json_is_one_document(project: Path, student_folder: Path) -> None:
+    _photos(project / "in", 2)
+    arguments = ("in/p0.png", "in/p1.png", "--model", student_folder, "--out", "o", "--json")
+    document = json.loads(_iml("predict", *arguments).stdout)
+    assert document["weights_sha256"] == sha256_file(student_folder / "student.safetensors")
+    assert [row["photo"] for row in document["photos"]] == ["in/p0.png", "in/p1.png"]
+    assert document["photos"][0]["score"] == read_json("o/p0.json")["score"]
+
+
+def test_predict_reports_bad_photos_and_does_the_others(
+    project: Path, student_folder: Path
+) -> None:
+    _photos(project / "in", 2)
+    (project / "in" / "bad[red].png").write_bytes(b"")
+    done = _iml("predict", "in", "--model", student_folder, "--out", "o", "--json")
+    assert isinstance(done.exception, InputError)
+    assert done.exception.exit_code == 2
+    assert "1 of 3 photos" in str(done.exception)
+    errors = [row["error"] for row in json.loads(done.stdout)["photos"]]
+    assert [bool(error) for error in errors] == [True, False, False]
+    assert len(list(Path("o").glob("*.json"))) == 2
+    shown = _iml("predict", "in", "--model", student_folder, "--out", "o")
+    assert "bad[red].png" in shown.stdout
+
+
+def test_predict_of_many_shows_the_highest(project: Path, student_folder: Path) -> None:
+    _photos(project / "in", 45, size=(8, 8))
+    done = _iml("predict", "in", "--model", student_folder, "--out", "o")
+    assert "the highest 40 of 45 photos" in done.stdout
+    scores = sorted(read_json(path)["score"] for path in Path("o").glob("*.json"))
+    assert f"{scores[-1]:.3f}" in done.stdout.splitlines()[3]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("empty", "--model", "."), "no photos"),
+        (("p.png", "--model", "."), "student.json: no such file"),
+    ],
+)
+def test_predict_wrong_use(project: Path, arguments: tuple[str, ...], message: str) -> None:
+    (project / "empty").mkdir()
+    save_photo(project / "p.png", np.zeros((4, 4, 3), dtype=np.uint8))
+    done = _iml("predict", *arguments)
+    assert isinstance(done.exception, InputError)
+    assert message in str(done.exception)
+
+
+def test_predict_without_a_champion_is_one_clear_line(project: Path) -> None:
+    save_photo(project / "p.png", np.zeros((4, 4, 3), dtype=np.uint8))
+    done = _iml("predict", "p.png")
+    assert isinstance(done.exception, InputError)
+    assert "boxpromptiml" in str(done.exception)
+    assert not Path("runs").exists()
+
+
+@pytest.fixture
+def folders(project: Path) -> Path:
+    """Manipulated and authentic photos as `Sp/ Gt/ Au/`, half of them held back."""
+    source, rows = project / "source", ["split,image,mask"]
+    mask = np.zeros((40, 48), dtype=np.uint8)
+    mask[5:20, 8:24] = 255
+    for name in ("Sp", "Au"):
+        _photos(source / name, 6)
+        rows += [f"{'test' if n % 2 else 'train'},{name}/p{n}.png," for n in range(6)]
+    for number in range(6):
+        save_grey(source / "Gt" / f"p{number}_gt.png", mask)
+    (source / "split.csv").write_text("\n".join(rows))
+    return source
+
+
+def test_evaluate_importable_folder(folders: Path, student_folder: Path) -> None:
+    done = _iml("evaluate", "--data", folders, "--model", student_folder, "--out", "o", "--json")
+    assert done.exit_code == 0, (done.exception, done.stderr)
+    document = json.loads(done.stdout)
+    assert document["photos"] == "test split"
+    assert document["metrics"] == read_json("o/metrics.json")
+    assert document["metrics"]["n_manipulated"] == document["metrics"]["n_authentic"] == 3
+    assert sorted(path.name for path in Path("o").iterdir()) == [
+        "images.parquet",
+        "metrics.json",
+        "report.html",
+    ]
+    assert str(student_folder) in Path("o/report.html").read_text()
+
+
+def test_evaluate_shows_a_table(folders: Path, student_folder: Path) -> None:
+    done = _iml("evaluate", "--data", folders, "--model", student_folder, "--out", "o")
+    for text in ("false-alarm area", "IMDL-BenCo", "report.html"):
+        assert text in done.stdout
+
+
+def test_evaluate_needs_a_data_set(project: Path, student_folder: Path) -> None:
+    done = _iml("evaluate", "--data", "nowhere", "--model", student_folder, "--out", "o")
+    assert isinstance(done.exception, InputError)
+    assert "nowhere: no such file or folder" in str(done.exception)
+    assert not Path("o").exists()
+
+
+def test_commands_import_nothing_heavy() -> None:
+    code = (
+        "import sys; from flows.cli import predict, evaluate; "
+        "heavy = {'torch', 'timm', 'mlflow', 'numpy', 'pandas', 'cv2', 'PIL', 'rich.progress'}; "
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
