@@ -1,0 +1,1 @@
+"""Validation: expectations on manifest and boxes, their report, and the page people read."""
