@@ -1,0 +1,238 @@
+"""A data set on disk: `boxes.json` (COCO detection JSON, the index) and `dataset.yaml`.
+
+`load` refuses what makes the index unusable (unknown or duplicate ids, paths that leave the
+folder, missing files, nothing in it). Whether a box is any good is the validation stage's job.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from components.data.manifest import AUTHENTIC, MANIPULATED, SPLITS
+from components.errors import InputError
+from components.files import inside, read_json, write_json, write_text
+
+INDEX, CARD, PHOTOS, MASKS = "boxes.json", "dataset.yaml", "photos", "masks"
+CATEGORIES = [{"id": 1, "name": MANIPULATED}]
+_CHOICES = {"boxes": ("given", "simulate"), "split": ("given", "grouped")}
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set's card and index.
+
+    Attributes:
+        root: its folder; `photos/` and `masks/` lie below.
+        name, licence, source: as in `dataset.yaml`.
+        boxes: `given`, or `simulate` (drawn from the masks when the manifest is made).
+        split: `given` (images carry `split`), or `grouped` (drawn by source group).
+        images: COCO images with the extra keys `label`, and optionally `mask`, `split`, `group`,
+            `source`, `kind`; `file_name` lies below `photos/`, `mask` below the folder.
+        annotations: COCO annotations, `bbox` [x, y, width, height] in pixels, optionally with
+            `annotator` and `seconds`.
+        description: free text.
+    """
+
+    root: Path
+    name: str
+    licence: str
+    source: str
+    boxes: str
+    split: str
+    images: list[dict[str, Any]]
+    annotations: list[dict[str, Any]]
+    description: str = field(default="")
+
+
+def load(root: str | Path) -> Dataset:
+    """Read a data set's folder.
+
+    Raises:
+        InputError: naming the first thing that makes the folder unusable as a data set.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise InputError(
+            "no such data set", where=str(root), mend="make it with `iml dataset import`"
+        )
+    card = _read_card(root / CARD)
+    index = read_json(root / INDEX)
+    where = str(root / INDEX)
+    if not isinstance(index, dict):
+        raise InputError("not a COCO detection file", where=where)
+    images = _rows(index, "images", where)
+    annotations = _rows(index, "annotations", where)
+    if not images:
+        raise InputError("no photos in it", where=where, mend="import some")
+    _check_images(images, where)
+    _check_annotations(annotations, images, where)
+    _check_files(root, images)
+    return Dataset(root=root, images=images, annotations=annotations, **card)
+
+
+def save(dataset: Dataset) -> None:
+    """Write `boxes.json` and `dataset.yaml`, each atomically."""
+    index = {
+        "info": {"description": dataset.description or dataset.name},
+        "licenses": [{"id": 1, "name": dataset.licence, "url": ""}],
+        "images": dataset.images,
+        "annotations": dataset.annotations,
+        "categories": CATEGORIES,
+    }
+    card = {
+        "name": dataset.name,
+        "licence": dataset.licence,
+        "source": dataset.source,
+        "boxes": dataset.boxes,
+        "split": dataset.split,
+    }
+    if dataset.description:
+        card["description"] = dataset.description
+    write_json(dataset.root / INDEX, index)
+    write_text(dataset.root / CARD, yaml.safe_dump(card, sort_keys=False, allow_unicode=True))
+
+
+def _read_card(path: Path) -> dict[str, str]:
+    """The fields of dataset.yaml."""
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(
+            "no such file", where=str(path), mend="make the data set with `iml dataset import`"
+        ) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"not valid YAML ({error})", where=str(path)) from None
+    if not isinstance(values, dict):
+        raise InputError("not a mapping of keys to values", where=str(path))
+    card: dict[str, str] = {}
+    for key in ("name", "licence", "source", "boxes", "split"):
+        if not isinstance(values.get(key), str) or not values[key].strip():
+            raise InputError(f"{key}: missing or not text", where=str(path))
+        if values[key] not in _CHOICES.get(key, (values[key],)):
+            choices = " or ".join(_CHOICES[key])
+            raise InputError(f"{key}: {values[key]!r} is not {choices}", where=str(path))
+        card[key] = values[key]
+    card["description"] = str(values.get("description") or "")
+    return card
+
+
+def _rows(index: dict[str, Any], key: str, where: str) -> list[dict[str, Any]]:
+    """A COCO list of objects, each with an id of its own."""
+    rows = index.get(key)
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise InputError(f"{key}: not a list of objects", where=where)
+    unique(f"{key}: id", (row.get("id") for row in rows), where)
+    return rows
+
+
+def unique(what: str, values: Iterable[Any], where: str) -> None:
+    """Raise InputError at the first value that is missing, unhashable or seen before."""
+    seen: set[Any] = set()
+    for value in values:
+        if not isinstance(value, str | int) or isinstance(value, bool):
+            raise InputError(f"{what} is {value!r}, not a number or text", where=where)
+        if value in seen:
+            raise InputError(f"{what} {value!r} stands there twice", where=where)
+        seen.add(value)
+
+
+def _check_images(images: list[dict[str, Any]], where: str) -> None:
+    """Names, labels and splits of all images."""
+    unique("images: file_name", (image.get("file_name") for image in images), where)
+    for image in images:
+        name = image["file_name"]
+        if not isinstance(name, str) or not name or posixpath.normpath(name) != name:
+            raise InputError(f"file_name {name!r} is not a plain relative path", where=where)
+        if image.get("label") not in (AUTHENTIC, MANIPULATED):
+            raise InputError(
+                f"{name}: label {image.get('label')!r} is not {AUTHENTIC} or {MANIPULATED}",
+                where=where,
+            )
+        if image.get("split") not in (None, *SPLITS):
+            raise InputError(
+                f"{name}: split {image['split']!r} is not one of {', '.join(SPLITS)}", where=where
+            )
+        for key in ("mask", "group", "source", "kind"):
+            if not isinstance(image.get(key, ""), str | None):
+                raise InputError(f"{name}: {key} is not text", where=where)
+
+
+def _check_annotations(
+    annotations: list[dict[str, Any]], images: list[dict[str, Any]], where: str
+) -> None:
+    """Every annotation has four numbers and points at an image."""
+    known = {image["id"] for image in images}
+    for row in annotations:
+        if not isinstance(row.get("image_id"), str | int) or row["image_id"] not in known:
+            raise InputError(
+                f"annotation {row['id']} belongs to unknown image id {row.get('image_id')!r}",
+                where=where,
+            )
+        check_bbox(row, where)
+
+
+def check_bbox(row: dict[str, Any], where: str) -> tuple[float, float, float, float]:
+    """The four numbers of a COCO annotation (NaN is a number); raises InputError."""
+    box = row.get("bbox")
+    numbers = isinstance(box, list | tuple) and len(box) == 4
+    if not numbers or not all(type(value) in (int, float) for value in box or ()):
+        raise InputError(f"annotation {row.get('id')}: bbox {box!r} is not 4 numbers", where=where)
+    x, y, width, height = (float(value) for value in box or ())
+    return x, y, width, height
+
+
+def _check_files(root: Path, images: list[dict[str, Any]]) -> None:
+    """Every photo and mask exists below the folder."""
+    check = Inside(root)
+    paths = [f"{PHOTOS}/{image['file_name']}" for image in images]
+    paths += [image["mask"] for image in images if image.get("mask")]
+    missing = [path for path in paths if not (check.plain(path) or check(path).is_file())]
+    if missing:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise InputError(
+            f"{missing[0]}{more}: no such file",
+            where=str(root),
+            mend="restore them (`dvc checkout`, `dvc pull`) or import the data set again",
+        )
+
+
+class Inside:
+    """`files.inside` for many paths of one root: each folder is resolved and listed once.
+
+    A plain file in a folder that lies below the root cannot leave it; only links need a look.
+    """
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root)
+        self._folders: dict[str, frozenset[str]] = {}
+
+    def plain(self, relative: str) -> bool:
+        """Whether this is a regular file, not a link, in a folder below the root."""
+        folder, _, name = relative.rpartition("/")
+        if folder not in self._folders:
+            absolute = relative.startswith("/")
+            path = inside(self.root, relative if absolute else folder or ".")
+            self._folders[folder] = _plain_files(path)
+        return name in self._folders[folder]
+
+    def __call__(self, relative: str) -> Path:
+        """The joined path; raises InputError when it leaves the root."""
+        return self.root / relative if self.plain(relative) else inside(self.root, relative)
+
+
+def _plain_files(folder: Path) -> frozenset[str]:
+    """The names of the regular files in a folder; none where there is no such folder."""
+    try:
+        with os.scandir(folder) as entries:
+            return frozenset(
+                entry.name for entry in entries if entry.is_file(follow_symlinks=False)
+            )
+    except OSError:
+        return frozenset()

@@ -1,0 +1,1 @@
+"""Annotation formats: one reader a module, all of them listed in `registry`."""

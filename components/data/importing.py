@@ -1,0 +1,222 @@
+"""Import: a source in any readable format becomes a data set's folder, whole or not at all.
+
+Everything is checked before anything is written. Bad rows refuse the import unless they are to be
+quarantined; then they are listed in `quarantine.csv` and the rest is imported. The folder is built
+beside its place and renamed into it, so nothing half made is ever seen and nothing is overwritten.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import posixpath
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from components.data import groups
+from components.data.checks import clipped, problem
+from components.data.dataset import MASKS, PHOTOS, Dataset, save
+from components.data.formats import registry
+from components.data.formats.record import Box, Record
+from components.data.images import MAX_MEGAPIXELS, open_mask, save_grey
+from components.data.scan import Job, Progress, Scan, run, scan
+from components.errors import InputError
+from components.files import link_or_copy, write_text
+
+QUARANTINE = "quarantine.csv"
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What an import made: the data set, the rows left out as (photo, reason), and remarks."""
+
+    dataset: Dataset
+    quarantined: list[tuple[str, str]]
+    notes: list[str]
+
+
+def import_dataset(
+    source: Path,
+    out: Path,
+    *,
+    name: str,
+    licence: str,
+    source_name: str,
+    format: str | None = None,
+    quarantine: bool = False,
+    max_megapixels: float = MAX_MEGAPIXELS,
+    progress: Progress | None = None,
+) -> Imported:
+    """Check a source and make a data set of it.
+
+    Args:
+        source: a file or folder in a readable format.
+        out: the data set's folder, which must not exist yet.
+        name: the data set's name.
+        licence: under which the photos may be used.
+        source_name: where they come from.
+        format: a name in `formats.registry`; None detects it.
+        quarantine: leave bad rows out and list them, instead of refusing the import.
+        max_megapixels: larger photos are bad rows.
+        progress: called as `progress(done, total)` with photos checked.
+
+    Raises:
+        InputError: `out` exists, the source is structurally wrong, or a row is bad.
+    """
+    if out.exists():
+        raise InputError(
+            "exists already", where=str(out), mend="choose another name or remove it first"
+        )
+    reading = registry.read(source, format)
+    for record in reading.records:
+        if posixpath.normpath(record.name) != record.name or record.name.startswith(("../", "/")):
+            raise InputError(f"path {record.name!r} leaves this folder", where=str(source))
+    scans = _scan(reading.records, max_megapixels, progress)
+    checked = list(zip(reading.records, scans, strict=True))
+    reasons = [(record.name, problem(record, seen)) for record, seen in checked]
+    bad = [(name, reason) for name, reason in reasons if reason]
+    good = [pair for pair, (_, reason) in zip(checked, reasons, strict=True) if not reason]
+    _refuse(source, bad, len(good), quarantine)
+    records, notes = _test_split([record for record, _ in good])
+    good = sorted(zip(records, (seen for _, seen in good), strict=True), key=lambda p: p[0].name)
+    card = {"name": name, "licence": licence, "source": source_name}
+    return Imported(_write(out, good, bad, card, max_megapixels), bad, [*reading.notes, *notes])
+
+
+def _scan(
+    records: Sequence[Record], max_megapixels: float, progress: Progress | None
+) -> list[Scan]:
+    jobs = [
+        Job(record.name, record.photo, record.mask, components=True)
+        for record in records
+        if not record.problem
+    ]
+    seen = iter(scan(jobs, max_megapixels, progress))
+    return [Scan(problem=r.problem) if r.problem else next(seen) for r in records]
+
+
+def _refuse(source: Path, bad: list[tuple[str, str]], good: int, quarantine: bool) -> None:
+    """Raise InputError for bad rows that are not to be quarantined, or when no good one is left."""
+    more = f" (and {len(bad) - 1} more bad photos)" if len(bad) > 1 else ""
+    if bad and not quarantine:
+        raise InputError(
+            f"{bad[0][0]}: {bad[0][1]}{more}",
+            where=str(source),
+            mend="mend them, or leave them out with --quarantine",
+        )
+    if not good:
+        raise InputError(f"no usable photo: {bad[0][0]}: {bad[0][1]}{more}", where=str(source))
+
+
+def _test_split(records: list[Record]) -> tuple[list[Record], list[str]]:
+    """Where the given splits name no `test`, the `val` that was held back is the test split.
+
+    Selecting on it would leave nothing to test on; validation photos are then carved out of
+    `train` by source group when the manifest is made.
+    """
+    given = {record.split for record in records}
+    if "test" in given or not {"train", "val"} <= given:
+        return records, []
+    moved = [
+        replace(record, split="test") if record.split == "val" else record for record in records
+    ]
+    return moved, ["no test split given: val is the test split, val will be carved out of train"]
+
+
+def _write(
+    out: Path,
+    good: list[tuple[Record, Scan]],
+    bad: list[tuple[str, str]],
+    card: dict[str, str],
+    max_megapixels: float,
+) -> Dataset:
+    """Build the folder beside its place, then rename it there."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}-"))
+    try:
+        images, annotations = _index(good)
+        dataset = Dataset(
+            root=work,
+            boxes="given" if annotations else "simulate",
+            split="given" if any("split" in image for image in images) else "grouped",
+            images=images,
+            annotations=annotations,
+            **card,
+        )
+        pairs = [(record, image) for (record, _), image in zip(good, images, strict=True)]
+        run(lambda pair: _place(work, *pair, max_megapixels), pairs)
+        save(dataset)
+        if bad:
+            write_text(work / QUARANTINE, quarantine_csv(bad))
+        work.chmod((out.parent.stat().st_mode & 0o777) | 0o700)
+        # Onto an empty folder this succeeds; onto anything else it fails, as it should.
+        work.rename(out)
+    except BaseException:
+        shutil.rmtree(work, ignore_errors=True)
+        raise
+    return replace(dataset, root=out)
+
+
+def _place(root: Path, record: Record, image: dict[str, Any], max_megapixels: float) -> None:
+    """Bring one photo and its mask in; a mask of another format becomes a PNG."""
+    link_or_copy(record.photo.resolve(), root / PHOTOS / record.name)
+    if record.mask is None:
+        return
+    if record.mask.suffix.lower() == ".png":
+        link_or_copy(record.mask.resolve(), root / image["mask"])
+    else:
+        mask = open_mask(record.mask, max_megapixels)
+        save_grey(root / image["mask"], mask.astype(np.uint8) * 255)
+
+
+def _index(
+    good: list[tuple[Record, Scan]],
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """COCO images and annotations, in the order of the rows."""
+    # A photo without known origins stands alone under its own name.
+    names = groups.link([record.origins or (record.name,) for record, _ in good])
+    stems = Counter(posixpath.splitext(record.name)[0] for record, _ in good)
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for number, ((record, seen), group) in enumerate(zip(good, names, strict=True), start=1):
+        width, height = seen.size
+        extra = {"label": record.label, "split": record.split, "kind": record.kind}
+        extra["group"] = group if record.origins else None
+        extra["source"] = record.source
+        if record.mask is not None:
+            stem = posixpath.splitext(record.name)[0]
+            extra["mask"] = f"{MASKS}/{record.name if stems[stem] > 1 else stem}.png"
+        image = {"id": number, "file_name": record.name, "width": width, "height": height}
+        images.append(image | {key: value for key, value in extra.items() if value is not None})
+        for box in record.boxes:
+            bbox = clipped(box, width, height)
+            annotations.append(_annotation(len(annotations) + 1, number, box, bbox))
+    return images, annotations
+
+
+def _annotation(number: int, image: int, box: Box, bbox: list[float]) -> dict[str, Any]:
+    """One box as a COCO annotation."""
+    row: dict[str, Any] = {
+        "id": number,
+        "image_id": image,
+        "category_id": 1,
+        "bbox": bbox,
+        "area": bbox[2] * bbox[3],
+        "iscrowd": 0,
+    }
+    extra = {"annotator": box.annotator, "seconds": box.seconds}
+    return row | {key: value for key, value in extra.items() if value is not None}
+
+
+def quarantine_csv(rows: Sequence[tuple[str, str]]) -> str:
+    """The text of a quarantine list: columns photo, reason."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([("photo", "reason"), *rows])
+    return text.getvalue()

@@ -1,0 +1,60 @@
+"""Stage `pseudo_label`: boxes to pseudo-masks. Usage: python -m components.stages.pseudo_label."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import TimeRemainingColumn as Remaining
+
+from components import params
+from components.data import manifest
+from components.errors import exit_on_error
+from components.files import state_dir
+from components.teacher import checkpoints
+from components.teacher.label import label_dataset
+
+
+def main() -> None:
+    """Label the prepared data set."""
+    logging.basicConfig(format="%(levelname)s: %(message)s")
+    with exit_on_error():
+        settings = params.load()
+        wanted = settings.pseudo_label
+        console = Console(stderr=True)
+        if wanted.teacher in checkpoints.CHECKPOINTS and not wanted.checkpoint:
+            with Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                DownloadColumn(),
+                Remaining(),
+                console=console,
+            ) as bar:
+                task = bar.add_task(f"checkpoint {wanted.teacher}", total=None)
+                checkpoints.fetch(
+                    wanted.teacher, progress=lambda n, m: bar.update(task, completed=n, total=m)
+                )
+        with Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            Remaining(),
+            console=console,
+        ) as bar:
+            task = bar.add_task(f"pseudo-masks ({wanted.teacher})", total=None)
+            labels = label_dataset(
+                manifest.read("runs/prepare"),
+                Path("data") / settings.prepare.dataset,
+                wanted,
+                Path("runs/pseudo_label"),
+                state_dir() / "cache" / "pseudo_label",
+                progress=lambda n, m: bar.update(task, completed=n, total=m),
+            )
+        accepted = int(labels["accepted"].sum())
+        print(f"{len(labels)} photos labelled by {wanted.teacher}, {accepted} accepted")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Teachers: from coarse boxes to pseudo-masks, their quality and their cache."""

@@ -1,0 +1,1 @@
+"""When things run: the flows, their settings, and the command line."""

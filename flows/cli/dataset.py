@@ -1,0 +1,252 @@
+"""`iml dataset`: bring data sets in, make them, look at them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from flows.cli._common import progress_bars
+
+if TYPE_CHECKING:
+    from components.data.manifest import Manifest
+    from components.data.prepare import Quarantined
+
+app = typer.Typer(help="Data sets: import, synthesize, check, info.", no_args_is_help=True)
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+Track = Annotated[bool, typer.Option("--track/--no-track", help="Track the folder with DVC.")]
+DataSet = Annotated[str, typer.Argument(help="A name below data/, or a data set's folder.")]
+
+DATA = Path("data")
+_SOURCES = DATA / "demo-sources"
+
+
+def _folder(name: str) -> Path:
+    """Where a data set of this name is made; raises InputError for a name that is a path."""
+    import re
+
+    from components.errors import InputError
+
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise InputError(
+            f"{name!r} is not a name", mend="use letters, digits, dots, dashes, underscores"
+        )
+    return DATA / name
+
+
+def _track(folder: Path, wanted: bool) -> None:
+    if wanted:
+        from components.workspace import dvc_add
+
+        dvc_add(folder)
+
+
+@app.command("import")
+def import_(
+    source: Annotated[Path, typer.Argument(help="File or folder with photos and annotations.")],
+    name: Annotated[str, typer.Option(help="Name of the new data set, data/NAME.")],
+    format: Annotated[
+        str | None, typer.Option(help="coco, folders, imdlbenco or voc; detected if not given.")
+    ] = None,
+    licence: Annotated[str, typer.Option(help="Under which the photos may be used.")] = "unknown",
+    origin: Annotated[
+        str | None, typer.Option("--source-name", help="Where the photos come from.")
+    ] = None,
+    quarantine: Annotated[
+        bool, typer.Option(help="Leave bad photos out and list them in quarantine.csv.")
+    ] = False,
+    track: Track = True,
+    as_json: AsJson = False,
+) -> None:
+    """Check photos, boxes and masks, and make a data set of them: all of it or nothing.
+
+    Given splits are kept. Where they are only train and val, val becomes the test split and
+    validation photos are carved out of train by source group: nothing is selected on test photos.
+    """
+    from components import params
+    from components.data.importing import import_dataset
+
+    folder = _folder(name)
+    limit = params.load().prepare.max_megapixels
+    with progress_bars() as bar:
+        made = import_dataset(
+            source,
+            folder,
+            name=name,
+            licence=licence,
+            source_name=origin or source.resolve().name,
+            format=format,
+            quarantine=quarantine,
+            max_megapixels=limit,
+            progress=bar("checking photos"),
+        )
+    _track(folder, track)
+    labels = [image["label"] for image in made.dataset.images]
+    report = {
+        "folder": str(folder),
+        "photos": len(labels),
+        "manipulated": labels.count("manipulated"),
+        "authentic": labels.count("authentic"),
+        "boxes": made.dataset.boxes,
+        "annotations": len(made.dataset.annotations),
+        "split": made.dataset.split,
+        "quarantined": len(made.quarantined),
+        "notes": made.notes,
+        "tracked": track,
+    }
+    _show(f"Imported {source}", report, as_json)
+
+
+@app.command()
+def synthesize(
+    name: Annotated[str, typer.Option("--out", "--name", help="Name of it, data/NAME.")],
+    photos: Annotated[
+        Path | None, typer.Option(help="Folder of authentic photos; the bundled ones if not given.")
+    ] = None,
+    cutouts: Annotated[
+        Path | None, typer.Option(help="Folder of cut-out objects with transparency.")
+    ] = None,
+    manipulated: Annotated[int, typer.Option(min=1, help="Manipulated photos to make.")] = 160,
+    authentic: Annotated[int, typer.Option(min=1, help="Authentic photos to make.")] = 80,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed makes the same bytes.")] = 7,
+    jitter: Annotated[
+        float, typer.Option(min=0, max=0.5, help="Boxes are loosened by up to this share a side.")
+    ] = 0.1,
+    licence: Annotated[
+        str, typer.Option(help="Of the photos and cut-outs.")
+    ] = "see ATTRIBUTION.md",
+    origin: Annotated[
+        str, typer.Option("--source-name", help="Where they come from.")
+    ] = "synthesized",
+    track: Track = True,
+    as_json: AsJson = False,
+) -> None:
+    """Make a data set of splices, copy-moves and removals, with exact masks and loose boxes."""
+    from components.data.dataset import load
+    from components.data.synthesis.synthesize import synthesize as make
+
+    folder = _folder(name)
+    pictures = _pictures(photos or _SOURCES / "photos")
+    objects = _pictures(cutouts or _SOURCES / "cutouts")
+    with progress_bars() as bar:
+        make(
+            folder,
+            pictures,
+            objects,
+            manipulated=manipulated,
+            authentic=authentic,
+            seed=seed,
+            jitter=jitter,
+            licence=licence,
+            source=origin,
+            progress=bar("composing photos"),
+        )
+    _track(folder, track)
+    dataset = load(folder)
+    report = {
+        "folder": str(folder),
+        "photos": len(dataset.images),
+        "annotations": len(dataset.annotations),
+        "seed": seed,
+        "tracked": track,
+    }
+    _show("Synthesized", report, as_json)
+
+
+def _pictures(folder: Path) -> list[Path]:
+    """The image files of a folder, in order; raises InputError when there is none."""
+    from components.data.images import SUFFIXES
+    from components.errors import InputError
+
+    found = sorted(path for path in folder.glob("*") if path.suffix.lower() in SUFFIXES)
+    if not found:
+        raise InputError("no photos in this folder", where=str(folder))
+    return found
+
+
+@app.command()
+def check(data: DataSet, as_json: AsJson = False) -> None:
+    """Read every photo, mask and box as the pipeline would, and list what it would complain about.
+
+    Exit code 1 when something would stop the pipeline; warnings would not.
+    """
+    from components import params
+    from components.validation.suite import validate
+
+    folder, manifest, quarantine = _build(data)
+    found = [
+        {"severity": "critical", "problem": f"{photo}: {reason}", "mend": "replace it"}
+        for photo, reason in quarantine
+    ]
+    report = validate(manifest, folder, params.load().validate_)
+    found += [
+        {"severity": result.severity, "problem": result.sentence, "mend": result.mend}
+        for result in (*report.critical, *report.warnings)
+    ]
+    passed = all(row["severity"] != "critical" for row in found)
+    if as_json:
+        document = {"folder": str(folder), "passed": passed, "problems": found}
+        typer.echo(json.dumps(document, indent=2))
+    else:
+        if found:
+            columns = ("severity", "problem", "mend")
+            _table(f"Problems of {folder}", columns, [list(row.values()) for row in found])
+        verdict = "the pipeline would take it" if passed else "the pipeline would stop"
+        typer.echo(f"{folder}: {report.photos} photos, {report.boxes} boxes; {verdict}")
+    if not passed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def info(data: DataSet, as_json: AsJson = False) -> None:
+    """Counts of a data set: by split and class, by source, by kind of manipulation."""
+    from components.data.dataset import load
+    from components.stages.prepare import summary
+
+    folder, manifest, quarantine = _build(data)
+    report = {"folder": str(folder), **summary(load(folder).licence, manifest, quarantine)}
+    if as_json:
+        typer.echo(json.dumps(report, indent=2))
+        return
+    splits = report.pop("splits")
+    kinds = [[f"kind: {kind}", str(count)] for kind, count in report.pop("kinds").items()]
+    sources = [[f"source: {name}", str(count)] for name, count in report.pop("sources").items()]
+    counts = [
+        [f"{split} {label}", str(n)] for split in splits for label, n in splits[split].items()
+    ]
+    rows = [[key, str(value)] for key, value in report.items()]
+    _table(str(folder), ("what", "count"), rows + counts + kinds + sources)
+
+
+def _build(data: str) -> tuple[Path, Manifest, list[Quarantined]]:
+    """The manifest of a data set given by name or folder, made with the pipeline's settings."""
+    from components import params
+    from components.data.prepare import build
+
+    folder = DATA / data if (DATA / data).is_dir() else Path(data)
+    with progress_bars() as bar:
+        manifest, quarantine = build(folder, params.load().prepare, bar("reading photos"))
+    return folder, manifest, quarantine
+
+
+def _show(title: str, report: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(report, indent=2))
+        return
+    notes = report.pop("notes", [])
+    _table(title, ("what", "value"), [[key, str(value)] for key, value in report.items()])
+    for note in notes:
+        typer.echo(f"note: {note}")
+
+
+def _table(title: str, columns: tuple[str, ...], rows: list[list[str]]) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(*columns, title=escape(title), title_justify="left")
+    for row in rows:
+        table.add_row(*(escape(value) for value in row))
+    Console().print(table)

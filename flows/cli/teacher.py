@@ -1,0 +1,81 @@
+"""`iml teacher`: which teachers there are, and bringing their weights to disk."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(help="Teachers that turn boxes into pseudo-masks.", no_args_is_help=True)
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+
+_WEIGHT_FREE = {"box": "filled box", "grabcut": "GrabCut (OpenCV)"}
+
+
+def _rows() -> list[dict[str, Any]]:
+    """One row per teacher of the registry."""
+    from components.teacher.checkpoints import CHECKPOINTS, on_disk
+    from components.teacher.registry import TEACHERS
+
+    rows = []
+    for name in TEACHERS:
+        known = CHECKPOINTS.get(name)
+        path = on_disk(name) if known else None
+        rows.append(
+            {
+                "name": name,
+                "kind": "Segment Anything" if known else _WEIGHT_FREE[name],
+                "weights_bytes": known.size if known else 0,
+                "sha256": known.sha256 if known else None,
+                "licence": "Apache-2.0",
+                "on_disk": bool(path) if known else None,
+                "path": str(path) if path else None,
+            }
+        )
+    return rows
+
+
+@app.command("list")
+def list_(as_json: AsJson = False) -> None:
+    """The teachers `pseudo_label.teacher` can name, and whether their weights are on disk."""
+    rows = _rows()
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("name", "kind", "weights", "licence", "on disk")
+    for row in rows:
+        size = f"{row['weights_bytes'] / 1e6:,.0f} MB" if row["weights_bytes"] else "none"
+        here = {True: "yes", False: "no", None: "not needed"}[row["on_disk"]]
+        table.add_row(row["name"], row["kind"], size, row["licence"], here)
+    Console().print(table)
+
+
+@app.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help="vit_b, vit_l or vit_h.")],
+    as_json: AsJson = False,
+) -> None:
+    """Download a Segment Anything checkpoint, going on where an earlier try stopped.
+
+    The SHA-256 is checked before the file gets its name. IML_SAM_MIRROR names another server.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+    from components.teacher import checkpoints
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+    with Progress(*columns, TransferSpeedColumn(), console=Console(stderr=True)) as bar:
+        task = bar.add_task(name, total=None)
+        path = checkpoints.fetch(
+            name, progress=lambda done, total: bar.update(task, completed=done, total=total)
+        )
+    known = checkpoints.CHECKPOINTS[name]
+    if as_json:
+        typer.echo(json.dumps({"name": name, "path": str(path), "sha256": known.sha256}))
+    else:
+        typer.echo(f"{path} is there, SHA-256 {known.sha256} checked")

@@ -1,0 +1,134 @@
+"""`iml dataset` through its own parser, in a workspace of its own."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from components.errors import InputError
+from flows.cli.dataset import app
+
+ROOT = Path(__file__).parents[3]
+
+
+def photo(path: Path, seed: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    coarse = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    Image.fromarray(coarse).resize((96, 64), Image.Resampling.BICUBIC).save(path, quality=92)
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def source(workspace: Path) -> Path:
+    root = workspace / "incoming"
+    for number in range(12):
+        photo(root / "Tp" / f"forged{number}.jpg", number)
+        mask = np.zeros((64, 96), np.uint8)
+        mask[20:44, 10 : 50 + number] = 255
+        (root / "Gt").mkdir(exist_ok=True)
+        Image.fromarray(mask).save(root / "Gt" / f"forged{number}_gt.png")
+        photo(root / "Au" / f"plain{number}.jpg", 100 + number)
+    return root
+
+
+def iml(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def test_import_then_info_then_check(source: Path) -> None:
+    done = iml("import", source, "--name", "made", "--licence", "CC0", "--no-track", "--json")
+    assert done.exit_code == 0, done.output
+    report = json.loads(done.stdout)
+    assert (report["photos"], report["manipulated"], report["boxes"]) == (24, 12, "simulate")
+    assert report["tracked"] is False
+
+    info = json.loads(iml("info", "made", "--json").stdout)
+    assert (info["photos"], info["boxes"], info["licence"]) == (24, 12, "CC0")
+    assert sum(sum(counts.values()) for counts in info["splits"].values()) == 24
+    table = iml("info", "data/made")
+    assert "quarantined" in table.stdout
+
+    check = iml("check", "made", "--json")
+    assert json.loads(check.stdout)["passed"] is True, check.stdout
+    assert check.exit_code == 0
+
+
+def test_check_names_what_would_stop_the_pipeline(source: Path) -> None:
+    iml("import", source, "--name", "made", "--no-track")
+    broken = Path("data/made/photos/Au/plain3.jpg")
+    broken.unlink()
+    broken.write_bytes(b"")
+    check = iml("check", "made", "--json")
+    assert check.exit_code == 1
+    report = json.loads(check.stdout)
+    assert report["passed"] is False
+    assert any("plain3.jpg: empty file" in row["problem"] for row in report["problems"])
+    assert "the pipeline would stop" in iml("check", "made").stdout
+
+
+def test_bad_rows_need_quarantine(source: Path) -> None:
+    (source / "Au" / "plain0.jpg").write_text("not a photo")
+    refused = iml("import", source, "--name", "made", "--no-track")
+    assert isinstance(refused.exception, InputError)
+    assert "--quarantine" in str(refused.exception)
+    assert not Path("data/made").exists()
+    done = iml("import", source, "--name", "made", "--no-track", "--quarantine", "--json")
+    assert json.loads(done.stdout)["quarantined"] == 1
+
+
+@pytest.mark.parametrize("name", ["../outside", "a/b", "", ".hidden"])
+def test_a_name_is_not_a_path(source: Path, name: str) -> None:
+    refused = iml("import", source, "--name", name, "--no-track")
+    assert isinstance(refused.exception, InputError)
+    assert "is not a name" in str(refused.exception)
+
+
+def test_tracking_is_dvc_add(source: Path, workspace: Path) -> None:
+    dvc = Path(sys.executable).parent / "dvc"
+    subprocess.run(["git", "init", "--quiet"], check=True)
+    subprocess.run([dvc, "init", "--quiet"], check=True)
+    done = iml("import", source, "--name", "made", "--json")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["tracked"] is True
+    assert (workspace / "data" / "made.dvc").is_file()
+    assert "made" in (workspace / "data" / ".gitignore").read_text()
+
+
+def test_synthesize_makes_a_data_set(workspace: Path) -> None:
+    for number in range(6):
+        coarse = np.random.default_rng(number).integers(0, 256, (24, 36, 3), dtype=np.uint8)
+        (workspace / "photos").mkdir(exist_ok=True)
+        Image.fromarray(coarse).resize((480, 320)).save(workspace / "photos" / f"{number}.jpg")
+        cutout = np.zeros((160, 160, 4), np.uint8)
+        cutout[30:130, 30:130] = (200, 40 * number, 20, 255)
+        (workspace / "cutouts").mkdir(exist_ok=True)
+        Image.fromarray(cutout).save(workspace / "cutouts" / f"{number}.png")
+    done = iml(
+        *("synthesize", "--name", "made", "--photos", "photos", "--cutouts", "cutouts"),
+        *("--manipulated", "6", "--authentic", "3", "--no-track", "--json"),
+    )
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["photos"] == 9
+    info = json.loads(iml("info", "made", "--json").stdout)
+    assert info["photos"] == 9
+
+
+def test_synthesize_from_an_empty_folder_says_so(workspace: Path) -> None:
+    (workspace / "photos").mkdir()
+    refused = iml("synthesize", "--name", "made", "--photos", "photos", "--no-track")
+    assert isinstance(refused.exception, InputError)
+    assert "no photos in this folder" in str(refused.exception)
