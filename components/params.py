@@ -100,7 +100,9 @@ class Evaluate(_Block):
 class Export(_Block):
     """ONNX export and its parity check."""
 
-    sizes: Annotated[list[Annotated[list[int], Field(min_length=2, max_length=2)]], Field(min_length=1)]
+    sizes: Annotated[
+        list[Annotated[list[int], Field(min_length=2, max_length=2)]], Field(min_length=1)
+    ]
     tolerance: Annotated[float, Field(gt=0, le=0.1)]
 
 

@@ -9,6 +9,7 @@ from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from components import workspace
+from flows.failures import one_line
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class StageRun:
 
 # DVC decides what is up to date, so Prefect's own task cache is off.
 @task(task_run_name="{stage}", cache_policy=NO_CACHE, persist_result=False)
+@one_line
 def run_stage(stage: str) -> StageRun:
     """Bring one stage up to date; raises `components.workspace.StageError`."""
     logger = get_run_logger()

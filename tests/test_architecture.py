@@ -51,9 +51,7 @@ def place(module: str) -> str:
 
 
 @pytest.mark.parametrize("name", sorted(PIPELINE))
-def test_a_stage_lists_exactly_the_packages_it_imports(
-    name: str, graph: grimp.ImportGraph
-) -> None:
+def test_a_stage_lists_exactly_the_packages_it_imports(name: str, graph: grimp.ImportGraph) -> None:
     stage = PIPELINE[name].get("do", PIPELINE[name])
     main = f"components.stages.{name}"
     imported = {place(m) for m in graph.find_upstream_modules(main)} | {place(main)}
@@ -102,9 +100,9 @@ def test_public_functions_of_components_are_documented() -> None:
     bare = []
     for path in tracked("components/*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
-                if not ast.get_docstring(node):
-                    bare.append(f"{path.name}:{node.lineno} {node.name}")
+            public = isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name[0] != "_"
+            if public and not ast.get_docstring(node):
+                bare.append(f"{path.name}:{node.lineno} {node.name}")
     assert not bare
 
 

@@ -41,7 +41,7 @@ def pipeline(
     boxes: Annotated[int, typer.Option(min=1000, help="Boxes to make for `validate`.")] = 1_000_000,
     as_json: AsJson = False,
 ) -> None:
-    """`prepare` against hashing and decoding alone; validation of a large manifest; `iml --help`."""
+    """`prepare` against hashing and decoding alone; a large validation; `iml --help`."""
     import tempfile
 
     from components.data.bench import bench_prepare
@@ -52,6 +52,28 @@ def pipeline(
     rows["validate"] = bench_validation(boxes)
     rows["help"] = _time_help()
     _report("Pipeline", rows, as_json)
+
+
+@app.command()
+def teacher(
+    data: Annotated[Path, typer.Option(help="A data set with true masks.")],
+    jitter: Annotated[str, typer.Option(help="Looseness of the boxes, comma-separated.")] = "0.1",
+    limit: Annotated[int | None, typer.Option(min=2, help="Photos, seeded; all if unset.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Mean IoU of every available teacher with true masks, by kind of manipulation."""
+    from components import params
+    from components.errors import InputError
+    from components.teacher.bench import bench_teacher
+    from flows.cli._common import progress_bars
+
+    try:
+        shares = [float(part) for part in jitter.split(",")]
+    except ValueError:
+        raise InputError(f"not numbers: {jitter!r}", where="--jitter", mend="e.g. 0,0.1") from None
+    with progress_bars() as bar:
+        rows = bench_teacher(data, params.load().pseudo_label, shares, limit, bar("masks"))
+    _report(f"Teachers on {data}", rows, as_json)
 
 
 def _time_help() -> dict[str, float]:
@@ -70,4 +92,7 @@ def _time_help() -> dict[str, float]:
         return statistics.median(seconds)
 
     iml = str(Path(sys.executable).parent / "iml")
-    return {"seconds": median(iml, "--help"), "interpreter_seconds": median(sys.executable, "-c", "")}
+    return {
+        "seconds": median(iml, "--help"),
+        "interpreter_seconds": median(sys.executable, "-c", ""),
+    }

@@ -20,13 +20,13 @@ def run(
     """
     from components import params, workspace
 
-    # Wrong parameters are told before the flow's server starts.
+    # Wrong parameters and a busy workspace are told before the flow's server starts.
     params.load()
     with workspace.exclusive():
-        # Prefect takes seconds to import: only once we know that we may run.
-        from flows.retrain import retrain_here
+        pass
+    from flows.retrain import retrain_here
 
-        outcome = retrain_here()
+    outcome = retrain_here()
     if as_json:
         typer.echo(json.dumps(outcome.row(), indent=2))
     else:
@@ -53,10 +53,14 @@ def _show(outcome: Outcome) -> None:
     for gate in outcome.gates:
         verdict = "[green]pass[/]" if gate["passed"] else "[red]fail[/]"
         gates.add_row(
-            gate["name"], verdict, _number(gate["value"]), _number(gate["threshold"]), gate["reason"]
+            gate["name"],
+            verdict,
+            _number(gate["value"]),
+            _number(gate["threshold"]),
+            gate["reason"],
         )
     console.print(gates)
-    console.print(outcome.sentence())
+    console.print(outcome.sentence)
 
 
 def _number(value: object) -> str:

@@ -1,0 +1,232 @@
+"""`iml model`: versions, their gates and lineage, the ledger's history, rollback."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.table import Table
+
+    from components.registry.versions import Registry, Standing
+
+app = typer.Typer(help="Versions of a model: list, show, history, rollback.", no_args_is_help=True)
+
+_DEFAULT = "boxpromptiml"
+_STYLES = {"champion": "bold green", "former champion": "cyan", "rejected": "red"}
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+Name = Annotated[
+    str | None, typer.Argument(metavar="[NAME]", help="Model name; default: promotion.model.")
+]
+
+
+def _name() -> str:
+    """The model that this workspace trains, else the project's."""
+    from components import params
+
+    return params.load().promotion.model if Path("params.yaml").is_file() else _DEFAULT
+
+
+def _open(model: str) -> tuple[Registry, list[str]]:
+    """The registry with alias and ledger brought together; what was found is told on stderr."""
+    from rich.console import Console
+
+    from components.registry.promotion import reconcile
+    from components.registry.versions import Registry
+
+    registry = Registry.open(model)
+    notes = reconcile(registry)
+    for note in notes:
+        Console(stderr=True).print(f"note: {note}", style="yellow", markup=False, highlight=False)
+    return registry, notes
+
+
+def _print(value: object) -> None:
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def _table(title: str, *columns: str) -> Table:
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _add(table: Table, *cells: str, styles: dict[int, str] | None = None) -> None:
+    """A row of plain text: what people wrote into the ledger is no markup."""
+    from rich.text import Text
+
+    table.add_row(*(Text(cell, style=(styles or {}).get(i, "")) for i, cell in enumerate(cells)))
+
+
+def _number(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else "" if value is None else str(value)
+
+
+@app.command("list")
+def list_versions(name: Name = None, as_json: Json = False) -> None:
+    """List every registered version, the champion marked."""
+    from rich.console import Console
+
+    from components.registry.versions import standings
+
+    model = name or _name()
+    registry, notes = _open(model)
+    found = standings(registry.rows())
+    if as_json:
+        _print({"model": model, "versions": [entry.row() for entry in found], "notes": notes})
+        return
+    table = _table(model, "version", "status", "F1", "gates", "registered (UTC)", "commit")
+    for entry in found:
+        _add(
+            table,
+            str(entry.version),
+            entry.status,
+            entry.facts["tags"].get("f1", ""),
+            _gates_passed(entry.gates),
+            entry.registered[:19].replace("T", " "),
+            entry.facts["tags"].get("git_commit", "")[:10],
+            styles={1: _STYLES.get(entry.status, "")},
+        )
+    Console().print(table if found else f"{model} has no versions yet; run `iml run`")
+
+
+def _gates_passed(gates: Sequence[dict[str, Any]]) -> str:
+    return f"{sum(gate['passed'] for gate in gates)} of {len(gates)}" if gates else ""
+
+
+@app.command()
+def show(
+    model: Annotated[
+        str | None,
+        typer.Argument(metavar="[M]", help="name@champion or name/version; default: champion."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Show a version: gates, metrics, lineage; its files are fetched and checked."""
+    from components.registry.versions import download, parse_reference, resolve, standings
+
+    name, wanted = parse_reference(model) if model else (_name(), None)
+    registry, notes = _open(name)
+    row = resolve(registry, wanted)
+    entry = next(e for e in standings(registry.rows()) if e.version == row.version)
+    record = download(registry, row)
+    metrics = registry.store.metrics(entry.facts["run_id"])
+    if as_json:
+        _print({**entry.row(), "metrics": metrics, "lineage": record, "notes": notes})
+        return
+    _show(entry, metrics, record)
+
+
+def _show(entry: Standing, metrics: dict[str, float], record: dict[str, Any]) -> None:
+    from rich.console import Console
+
+    console = Console()
+    style = _STYLES.get(entry.status, "")
+    status = f"[{style}]{entry.status}[/]" if style else entry.status
+    console.print(f"[bold]{entry.model}/{entry.version}[/] {status}, files and record verified")
+    gates = _table("Gates", "gate", "verdict", "value", "threshold", "why")
+    for gate in entry.gates:
+        verdict, style = ("pass", "green") if gate["passed"] else ("fail", "red")
+        if gate["warning"]:
+            verdict, style = "warn", "yellow"
+        _add(
+            gates,
+            gate["name"],
+            verdict,
+            _number(gate["value"]),
+            _number(gate["threshold"]),
+            gate["reason"],
+            styles={1: style},
+        )
+    console.print(gates if entry.gates else "not gated yet")
+    figures = _table("Metrics", "metric", "value", "interval", "photos")
+    for name in sorted(metrics):
+        if not name.endswith((".low", ".high", ".n")):
+            low, high = metrics.get(f"{name}.low"), metrics.get(f"{name}.high")
+            spread = "" if low is None or high is None else f"{low:.4f} to {high:.4f}"
+            count = metrics.get(f"{name}.n")
+            _add(
+                figures,
+                name,
+                f"{metrics[name]:.4g}",
+                spread,
+                "" if count is None else f"{count:.0f}",
+            )
+    console.print(figures)
+    console.print(_lineage(entry, record))
+
+
+def _lineage(entry: Standing, record: dict[str, Any]) -> Table:
+    table = _table("Lineage", "what", "value")
+    git = record["git"]
+    unclean = "" if git["clean"] else f" (with {len(git['dirty'])} uncommitted changes)"
+    _add(table, "git commit", f"{git['commit']}{unclean}")
+    _add(table, "dvc.lock", record["dvc_lock"]["sha256"])
+    for name, dataset in record["datasets"].items():
+        _add(table, f"data set {name}", f"{dataset['licence']}; boxes {dataset['boxes_sha256']}")
+    _add(table, "teacher", f"{record['teacher']['name']} {record['teacher']['sha256']}")
+    for name, digest in entry.facts["files"].items():
+        _add(table, name, digest)
+    _add(table, "lineage record", entry.facts["record_sha256"])
+    _add(table, "MLflow run", entry.facts["run_id"])
+    return table
+
+
+@app.command()
+def history(name: Name = None, as_json: Json = False) -> None:
+    """Show every row of the promotion ledger: who, when, what and why."""
+    from rich.console import Console
+
+    from components.registry.chain import Witness, problems
+    from components.registry.versions import Registry
+
+    model = name or _name()
+    registry = Registry.open(model)
+    rows = registry.ledger.rows(model)
+    damage = problems(rows, Witness.parse(registry.store.witness(model)))
+    if as_json:
+        _print({"model": model, "rows": [row.plain() for row in rows], "problems": damage})
+    else:
+        table = _table(model, "row", "time (UTC)", "event", "version", "by", "why", "hash")
+        for row in rows:
+            when = str(row.time)[:19].replace("T", " ")
+            cells = (row.sequence, when, row.event, row.version, row.actor, row.reason)
+            _add(table, *map(str, cells), str(row.hash)[:12])
+        Console().print(table if rows else f"{model} has no history yet; run `iml run`")
+    # The rows are shown whatever they are; a damaged chain is the command's failure all the same.
+    registry.rows()
+
+
+@app.command()
+def rollback(
+    model: Annotated[str, typer.Argument(metavar="NAME/VERSION", help="An earlier champion.")],
+    reason: Annotated[str, typer.Option(help="Why, on one line; goes into the ledger.")],
+    by: Annotated[str | None, typer.Option(help="Who decides; default: this account.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Make an earlier champion champion again, after checking its files."""
+    from components.errors import InputError
+    from components.registry.promotion import actor_here
+    from components.registry.promotion import rollback as roll_back
+    from components.registry.versions import parse_reference
+
+    name, version = parse_reference(model)
+    if version is None:
+        raise InputError(f"{model!r} names no version", mend="use name/version")
+    registry, notes = _open(name)
+    row = roll_back(registry, version, actor=by or actor_here(), reason=reason)
+    if as_json:
+        _print({"row": row.plain(), "notes": notes})
+        return
+    typer.echo(
+        f"{name}/{version} is champion again (ledger row {row.sequence}), "
+        f"in place of version {row.previous_champion}"
+    )

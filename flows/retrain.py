@@ -1,0 +1,116 @@
+"""The flow `retrain`: every stage of dvc.yaml in DVC's order, then register, gate, promote.
+
+Runs in the workspace we stand in, one run at a time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from prefect import flow, get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from prefect.states import Failed, State
+
+from components import params as parameters
+from components import workspace
+from components.errors import ImlError
+from flows.failures import one_line
+from flows.stages import StageRun, run_stage
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run came to.
+
+    Attributes:
+        stages: what became of each, in order.
+        registered: whether the version is new in the registry.
+        gates: verdicts as plain rows.
+        promoted: whether the version is champion now and passed every gate.
+        sentence: the outcome for people.
+    """
+
+    stages: list[StageRun]
+    model: str
+    version: int
+    registered: bool
+    gates: list[dict[str, Any]]
+    promoted: bool
+    sentence: str
+
+    def row(self) -> dict[str, Any]:
+        """As plain JSON."""
+        return {**vars(self), "stages": [stage.row() for stage in self.stages]}
+
+
+@task(cache_policy=NO_CACHE, persist_result=False)
+@one_line
+def push_outputs() -> None:
+    """Copy data and outputs to the DVC remote before anything names them."""
+    workspace.push()
+
+
+@task(cache_policy=NO_CACHE, persist_result=False)
+@one_line
+def register(params: parameters.Params) -> tuple[int, bool]:
+    """Register the workspace's student, unless it is registered."""
+    # The registry's imports take seconds; a run that a stage stops does without them.
+    from flows import candidate
+
+    return candidate.register(params)
+
+
+@task(cache_policy=NO_CACHE, persist_result=False)
+@one_line
+def decide(params: parameters.Params, version: int) -> Any:
+    """Apply the gates and move the champion, or say why not."""
+    from flows import candidate
+
+    return candidate.decide(params, version)
+
+
+def _stages() -> list[StageRun]:
+    """Bring all stages up to date; one `dvc status` decides that none has anything to do."""
+    names = workspace.stages()
+    if not workspace.changed():
+        get_run_logger().info("nothing has changed since the last run")
+        return [StageRun(name, False, 0.0) for name in names]
+    return [run_stage(name) for name in names]
+
+
+@flow(name="retrain", persist_result=False)
+def retrain() -> Outcome | State:
+    """Bring the workspace up to date, register its student, decide on the champion.
+
+    Ends as failed with one line where a stage or a check says no; with a traceback only where
+    the program itself is wrong.
+    """
+    try:
+        params = parameters.load()
+        with workspace.exclusive():
+            done = _stages()
+            push_outputs()
+            version, new = register(params)
+            decision = decide(params, version)
+    except ImlError as error:
+        return Failed(message=error.line(), data=error)
+    passed = all(gate.passed for gate in decision.gates)
+    return Outcome(
+        stages=done,
+        model=params.promotion.model,
+        version=version,
+        registered=new,
+        gates=[gate.row() for gate in decision.gates],
+        promoted=decision.promoted and passed,
+        sentence=decision.sentence,
+    )
+
+
+def retrain_here() -> Outcome:
+    """Run the flow and give its outcome; raises what made it fail."""
+    state = retrain(return_state=True)
+    result = state.result(raise_on_failure=False)
+    if isinstance(result, BaseException):
+        raise result
+    return result

@@ -1,0 +1,79 @@
+"""`kill -9` in the middle of the long stages, then the same command: the same hashes in the end."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+from e2e_support import Workspace, add_demo, make_workspace
+
+pytestmark = pytest.mark.e2e
+OUTPUTS = ("runs/prepare", "runs/pseudo_label", "runs/distill", "runs/evaluate", "runs/export")
+
+
+def kill_when(workspace: Workspace, stage: str, ready: Callable[[], bool]) -> None:
+    """Start `iml run` and, once `ready` holds while `stage` is at work, kill -9 all of it."""
+    process = subprocess.Popen(
+        ["iml", "run"],
+        cwd=workspace.root,
+        env=workspace.environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 300
+    while not (ready() and at_work(process.pid, stage)):
+        assert process.poll() is None, "the run ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    # Only the run itself: what it leaves behind, the next run has to end.
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def at_work(parent: int, stage: str) -> bool:
+    """Whether the stage's own process runs below this one."""
+    for process in psutil.Process(parent).children(recursive=True):
+        try:
+            if f"components.stages.{stage}" in process.cmdline():
+                return True
+        except psutil.Error:
+            continue
+    return False
+
+
+def cached(workspace: Workspace, stage: str, pattern: str = "*") -> list[Path]:
+    """Finished pieces of a stage's work."""
+    folder = workspace.root / ".state/cache" / stage
+    return [path for path in folder.rglob(pattern) if path.is_file()]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(workspace: Workspace) -> dict[str, str]:
+    """Hashes after `dvc repro` in one go, without the flow."""
+    workspace.run("dvc", "repro")
+    return workspace.hashes(*OUTPUTS)
+
+
+def test_a_killed_run_resumes_to_the_same_hashes(
+    uninterrupted: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    other = make_workspace(tmp_path_factory.mktemp("killed"))
+    add_demo(other)
+    kill_when(other, "pseudo_label", lambda: len(cached(other, "pseudo_label")) >= 3)
+    done = cached(other, "pseudo_label")
+    assert done, "nothing was kept of the killed stage"
+    stamps = {path: path.stat().st_mtime_ns for path in done}
+    kill_when(other, "distill", lambda: bool(cached(other, "distill", "*.safetensors")))
+    assert all(path.stat().st_mtime_ns == stamp for path, stamp in stamps.items())
+    other.iml("run")
+    assert other.hashes(*OUTPUTS) == uninterrupted
+    left = [p for p in psutil.process_iter(["cmdline", "cwd"]) if p.info["cwd"] == str(other.root)]
+    assert not [p for p in left if "components.stages" in " ".join(p.info["cmdline"] or [])]
+    shutil.rmtree(other.root, ignore_errors=True)

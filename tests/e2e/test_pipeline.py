@@ -1,0 +1,137 @@
+"""Photos and coarse boxes to a registered, gated, usable model: the real commands, in order.
+
+The tests of this module share one workspace and follow each other, as a person's commands would.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from e2e_support import Workspace, commit_all
+from PIL import Image
+
+pytestmark = pytest.mark.e2e
+STAGES = ["prepare", "validate", "pseudo_label", "distill", "evaluate@demo", "export"]
+
+
+def run_json(workspace: Workspace, code: int = 0, **env: str) -> dict:
+    """The outcome of `iml run`."""
+    return json.loads(workspace.iml("run", "--json", code=code, **env).stdout)
+
+
+def ran(outcome: dict) -> list[str]:
+    """The stages that had to run."""
+    return [stage["stage"] for stage in outcome["stages"] if stage["ran"]]
+
+
+@pytest.fixture(scope="module")
+def first(workspace: Workspace) -> dict:
+    """The outcome of the first run."""
+    return run_json(workspace)
+
+
+def test_the_first_run_makes_a_champion(workspace: Workspace, first: dict) -> None:
+    assert ran(first) == STAGES
+    assert (first["version"], first["registered"], first["promoted"]) == (1, True, True)
+    shown = json.loads(workspace.iml("model", "show", "boxpromptiml@champion", "--json").stdout)
+    assert shown["version"] == 1
+
+
+def test_a_second_run_does_nothing(workspace: Workspace, first: dict) -> None:
+    before = workspace.hashes("runs")
+    again = run_json(workspace)
+    assert ran(again) == []
+    assert (again["version"], again["registered"], again["promoted"]) == (1, False, True)
+    assert workspace.hashes("runs") == before
+    history = json.loads(workspace.iml("model", "history", "--json").stdout)["rows"]
+    assert [row["event"] for row in history].count("registered") == 1
+
+
+def test_dvc_repro_alone_agrees(workspace: Workspace, first: dict) -> None:
+    assert "up to date" in workspace.run("dvc", "repro").stdout
+
+
+def test_a_changed_gate_gates_again_and_retrains_nothing(workspace: Workspace, first: dict) -> None:
+    workspace.params(promotion={"gates": {"min_f1": 1.0}})
+    outcome = run_json(workspace, code=1)
+    assert ran(outcome) == []
+    assert (outcome["version"], outcome["registered"], outcome["promoted"]) == (1, False, False)
+    failed = [gate["name"] for gate in outcome["gates"] if not gate["passed"]]
+    assert failed == ["min_f1"]
+    workspace.params(promotion={"gates": {"min_f1": 0.0}})
+
+
+def test_dvc_answers_as_its_users_expect(workspace: Workspace, first: dict) -> None:
+    metrics = workspace.run("dvc", "metrics", "show", "--json").stdout
+    assert "runs/evaluate/demo/metrics.json" in metrics
+    workspace.params(distill={"epochs": 4})
+    assert "distill.epochs" in workspace.run("dvc", "params", "diff").stdout
+    workspace.params(distill={"epochs": 3})
+    page = workspace.run("dvc", "plots", "show", "--out", ".state/plots").stdout.strip()
+    assert "train_loss" in Path(page.removeprefix("file://")).read_text()
+
+
+def test_predict_with_the_champion(workspace: Workspace, first: dict) -> None:
+    photos = sorted((workspace.root / "data/demo/photos").rglob("*.jpg"))[:2]
+    folder = workspace.root / ".state/incoming"
+    folder.mkdir(parents=True)
+    for photo in photos:
+        (folder / photo.name).write_bytes(photo.read_bytes())
+    done = workspace.iml("predict", str(folder), "--out", ".state/predicted", "--json")
+    assert len(json.loads(done.stdout)["photos"]) == 2
+    with Image.open(photos[0]) as photo:
+        size = photo.size
+    masks = sorted((workspace.root / ".state/predicted").rglob("*.mask.png"))
+    with Image.open(masks[0]) as mask:
+        assert (mask.size, mask.mode) == (size, "L")
+
+
+def test_push_and_pull_through_the_local_remote(workspace: Workspace, first: dict) -> None:
+    before = workspace.hashes("runs", "data/demo")
+    workspace.run("dvc", "push")
+    for folder in ("runs", "data/demo", ".dvc/cache"):
+        workspace.run("rm", "-rf", folder)
+    workspace.run("dvc", "pull")
+    after = workspace.hashes("runs", "data/demo")
+    assert {name: after[name] for name in after if name in before} == after
+    assert set(before) - set(after) <= {name for name in before if name.startswith("runs/predict")}
+
+
+def test_one_changed_photo_reruns_what_depends_on_it(workspace: Workspace, first: dict) -> None:
+    index = json.loads((workspace.root / "data/demo/boxes.json").read_text())
+    photo = workspace.root / "data/demo/photos" / index["images"][0]["file_name"]
+    with Image.open(photo) as opened:
+        pixels = np.array(opened)
+    pixels[:40, :40] = 255 - pixels[:40, :40]
+    Image.fromarray(pixels).save(photo, quality=95)
+    workspace.run("dvc", "add", "--quiet", "data/demo")
+    commit_all(workspace, "one photo changed")
+    outcome = run_json(workspace)
+    assert ran(outcome)[:4] == STAGES[:4]
+    assert (outcome["version"], outcome["registered"]) == (2, True)
+
+
+def test_a_second_run_beside_the_first_is_refused(workspace: Workspace, first: dict) -> None:
+    holder = (
+        "import time; from components import workspace as w\n"
+        "with w.exclusive(): print('held', flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", holder],
+        cwd=workspace.root,
+        env=workspace.environment,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline().strip() == "held"
+            done = workspace.iml("run", code=1)
+            assert "another run is at work" in done.stderr
+        finally:
+            process.kill()
