@@ -217,9 +217,8 @@ class Inside:
         """Whether this is a regular file, not a link, in a folder below the root."""
         folder, _, name = relative.rpartition("/")
         if folder not in self._folders:
-            absolute = relative.startswith("/")
-            path = inside(self.root, relative if absolute else folder or ".")
-            self._folders[folder] = _plain_files(path)
+            inside(self.root, relative)  # its complaint names the whole path
+            self._folders[folder] = _plain_files(inside(self.root, folder or "."))
         return name in self._folders[folder]
 
     def __call__(self, relative: str) -> Path:

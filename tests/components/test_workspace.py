@@ -1,0 +1,136 @@
+"""git and dvc for real, in a small workspace of their own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import yaml
+
+from components import workspace
+from components.errors import CheckError, InputError
+
+STAGES = {
+    "last": {"cmd": "cat second > last", "deps": ["second"], "outs": ["last"]},
+    "second": {"cmd": "echo told >&2; cat first > second", "deps": ["first"], "outs": ["second"]},
+    "first": {"cmd": "cat source > first", "deps": ["source"], "outs": ["first"]},
+    "refuses": {"cmd": "echo 'error: source: it is bad; mend it' >&2; exit 2", "deps": ["source"]},
+    "crashes": {"cmd": "echo Traceback; echo boom; exit 1", "deps": ["source"]},
+    "slow": {"cmd": "sleep 300", "deps": ["source"]},
+}
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A git and DVC repository with three stages in a row, written in the wrong order."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("IML_STATE", str(tmp_path / ".state"))
+    (tmp_path / "dvc.yaml").write_text(yaml.safe_dump({"stages": STAGES}, sort_keys=False))
+    (tmp_path / "source").write_text("one")
+    (tmp_path / ".gitignore").write_text(".state\n")
+    quiet = {"check": True, "capture_output": True}
+    subprocess.run(["git", "init", "-q"], **quiet)
+    subprocess.run([sys.executable, "-m", "dvc", "init", "-q"], **quiet)
+    subprocess.run(["git", "add", "."], **quiet)
+    who = ["-c", "user.name=Test", "-c", "user.email=test@example.org"]
+    subprocess.run(["git", *who, "commit", "-qm", "start"], **quiet)
+    return tmp_path
+
+
+def test_stages_come_after_what_they_need(here: Path) -> None:
+    names = workspace.stages()
+    assert [n for n in names if n in ("first", "second", "last")] == ["first", "second", "last"]
+    assert set(names) == set(STAGES)
+
+
+def test_a_broken_pipeline_is_one_line(here: Path) -> None:
+    (here / "dvc.yaml").write_text("stages: [")
+    with pytest.raises(InputError, match=r"dvc\.yaml"):
+        workspace.stages()
+
+
+def test_a_stage_runs_once_and_tells_its_lines(here: Path) -> None:
+    lines: list[str] = []
+    assert workspace.reproduce("first", lines.append) is True
+    assert workspace.reproduce("second", lines.append) is True
+    assert "told" in lines
+    assert workspace.reproduce("second", lines.append) is False
+    assert set(workspace.read_lock()["stages"]) == {"first", "second"}
+    (here / "source").write_text("two")
+    assert "first" in workspace.changed()
+
+
+def test_a_stage_that_refuses_passes_its_line_and_code_on(here: Path) -> None:
+    with pytest.raises(workspace.StageError) as caught:
+        workspace.reproduce("refuses", lambda line: None)
+    assert caught.value.exit_code == 2
+    assert caught.value.line() == "stage refuses: source: it is bad; mend it"
+
+
+def test_a_stage_that_crashes_shows_its_last_lines(here: Path) -> None:
+    with pytest.raises(workspace.StageError) as caught:
+        workspace.reproduce("crashes", lambda line: None)
+    assert caught.value.exit_code == 1
+    assert "boom" in caught.value.line()
+    assert "boom" in caught.value.last_lines
+
+
+def test_git_tells_commit_and_changes(here: Path) -> None:
+    assert len(workspace.git_commit()) == 40
+    assert workspace.git_dirty() == []
+    (here / "source").write_text("two")
+    (here / "dvc.lock").write_text("schema: '2.0'\n")
+    assert workspace.git_dirty() == ["source"]
+
+
+def test_no_lock_yet(here: Path) -> None:
+    with pytest.raises(InputError, match="iml run"):
+        workspace.lock_text()
+
+
+def test_a_remote_that_is_missing_is_one_line(here: Path) -> None:
+    (here / "first").write_text("x")
+    workspace.reproduce("first", lambda line: None)
+    with pytest.raises(CheckError, match="dvc push"):
+        workspace.push()
+
+
+def test_one_run_at_a_time(here: Path) -> None:
+    with workspace.exclusive():
+        code = "from components import workspace as w\nwith w.exclusive(): pass"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert "another run is at work" in done.stderr
+    with workspace.exclusive():
+        pass
+
+
+def test_what_a_killed_run_left_behind_is_ended(here: Path) -> None:
+    code = "from components import workspace as w\nw.reproduce('slow', print)"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 60
+        while not (left := sleepers(here)):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        os.kill(process.pid, signal.SIGKILL)
+    assert all(psutil.pid_exists(pid) for pid in left)
+    with workspace.exclusive():
+        assert sleepers(here) == []
+    assert workspace.reproduce("first", lambda line: None) is True
+
+
+def sleepers(folder: Path) -> list[int]:
+    """Processes of the stage `slow` that work in this folder."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.cmdline() == ["sleep", "300"] and process.cwd() == str(folder):
+                found.append(process.pid)
+        except psutil.Error:
+            continue
+    return found
