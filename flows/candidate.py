@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import getpass
-import os
+from collections.abc import Callable
 from pathlib import Path
 
 import yaml
@@ -23,11 +22,6 @@ from components.seeds import fix_torch
 from components.serving.predictor import Predictor
 
 DATA, RUNS = Path("data"), Path("runs")
-
-
-def actor() -> str:
-    """Who acts: `$IML_ACTOR`, else the user's name."""
-    return os.environ.get("IML_ACTOR", "").strip() or getpass.getuser()
 
 
 def package(params: Params) -> Package:
@@ -57,14 +51,20 @@ def package(params: Params) -> Package:
     )
 
 
-def register(params: Params) -> tuple[int, bool]:
-    """The version of the workspace's student, and whether it is new in the registry."""
+def register(params: Params, tell: Callable[[str], None]) -> tuple[int, bool]:
+    """The version of the workspace's student, and whether it is new in the registry.
+
+    Args:
+        params: params.yaml.
+        tell: called with a sentence for each thing that had to be put right first.
+    """
     registry = Registry.open(params.promotion.model)
-    promotion.reconcile(registry)
+    for note in promotion.reconcile(registry):
+        tell(note)
     before = {row.version for row in registry.rows()}
     made = package(params)
     clean = made.record["git"]["clean"]
-    version = promotion.register(registry, made, clean=clean, actor=actor())
+    version = promotion.register(registry, made, clean=clean, actor=promotion.actor_here())
     return version, version not in before
 
 
@@ -81,7 +81,7 @@ def decide(params: Params, version: int) -> Decision:
         comparison=_compare(params, rival) if rival else None,
     )
     return promotion.decide_and_promote(
-        registry, version, found, params.promotion.gates, actor=actor()
+        registry, version, found, params.promotion.gates, actor=promotion.actor_here()
     )
 
 

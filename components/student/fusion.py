@@ -1,0 +1,134 @@
+"""Memory-guided gated fusion (MGFM) of BoxPromptIML, arXiv 2511.20359.
+
+With F_i the backbone's features at scale i, all at the finest grid (stride 4) after projection:
+
+    F'_i    = resize(ReLU(BN(Conv1x1(F_i))))
+    G_i     = sigmoid(Conv1x1(F'_i))                        one gate per scale and place
+    fused   = sum_i G_i * F'_i
+    A_base  = ReLU(BN(Conv3x3(fused)))                      the real-time observation
+    A_mem   = softmax(Q(fused) M^T / sqrt(C)) M             recall from the bank M of P prototypes
+    A_final = alpha * (A_base * mean_i(G_i)) + (1 - alpha) * A_mem
+    logits  = Conv3x3(A_final)
+
+Every A_* is a feature response of C channels, not a map of logits, so one head reads the
+observation and the recall alike. M is a parameter: gradients shape it during training and nothing
+changes it afterwards.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Responses(NamedTuple):
+    """The parts of the equation, on the finest scale's grid: (B, C, h, w) unless said otherwise.
+
+    Attributes:
+        gates: per scale, (B, 1, h, w) in (0, 1).
+        fused: gated sum of the scales.
+        base: A_base.
+        memory: A_mem; None where there is no bank.
+        alpha: scalar in [0, 1].
+        final: A_final.
+    """
+
+    gates: list[Tensor]
+    fused: Tensor
+    base: Tensor
+    memory: Tensor | None
+    alpha: Tensor
+    final: Tensor
+
+
+class MemoryBank(nn.Module):
+    """P learnable prototypes, recalled by scaled dot-product attention at every place."""
+
+    def __init__(self, channels: int, prototypes: int) -> None:
+        super().__init__()
+        self.query = nn.Sequential(
+            nn.Conv2d(channels, channels, 1, bias=False), nn.BatchNorm2d(channels)
+        )
+        self.prototypes = nn.Parameter(torch.randn(prototypes, channels))
+        self.scale = 1 / math.sqrt(channels)
+
+    def forward(self, fused: Tensor) -> Tensor:
+        """(B, C, h, w) to the recalled mixture of prototypes, (B, C, h, w)."""
+        # Both products are 1x1 convolutions: channels-last stays channels-last, nothing is moved.
+        keys = (self.prototypes * self.scale)[:, :, None, None]
+        values = self.prototypes.t()[:, :, None, None]
+        return F.conv2d(F.conv2d(self.query(fused), keys).softmax(dim=1), values)
+
+
+class MemoryGuidedFusion(nn.Module):
+    """Four scales to one map of logits at the finest scale's grid."""
+
+    def __init__(
+        self,
+        scales: list[int],
+        channels: int,
+        prototypes: int,
+        alpha: Literal["learned"] | float,
+    ) -> None:
+        """Make the layers.
+
+        Args:
+            scales: channels of each scale, finest first.
+            channels: C.
+            prototypes: P; 0 leaves the memory out, and alpha is then 1.
+            alpha: `learned` (sigmoid of a parameter, 0.5 at first) or fixed.
+        """
+        super().__init__()
+        self.project = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv2d(width, channels, 1, bias=False), nn.BatchNorm2d(channels), nn.ReLU()
+            )
+            for width in scales
+        )
+        self.gate = nn.ModuleList(nn.Conv2d(channels, 1, 1) for _ in scales)
+        self.base = nn.Sequential(
+            nn.Conv2d(channels, channels, 3, padding=1, bias=False),
+            nn.BatchNorm2d(channels),
+            nn.ReLU(),
+        )
+        self.memory = MemoryBank(channels, prototypes) if prototypes else None
+        self.head = nn.Conv2d(channels, 1, 3, padding=1)
+        self.alpha_logit: nn.Parameter | None = None
+        if prototypes and alpha == "learned":
+            self.alpha_logit = nn.Parameter(torch.zeros(()))
+        self.fixed_alpha = float(alpha) if prototypes and alpha != "learned" else 1.0
+
+    def alpha(self) -> Tensor:
+        """Weight of the real-time observation, a scalar in [0, 1]."""
+        if self.alpha_logit is not None:
+            return self.alpha_logit.sigmoid()
+        return torch.tensor(self.fixed_alpha)
+
+    def responses(self, features: list[Tensor]) -> Responses:
+        """The parts of the equation for the backbone's features, finest scale first."""
+        grid = features[0].shape[-2:]
+        scales: list[Tensor] = []
+        for project, feature in zip(self.project, features, strict=True):
+            scale = project(feature)
+            if scales:
+                scale = F.interpolate(scale, size=grid, mode="bilinear", align_corners=False)
+            scales.append(scale)
+        gates = [gate(scale).sigmoid() for gate, scale in zip(self.gate, scales, strict=True)]
+        fused = gates[0] * scales[0]
+        for opened, scale in zip(gates[1:], scales[1:], strict=True):
+            fused = fused + opened * scale
+        base = self.base(fused)
+        guided = base * (sum(gates[1:], gates[0]) / len(gates))
+        if self.memory is None:
+            return Responses(gates, fused, base, None, self.alpha(), guided)
+        alpha, recalled = self.alpha(), self.memory(fused)
+        final = alpha * guided + (1 - alpha) * recalled
+        return Responses(gates, fused, base, recalled, alpha, final)
+
+    def forward(self, features: list[Tensor]) -> Tensor:
+        """Logits (B, 1, h, w) at the finest scale's grid."""
+        return self.head(self.responses(features).final)

@@ -1,0 +1,63 @@
+"""Photos of any size through the student, memory bounded.
+
+The rule: a photo is resized to the student's square (`config.size`, bilinear with antialiasing,
+aspect ratio given up), the probability map is resized back to the photo's own size (the same way).
+Edits that vanish at that size are not found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from components.student.model import Student
+
+BATCH = 8
+
+
+def shrink(image: np.ndarray, size: int) -> np.ndarray:
+    """Resize uint8 (H, W, C) or (H, W) to the square (size, size[, C]), antialiased.
+
+    Integer arithmetic: the same bytes on any number of threads.
+    """
+    planes = torch.from_numpy(np.ascontiguousarray(np.atleast_3d(image))).permute(2, 0, 1)[None]
+    small = F.interpolate(planes, size=(size, size), mode="bilinear", antialias=True)
+    array = small[0].permute(1, 2, 0).contiguous().numpy()
+    return array if image.ndim == 3 else array[:, :, 0]
+
+
+def to_tensor(photos: np.ndarray) -> Tensor:
+    """uint8 (B, S, S, 3) to float32 (B, 3, S, S) in [0, 1], channels-last in memory."""
+    return torch.from_numpy(photos).permute(0, 3, 1, 2).float().div_(255)
+
+
+def enlarge(probability: Tensor, height: int, width: int) -> np.ndarray:
+    """A map float32 (S, S) at a photo's own size: float32 (height, width) in [0, 1]."""
+    native = F.interpolate(
+        probability[None, None], size=(height, width), mode="bilinear", antialias=True
+    )
+    return native[0, 0].clamp_(0, 1).numpy()
+
+
+@torch.inference_mode()
+def probabilities(student: Student, photos: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Probability of "manipulated" per pixel, at each photo's own size.
+
+    Args:
+        student: in evaluation mode.
+        photos: uint8 (H, W, 3) RGB, of any and differing sizes.
+
+    Returns:
+        One float32 (H, W) in [0, 1] per photo. Only these and one batch of squares are held.
+    """
+    size, maps = student.config.size, []
+    for start in range(0, len(photos), BATCH):
+        part = photos[start : start + BATCH]
+        batch = to_tensor(np.stack([shrink(photo, size) for photo in part]))
+        for photo, probability in zip(part, student(batch).sigmoid()[:, 0], strict=True):
+            maps.append(enlarge(probability, *photo.shape[:2]))
+    return maps

@@ -1,0 +1,71 @@
+"""The student network: photo in, one logit per pixel out."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from components.params import Distill
+from components.student import backbones
+from components.student.config import StudentConfig
+from components.student.fusion import MemoryGuidedFusion
+
+__all__ = ["Student", "StudentConfig", "build", "configure"]
+
+
+class Student(nn.Module):
+    """Backbone, memory-guided gated fusion and a bilinear step back to the photo's size."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, config: StudentConfig) -> None:
+        """Build with random weights; raises InputError for a backbone that does not fit."""
+        super().__init__()
+        self.config = config
+        self.backbone = backbones.create(config.backbone)
+        self.fusion = MemoryGuidedFusion(
+            backbones.widths(self.backbone),
+            config.channels,
+            config.prototypes,
+            config.alpha,
+        )
+        # Constants of the config, so they are not part of the weights.
+        self.register_buffer("mean", torch.tensor(config.mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(config.std).view(1, 3, 1, 1), persistent=False)
+        self.to(memory_format=torch.channels_last)
+
+    def features(self, photos: Tensor) -> list[Tensor]:
+        """The backbone's four scales of photos (B, 3, H, W), float32 in [0, 1], RGB."""
+        normal = (photos - self.mean) / self.std
+        return self.backbone(normal.contiguous(memory_format=torch.channels_last))
+
+    def forward(self, photos: Tensor) -> Tensor:
+        """Logits (B, 1, H, W) of "manipulated" for photos (B, 3, H, W), float32 in [0, 1], RGB."""
+        coarse = self.fusion(self.features(photos))
+        return F.interpolate(coarse, size=photos.shape[-2:], mode="bilinear", align_corners=False)
+
+
+def configure(params: Distill) -> StudentConfig:
+    """The config a set of parameters asks for; raises InputError for an unknown backbone."""
+    mean, std = backbones.normalisation(params.backbone)
+    return StudentConfig(
+        backbone=params.backbone,
+        size=params.size,
+        channels=params.channels,
+        prototypes=params.prototypes,
+        alpha=params.alpha,
+        mean=mean,
+        std=std,
+    )
+
+
+def build(config: StudentConfig, weights: str) -> Student:
+    """A student to be trained: random fusion, backbone filled from `weights` (see `backbones`).
+
+    Random numbers come from torch's global generator: seed it first.
+    """
+    student = Student(config)
+    backbones.load_weights(student.backbone, config.backbone, weights)
+    return student

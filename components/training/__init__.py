@@ -1,0 +1,1 @@
+"""Distillation: the decoded cache, augmentation, loss, trainer and its checkpoints."""

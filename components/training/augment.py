@@ -1,0 +1,61 @@
+"""Augmentation: flips, JPEG recompression, blur and noise, drawn per (epoch, photo).
+
+Nothing here knows whether a photo is manipulated: both kinds are treated alike, so that no trace
+of the treatment tells them apart. Each photo has its own random stream, so the order in which they
+are made, or a resumed run, changes nothing.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from components.seeds import generator
+
+FLIP, JPEG, BLUR, NOISE = 0.5, 0.5, 0.2, 0.2  # how often each is applied
+QUALITY = (60, 100)  # JPEG, both inclusive
+SIGMA = (0.4, 1.2)  # blur, pixels of the student's view
+DEVIATION = (1.0, 6.0)  # noise, grey levels
+
+
+def augment(
+    photo: np.ndarray, mask: np.ndarray, seed: int, epoch: int, row: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """One augmented copy of a photo and its mask.
+
+    Args:
+        photo: uint8 (S, S, 3), RGB.
+        mask: uint8 (S, S).
+        seed: of the training.
+        epoch: from 1.
+        row: of the photo in the data.
+
+    Returns:
+        New arrays of the same shapes; only the flips touch the mask.
+    """
+    draw = generator(seed, "augment", epoch, row)
+    if draw.random() < FLIP:
+        photo, mask = photo[:, ::-1], mask[:, ::-1]
+    if draw.random() < FLIP:
+        photo, mask = photo[::-1], mask[::-1]
+    photo = np.ascontiguousarray(photo)
+    if draw.random() < BLUR:
+        photo = cv2.GaussianBlur(photo, (0, 0), sigmaX=draw.uniform(*SIGMA))
+    if draw.random() < NOISE:
+        photo = _noise(photo, draw)
+    if draw.random() < JPEG:
+        photo = _recompress(photo, int(draw.integers(QUALITY[0], QUALITY[1] + 1)))
+    return photo, np.ascontiguousarray(mask)
+
+
+def _noise(photo: np.ndarray, draw: np.random.Generator) -> np.ndarray:
+    """Gaussian noise of a random deviation."""
+    grains = draw.standard_normal(photo.shape, dtype=np.float32) * draw.uniform(*DEVIATION)
+    return np.clip(photo + grains, 0, 255).round().astype(np.uint8)
+
+
+def _recompress(photo: np.ndarray, quality: int) -> np.ndarray:
+    """Through JPEG and back."""
+    # OpenCV's order is BGR; luma and chroma must come from the right channels.
+    _, data = cv2.imencode(".jpg", photo[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))[:, :, ::-1]

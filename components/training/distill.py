@@ -1,0 +1,80 @@
+"""Distillation from start to finish: data, student, training, and what it is filed under."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import timm
+import torch
+
+from components.data.manifest import Manifest
+from components.files import sha256_bytes, sha256_file, sha256_json, state_dir
+from components.params import Distill
+from components.seeds import derive, fix_torch
+from components.student.model import Student, build, configure
+from components.student.store import weights_bytes
+from components.training.cache import collect, counts, decoded
+from components.training.progress import Watcher
+from components.training.trainer import Trained, train
+
+
+@dataclass(frozen=True)
+class Distilled:
+    """A trained student, its curve and the number of photos per split and label."""
+
+    student: Student
+    trained: Trained
+    counts: dict[str, int]
+
+
+def distill(
+    manifest: Manifest,
+    dataset: Path,
+    pseudo: Path,
+    params: Distill,
+    watcher: Watcher,
+    decoding: Callable[[int, int], None] | None = None,
+) -> Distilled:
+    """Train a student on a data set's pseudo-masks.
+
+    Checkpoints lie under `state_dir()/cache/distill/<key>`: the key covers the data, the
+    parameters, the first weights and the code, so a changed one never resumes an old training, and
+    the same command after a kill goes on where it was. A finished training is found there too: its
+    checkpoint is verified and the result written from it again.
+
+    Raises:
+        InputError: unusable data, backbone or weights.
+        ImlError: the loss is not finite.
+    """
+    fix_torch(derive(params.seed, "student"), params.threads)
+    examples = collect(manifest, dataset, pseudo)
+    student = build(configure(params), params.weights)
+    root = state_dir() / "cache" / "distill"
+    data = decoded(examples, params.size, root / "data", decoding)
+    folder = root / training_key(student, data.key, params)
+    folder.mkdir(parents=True, exist_ok=True)
+    trained = train(student, data, params, folder, watcher)
+    return Distilled(student, trained, counts(examples))
+
+
+def training_key(student: Student, data_key: str, params: Distill) -> str:
+    """What a training is filed under: everything its result depends on."""
+    return sha256_json(
+        {
+            "data": data_key,
+            "params": params.model_dump(),
+            "first_weights": sha256_bytes(weights_bytes(student)),
+            "code": code_hash(),
+            "torch": torch.__version__,
+            "timm": timm.__version__,
+        }
+    )
+
+
+def code_hash() -> str:
+    """Hash of the modules that make a student: another line of code is another training."""
+    training = Path(__file__).parent
+    paths = [*sorted(training.glob("*.py")), *sorted((training.parent / "student").glob("*.py"))]
+    return sha256_json([[path.name, sha256_file(path)] for path in paths])

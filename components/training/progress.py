@@ -1,0 +1,100 @@
+"""What a person sees of a training: a live bar on a terminal, one line an epoch elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import Protocol, TypedDict
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+class Epoch(TypedDict):
+    """One row of the training curve.
+
+    Attributes:
+        epoch: from 1.
+        train_loss: mean over the epoch's photos, nats per pixel.
+        val_loss: the same over the validation photos after the epoch.
+        val_f1: mean F1 at 0.5 on the validation photos' pseudo-masks.
+        lr: learning rate of the new layers at the epoch's end.
+    """
+
+    epoch: int
+    train_loss: float
+    val_loss: float
+    val_f1: float
+    lr: float
+
+
+class Watcher(Protocol):
+    """What the trainer tells."""
+
+    def start(self, epoch: int, epochs: int, steps: int) -> None:
+        """Training begins after `epoch` finished epochs, `steps` to each."""
+
+    def step(self, loss: float) -> None:
+        """One optimiser step is done."""
+
+    def epoch(self, row: Epoch) -> None:
+        """An epoch is finished."""
+
+
+class ProgressReport:
+    """A watcher that draws on stderr; use it as a context manager."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True)
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed}/{task.total}"),
+            TextColumn("loss {task.fields[loss]:.4f}  val F1 {task.fields[f1]}"),
+            TimeRemainingColumn(),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
+        self._task = self._bar.add_task("distill", total=None, loss=0.0, f1="-")
+        self._epochs = self._first = 0
+        self._began = time.monotonic()
+
+    def __enter__(self) -> ProgressReport:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+    def start(self, epoch: int, epochs: int, steps: int) -> None:
+        """See `Watcher`."""
+        self._first, self._epochs, self._began = epoch, epochs, time.monotonic()
+        self._bar.update(self._task, completed=epoch * steps, total=epochs * steps)
+        if epoch and not self._console.is_terminal:
+            self._line(f"resumed after epoch {epoch}/{epochs}")
+
+    def step(self, loss: float) -> None:
+        """See `Watcher`."""
+        self._bar.update(self._task, advance=1, loss=loss)
+
+    def epoch(self, row: Epoch) -> None:
+        """See `Watcher`."""
+        self._bar.update(self._task, f1=f"{row['val_f1']:.3f}")
+        if self._console.is_terminal:
+            return
+        done = row["epoch"] - self._first
+        left = (time.monotonic() - self._began) / done * (self._epochs - row["epoch"])
+        self._line(
+            f"epoch {row['epoch']}/{self._epochs}  train loss {row['train_loss']:.4f}  "
+            f"val loss {row['val_loss']:.4f}  val F1 {row['val_f1']:.3f}  {left:.0f} s left"
+        )
+
+    @staticmethod
+    def _line(text: str) -> None:
+        print(text, file=sys.stderr, flush=True)

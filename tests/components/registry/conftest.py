@@ -1,0 +1,234 @@
+"""A real PostgreSQL, MLflow stores in a temporary folder, small versions to register."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import psycopg2
+import pytest
+
+from components.params import Gates
+from components.registry.gates import Comparison, Evidence
+from components.registry.ledger import Ledger
+from components.registry.package import Package
+from components.registry.promotion import decide_and_promote, register
+from components.registry.tracking import Store
+from components.registry.versions import Registry
+
+PASSWORD = "s3cr3t-of-the-tests"
+MODEL = "m"
+
+
+def _postgres_programs() -> Path:
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    if not found and (path := shutil.which("initdb")):
+        found = [Path(path)]
+    if not found:
+        pytest.fail("PostgreSQL's server programs are missing: apt-get install postgresql")
+    return found[-1].parent
+
+
+def _unprivileged() -> list[str]:
+    """initdb refuses root."""
+    if os.getuid():
+        return []
+    known = Path("/etc/passwd").read_text()
+    user = "postgres" if "\npostgres:" in known else "nobody"
+    return ["runuser", "-u", user, "--"]
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """URL of a server of our own, without a database name; asks for a password."""
+    programs, prefix = _postgres_programs(), _unprivileged()
+    # Not under pytest's folder, which only its owner may enter; short, for the socket's name.
+    home = Path(tempfile.mkdtemp(prefix="iml-pg-", dir="/tmp"))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+
+    def run(*command: str) -> None:
+        done = subprocess.run(
+            [*prefix, *command], cwd="/", capture_output=True, text=True, timeout=120, check=False
+        )
+        assert done.returncode == 0, f"{command[0]}: {done.stdout}{done.stderr}"
+
+    home.chmod(0o777)
+    (home / "password").write_text(PASSWORD)
+    (home / "password").chmod(0o644)
+    data = str(home / "data")
+    control = str(programs / "pg_ctl")
+    try:
+        run(
+            str(programs / "initdb"), "-D", data, "-U", "iml", "--no-sync", "-E", "UTF8",
+            "--auth=scram-sha-256", f"--pwfile={home}/password",
+        )  # fmt: skip
+        options = f"-p {port} -h 127.0.0.1 -k {home} -F -c max_connections=60"
+        # Its output goes to a file: a pipe would stay open as long as the server lives.
+        run(control, "-D", data, "-w", "-t", "60", "-l", str(home / "log"), "-o", options, "start")
+        try:
+            yield f"postgresql://iml:{PASSWORD}@127.0.0.1:{port}"
+        finally:
+            run(control, "-D", data, "-w", "-m", "immediate", "stop")
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture
+def database(postgres: str) -> str:
+    """URL of a fresh PostgreSQL database."""
+    name = f"d{uuid.uuid4().hex[:12]}"
+    connection = psycopg2.connect(f"{postgres}/postgres")
+    try:
+        connection.autocommit = True
+        connection.cursor().execute(f"CREATE DATABASE {name} TEMPLATE template0")
+    finally:
+        connection.close()
+    return f"{postgres}/{name}"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A ledger's address, of either kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/ledger.db"
+    return request.getfixturevalue("database")
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An MLflow SQLite file with its tables; making them takes seconds, a copy does not."""
+    file = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    Store(f"sqlite:///{file}")
+    return file
+
+
+@pytest.fixture
+def addresses(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """State folder, MLflow store and ledger of one test, set in the environment."""
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
+    values = {
+        "IML_STATE": str(tmp_path / "state"),
+        "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db",
+        "IML_LEDGER_URL": f"sqlite:///{tmp_path}/state/ledger.db",
+    }
+    for name, value in values.items():
+        monkeypatch.setenv(name, value)
+    return values
+
+
+@pytest.fixture
+def registry(addresses: dict[str, str]) -> Registry:
+    return Registry(Ledger(), Store(), MODEL)
+
+
+@pytest.fixture
+def make_package(tmp_path: Path) -> Callable[..., Package]:
+    return _packages(tmp_path)
+
+
+def _packages(parent: Path) -> Callable[..., Package]:
+    """Makes packages whose files are a few bytes: nothing here loads them."""
+
+    def make(content: str = "a", dirty: tuple[str, ...] = (), lock: str = "lock") -> Package:
+        folder = parent / f"export-{content}"
+        folder.mkdir(exist_ok=True)
+        for name in ("student.safetensors", "student.json", "student.onnx"):
+            (folder / name).write_text(f"{content} {name}")
+        record = {
+            "git": {"commit": "c" * 40, "clean": not dirty, "dirty": list(dirty)},
+            "dvc_lock": {"sha256": lock},
+            "datasets": {"made": {"licence": "CC0-1.0", "boxes_sha256": "b" * 64}},
+            "teacher": {"name": "grabcut", "sha256": "t" * 64},
+        }
+        return Package(
+            name=f"made {content}",
+            folder=folder,
+            reports={},
+            pictures=[],
+            metrics={"made": {"f1": {"value": 0.5, "low": 0.4, "high": 0.6, "n": 9}}},
+            params={"distill": {"seed": 7}},
+            record=record,
+            tags={"f1": "0.5", "git_commit": "c" * 40},
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_evidence() -> Callable[..., Evidence]:
+    return _evidence
+
+
+def _evidence(champion: int | None = None, f1: float | None = 0.5, **changes: object) -> Evidence:
+    """Evidence that passes the thresholds of the tests, unless told otherwise."""
+    against = None
+    if champion is not None:
+        against = Comparison(champion, f1, 0.5, None if f1 is None else f1 - 0.5, -0.1, 0.1, 9)
+    passing = Evidence(
+        validation={"passed": True},
+        metrics={
+            "f1": {"value": f1},
+            "image_auc": {"value": 0.9},
+            "false_alarm_area": {"value": 0.01},
+        },
+        parity={"tolerance": 1e-4, "sizes": [{"largest_difference": 1e-6}]},
+        dirty=[],
+        comparison=against,
+        champion=champion,
+        hashes={"evaluation": str(f1)},
+    )
+    return replace(passing, **changes)
+
+
+def fill(registry: Registry, folder: Path) -> None:
+    """Version 1 was champion, version 2 is."""
+    thresholds = Gates(
+        min_f1=0.2,
+        min_image_auc=0.5,
+        max_false_alarm_area=0.2,
+        champion_margin=0.02,
+        require_clean=False,
+    )
+    make = _packages(folder)
+    for version, content in ((1, "a"), (2, "b")):
+        champion = registry.ledger.champion(MODEL)
+        assert register(registry, make(content), clean=True, actor="ann") == version
+        evidence = _evidence(champion)
+        assert decide_and_promote(registry, version, evidence, thresholds, actor="ann").promoted
+
+
+@pytest.fixture(scope="session")
+def filled_stores(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MLflow store and ledger of `fill`, to be copied; the artifacts stay in this folder."""
+    folder = tmp_path_factory.mktemp("filled")
+    shutil.copy(empty_store, folder / "mlflow.db")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_DEFAULT_ARTIFACT_ROOT", (folder / "artifacts").as_uri())
+        ledger = Ledger(f"sqlite:///{folder}/ledger.db")
+        fill(Registry(ledger, Store(f"sqlite:///{folder}/mlflow.db"), MODEL), folder)
+    return folder
+
+
+@pytest.fixture
+def two(addresses: dict[str, str], filled_stores: Path, tmp_path: Path) -> Registry:
+    """Version 1 was champion, version 2 is; artifacts are shared between tests: leave them."""
+    (tmp_path / "state").mkdir()
+    shutil.copy(filled_stores / "mlflow.db", tmp_path / "mlflow.db")
+    shutil.copy(filled_stores / "ledger.db", tmp_path / "state/ledger.db")
+    return Registry(Ledger(), Store(), MODEL)
+
+
+@pytest.fixture
+def own_two(registry: Registry, tmp_path: Path) -> Registry:
+    """The same with artifacts of its own, below `tmp_path / "state"`."""
+    fill(registry, tmp_path)
+    return registry

@@ -1,0 +1,169 @@
+"""Separate processes that promote at the same moment: exactly one wins, on either database."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from components.registry import promotion
+from components.registry.chain import Event
+from components.registry.ledger import Ledger
+from components.registry.versions import Registry
+
+ROOT = Path(__file__).parents[3]
+Make = Callable[..., Any]
+
+APPENDER = """
+import sys, time
+from components.errors import CheckError
+from components.registry.chain import Event
+from components.registry.ledger import Entry, Ledger
+
+url, me, rounds = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+for number in range(rounds):
+    sys.stdin.readline()
+    try:
+        Ledger(url).append(Entry(f"race{number}", Event.PROMOTED, me, f"p{me}", "race", {}))
+        print("won", flush=True)
+    except CheckError as error:
+        print("lost" if "judged against champion none" in error.line() else error, flush=True)
+"""
+
+
+def test_of_promotions_that_race_exactly_one_wins(ledger_url: str, campaigns: bool) -> None:
+    rounds, racers = (100 if campaigns else 5), 4
+    command = [sys.executable, "-c", APPENDER, ledger_url]
+    processes = [
+        subprocess.Popen(
+            [*command, str(number), str(rounds)],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        for number in range(1, racers + 1)
+    ]
+    ledger = Ledger(ledger_url)
+    try:
+        for number in range(rounds):
+            for process in processes:
+                assert process.stdin is not None
+                process.stdin.write("go\n")
+                process.stdin.flush()
+            said = [process.stdout.readline().strip() for process in processes if process.stdout]
+            assert sorted(said) == ["lost"] * (racers - 1) + ["won"]
+            rows = ledger.verify(f"race{number}")
+            assert [row.version for row in rows] == [said.index("won") + 1]
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
+
+
+MAKER = """
+import sys
+from components.registry.ledger import Ledger
+sys.stdin.readline()
+print(Ledger(sys.argv[1]).models(), flush=True)
+"""
+
+
+def test_processes_that_open_a_new_ledger_at_once_all_succeed(ledger_url: str) -> None:
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", MAKER, ledger_url],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(4)
+    ]
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    assert [process.communicate()[0].strip() for process in processes] == ["[]"] * 4
+
+
+PROMOTER = """
+import sys
+from components.errors import CheckError
+from components.registry.gates import Comparison, Evidence
+from components.registry.promotion import decide_and_promote
+from components.registry.versions import Registry
+from components.params import Gates
+
+me = int(sys.argv[1])
+gates = Gates(min_f1=0.2, min_image_auc=0.5, max_false_alarm_area=0.2, champion_margin=0.02,
+              require_clean=False)
+registry = Registry.open("m")
+print("ready", flush=True)
+for line in sys.stdin:
+    number, champion = line.split()
+    champion = None if champion == "None" else int(champion)
+    against = None if champion is None else Comparison(champion, 0.5, 0.5, 0.0, -0.1, 0.1, 9)
+    metrics = {"f1": {"value": 0.5}, "image_auc": {"value": 0.9},
+               "false_alarm_area": {"value": 0.01}}
+    parity = {"tolerance": 1e-4, "sizes": [{"largest_difference": 1e-6}]}
+    evidence = Evidence({"passed": True}, metrics, parity, [], against, champion,
+                        {"round": number})
+    try:
+        decide_and_promote(registry, me, evidence, gates, actor=f"p{me}")
+        print("won", flush=True)
+    except CheckError as error:
+        print("lost" if "the champion is now" in error.line() else error, flush=True)
+"""
+
+
+def test_of_two_promotions_that_race_one_wins_and_the_alias_follows(
+    addresses: dict[str, str],
+    ledger_url: str,
+    make_package: Make,
+    campaigns: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("IML_LEDGER_URL", ledger_url)
+    registry = Registry.open("m")
+    racers = {}
+    for number, content in enumerate("abc", 1):
+        assert (
+            promotion.register(registry, make_package(content), clean=True, actor="ann") == number
+        )
+        racers[number] = subprocess.Popen(
+            [sys.executable, "-c", PROMOTER, str(number)],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ,
+        )
+    try:
+        for process in racers.values():
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+        for number in range(100 if campaigns else 5):
+            champion = registry.ledger.champion("m")
+            said = {}
+            pair = [v for v in racers if v != champion][:2]
+            for version in pair:
+                print(number, champion, file=racers[version].stdin, flush=True)
+            for version in pair:
+                said[version] = racers[version].stdout.readline().strip()  # type: ignore[union-attr]
+            assert sorted(said.values()) == ["lost", "won"]
+            winner = next(version for version, word in said.items() if word == "won")
+            rows = registry.rows()
+            crowned = [row for row in rows if row.event == Event.PROMOTED]
+            assert len(crowned) == number + 1
+            assert crowned[-1].version == winner == registry.store.alias("m")
+    finally:
+        for process in racers.values():
+            process.kill()
+            process.communicate()

@@ -1,0 +1,287 @@
+"""MLflow for real: a version goes in with everything, and comes back the same."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+import tomllib
+import urllib.request
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from importlib.metadata import packages_distributions
+from pathlib import Path
+from typing import Any
+
+import grimp
+import mlflow
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from components.data.images import decode_photo
+from components.errors import CheckError, InputError
+from components.registry import promotion
+from components.registry.database import safe_name, scrub
+from components.registry.package import REQUIRES, Package, example, leaves, numbers
+from components.registry.tracking import Store
+from components.registry.versions import Registry, fetch
+from components.serving.predictor import Predictor
+from components.student import store as files
+from components.student.config import StudentConfig
+from components.student.model import Student
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Package:
+    """A small random student and the reports of an evaluation."""
+    root = tmp_path_factory.mktemp("package")
+    torch.manual_seed(5)
+    config = StudentConfig(
+        backbone="tf_efficientnet_lite0",
+        size=64,
+        channels=8,
+        prototypes=4,
+        alpha="learned",
+        mean=(0.5, 0.5, 0.5),
+        std=(0.5, 0.5, 0.5),
+    )
+    files.save(Student(config), root / "export")
+    (root / "export/student.onnx").write_bytes(b"onnx")
+    (root / "evaluate").mkdir()
+    (root / "evaluate/report.html").write_text("<p>fine")
+    (root / "sheet.png").write_bytes(b"png")
+    return Package(
+        name="made",
+        folder=root / "export",
+        reports={"evaluation/made": root / "evaluate"},
+        pictures=[root / "sheet.png"],
+        metrics={"made": {"f1": {"value": 0.5, "low": None, "high": 0.6, "n": 9}, "photos": 12}},
+        params={"distill": {"seed": 7, "alpha": "learned"}, "evaluate": {"datasets": ["made"]}},
+        record={"dvc_lock": {"sha256": "l" * 64}, "git": {"clean": True}},
+        tags={"f1": "0.5"},
+    )
+
+
+def predicted(uri: str, version: int) -> Any:
+    return mlflow.pyfunc.load_model(f"models:/m/{version}").predict(example())
+
+
+def test_a_version_comes_back_with_everything(
+    addresses: dict[str, str],
+    package: Package,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store = Store()
+    version = store.register("m", package)
+    assert "Failed to validate" not in capfd.readouterr().err
+    assert version.version == 1
+    assert version.tags == {
+        "f1": "0.5",
+        "identity": package.identity,
+        "record_sha256": package.record_sha256,
+        "weights_sha256": package.hashes()["student.safetensors"],
+    }
+    assert store.versions("m") == store.find("m", package.identity, package.record_sha256)
+    assert store.find("m", "0" * 64, package.record_sha256) == []
+    assert store.metrics(version.run_id) == {
+        "made/f1": 0.5,
+        "made/f1.high": 0.6,
+        "made/f1.n": 9.0,
+        "made/photos": 12.0,
+    }
+    run = mlflow.get_run(version.run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.params == {
+        "distill.seed": "7",
+        "distill.alpha": "learned",
+        "evaluate.datasets": "['made']",
+    }
+    folder, record = store.download(version, tmp_path)
+    assert json.loads(record.read_text()) == package.record
+    for name in files.WEIGHTS, files.CONFIG, "student.onnx":
+        assert (folder / name).read_bytes() == (package.folder / name).read_bytes()
+    artifacts = tmp_path / "state/mlflow/artifacts/m" / version.run_id / "artifacts"
+    assert (artifacts / "evaluation/made/report.html").read_text() == "<p>fine"
+    assert (artifacts / "pictures/sheet.png").is_file()
+
+
+def test_the_served_model_answers_as_the_student_does_and_holds_no_pickle(
+    addresses: dict[str, str], package: Package, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store()
+    version = store.register("m", package)
+    # With pickle refused altogether, the model must load all the same.
+    monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
+    found = predicted(addresses["MLFLOW_TRACKING_URI"], version.version)
+    request = base64.b64decode(example()["image"][0])
+    (expected,) = Predictor(package.folder).predict([decode_photo(request, "x", 1)])
+    assert found["score"][0] == pytest.approx(expected.score, abs=1e-6)
+    mask = decode_photo(base64.b64decode(found["mask_png"][0]), "mask", 1)[..., 0]
+    np.testing.assert_allclose(mask / 255, expected.probability, atol=0.5 / 255 + 1e-6)
+    model = next((tmp_path / "state/mlflow/artifacts").rglob("MLmodel"))
+    assert [path for path in model.parent.rglob("*") if "pkl" in path.name] == []
+    described = yaml.safe_load(model.read_text())
+    assert described["signature"]["inputs"]
+    assert not list(model.parent.rglob("__pycache__"))
+
+
+def test_requirements_are_what_the_serving_code_imports() -> None:
+    graph = grimp.build_graph("components", include_external_packages=True, cache_dir=None)
+    owners = packages_distributions()
+
+    def normal(name: str) -> str:
+        return re.sub(r"[-_.]+", "-", name).lower()
+
+    upstream = graph.find_upstream_modules("components.serving.pyfunc")
+    imported = {normal(owner) for module in upstream for owner in owners.get(module, [])}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    ours = {normal(re.split(r"[<>=~!\[ ]", entry)[0]) for entry in project["dependencies"]}
+    assert set(REQUIRES) == imported & ours
+
+
+def test_numbers_and_leaves() -> None:
+    block = {"a b": {"f1": {"value": float("nan"), "low": 0.1}}, "x": True, "groups": {"s/f": 1}}
+    assert dict(numbers(block)) == {"a b/f1.low": 0.1, "x": 1.0, "groups/s/f": 1.0}
+    assert dict(numbers({"kind (ü)": {"f1": 1}})) == {"kind _ü_/f1": 1.0}
+    assert dict(leaves({"a": {"b": [1], "c": {"d": None}}})) == {"a.b": "[1]", "a.c.d": "None"}
+
+
+def test_a_missing_file_is_named(package: Package, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"student\.safetensors: no such file"):
+        replace(package, folder=tmp_path).hashes()
+
+
+@pytest.mark.parametrize(
+    ("uri", "said"),
+    [
+        ("http://127.0.0.1:9", "127.0.0.1:9"),
+        ("http://user:hunter2@127.0.0.1:9", "127.0.0.1:9"),
+        ("postgresql://u:hunter2@127.0.0.1:9/db", "refused"),
+        ("sqlite:////proc/none/mlflow.db", "/proc/none"),
+        ("./mlruns", "not an MLflow store that works here"),
+        ("file:///tmp/mlruns", "not an MLflow store that works here"),
+        ("databricks", "not an MLflow store that works here"),
+    ],
+)
+def test_an_unreachable_store_is_one_line_without_secrets(uri: str, said: str) -> None:
+    with pytest.raises(InputError) as caught:
+        Store(uri)
+    assert said in caught.value.line()
+    assert "hunter2" not in caught.value.line()
+    assert caught.value.__cause__ is None
+
+
+def test_an_unreachable_server_prints_nothing_but_its_line() -> None:
+    """In a process of its own: MLflow's retries, if they were on, would take minutes."""
+    code = (
+        "from components.errors import exit_on_error\n"
+        "from components.registry.versions import Registry\n"
+        "with exit_on_error():\n    Registry.open('m')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=90,
+        env={**os.environ, "MLFLOW_TRACKING_URI": "http://user:hunter2@127.0.0.1:9"},
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert "hunter2" not in done.stderr + done.stdout
+
+
+@pytest.mark.parametrize("name", ["", "it's", "../m", "-m"])
+def test_a_wrong_model_name_is_refused(name: str) -> None:
+    with pytest.raises(InputError, match="no model name"):
+        Registry.open(name)
+
+
+def test_safe_names_hide_secrets() -> None:
+    assert "hunter2" not in safe_name("http://user:hunter2@host:5000")
+    assert "hunter2" not in safe_name("postgresql://host/db?password=hunter2")
+    assert safe_name("hunter2") == "(unreadable URL)"
+
+
+def test_a_drivers_message_loses_its_secrets() -> None:
+    url = "postgresql://u:hunt%2Fer2@host/db?password=other9"
+    said = scrub("bad 'hunt/er2', 'hunt%2Fer2'\nand other9 for user u", url)
+    assert said == "bad '***', '***' and *** for user u"
+    assert "hunter2" not in scrub("hunter2", "hunter2")
+
+
+@pytest.fixture
+def server(tmp_path: Path, empty_store: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """A real `mlflow server` on a free port."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    (tmp_path / "server.db").write_bytes(empty_store.read_bytes())
+    command = [
+        sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port),
+        "--backend-store-uri", f"sqlite:///{tmp_path}/server.db", "--workers", "1",
+        "--artifacts-destination", str(tmp_path / "served"),
+    ]  # fmt: skip
+    with open(tmp_path / "server.log", "wb") as log:
+        process = subprocess.Popen(
+            command, cwd=tmp_path, stdout=log, stderr=log, start_new_session=True
+        )
+    try:
+        _await(f"http://127.0.0.1:{port}/health", process, tmp_path / "server.log")
+        yield f"http://127.0.0.1:{port}", process
+    finally:
+        _end(process)
+
+
+def _await(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    limit = time.monotonic() + 150
+    while time.monotonic() < limit and process.poll() is None:
+        try:
+            with urllib.request.urlopen(url, timeout=2):
+                return
+        except OSError:
+            time.sleep(0.3)
+    pytest.fail(f"mlflow server did not start: {log.read_text()[-2000:]}")
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, 9)
+    process.wait()
+
+
+def test_a_real_server_keeps_versions_and_its_loss_is_told(
+    server: tuple[str, subprocess.Popen[bytes]],
+    package: Package,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    uri, process = server
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    monkeypatch.setenv("IML_STATE", str(tmp_path / "client"))
+    registry = Registry.open("m")
+    version = promotion.register(registry, package, clean=True, actor="ann")
+    assert capfd.readouterr().out == ""  # stdout belongs to the command's own answer
+    registry.store.set_alias("m", version)
+    assert registry.store.alias("m") == version
+    folder = fetch(f"m/{version}")
+    assert (folder / files.WEIGHTS).read_bytes() == (package.folder / files.WEIGHTS).read_bytes()
+    with pytest.raises(CheckError, match="version 7 of m is missing from MLflow"):
+        registry.store.set_alias("m", 7)
+    _end(process)
+    with pytest.raises(InputError, match="does not do this"):
+        Registry.open("m")

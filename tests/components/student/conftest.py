@@ -1,0 +1,61 @@
+"""Small students, built once."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from components.params import Distill
+from components.student.model import Student, build, configure
+
+SETTINGS = {
+    "seed": 3,
+    "threads": 1,
+    "backbone": "tf_efficientnet_lite0",
+    "weights": "none",
+    "size": 64,
+    "channels": 16,
+    "prototypes": 8,
+    "alpha": "learned",
+    "epochs": 2,
+    "batch": 8,
+    "learning_rate": 0.001,
+    "backbone_rate": 0.3,
+    "weight_decay": 0.01,
+    "augment": True,
+}
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def settings() -> Callable[..., Distill]:
+    return lambda **changes: Distill.model_validate(SETTINGS | changes)
+
+
+@pytest.fixture
+def make(settings) -> Callable[..., Student]:
+    """A student of random weights, whose batch norms have seen something."""
+
+    def build_one(**changes: object) -> Student:
+        torch.manual_seed(0)
+        student = build(configure(settings(**changes)), "none")
+        student.train()
+        with torch.no_grad():
+            for _ in range(3):
+                student(torch.rand(4, 3, 64, 64))
+        return student.eval()
+
+    return build_one

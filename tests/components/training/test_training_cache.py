@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import dataclasses
+import resource
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from components.data.images import save_grey, save_photo
+from components.data.manifest import Manifest
+from components.errors import InputError
+from components.training.cache import collect, counts, data_key, decoded
+
+
+def examples(made):
+    return collect(made.manifest, made.dataset, made.pseudo)
+
+
+def test_rows_are_photos_and_masks_at_the_students_size(made, tmp_path):
+    data = decoded(examples(made), 64, tmp_path / "cache")
+    assert data.photos.shape == (14, 64, 64, 3)
+    assert data.masks.shape == (14, 64, 64)
+    assert list(data.train) == list(range(10))
+    assert list(data.val) == [10, 11, 12, 13]
+    assert list(data.manipulated) == [True, False] * 7
+    for photo, mask, manipulated in zip(data.photos, data.masks, data.manipulated, strict=True):
+        assert (mask.max() > 200) == manipulated
+        if manipulated:  # the square is where the photo is bright
+            assert photo[mask > 220].mean() > 180
+            assert photo[mask == 0].mean() < 120
+    assert counts(examples(made)) == {
+        "train_manipulated": 5,
+        "train_authentic": 5,
+        "val_manipulated": 2,
+        "val_authentic": 2,
+    }
+
+
+def test_second_time_nothing_is_decoded(made, tmp_path):
+    seen = []
+    first = decoded(examples(made), 64, tmp_path / "cache", lambda *step: seen.append(step))
+    assert seen[-1] == (14, 14)
+    seen.clear()
+    again = decoded(examples(made), 64, tmp_path / "cache", lambda *step: seen.append(step))
+    assert seen == []
+    assert np.array_equal(first.photos, again.photos)
+
+
+@pytest.mark.parametrize("how", ["changed", "truncated", "lost"])
+def test_damaged_cache_is_made_again(made, tmp_path, how):
+    first = decoded(examples(made), 64, tmp_path / "cache")
+    wanted = np.array(first.photos)
+    path = tmp_path / "cache" / first.key / "photos.npy"
+    data = bytearray(path.read_bytes())
+    if how == "lost":
+        path.unlink()
+    else:
+        data[-1] ^= 255
+        path.write_bytes(data if how == "changed" else data[:1000])
+    assert np.array_equal(decoded(examples(made), 64, tmp_path / "cache").photos, wanted)
+
+
+def test_key_is_content(made):
+    before = examples(made)
+    key = data_key(before, 64)
+    assert data_key(examples(made), 64) == key
+    assert data_key(before, 96) != key
+    path = made.pseudo / "masks/sub/p00.png.png"
+    save_grey(path, np.zeros_like(np.ones((80, 80), np.uint8)))
+    assert data_key(examples(made), 64) != key
+    other = [dataclasses.replace(before[0], split="val"), *before[1:]]
+    assert data_key(other, 64) != key
+
+
+def test_photo_that_changed_since_prepare(made, tmp_path):
+    path = made.dataset / "photos/sub/p03.png"
+    save_photo(path, np.zeros((10, 10, 3), np.uint8))
+    with pytest.raises(InputError, match=r"p03\.png: the photo changed since"):
+        decoded(examples(made), 64, tmp_path / "cache")
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_mask_of_another_size(made, tmp_path):
+    save_grey(made.pseudo / "masks/sub/p02.png.png", np.zeros((9, 8), np.uint8))
+    with pytest.raises(InputError, match="pseudo-mask is 8x9"):
+        decoded(examples(made), 64, tmp_path / "cache")
+
+
+def test_mask_that_is_missing(made):
+    (made.pseudo / "masks/sub/p02.png.png").unlink()
+    with pytest.raises(InputError, match="no such pseudo-mask"):
+        examples(made)
+
+
+def test_only_accepted_masks_are_learned(made):
+    labels = pd.read_parquet(made.pseudo / "labels.parquet")
+    labels.loc[labels["image_id"] == "sub/p04.png", "accepted"] = False
+    labels.to_parquet(made.pseudo / "labels.parquet")
+    assert "sub/p04.png" not in [example.image_id for example in examples(made)]
+    assert "sub/p05.png" in [example.image_id for example in examples(made)]
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_nothing_manipulated_in_a_split(made, split):
+    frame = made.manifest.images
+    gone = (frame["split"] == split) & (frame["label"] == "manipulated")
+    left = Manifest(frame[~gone].reset_index(drop=True), made.manifest.boxes)
+    with pytest.raises(InputError, match=f"no manipulated photo .* in split '{split}'"):
+        collect(left, made.dataset, made.pseudo)
+
+
+def test_no_labels(made):
+    (made.pseudo / "labels.parquet").unlink()
+    with pytest.raises(InputError, match="no such file"):
+        examples(made)
+
+
+def test_full_disk_is_an_error_and_leaves_nothing(made, tmp_path):
+    """A limit on file size stands in for a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            decoded(examples(made), 64, tmp_path / "cache")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_path_that_leaves_the_data_set(made):
+    made.manifest.images.loc[0, "path"] = "../../runs/x.png"
+    with pytest.raises(InputError, match="leaves this folder"):
+        examples(made)

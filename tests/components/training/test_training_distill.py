@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from components.files import sha256_file
+from components.student.model import build, configure
+from components.training.distill import training_key
+
+ROOT = Path(__file__).parents[3]
+FILES = ("student.safetensors", "student.json", "history.csv", "summary.json")
+
+
+def write_params(folder: Path, **changes: object) -> None:
+    """The committed parameters with a small student."""
+    values = yaml.safe_load((ROOT / "params.yaml").read_text())
+    values["prepare"]["dataset"] = "tiny"
+    values["evaluate"]["datasets"] = ["tiny"]
+    small = {"threads": 1, "weights": "none", "size": 64, "channels": 8, "prototypes": 4}
+    values["distill"] |= small | {"epochs": 3, "batch": 4} | changes
+    values["export"]["sizes"] = [[64, 64], [96, 64]]
+    (folder / "params.yaml").write_text(yaml.safe_dump(values))
+
+
+def stage(name: str, folder: Path, state: Path) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-m", f"components.stages.{name}"],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "IML_STATE": str(state)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process: subprocess.Popen) -> tuple[int, str]:
+    _, err = process.communicate(timeout=300)
+    return process.returncode, err
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    return {name: sha256_file(folder / "runs/distill" / name) for name in FILES}
+
+
+def test_killed_and_started_again_equals_uninterrupted(made):
+    write_params(made.root)
+    code, err = finish(stage("distill", made.root, made.root / "one"))
+    assert code == 0, err
+    assert [line.split("  ")[0] for line in err.splitlines()] == [f"epoch {n}/3" for n in (1, 2, 3)]
+    expected = hashes(made.root)
+    for name in FILES:
+        (made.root / "runs/distill" / name).unlink()
+
+    process, deadline = stage("distill", made.root, made.root / "two"), time.monotonic() + 200
+    while not list((made.root / "two").rglob("epoch-0001.json")):
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (made.root / "runs/distill/student.json").exists()
+
+    code, err = finish(stage("distill", made.root, made.root / "two"))
+    assert code == 0, err
+    assert "resumed after epoch" in err
+    assert hashes(made.root) == expected
+
+    code, err = finish(stage("export", made.root, made.root / "two"))
+    assert code == 0, err
+    assert {path.name for path in (made.root / "runs/export").iterdir()} == {
+        "student.safetensors",
+        "student.json",
+        "student.onnx",
+        "parity.json",
+    }
+
+
+def test_bad_input_is_one_line_and_exit_code_2(made):
+    write_params(made.root, backbone="no_such_net")
+    code, err = finish(stage("distill", made.root, made.root / "state"))
+    assert code == 2
+    assert err.count("\n") == 1
+    assert "distill.backbone: timm has no network 'no_such_net'" in err
+
+
+@pytest.mark.parametrize(
+    "change", [{"seed": 4}, {"learning_rate": 0.01}, {"epochs": 9}, {"augment": False}]
+)
+def test_another_parameter_is_another_training(settings, change):
+    student = build(configure(settings()), "none")
+    assert training_key(student, "d", settings()) == training_key(student, "d", settings())
+    assert training_key(student, "d", settings()) != training_key(student, "d", settings(**change))
+    assert training_key(student, "d", settings()) != training_key(student, "e", settings())
+
+
+def test_other_first_weights_are_another_training(settings):
+    one, other = (build(configure(settings()), weights) for weights in ("none", "package"))
+    assert training_key(one, "d", settings()) != training_key(other, "d", settings())

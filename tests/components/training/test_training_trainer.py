@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from components.errors import ImlError, InputError
+from components.seeds import fix_torch
+from components.student.model import build, configure
+from components.student.store import weights_bytes
+from components.training import trainer
+from components.training.cache import collect, decoded
+from components.training.progress import Epoch
+from components.training.trainer import batches, schedule, train, validate
+
+
+class Silent:
+    def __init__(self, stop_after=None):
+        self.stop_after, self.rows, self.resumed, self.steps = stop_after, [], None, 0
+
+    def start(self, epoch, epochs, steps):
+        self.resumed = epoch
+
+    def step(self, loss):
+        self.steps += 1
+
+    def epoch(self, row):
+        self.rows.append(row)
+        if row["epoch"] == self.stop_after:
+            raise KeyboardInterrupt
+
+
+@pytest.fixture
+def data(made, tmp_path):
+    return decoded(collect(made.manifest, made.dataset, made.pseudo), 64, tmp_path / "arrays")
+
+
+@pytest.fixture
+def run(data, tmp_path):
+    """Train a fresh student in a folder; give student, result and watcher."""
+
+    def once(params, name="a", stop_after=None, dropout=False):
+        fix_torch(params.seed, 1)
+        student = build(configure(params), params.weights)
+        if dropout:
+            student.fusion.base.append(torch.nn.Dropout2d(0.5))
+        folder, watcher = tmp_path / name, Silent(stop_after)
+        folder.mkdir(exist_ok=True)
+        return student, train(student, data, params, folder, watcher), watcher
+
+    return once
+
+
+def test_learns_a_trivial_task_from_the_package_weights(run, data, settings):
+    params = settings(epochs=12, weights="package", channels=16)
+    fix_torch(1, 1)
+    _, untrained = validate(build(configure(params), "package"), data, 4)
+    student, trained, _ = run(params)
+    curve = trained.history
+    assert curve[-1]["train_loss"] < 0.5 * curve[0]["train_loss"]
+    best = max(row["val_f1"] for row in curve)
+    assert best > max(0.7, 2 * untrained)
+    assert curve[trained.best_epoch - 1]["val_f1"] == best
+    assert not student.training
+    loss, f1 = validate(student, data, 4)  # the student carries the best epoch, not the last
+    assert f1 == best
+    assert loss == curve[trained.best_epoch - 1]["val_loss"]
+
+
+@pytest.mark.parametrize("dropout", [False, True])
+def test_interrupted_equals_uninterrupted(run, settings, dropout):
+    """Dropout stands for whatever a backbone draws from torch's own generator."""
+    whole, expected, _ = run(settings(), "whole", dropout=dropout)
+    with pytest.raises(KeyboardInterrupt):
+        run(settings(), "parts", stop_after=1, dropout=dropout)
+    again, trained, watcher = run(settings(), "parts", dropout=dropout)
+    assert watcher.resumed == 1
+    assert trained == expected
+    assert weights_bytes(again) == weights_bytes(whole)
+
+
+def test_best_is_the_highest_f1_then_the_lowest_loss_then_the_first():
+    def best(*curve):
+        state = trainer._State(None, None, [], {}, 0)
+        for epoch, (f1, loss) in enumerate(curve, start=1):
+            row = Epoch(epoch=epoch, train_loss=1.0, val_loss=loss, val_f1=f1, lr=1.0)
+            state.history.append(row)
+            if trainer._better(row, state):
+                state.best_epoch = epoch
+        return state.best_epoch
+
+    assert best((0.1, 0.1), (0.3, 0.9), (0.2, 0.1)) == 2
+    assert best((0.0, 0.9), (0.0, 0.5), (0.0, 0.7)) == 2
+    assert best((0.2, 0.5), (0.2, 0.5)) == 1
+
+
+def test_finished_training_is_read_back_not_repeated(run, settings):
+    first, expected, _ = run(settings(epochs=2))
+    again, trained, watcher = run(settings(epochs=2))
+    assert watcher.steps == 0
+    assert trained == expected
+    assert weights_bytes(again) == weights_bytes(first)
+
+
+def test_damaged_checkpoint_costs_an_epoch_not_the_result(run, settings, tmp_path, capsys):
+    first, _, _ = run(settings())
+    path = tmp_path / "a/epoch-0003.safetensors"
+    path.write_bytes(path.read_bytes()[:-7])
+    again, _, watcher = run(settings())
+    assert watcher.resumed == 2
+    assert weights_bytes(again) == weights_bytes(first)
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_loss_that_is_not_finite_is_one_line_and_keeps_what_was_there(run, settings, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        run(settings(), stop_after=1)
+    broken = settings()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainer, "schedule", lambda step, steps: 1e30)
+        with pytest.raises(ImlError, match=r"the loss became \w+ in epoch 2") as caught:
+            run(broken)
+    assert "\n" not in caught.value.line()
+    assert (tmp_path / "a/epoch-0001.json").exists()
+
+
+def test_every_validation_mask_empty(run, data, settings, monkeypatch):
+    empty = np.zeros_like(data.masks)
+    object.__setattr__(data, "masks", empty)
+    with pytest.raises(InputError, match="every pseudo-mask of the validation photos is empty"):
+        run(settings(epochs=1))
+
+
+def test_an_epoch_is_every_training_photo_once(data, settings):
+    params = settings(augment=False, batch=4)
+    photos = [photo for part, _ in batches(data, params, 1) for photo in part]
+    wanted = sorted(float(data.photos[row].sum()) for row in data.train)
+    np.testing.assert_allclose(sorted(float(p.sum()) * 255 for p in photos), wanted, rtol=1e-5)
+    assert [len(part) for part, _ in batches(data, params, 1)] == [4, 3, 3]
+    first, second = (torch.cat([part for part, _ in batches(data, params, e)]) for e in (1, 2))
+    assert not torch.equal(first, second)
+
+
+def test_authentic_photos_are_all_zero_targets(data, settings):
+    sums = [t.sum().item() for _, part in batches(data, settings(augment=False), 1) for t in part]
+    assert sum(value == 0 for value in sums) == 5
+
+
+def test_schedule_warms_up_then_falls_to_nothing():
+    rates = [schedule(step, 100) for step in range(100)]
+    assert rates[:5] == sorted(rates[:5])
+    assert max(rates) == rates[5] == 1
+    assert rates[5:] == sorted(rates[5:], reverse=True)
+    assert 0 < rates[-1] < 0.01
+    assert 0 < schedule(0, 1) <= 1
+
+
+def test_backbone_learns_at_its_own_rate(run, settings):
+    fix_torch(3, 1)
+    start = build(configure(settings()), "none").state_dict()
+    student, _, _ = run(settings(backbone_rate=0.0, epochs=1))
+    after = student.state_dict()
+    frozen = [name for name, _ in student.named_parameters() if name.startswith("backbone.")]
+    assert all(torch.equal(after[name], start[name]) for name in frozen)
+    assert not torch.equal(after["fusion.head.weight"], start["fusion.head.weight"])

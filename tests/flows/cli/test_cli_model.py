@@ -1,0 +1,201 @@
+"""`iml model` on a real MLflow store and ledger."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from click.testing import Result
+from typer.testing import CliRunner
+
+from components.errors import CheckError, ImlError, InputError
+from components.params import Gates
+from components.registry.gates import Comparison, Evidence
+from components.registry.package import Package
+from components.registry.promotion import decide_and_promote, register
+from components.registry.versions import Registry
+from flows.cli.model import app
+
+Call = Callable[..., Result]
+
+
+def call(*arguments: str) -> Result:
+    # Wide, so that no cell is folded.
+    return CliRunner().invoke(app, arguments, env={"COLUMNS": "300"})
+
+
+def document(*arguments: str) -> Any:
+    done = call(*arguments, "--json")
+    assert done.exit_code == 0, (done.output, done.exception)
+    return json.loads(done.stdout)
+
+
+def refused(kind: type[ImlError], *arguments: str) -> str:
+    done = call(*arguments)
+    assert isinstance(done.exception, kind), (done.output, done.exception)
+    return done.exception.line()
+
+
+def package(folder: Path, content: str) -> Package:
+    folder = folder / content
+    folder.mkdir()
+    for name in ("student.safetensors", "student.json", "student.onnx"):
+        (folder / name).write_text(f"{content} {name}")
+    record = {
+        "git": {"commit": "c" * 40, "clean": False, "dirty": ["x"]},
+        "dvc_lock": {"sha256": "l" * 64},
+        "datasets": {"made": {"licence": "CC0-1.0", "boxes_sha256": "b" * 64}},
+        "teacher": {"name": "grabcut", "sha256": "t" * 64},
+    }
+    metrics = {"made": {"f1": {"value": 0.5, "low": 0.4, "high": 0.6, "n": 9}}}
+    tags = {"f1": "0.5000", "git_commit": "c" * 40}
+    return Package(content, folder, {}, [], metrics, {"distill": {"seed": 7}}, record, tags)
+
+
+def fill(registry: Registry, folder: Path, versions: Sequence[tuple[str, float]]) -> None:
+    """Register and gate versions of some F1."""
+    gates = Gates(
+        min_f1=0.2,
+        min_image_auc=0.5,
+        max_false_alarm_area=0.2,
+        champion_margin=0.02,
+        require_clean=False,
+    )
+    for content, f1 in versions:
+        version = register(registry, package(folder, content), clean=False, actor="ann")
+        champion = registry.ledger.champion(registry.model)
+        against = Comparison(champion, f1, 0.5, f1 - 0.5, -0.1, 0.1, 9) if champion else None
+        metrics = {"f1": {"value": f1}, "image_auc": {"value": 0.9}}
+        evidence = Evidence(
+            validation={"passed": True},
+            metrics={**metrics, "false_alarm_area": {"value": 0.01}},
+            parity={"tolerance": 1e-4, "sizes": [{"largest_difference": 1e-6}]},
+            dirty=["x"],
+            comparison=against,
+            champion=champion,
+            hashes={},
+        )
+        decide_and_promote(registry, version, evidence, gates, actor="[bold]ann[/nothing]")
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Versions 1 (former champion), 2 (champion), 3 (rejected)."""
+    folder = tmp_path_factory.mktemp("registry")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("IML_STATE", str(folder / "state"))
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        patch.delenv("IML_LEDGER_URL", raising=False)
+        fill(Registry.open("boxpromptiml"), folder, [("a", 0.5), ("b", 0.6), ("c", 0.1)])
+    return folder / "state"
+
+
+@pytest.fixture
+def state(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of both databases; the artifacts stay where they are. No workspace here."""
+    for name in ("ledger.db", "mlflow/mlflow.db"):
+        target = tmp_path / "state" / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes((shared / name).read_bytes())
+    monkeypatch.setenv("IML_STATE", str(tmp_path / "state"))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.delenv("IML_LEDGER_URL", raising=False)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "state"
+
+
+def test_list(state: Path) -> None:
+    found = document("list")
+    assert [(v["version"], v["status"]) for v in found["versions"]] == [
+        (1, "former champion"),
+        (2, "champion"),
+        (3, "rejected"),
+    ]
+    assert found["notes"] == []
+    text = call("list").stdout
+    assert "former champion" in text
+    assert "0.5000" in text
+    assert "5 of 7" in text  # version 3: below the threshold, and worse than the champion
+    assert "no versions yet" in call("list", "another").stdout
+    assert document("list", "another")["versions"] == []
+
+
+def test_show(state: Path) -> None:
+    found = document("show")
+    assert (found["version"], found["status"]) == (2, "champion")
+    assert found["metrics"]["made/f1"] == 0.5
+    assert found["lineage"]["git"]["dirty"] == ["x"]
+    assert all(gate["passed"] for gate in found["gates"])
+    text = call("show", "boxpromptiml/3").stdout
+    assert "rejected" in text
+    assert "F1 0.1 is below 0.2" in text
+    assert "0.4000 to 0.6000" in text
+    assert "CC0-1.0" in text
+    assert found["facts"]["record_sha256"] in call("show", "boxpromptiml@champion").stdout
+    assert "with 1 uncommitted" in text
+
+
+def test_history(state: Path) -> None:
+    found = document("history")
+    assert [(row["event"], row["version"]) for row in found["rows"]] == [
+        ("registered", 1), ("gated", 1), ("promoted", 1),
+        ("registered", 2), ("gated", 2), ("promoted", 2),
+        ("registered", 3), ("gated", 3), ("rejected", 3),
+    ]  # fmt: skip
+    assert found["problems"] == []
+    # What people write is shown as they wrote it.
+    assert "[bold]ann[/nothing]" in call("history").stdout
+
+
+def test_rollback(state: Path) -> None:
+    said = call("rollback", "boxpromptiml/1", "--reason", "false alarms", "--by", "bob").stdout
+    assert "boxpromptiml/1 is champion again (ledger row 10), in place of version 2" in said
+    last = document("history")["rows"][-1]
+    assert (last["event"], last["actor"], last["reason"]) == ("rolled_back", "bob", "false alarms")
+    assert document("show")["version"] == 1
+    back = document("rollback", "boxpromptiml/2", "--reason", "was fine")
+    assert back["row"]["previous_champion"] == 1
+
+
+def test_wrong_use(state: Path) -> None:
+    because = ("--reason", "because")
+    assert "names no version" in refused(InputError, "rollback", "boxpromptiml@champion", *because)
+    assert "never was champion" in refused(InputError, "rollback", "boxpromptiml/3", *because)
+    assert "known versions: 1, 2, 3" in refused(InputError, "show", "boxpromptiml/7")
+    assert "names no model" in refused(InputError, "show", "boxpromptiml@best")
+    assert "has no champion" in refused(InputError, "show", "another@champion")
+    assert "no model name" in refused(InputError, "list", "a'b")
+    assert call("rollback", "boxpromptiml/1").exit_code == 2  # no reason given
+
+
+def test_a_moved_alias_is_told_once_and_put_right(state: Path) -> None:
+    registry = Registry.open("boxpromptiml")
+    registry.store.set_alias("boxpromptiml", 3)
+    done = call("list", "--json")
+    assert "pointed at version 3, the ledger says 2: it was moved past the ledger" in done.stderr
+    assert len(json.loads(done.stdout)["notes"]) == 1
+    assert document("list")["notes"] == []
+
+
+def test_an_edited_ledger_is_refused_and_its_history_still_shown(state: Path) -> None:
+    engine = sa.create_engine(f"sqlite:///{state}/ledger.db")
+    with engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE ledger SET evidence = 'x' WHERE sequence = 5")
+    for command in ("list", "show"):
+        assert "row 5 (gated version 2) was edited" in refused(CheckError, command)
+    done = call("history", "--json")
+    assert isinstance(done.exception, CheckError)
+    found = json.loads(done.stdout)
+    assert len(found["rows"]) == 9
+    assert found["problems"][0] == "row 5 (gated version 2) was edited"
+
+
+def test_the_name_comes_from_the_workspace(state: Path, tmp_path: Path) -> None:
+    project = Path(__file__).parents[3]
+    text = (project / "params.yaml").read_text().replace("model: boxpromptiml", "model: other")
+    (tmp_path / "params.yaml").write_text(text)
+    assert document("list")["model"] == "other"
