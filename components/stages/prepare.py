@@ -71,7 +71,7 @@ def summary(licence: str, manifest: Manifest, quarantine: Sequence[Quarantined])
         "quarantined": len(quarantine),
         "licence": licence,
         "splits": splits,
-        "sources": _counts(images["source"]),
+        "sources": int(images["source"].nunique()),
         "kinds": _counts(images["kind"].dropna()),
     }
 

@@ -1,4 +1,4 @@
-"""Augmentation: flips, JPEG recompression, blur and noise, drawn per (epoch, photo).
+"""Augmentation: flips, zooms, JPEG recompression, blur and noise, drawn per (epoch, photo).
 
 Nothing here knows whether a photo is manipulated: both kinds are treated alike, so that no trace
 of the treatment tells them apart. Each photo has its own random stream, so the order in which they
@@ -13,6 +13,7 @@ import numpy as np
 from components.seeds import generator
 
 FLIP, JPEG, BLUR, NOISE = 0.5, 0.5, 0.2, 0.2  # how often each is applied
+ZOOM, SIDE = 0.8, (0.5, 1.0)  # how often, and the side of the square kept, of the view
 QUALITY = (60, 100)  # JPEG, both inclusive
 SIGMA = (0.4, 1.2)  # blur, pixels of the student's view
 DEVIATION = (1.0, 6.0)  # noise, grey levels
@@ -31,13 +32,15 @@ def augment(
         row: of the photo in the data.
 
     Returns:
-        New arrays of the same shapes; only the flips touch the mask.
+        New arrays of the same shapes; flips and zooms move the mask with the photo.
     """
     draw = generator(seed, "augment", epoch, row)
     if draw.random() < FLIP:
         photo, mask = photo[:, ::-1], mask[:, ::-1]
     if draw.random() < FLIP:
         photo, mask = photo[::-1], mask[::-1]
+    if draw.random() < ZOOM:
+        photo, mask = _zoom(photo, mask, draw)
     photo = np.ascontiguousarray(photo)
     if draw.random() < BLUR:
         photo = cv2.GaussianBlur(photo, (0, 0), sigmaX=draw.uniform(*SIGMA))
@@ -46,6 +49,17 @@ def augment(
     if draw.random() < JPEG:
         photo = _recompress(photo, int(draw.integers(QUALITY[0], QUALITY[1] + 1)))
     return photo, np.ascontiguousarray(mask)
+
+
+def _zoom(
+    photo: np.ndarray, mask: np.ndarray, draw: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """A random square of both, at the full size: without it small sets are learnt by heart."""
+    size = len(mask)
+    side = round(size * draw.uniform(*SIDE))
+    top, left = draw.integers(0, size - side + 1, 2)
+    place = np.s_[top : top + side, left : left + side]
+    return cv2.resize(photo[place], (size, size)), cv2.resize(mask[place], (size, size))
 
 
 def _noise(photo: np.ndarray, draw: np.random.Generator) -> np.ndarray:

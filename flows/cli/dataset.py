@@ -201,7 +201,7 @@ def check(data: DataSet, as_json: AsJson = False) -> None:
 
 @app.command()
 def info(data: DataSet, as_json: AsJson = False) -> None:
-    """Counts of a data set: by split and class, by source, by kind of manipulation."""
+    """Counts of a data set: by split and class, by kind of manipulation."""
     from components.data.dataset import load
     from components.stages.prepare import summary
 
@@ -212,12 +212,11 @@ def info(data: DataSet, as_json: AsJson = False) -> None:
         return
     splits = report.pop("splits")
     kinds = [[f"kind: {kind}", str(count)] for kind, count in report.pop("kinds").items()]
-    sources = [[f"source: {name}", str(count)] for name, count in report.pop("sources").items()]
     counts = [
         [f"{split} {label}", str(n)] for split in splits for label, n in splits[split].items()
     ]
     rows = [[key, str(value)] for key, value in report.items()]
-    _table(str(folder), ("what", "count"), rows + counts + kinds + sources)
+    _table(str(folder), ("what", "count"), rows + counts + kinds)
 
 
 def _build(data: str) -> tuple[Path, Manifest, list[Quarantined]]:

@@ -20,6 +20,7 @@ pytestmark = pytest.mark.e2e
 @contextmanager
 def started(workspace: Workspace, log: str, *command: str, **env: str) -> Iterator[None]:
     """A server or worker in a process group of its own, ended with all it started."""
+    (workspace.root / log).parent.mkdir(exist_ok=True)
     with open(workspace.root / log, "wb") as output:
         process = subprocess.Popen(
             command,

@@ -36,7 +36,7 @@ def test_the_input_is_left_alone():
 
 
 def test_flips_move_photo_and_mask_together(monkeypatch):
-    for name in ("JPEG", "BLUR", "NOISE"):
+    for name in ("ZOOM", "JPEG", "BLUR", "NOISE"):
         monkeypatch.setattr(module, name, 0)
     photo, mask = pair()
     seen = set()
@@ -47,9 +47,23 @@ def test_flips_move_photo_and_mask_together(monkeypatch):
     assert len(seen) == 4
 
 
+def test_a_zoom_moves_photo_and_mask_together(monkeypatch):
+    for name, often in (("FLIP", 0), ("ZOOM", 1), ("JPEG", 0), ("BLUR", 0), ("NOISE", 0)):
+        monkeypatch.setattr(module, name, often)
+    photo, mask = np.zeros((64, 64, 3), np.uint8), np.zeros((64, 64), np.uint8)
+    photo[16:48, 16:48], mask[16:48, 16:48] = 255, 255
+    shares = []
+    for row in range(20):
+        zoomed, moved = augment(photo, mask, 7, 1, row)
+        assert zoomed.shape == (64, 64, 3)
+        assert np.array_equal(zoomed[:, :, 1], moved)
+        shares.append((moved > 127).mean())
+    assert max(shares) > 0.5 > 0.25 < np.mean(shares)
+
+
 @pytest.mark.parametrize("name", ["JPEG", "BLUR", "NOISE"])
 def test_each_treatment_changes_the_photo_a_little_and_never_the_mask(monkeypatch, name):
-    for other in ("FLIP", "JPEG", "BLUR", "NOISE"):
+    for other in ("FLIP", "ZOOM", "JPEG", "BLUR", "NOISE"):
         monkeypatch.setattr(module, other, float(other == name))
     photo = np.full((64, 64, 3), (40, 90, 200), np.uint8)
     photo[20:40, 20:40] = (200, 60, 20)
