@@ -37,6 +37,16 @@ class InputError(ImlError):
     exit_code = 2
 
 
+_FULL = "free some space and run the same command again, finished work is kept"
+_PLACE = "choose another place or change its rights"
+_MENDS = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), _FULL),
+    **dict.fromkeys(
+        (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.EISDIR), _PLACE
+    ),
+}
+
+
 @contextmanager
 def exit_on_error() -> Iterator[None]:
     """Turn an expected failure inside the block into one line on stderr and its exit code."""
@@ -46,12 +56,9 @@ def exit_on_error() -> Iterator[None]:
         print(f"error: {error.line()}", file=sys.stderr)
         raise SystemExit(error.exit_code) from error
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        mend = _MENDS.get(error.errno or 0)
+        if mend is None:
             raise
-        place = f"{error.filename}: " if error.filename else ""
-        print(
-            f"error: {place}{error.strerror}; free some space and run the same command again, "
-            "finished work is kept",
-            file=sys.stderr,
-        )
-        raise SystemExit(2) from error
+        wrong = InputError(error.strerror or "", where=str(error.filename or ""), mend=mend)
+        print(f"error: {wrong.line()}", file=sys.stderr)
+        raise SystemExit(wrong.exit_code) from error

@@ -17,6 +17,7 @@ from components.errors import InputError
 Share = Annotated[float, Field(ge=0, le=1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Seed = Annotated[int, Field(ge=0)]
+Side = Annotated[int, Field(ge=32, le=8192)]
 Threads = Annotated[int, Field(ge=1, le=256)]
 
 
@@ -101,7 +102,7 @@ class Export(_Block):
     """ONNX export and its parity check."""
 
     sizes: Annotated[
-        list[Annotated[list[int], Field(min_length=2, max_length=2)]], Field(min_length=1)
+        list[Annotated[list[Side], Field(min_length=2, max_length=2)]], Field(min_length=1)
     ]
     tolerance: Annotated[float, Field(gt=0, le=0.1)]
 

@@ -26,19 +26,31 @@ import yaml
 from components.errors import CheckError, ImlError, InputError
 from components.files import read_json, state_dir, write_json
 
-_EXITED = re.compile(r"exited with (\d+)")
+_FAILED = re.compile(r"^ERROR: failed to reproduce '[^']*': (.*)$")
+_EXITED = re.compile(r"exited with (-?\d+)$")
 _ERROR = re.compile(r"^error: (.+)$")
 
 
 class StageError(ImlError):
     """A stage failed; carries the stage's own exit code (2 for bad input) and its last lines."""
 
-    def __init__(self, stage: str, code: int, last_lines: list[str]) -> None:
+    def __init__(self, stage: str, last_lines: list[str]) -> None:
+        verdicts = [m.group(1) for line in last_lines if (m := _FAILED.match(line))]
+        verdict = verdicts[-1] if verdicts else ""
+        exited = _EXITED.search(verdict)
+        code = int(exited.group(1)) if exited else 2 if "does not exist" in verdict else 1
         self.exit_code = 2 if code == 2 else 1
-        self.last_lines = last_lines
-        # A stage that failed as expected says why in one line; anything else shows its end.
-        said = [m.group(1) for line in last_lines if (m := _ERROR.match(line))]
-        super().__init__(said[-1] if said else " | ".join(last_lines[-3:]), where=f"stage {stage}")
+        self.last_lines = [line for line in last_lines if not _FAILED.match(line)]
+        super().__init__(self._why(code, verdict), where=f"stage {stage}")
+
+    def _why(self, code: int, verdict: str) -> str:
+        """Its own line where it failed as expected, else what ended it and its last lines."""
+        said = [m.group(1) for line in self.last_lines if (m := _ERROR.match(line))]
+        if said:
+            return said[-1]
+        if code < 0:
+            return f"it was killed by signal {-code}; run the same command again, it resumes"
+        return verdict if not _EXITED.search(verdict) else " | ".join(self.last_lines[-3:])
 
 
 def _environment() -> dict[str, str]:
@@ -135,11 +147,6 @@ def push() -> None:
     _dvc("push", "--quiet")
 
 
-def pull() -> None:
-    """Fetch everything that the workspace's dvc files name from the default remote."""
-    _dvc("pull", "--quiet")
-
-
 @contextmanager
 def exclusive() -> Iterator[None]:
     """Hold the workspace: one run at a time; ends what a killed run left behind.
@@ -226,9 +233,7 @@ def reproduce(stage: str, on_line: Callable[[str], None]) -> bool:
     finally:
         _running_file().unlink(missing_ok=True)
     if code:
-        exited = _EXITED.search("\n".join(last))
-        own = [line for line in last if not line.startswith(("ERROR: failed to reproduce", "> "))]
-        raise StageError(stage, int(exited.group(1)) if exited else code, own)
+        raise StageError(stage, last)
     return ran
 
 

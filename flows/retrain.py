@@ -8,14 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-from prefect import flow, get_run_logger, task
-from prefect.cache_policies import NO_CACHE
+from prefect import flow, get_run_logger
 from prefect.states import Failed, State
 
 from components import params as parameters
 from components import workspace
-from components.errors import ImlError
-from flows.failures import one_line
+from components.errors import CheckError, ImlError
+from flows.failures import step
+from flows.settings import configure
 from flows.stages import StageRun, run_stage
 
 if TYPE_CHECKING:
@@ -47,15 +47,13 @@ class Outcome:
         return {**vars(self), "stages": [stage.row() for stage in self.stages]}
 
 
-@task(cache_policy=NO_CACHE, persist_result=False)
-@one_line
+@step("push outputs")
 def push_outputs() -> None:
     """Copy data and outputs to the DVC remote before anything names them."""
     workspace.push()
 
 
-@task(cache_policy=NO_CACHE, persist_result=False)
-@one_line
+@step("register")
 def register(params: parameters.Params) -> tuple[int, bool]:
     """Register the workspace's student, unless it is registered."""
     # The registry's imports take seconds; a run that a stage stops does without them.
@@ -64,8 +62,7 @@ def register(params: parameters.Params) -> tuple[int, bool]:
     return candidate.register(params, get_run_logger().warning)
 
 
-@task(cache_policy=NO_CACHE, persist_result=False)
-@one_line
+@step("decide")
 def decide(params: parameters.Params, version: int) -> Decision:
     """Apply the gates and move the champion, or say why not."""
     from flows import candidate
@@ -76,7 +73,15 @@ def decide(params: parameters.Params, version: int) -> Decision:
 def _stages() -> list[StageRun]:
     """Bring all stages up to date; one `dvc status` decides that none has anything to do."""
     names = workspace.stages()
-    if not workspace.changed():
+    changed = workspace.changed()
+    moved = [name for name in changed if name.endswith(".dvc")]
+    if moved:
+        # Its photos would be in no cache, no remote and no commit: nobody could audit the version.
+        raise CheckError(
+            f"the data differ from {', '.join(moved)}",
+            mend=f"take them in with `dvc commit {moved[0]}`, or undo with `dvc checkout`",
+        )
+    if not changed:
         get_run_logger().info("nothing has changed since the last run")
         return [StageRun(name, False, 0.0) for name in names]
     return [run_stage(name) for name in names]
@@ -89,6 +94,7 @@ def retrain() -> Outcome | State:
     Ends as failed with one line where a stage or a check says no; with a traceback only where
     the program itself is wrong.
     """
+    configure()
     try:
         params = parameters.load()
         with workspace.exclusive():

@@ -5,11 +5,10 @@ from __future__ import annotations
 import time
 from dataclasses import asdict, dataclass
 
-from prefect import get_run_logger, task
-from prefect.cache_policies import NO_CACHE
+from prefect import get_run_logger
 
 from components import workspace
-from flows.failures import one_line
+from flows.failures import step
 
 
 @dataclass(frozen=True)
@@ -31,9 +30,7 @@ class StageRun:
         return asdict(self)
 
 
-# DVC decides what is up to date, so Prefect's own task cache is off.
-@task(task_run_name="{stage}", cache_policy=NO_CACHE, persist_result=False)
-@one_line
+@step("{stage}")
 def run_stage(stage: str) -> StageRun:
     """Bring one stage up to date; raises `components.workspace.StageError`."""
     logger = get_run_logger()

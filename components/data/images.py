@@ -15,10 +15,11 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+import PIL
 from PIL import Image, UnidentifiedImageError
 
 from components.errors import InputError
-from components.files import atomic
+from components.files import atomic, sha256_file
 
 FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP")
 SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".tif", ".tiff", ".webp", ".bmp"})
@@ -36,6 +37,12 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+
+
+@functools.cache
+def decoder() -> dict[str, str]:
+    """What decides the pixels of a photo: this module's code and Pillow; part of cache keys."""
+    return {"code": sha256_file(__file__), "pillow": PIL.__version__}
 
 
 class PhotoError(InputError):

@@ -91,6 +91,19 @@ def champion(rows: Iterable[Row]) -> int | None:
     return crowned[-1] if crowned else None
 
 
+def dismissed(rows: Sequence[Row], version: int) -> Row | None:
+    """The rollback that took the crown from a version, if nothing has crowned it since."""
+    concerned = [
+        row
+        for row in rows
+        if row.event in CROWNING and version in (row.version, row.previous_champion)
+    ]
+    last = concerned[-1] if concerned else None
+    if last is None or last.version == version or last.event != Event.ROLLED_BACK:
+        return None
+    return last
+
+
 @dataclass(frozen=True)
 class Witness:
     """The end of a chain as it was last seen."""

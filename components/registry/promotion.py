@@ -133,6 +133,16 @@ def decide_and_promote(
         entry = Entry(registry.model, Event.GATED, version, actor, _summary(verdicts), facts)
         gated, verdict = registry.ledger.append(entry), None
     replaced: int | None = None
+    dismissed = chain.dismissed(rows, version)
+    if dismissed:
+        # A person's decision outlasts any schedule; only a person takes it back.
+        champion = project(registry)
+        sentence = (
+            f"Version {version} was not promoted: {dismissed.actor} rolled it back "
+            f"({dismissed.reason}); version {champion} stays champion. `iml model rollback "
+            f"{registry.model}/{version}` takes that back."
+        )
+        return Decision(registry.model, version, verdicts, champion, None, fresh, sentence)
     if verdict is None and not (version == reigning and gates.passed(verdicts)):
         _conclude(registry, gated, verdicts, reigning, actor)
         fresh = True

@@ -24,6 +24,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+PRIOR = 0.06  # share of manipulated pixels that the untrained head answers
+
 
 class Responses(NamedTuple):
     """The parts of the equation, on the finest scale's grid: (B, C, h, w) unless said otherwise.
@@ -97,6 +99,8 @@ class MemoryGuidedFusion(nn.Module):
         )
         self.memory = MemoryBank(channels, prototypes) if prototypes else None
         self.head = nn.Conv2d(channels, 1, 3, padding=1)
+        # Few pixels are manipulated: starting at that rate leaves the features free to find them.
+        self.head.bias = nn.Parameter(torch.tensor([math.log(PRIOR / (1 - PRIOR))]))
         self.alpha_logit: nn.Parameter | None = None
         if prototypes and alpha == "learned":
             self.alpha_logit = nn.Parameter(torch.zeros(()))

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from components.data.images import open_mask
+from components.data.images import decoder, open_mask
 from components.data.manifest import MANIPULATED, Manifest, read_table, write_table
 from components.files import inside, sha256_json, write_bytes, write_json
 from components.params import PseudoLabel
@@ -115,6 +115,7 @@ def _jobs(
             "boxes": own.tolist(),
             "teacher": [teacher.name, teacher.sha256, teacher.settings, teacher.margin],
             "quality": quality.RULES,
+            "decoder": decoder(),
         }
         jobs.append(
             Job(

@@ -59,7 +59,7 @@ class Job:
     @property
     def megapixels(self) -> float:
         """The size limit under which its files are opened: what the manifest says they have."""
-        return max(MAX_MEGAPIXELS, self.size[0] * self.size[1] / 1e6)
+        return max(MAX_MEGAPIXELS, (self.size[0] * self.size[1] + 1) / 1e6)
 
 
 Done = tuple[Job, dict[str, Any], str | None]

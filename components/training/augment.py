@@ -47,7 +47,7 @@ def augment(
     if draw.random() < NOISE:
         photo = _noise(photo, draw)
     if draw.random() < JPEG:
-        photo = _recompress(photo, int(draw.integers(QUALITY[0], QUALITY[1] + 1)))
+        photo = recompress(photo, int(draw.integers(QUALITY[0], QUALITY[1] + 1)))
     return photo, np.ascontiguousarray(mask)
 
 
@@ -68,8 +68,8 @@ def _noise(photo: np.ndarray, draw: np.random.Generator) -> np.ndarray:
     return np.clip(photo + grains, 0, 255).round().astype(np.uint8)
 
 
-def _recompress(photo: np.ndarray, quality: int) -> np.ndarray:
-    """Through JPEG and back."""
+def recompress(photo: np.ndarray, quality: int) -> np.ndarray:
+    """A photo uint8 (H, W, 3), RGB, through JPEG of this quality (1..100) and back."""
     # OpenCV's order is BGR; luma and chroma must come from the right channels.
     _, data = cv2.imencode(".jpg", photo[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
     return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))[:, :, ::-1]

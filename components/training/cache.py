@@ -24,9 +24,11 @@ from components.data.manifest import AUTHENTIC, MANIPULATED, Manifest
 from components.errors import InputError
 from components.files import inside, read_json, sha256_bytes, sha256_file, sha256_json, write_json
 from components.student.infer import shrink
+from components.training.augment import recompress
 
 Progress = Callable[[int, int], None]
-FORMAT = 1
+FORMAT = 2
+QUALITY = (70, 95)  # of the JPEG that every photo goes through, both inclusive
 PHOTOS, MASKS, INDEX = "photos.npy", "masks.npy", "index.json"
 
 
@@ -91,7 +93,7 @@ def collect(manifest: Manifest, dataset: Path, pseudo: Path) -> list[Example]:
                 split=row["split"],
                 photo=inside(dataset, row["path"]),
                 sha256=row["sha256"],
-                megapixels=row["width"] * row["height"] / 1e6,
+                megapixels=(row["width"] * row["height"] + 1) / 1e6,
                 mask=mask,
                 mask_sha256=_digest(mask) if mask else None,
             )
@@ -135,7 +137,8 @@ def _check(examples: list[Example]) -> None:
 def data_key(examples: list[Example], size: int) -> str:
     """Content key of the decoded arrays."""
     rows = [[e.image_id, e.split, e.sha256, e.mask_sha256] for e in examples]
-    return sha256_json({"format": FORMAT, "size": size, "rows": rows})
+    facts = {"format": FORMAT, "size": size, "rows": rows, "decoder": images.decoder()}
+    return sha256_json(facts)
 
 
 def decoded(
@@ -226,7 +229,7 @@ def _decode(example: Example, size: int) -> tuple[np.ndarray, np.ndarray | None]
         )
     photo = images.decode_photo(data, str(example.photo), limit)
     if example.mask is None:
-        return shrink(photo, size), None
+        return shrink(_same_tables(photo, example), size), None
     mask = images.open_photo(example.mask, limit)[:, :, 0]
     if mask.shape != photo.shape[:2]:
         raise InputError(
@@ -234,7 +237,17 @@ def _decode(example: Example, size: int) -> tuple[np.ndarray, np.ndarray | None]
             f"{photo.shape[1]}x{photo.shape[0]}",
             where=str(example.mask),
         )
-    return shrink(photo, size), shrink(mask, size)
+    return shrink(_same_tables(photo, example), size), shrink(mask, size)
+
+
+def _same_tables(photo: np.ndarray, example: Example) -> np.ndarray:
+    """The photo saved once more, authentic and manipulated alike.
+
+    In many data sets the two were saved with different JPEG tables, which tell them apart without
+    a look at the manipulation; the student would learn those.
+    """
+    low, high = QUALITY
+    return recompress(photo, low + int(example.sha256[:8], 16) % (high - low + 1))
 
 
 def counts(examples: list[Example]) -> dict[str, int]:

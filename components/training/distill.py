@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
+import numpy as np
 import timm
 import torch
 
@@ -67,8 +69,7 @@ def training_key(student: Student, data_key: str, params: Distill) -> str:
             "params": params.model_dump(),
             "first_weights": sha256_bytes(weights_bytes(student)),
             "code": code_hash(),
-            "torch": torch.__version__,
-            "timm": timm.__version__,
+            "versions": [m.__version__ for m in (torch, timm, np, cv2)],
         }
     )
 
@@ -76,5 +77,10 @@ def training_key(student: Student, data_key: str, params: Distill) -> str:
 def code_hash() -> str:
     """Hash of the modules that make a student: another line of code is another training."""
     training = Path(__file__).parent
-    paths = [*sorted(training.glob("*.py")), *sorted((training.parent / "student").glob("*.py"))]
+    components = training.parent
+    paths = [
+        *sorted(training.glob("*.py")),
+        *sorted((components / "student").glob("*.py")),
+        components / "seeds.py",
+    ]
     return sha256_json([[path.name, sha256_file(path)] for path in paths])

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from flows.cli._tables import add_row, gates_table, new_table
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -50,26 +52,6 @@ def _print(value: object) -> None:
     typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
 
 
-def _table(title: str, *columns: str) -> Table:
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left")
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    return table
-
-
-def _add(table: Table, *cells: str, styles: dict[int, str] | None = None) -> None:
-    """A row of plain text: what people wrote into the ledger is no markup."""
-    from rich.text import Text
-
-    table.add_row(*(Text(cell, style=(styles or {}).get(i, "")) for i, cell in enumerate(cells)))
-
-
-def _number(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else "" if value is None else str(value)
-
-
 @app.command("list")
 def list_versions(name: Name = None, as_json: Json = False) -> None:
     """List every registered version, the champion marked."""
@@ -83,9 +65,9 @@ def list_versions(name: Name = None, as_json: Json = False) -> None:
     if as_json:
         _print({"model": model, "versions": [entry.row() for entry in found], "notes": notes})
         return
-    table = _table(model, "version", "status", "F1", "gates", "registered (UTC)", "commit")
+    table = new_table(model, "version", "status", "F1", "gates", "registered (UTC)", "commit")
     for entry in found:
-        _add(
+        add_row(
             table,
             str(entry.version),
             entry.status,
@@ -132,28 +114,15 @@ def _show(entry: Standing, metrics: dict[str, float], record: dict[str, Any]) ->
     style = _STYLES.get(entry.status, "")
     status = f"[{style}]{entry.status}[/]" if style else entry.status
     console.print(f"[bold]{entry.model}/{entry.version}[/] {status}, files and record verified")
-    gates = _table("Gates", "gate", "verdict", "value", "threshold", "why")
-    for gate in entry.gates:
-        verdict, style = ("pass", "green") if gate["passed"] else ("fail", "red")
-        if gate["warning"]:
-            verdict, style = "warn", "yellow"
-        _add(
-            gates,
-            gate["name"],
-            verdict,
-            _number(gate["value"]),
-            _number(gate["threshold"]),
-            gate["reason"],
-            styles={1: style},
-        )
+    gates = gates_table("Gates", entry.gates)
     console.print(gates if entry.gates else "not gated yet")
-    figures = _table("Metrics", "metric", "value", "interval", "photos")
+    figures = new_table("Metrics", "metric", "value", "interval", "photos")
     for name in sorted(metrics):
         if not name.endswith((".low", ".high", ".n")):
             low, high = metrics.get(f"{name}.low"), metrics.get(f"{name}.high")
             spread = "" if low is None or high is None else f"{low:.4f} to {high:.4f}"
             count = metrics.get(f"{name}.n")
-            _add(
+            add_row(
                 figures,
                 name,
                 f"{metrics[name]:.4g}",
@@ -165,18 +134,18 @@ def _show(entry: Standing, metrics: dict[str, float], record: dict[str, Any]) ->
 
 
 def _lineage(entry: Standing, record: dict[str, Any]) -> Table:
-    table = _table("Lineage", "what", "value")
+    table = new_table("Lineage", "what", "value")
     git = record["git"]
     unclean = "" if git["clean"] else f" (with {len(git['dirty'])} uncommitted changes)"
-    _add(table, "git commit", f"{git['commit']}{unclean}")
-    _add(table, "dvc.lock", record["dvc_lock"]["sha256"])
+    add_row(table, "git commit", f"{git['commit']}{unclean}")
+    add_row(table, "dvc.lock", record["dvc_lock"]["sha256"])
     for name, dataset in record["datasets"].items():
-        _add(table, f"data set {name}", f"{dataset['licence']}; boxes {dataset['boxes_sha256']}")
-    _add(table, "teacher", f"{record['teacher']['name']} {record['teacher']['sha256']}")
+        add_row(table, f"data set {name}", f"{dataset['licence']}; boxes {dataset['boxes_sha256']}")
+    add_row(table, "teacher", f"{record['teacher']['name']} {record['teacher']['sha256']}")
     for name, digest in entry.facts["files"].items():
-        _add(table, name, digest)
-    _add(table, "lineage record", entry.facts["record_sha256"])
-    _add(table, "MLflow run", entry.facts["run_id"])
+        add_row(table, name, digest)
+    add_row(table, "lineage record", entry.facts["record_sha256"])
+    add_row(table, "MLflow run", entry.facts["run_id"])
     return table
 
 
@@ -190,16 +159,18 @@ def history(name: Name = None, as_json: Json = False) -> None:
 
     model = name or _name()
     registry = Registry.open(model)
+    # The witness first: rows that come in between are then only more than it has seen.
+    witness = Witness.parse(registry.store.witness(model))
     rows = registry.ledger.rows(model)
-    damage = problems(rows, Witness.parse(registry.store.witness(model)))
+    damage = problems(rows, witness)
     if as_json:
         _print({"model": model, "rows": [row.plain() for row in rows], "problems": damage})
     else:
-        table = _table(model, "row", "time (UTC)", "event", "version", "by", "why", "hash")
+        table = new_table(model, "row", "time (UTC)", "event", "version", "by", "why", "hash")
         for row in rows:
             when = str(row.time)[:19].replace("T", " ")
             cells = (row.sequence, when, row.event, row.version, row.actor, row.reason)
-            _add(table, *map(str, cells), str(row.hash)[:12])
+            add_row(table, *map(str, cells), str(row.hash)[:12])
         Console().print(table if rows else f"{model} has no history yet; run `iml run`")
     # The rows are shown whatever they are; a damaged chain is the command's failure all the same.
     registry.rows()

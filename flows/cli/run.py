@@ -19,11 +19,13 @@ def run(
     Exit code 0: the version is champion; 1: a gate said no or a stage failed; 2: bad input.
     """
     from components import params, workspace
+    from flows.servers import end_orphans, require_server
 
     # Wrong parameters and a busy workspace are told before the flow's server starts.
     params.load()
     with workspace.exclusive():
-        pass
+        end_orphans()
+    require_server()
     from flows.retrain import retrain_here
 
     outcome = retrain_here()
@@ -37,31 +39,14 @@ def run(
 
 def _show(outcome: Outcome) -> None:
     from rich.console import Console
-    from rich.table import Table
+    from rich.text import Text
+
+    from flows.cli._tables import add_row, gates_table, new_table
 
     console = Console()
-    stages = Table(title="Stages", title_justify="left")
-    for column in ("stage", "result"):
-        stages.add_column(column)
-    stages.add_column("seconds", justify="right")
+    stages = new_table("Stages", "stage", "result", "seconds")
     for stage in outcome.stages:
-        stages.add_row(stage.stage, "ran" if stage.ran else "up to date", f"{stage.seconds:.1f}")
+        add_row(stages, stage.stage, "ran" if stage.ran else "up to date", f"{stage.seconds:.1f}")
     console.print(stages)
-    gates = Table(title=f"Gates of {outcome.model}/{outcome.version}", title_justify="left")
-    for column in ("gate", "verdict", "value", "threshold", "why"):
-        gates.add_column(column)
-    for gate in outcome.gates:
-        verdict = "[green]pass[/]" if gate["passed"] else "[red]fail[/]"
-        gates.add_row(
-            gate["name"],
-            verdict,
-            _number(gate["value"]),
-            _number(gate["threshold"]),
-            gate["reason"],
-        )
-    console.print(gates)
-    console.print(outcome.sentence)
-
-
-def _number(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else "" if value is None else str(value)
+    console.print(gates_table(f"Gates of {outcome.model}/{outcome.version}", outcome.gates))
+    console.print(Text(outcome.sentence))

@@ -29,5 +29,12 @@ def test_a_full_disk_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_bug_stays_a_bug() -> None:
     with pytest.raises(ZeroDivisionError), exit_on_error():
         raise ZeroDivisionError
-    with pytest.raises(PermissionError), exit_on_error():
-        raise PermissionError(errno.EACCES, "no")
+    with pytest.raises(ConnectionError), exit_on_error():
+        raise ConnectionError(errno.ECONNRESET, "no")
+
+
+def test_a_place_that_cannot_be_written_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught, exit_on_error():
+        raise FileExistsError(errno.EEXIST, "File exists", "README.md")
+    assert caught.value.code == 2
+    assert capsys.readouterr().err.startswith("error: README.md: File exists; choose another")

@@ -49,8 +49,10 @@ def changed_params(workspace: Workspace, **blocks: dict) -> Iterator[None]:
     path = workspace.root / "params.yaml"
     text = path.read_text()
     workspace.params(**blocks)
-    yield
-    path.write_text(text)
+    try:
+        yield
+    finally:
+        path.write_text(text)
 
 
 def rename(index: dict, folder: Path, name: str) -> Path:
@@ -80,9 +82,9 @@ SPOILED: dict[str, tuple[Spoil, str]] = {
     "box inverted": (box(30, 8, -10, 10), "photo0.jpg"),
     "box NaN": (box(float("nan"), 8, 10, 10), "photo0.jpg"),
     "unknown image": (lambda f, i: i["annotations"][0].update(image_id=99), "99"),
-    "duplicate ids": (lambda f, i: i["images"][1].update(id=0), "0"),
+    "duplicate ids": (lambda f, i: i["images"][1].update(id=0), "annotations.json"),
     "leaves the root": (lambda f, i: i["images"][0].update(file_name="../../x.jpg"), "../../x.jpg"),
-    "empty": (lambda f, i: i.update(images=[], annotations=[]), ""),
+    "empty": (lambda f, i: i.update(images=[], annotations=[]), "no images"),
 }
 
 
@@ -169,6 +171,7 @@ def test_a_checkpoint_with_a_wrong_hash(workspace: Workspace) -> None:
     with changed_params(workspace, pseudo_label=block):
         line = workspace.refused("python", "-m", "components.stages.pseudo_label")
     assert "sam_vit_b_01ec64.pth" in line
+    assert "SHA-256" in line
 
 
 def test_an_unreachable_hub_names_the_setting_that_needs_none(workspace: Workspace) -> None:
@@ -178,6 +181,11 @@ def test_an_unreachable_hub_names_the_setting_that_needs_none(workspace: Workspa
     with changed_params(workspace, distill=block):
         line = workspace.refused("python", "-m", "components.stages.distill", HF_HUB_OFFLINE="1")
     assert "weights" in line
+
+
+def test_an_unreachable_prefect_server(workspace: Workspace, free_port: int) -> None:
+    address = {"PREFECT_API_URL": f"http://127.0.0.1:{free_port}/api"}
+    assert "PREFECT_API_URL" in workspace.refused("iml", "run", **address)
 
 
 def test_an_unreachable_mlflow_store(workspace: Workspace, free_port: int) -> None:
@@ -207,9 +215,13 @@ def test_critical_validation_stops_with_the_rows_named(workspace: Workspace) -> 
     spoiled["bbox"] = [photo["width"] - 5, 5, 50, 20]
     index_path.write_text(json.dumps(index))
     try:
-        workspace.run("python", "-m", "components.stages.prepare")
-        line = workspace.refused("python", "-m", "components.stages.validate")
+        # Data that no commit and no remote could bring back are not trained on.
+        done = workspace.iml("run", code=1)
+        assert "the data differ from data/demo.dvc" in done.stderr
+        workspace.run("dvc", "add", "--quiet", "data/demo")
+        line = workspace.refused("iml", "run")
         assert photo["file_name"] in line
         assert (workspace.root / "runs/validate/report.html").is_file()
     finally:
         index_path.write_text(text)
+        workspace.run("dvc", "add", "--quiet", "data/demo")

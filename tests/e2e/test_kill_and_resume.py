@@ -75,5 +75,5 @@ def test_a_killed_run_resumes_to_the_same_hashes(
     other.iml("run")
     assert other.hashes(*OUTPUTS) == uninterrupted
     left = [p for p in psutil.process_iter(["cmdline", "cwd"]) if p.info["cwd"] == str(other.root)]
-    assert not [p for p in left if "components.stages" in " ".join(p.info["cmdline"] or [])]
+    assert not [p.info["cmdline"] for p in left]
     shutil.rmtree(other.root, ignore_errors=True)

@@ -97,9 +97,7 @@ def test_push_and_pull_through_the_local_remote(workspace: Workspace, first: dic
     for folder in ("runs", "data/demo", ".dvc/cache"):
         workspace.run("rm", "-rf", folder)
     workspace.run("dvc", "pull")
-    after = workspace.hashes("runs", "data/demo")
-    assert {name: after[name] for name in after if name in before} == after
-    assert set(before) - set(after) <= {name for name in before if name.startswith("runs/predict")}
+    assert workspace.hashes("runs", "data/demo") == before
 
 
 def test_one_changed_photo_reruns_what_depends_on_it(workspace: Workspace, first: dict) -> None:

@@ -237,7 +237,17 @@ def test_rollback_returns_to_an_earlier_champion(two: Registry, make_evidence: M
     again = decide(two, 2, make_evidence(champion=1))
     assert not again.promoted
     assert not again.recorded
-    assert "replaced since" in again.sentence
+    assert "bob rolled it back (false alarms at the desk)" in again.sentence
+
+
+def test_new_evidence_does_not_undo_a_rollback(two: Registry, make_evidence: Make) -> None:
+    rollback(two, 1, actor="bob", reason="false alarms")
+    again = decide(two, 2, make_evidence(champion=1, f1=0.9))
+    assert again.recorded
+    assert not again.promoted
+    assert two.ledger.champion("m") == 1
+    rollback(two, 2, actor="bob", reason="the desk was wrong")
+    assert decide(two, 2, make_evidence(champion=2, f1=0.9)).promoted
 
 
 def test_rollback_refuses_what_never_was_or_is_champion(two: Registry, make_package: Make) -> None:

@@ -1,0 +1,47 @@
+"""The server a run talks to: reachable or named; what a killed run left is ended."""
+
+from __future__ import annotations
+
+import http.server
+import threading
+
+import pytest
+
+from components.errors import InputError
+from flows.servers import require_server
+
+
+def test_no_address_needs_no_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    require_server()
+
+
+@pytest.mark.parametrize("address", ["file:///etc/passwd", "localhost:4200"])
+def test_what_is_no_address_is_refused(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", address)
+    with pytest.raises(InputError, match="not an address"):
+        require_server()
+
+
+def test_a_dead_server_is_one_line(free_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", f"http://127.0.0.1:{free_port}/api")
+    with pytest.raises(InputError, match=r"PREFECT_API_URL: the Prefect server does not answer"):
+        require_server()
+
+
+class Healthy(http.server.BaseHTTPRequestHandler):
+    """Answers as Prefect's health check does."""
+
+    def do_GET(self) -> None:
+        self.send_response(200 if self.path == "/api/health" else 404)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Stay silent."""
+
+
+def test_a_living_server_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    with http.server.HTTPServer(("127.0.0.1", 0), Healthy) as server:
+        threading.Thread(target=server.handle_request).start()
+        monkeypatch.setenv("PREFECT_API_URL", f"http://127.0.0.1:{server.server_port}/api/")
+        require_server()
