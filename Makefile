@@ -27,7 +27,7 @@ demo: install data/demo/dataset.yaml ## photos and boxes to a registered, gated,
 	@echo "Reports:    runs/validate/report.html  runs/evaluate/demo/report.html"
 	@echo "Model:      runs/export/ and the registry: $(BIN)/iml model show boxpromptiml@champion"
 
-data/demo/dataset.yaml:
+data/demo/dataset.yaml: | install
 	$(BIN)/iml dataset synthesize --name demo
 
 test: install ## the whole suite
@@ -35,7 +35,7 @@ test: install ## the whole suite
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
 
-verify: install ## the long campaigns in full, results into docs/
+verify: install ## the suite with its long campaigns (races of promotions) in full
 	$(BIN)/python -m pytest --campaigns
 
 lint: install
@@ -43,7 +43,7 @@ lint: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: install ## every benchmark, each a ratio measured in one run
+bench: install ## the pipeline's speed, as ratios measured in one run
 	$(BIN)/iml bench pipeline
 
 clean: ## results and caches; never the store, ledger, keys or remote
