@@ -21,7 +21,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 demo: install data/demo/dataset.yaml ## photos and boxes to a registered, gated, usable model
 	$(BIN)/iml run
-	$(BIN)/iml predict data/demo/photos/00003-copy-move-kingfisher.jpg --out runs/predict
+	$(BIN)/iml predict data/demo/photos/00048-removal-gatewayof-india.jpg --out runs/predict
 	@echo
 	@echo "Pictures:   runs/predict/  runs/pseudo_label/contact_sheet.png"
 	@echo "Reports:    runs/validate/report.html  runs/evaluate/demo/report.html"
