@@ -99,7 +99,7 @@ def test_no_file_names_a_package_registry() -> None:
 
 def public_places(tree: ast.Module) -> list[ast.stmt]:
     """Statements of a module and of its classes; what a function defines is its own affair."""
-    classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
+    classes = [n for n in tree.body if isinstance(n, ast.ClassDef) and n.name[0] != "_"]
     return [*tree.body, *(node for part in classes for node in part.body)]
 
 

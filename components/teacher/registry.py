@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 from components.errors import InputError
 from components.params import PseudoLabel
@@ -30,6 +31,13 @@ def build_grabcut(params: PseudoLabel, progress: Progress | None = None) -> Teac
     return GrabCut(params.margin, params.threads)
 
 
+def build_sam_lite(params: PseudoLabel, progress: Progress | None = None) -> Teacher:
+    """The project's own small SAM, from its own weights or those of `checkpoint`."""
+    from components.teacher.sam_lite import load_teacher
+
+    return load_teacher(Path(params.checkpoint) if params.checkpoint else None, params.threads)
+
+
 def build_sam(name: str, params: PseudoLabel, progress: Progress | None = None) -> Teacher:
     """An official Segment Anything model; fetches its checkpoint where it is not on disk."""
     from components.teacher import checkpoints, sam
@@ -41,6 +49,7 @@ def build_sam(name: str, params: PseudoLabel, progress: Progress | None = None) 
 TEACHERS: dict[str, Callable[[PseudoLabel, Progress | None], Teacher]] = {
     "box": build_box,
     "grabcut": build_grabcut,
+    "sam_lite": build_sam_lite,
     "vit_b": partial(build_sam, "vit_b"),
     "vit_l": partial(build_sam, "vit_l"),
     "vit_h": partial(build_sam, "vit_h"),

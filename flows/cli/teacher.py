@@ -7,8 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
+from flows.cli.teacher_train import train
+
 app = typer.Typer(help="Teachers that turn boxes into pseudo-masks.", no_args_is_help=True)
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+
+app.command()(train)
 
 _WEIGHT_FREE = {"box": "filled box", "grabcut": "GrabCut (OpenCV)"}
 
@@ -17,9 +21,23 @@ def _rows() -> list[dict[str, Any]]:
     """One row per teacher of the registry."""
     from components.teacher.checkpoints import CHECKPOINTS, on_disk
     from components.teacher.registry import TEACHERS
+    from components.teacher.sam_lite import SHA256, WEIGHTS
 
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name in TEACHERS:
+        if name == "sam_lite":
+            rows.append(
+                {
+                    "name": name,
+                    "kind": "small SAM of this project",
+                    "weights_bytes": WEIGHTS.stat().st_size,
+                    "sha256": SHA256,
+                    "licence": "see its card",
+                    "on_disk": True,
+                    "path": str(WEIGHTS),
+                }
+            )
+            continue
         known = CHECKPOINTS.get(name)
         path = on_disk(name) if known else None
         rows.append(

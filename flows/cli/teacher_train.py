@@ -1,0 +1,54 @@
+"""`iml teacher train`: make the weights of `sam_lite` anew, or on photos of one's own."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+_DEMO = Path("data/demo-sources")
+
+
+def train(
+    out: Annotated[Path, typer.Option(help="Folder of checkpoint, weights and figures.")],
+    photos: Annotated[list[Path] | None, typer.Option(help="Folder of photos; repeat.")] = None,
+    cutouts: Annotated[list[Path] | None, typer.Option(help="Folder of RGBA cut-outs.")] = None,
+    regions: Annotated[Path | None, typer.Option(help="Folder laid out as BSDS500.")] = None,
+    start: Annotated[Path | None, typer.Option(help="Weights to go on from.")] = None,
+    steps: Annotated[int, typer.Option(min=1)] = 6000,
+    seed: Annotated[int, typer.Option(min=0)] = 7,
+    threads: Annotated[int, typer.Option(min=1)] = 2,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+) -> None:
+    """Train sam_lite on composites of photos and cut-outs; killed, it goes on where it stopped."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+    from rich.table import Table
+
+    from components.teacher.learning.command import train_command
+
+    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("train", total=steps)
+        report = train_command(
+            photos or [_DEMO / "photos"],
+            cutouts or [_DEMO / "cutouts"],
+            regions,
+            out,
+            steps=steps,
+            seed=seed,
+            threads=threads,
+            start=start,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    if as_json:
+        typer.echo(json.dumps(report, indent=2))
+        return
+    table = Table("held-out pairs", "n", "IoU", "confidence", "filled box")
+    for kind, row in report["tuning"].items():
+        figures = (f"{row[name]:.3f}" for name in ("iou", "confidence", "box"))
+        table.add_row(kind, str(row["n"]), *figures)
+    Console().print(table)
+    typer.echo(f"{report['weights']}, SHA-256 {report['sha256']}")
