@@ -33,7 +33,7 @@ data/demo/dataset.yaml: | install
 test: install ## the whole suite
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile --durations=15
 
 verify: install ## the suite with its long campaigns (races of promotions) in full
 	$(BIN)/python -m pytest --campaigns

@@ -1,4 +1,4 @@
-"""Shared by all tests: quiet telemetry, polite threads, the campaign switch."""
+"""Shared by all tests: quiet telemetry, one thread a worker, the campaign switch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from flows.settings import configure
 
 # Before torch, MLflow or Prefect are imported by any test.
 configure()
-os.environ.setdefault("OMP_NUM_THREADS", "2")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
