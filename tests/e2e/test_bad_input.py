@@ -84,7 +84,7 @@ SPOILED: dict[str, tuple[Spoil, str]] = {
     "unknown image": (lambda f, i: i["annotations"][0].update(image_id=99), "99"),
     "duplicate ids": (lambda f, i: i["images"][1].update(id=0), "annotations.json"),
     "leaves the root": (lambda f, i: i["images"][0].update(file_name="../../x.jpg"), "../../x.jpg"),
-    "empty": (lambda f, i: i.update(images=[], annotations=[]), "no images"),
+    "empty": (lambda f, i: i.update(images=[], annotations=[]), "no photos"),
 }
 
 

@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 
@@ -53,14 +52,13 @@ def _base64(photo: np.ndarray, format: str = "PNG") -> str:
 
 
 @pytest.fixture(scope="module")
-def logged(
-    student_folder: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[str, str, Path]]:
+def logged(student_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str, Path]:
     """Tracking address, model address and the folder the model lies in."""
     store = tmp_path_factory.mktemp("mlflow")
     address = f"sqlite:///{store}/mlflow.db"
-    monkeypatch = pytest.MonkeyPatch()
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    # Another module's store may be the process's current one.
+    mlflow.set_tracking_uri(address)
+    mlflow.set_registry_uri(address)
     experiment = mlflow.create_experiment("e", artifact_location=(store / "artifacts").as_uri())
     with mlflow.start_run(experiment_id=experiment):
         model = mlflow.pyfunc.log_model(
@@ -73,8 +71,7 @@ def logged(
             code_paths=[str(ROOT / "components")],
             pip_requirements=["mlflow"],
         )
-    yield address, model.model_uri, store / "artifacts"
-    monkeypatch.undo()
+    return address, model.model_uri, store / "artifacts"
 
 
 @pytest.fixture(scope="module")

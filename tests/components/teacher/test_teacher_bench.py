@@ -30,9 +30,9 @@ def test_figures_by_teacher_jitter_and_shape(folder: Path) -> None:
         folder, settings(), [0.0, 0.3], progress=lambda done, total: seen.append((done, total))
     )
     assert report["photos"] == 8
-    assert seen[-1] == (32, 32)
+    assert seen[-1] == (48, 48)
     tight, loose = report["jitter"]["0"], report["jitter"]["0.3"]
-    assert set(tight) == {"box", "grabcut"}
+    assert set(tight) == {"box", "grabcut", "sam_lite"}
     assert tight["box"]["all"]["n"] == 8
     assert tight["box"]["free"]["n"] == tight["box"]["geometric"]["n"] == 4
     assert loose["box"]["all"]["value"] < tight["box"]["all"]["value"]
@@ -48,10 +48,10 @@ def test_sample_is_the_same_every_time(folder: Path) -> None:
 
 
 def test_checkpoints_count_only_where_they_are_on_disk() -> None:
-    assert available(settings()) == ["box", "grabcut"]
+    assert available(settings()) == ["box", "grabcut", "sam_lite"]
     assert available(settings(teacher="vit_b", checkpoint="own.pth"))[-1] == "vit_b"
     path = weights_dir() / CHECKPOINTS["vit_l"].file
     path.parent.mkdir(parents=True)
     with open(path, "wb") as file:
         file.truncate(CHECKPOINTS["vit_l"].size)
-    assert available(settings()) == ["box", "grabcut", "vit_l"]
+    assert available(settings()) == ["box", "grabcut", "sam_lite", "vit_l"]
