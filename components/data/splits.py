@@ -1,6 +1,8 @@
 """Which photo trains, which validates, which tests: by source group, stable and seeded.
 
-A group's place is a hash of its name and the seed, so adding photos moves no group that was there.
+A group's place is a hash of its name and the seed, so adding photos moves no group that keeps its
+name. A new near-duplicate can join two groups or give one a new name, and then its place is drawn
+anew: compare versions over time on photos that neither was trained on.
 What the data set says goes first: a group with a given split stays there whole. If the given splits
 hold no validation photos, those are carved out of `train`, so that nothing is ever selected on the
 test photos.
