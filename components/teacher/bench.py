@@ -21,8 +21,8 @@ from components.params import PseudoLabel
 from components.seeds import generator
 from components.teacher import checkpoints
 from components.teacher.candidates import Teacher
+from components.teacher.jobs import pseudo_mask
 from components.teacher.registry import TEACHERS, build
-from components.teacher.workers import pseudo_mask
 
 GROUPS = ("all", "free", "geometric")
 _SEED = 7

@@ -7,13 +7,26 @@ them becomes the pseudo-mask is decided elsewhere (`components.teacher.quality`)
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 # Confidence of a filled box: its mean IoU with BSDS500 regions, sides loosened by up to 10 %.
 BOX_PRIOR = 0.49
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What a teacher is asked: a photo uint8 (H, W, 3), RGB, and boxes float64 (N, 4) inside it.
+
+    Boxes are x0, y0, x1, y1 in pixels, half-open. `sha256` is of the photo's file where one is
+    known: what a teacher keeps of the photo is kept under it.
+    """
+
+    photo: np.ndarray
+    boxes: np.ndarray
+    sha256: str | None = None
 
 
 @dataclass(frozen=True)
@@ -60,6 +73,8 @@ class Teacher(ABC):
         margin: share of a box added on each side before this teacher is asked.
         prior: mean IoU of its usable masks with BSDS500 regions, for teachers that make no guess
             of their own (`Candidates.predicted_iou` is NaN); NaN for the others.
+        calibrated: whether `predicted_iou` is the IoU to be expected in the mean, so that it is
+            the mask's confidence as it stands.
         processes: true where a copy in each worker process is the fast way to many photos.
     """
 
@@ -68,6 +83,7 @@ class Teacher(ABC):
     settings: dict[str, str | int | float]
     margin: float
     prior: float
+    calibrated: bool = False
     processes: bool
 
     @abstractmethod
@@ -78,6 +94,13 @@ class Teacher(ABC):
             photo: uint8 (H, W, 3), RGB.
             boxes: float64 (N, 4), x0, y0, x1, y1 in pixels, half-open, inside the photo.
         """
+
+    def answers(self, prompts: Sequence[Prompt]) -> Iterator[Iterator[Candidates]]:
+        """`stream` for each of several photos; teachers that gain by it take them together.
+
+        A photo's answer does not depend on those beside it.
+        """
+        return (self.stream(prompt.photo, prompt.boxes) for prompt in prompts)
 
     def predict(self, photo: np.ndarray, boxes: np.ndarray) -> Candidates:
         """All answers at once: N times K masks of the photo's size in memory; see `stream`."""

@@ -23,9 +23,10 @@ from components.params import PseudoLabel
 from components.teacher import prompts, quality
 from components.teacher.cache import Cache
 from components.teacher.candidates import Teacher
+from components.teacher.jobs import Job
 from components.teacher.registry import build
 from components.teacher.sheet import Case, contact_sheet, pick
-from components.teacher.workers import Job, run
+from components.teacher.workers import run
 
 LABELS = pa.schema(
     [

@@ -5,8 +5,9 @@ Weights and card lie in `assets/`; how they were made is `components.teacher.lea
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -18,20 +19,19 @@ from torch import Tensor
 from components.errors import InputError
 from components.files import sha256_bytes
 from components.seeds import fix_torch
-from components.teacher.candidates import Candidates, Teacher
+from components.teacher.candidates import Candidates, Prompt, Teacher
 from components.teacher.crops import Crop, cut, spread
-from components.teacher.prompts import fill
 from components.teacher.sam_lite_network import SamLite
 
 WEIGHTS = Path(__file__).parent / "assets" / "sam_lite.safetensors"
 SHA256 = "86eaa5511830209de30a6e8680ab6cc363b204e1395aa60db0a56a63d2971e28"
 SIZE = 160  # side of a crop, as at the end of training
-BATCH = 8  # boxes go through in full batches, padded: float sums change with the batch size
+# Boxes that go through together, in full batches, padded: float sums change with the batch size.
+BATCHES = {"cpu": 4, "cuda": 64}
 
 # Set on held-out composites (`components.teacher.learning.tuning`), never on a labelled data set.
 TEMPERATURE = 0.05  # of predicted IoU, in the weights of the six masks of a box
 CALIBRATION = (-0.393, 0.806, 0.609)  # constant, slopes of predicted IoU and of agreement
-UNSURE = 0.4  # confidence below which the filled box is the better mask
 
 
 @dataclass(frozen=True)
@@ -61,38 +61,72 @@ class SamLiteTeacher(Teacher):
     A crop and its mirror image give three candidates each; they are averaged with weights that
     grow with their predicted IoU, which was better on held-out pairs than any one of them.
     `predicted_iou` is calibrated: masks of that value have that IoU in the mean. `stability` is
-    NaN: the calibration has it in already. Where even that is less than a filled box is worth,
-    the box is what comes back.
+    NaN: the calibration has it in already.
+
+    Args:
+        network: trained.
+        sha256: of its weights.
+        threads: of torch, fixed, because they change float sums.
+        batch: boxes that go through together; None for the device's own.
+        half: bfloat16 products; None where the processor has them in hardware.
     """
 
-    def __init__(self, network: SamLite, sha256: str, threads: int) -> None:
+    def __init__(
+        self,
+        network: SamLite,
+        sha256: str,
+        threads: int,
+        batch: int | None = None,
+        half: bool | None = None,
+    ) -> None:
         fix_torch(0, threads)
         device = "cuda" if torch.cuda.is_available() else "cpu"
         self.name, self.sha256, self.margin = "sam_lite", sha256, 0.0
-        self.prior, self.processes = np.nan, True
+        self.prior, self.calibrated, self.processes = np.nan, True, device == "cpu"
+        self.batch = batch or BATCHES[device]
+        self.half = has_bfloat16(device) if half is None else half
         self.settings = {
-            "algorithm": "sam-lite/1",
-            "rules": str((SIZE, TEMPERATURE, CALIBRATION, UNSURE)),
+            "algorithm": "sam-lite/2",
+            "rules": str((SIZE, TEMPERATURE, CALIBRATION)),
             "torch": torch.__version__,
             "device": device,
             "threads": threads,
+            "batch": self.batch,
+            "precision": "bfloat16" if self.half else "float32",
         }
         network.set_size(SIZE)
         self._network = network.eval().to(device).to(memory_format=torch.channels_last)
         self._device = device
 
     def stream(self, photo: np.ndarray, boxes: np.ndarray) -> Iterator[Candidates]:
-        """Cut a crop for every box, eight go through the network together."""
-        for start in range(0, len(boxes), BATCH):
-            some = boxes[start : start + BATCH]
-            crops = [cut(photo, box, SIZE) for box in some]
-            for box, crop, answer in zip(some, crops, self.answers(crops), strict=True):
-                mask = restore(answer, crop, box, photo.shape[:2])
-                predicted = np.array([[answer.confidence]], np.float32)
-                yield Candidates(mask[None, None], predicted, np.full((1, 1), np.nan, np.float32))
+        """Cut a crop for every box; `batch` of them go through the network together."""
+        return next(self.answers([Prompt(photo, boxes)]))
 
-    def answers(self, crops: list[Crop]) -> list[Answer]:
-        """The answers to at most BATCH crops."""
+    def answers(self, prompts: Sequence[Prompt]) -> Iterator[Iterator[Candidates]]:
+        """The boxes of all photos fill the batches together."""
+        asked = ((prompt.photo, box) for prompt in prompts for box in prompt.boxes)
+        found = self._found(asked)
+        return (self._restored(prompt, found) for prompt in prompts)
+
+    def _found(
+        self, asked: Iterable[tuple[np.ndarray, np.ndarray]]
+    ) -> Iterator[tuple[Crop, Answer]]:
+        """Crops with their answers, one batch of them in memory."""
+        asked = iter(asked)
+        while crops := [cut(photo, box, SIZE) for photo, box in islice(asked, self.batch)]:
+            yield from zip(crops, self.ask(crops), strict=True)
+
+    def _restored(
+        self, prompt: Prompt, found: Iterator[tuple[Crop, Answer]]
+    ) -> Iterator[Candidates]:
+        """The next answers, as many as a photo has boxes, at its own resolution."""
+        for crop, answer in islice(found, len(prompt.boxes)):
+            mask = restore(answer, crop, prompt.photo.shape[:2])
+            predicted = np.array([[answer.confidence]], np.float32)
+            yield Candidates(mask[None, None], predicted, np.full((1, 1), np.nan, np.float32))
+
+    def ask(self, crops: list[Crop]) -> list[Answer]:
+        """The answers to at most `batch` crops."""
         logits, predicted = self._views(crops)
         odds = np.exp((predicted - predicted.max(axis=(0, 2), keepdims=True)) / TEMPERATURE)
         found = []
@@ -115,8 +149,8 @@ class SamLiteTeacher(Teacher):
 
         The masks of the mirror images are mirrored back.
         """
-        pixels = np.zeros((BATCH, SIZE, SIZE, 3), np.uint8)
-        boxes = np.tile(np.array([0, 0, SIZE, SIZE], np.float32), (BATCH, 1))
+        pixels = np.zeros((self.batch, SIZE, SIZE, 3), np.uint8)
+        boxes = np.tile(np.array([0, 0, SIZE, SIZE], np.float32), (self.batch, 1))
         for place, crop in enumerate(crops):
             pixels[place], boxes[place] = crop.pixels, crop.box
         mirrored = boxes.copy()
@@ -124,18 +158,29 @@ class SamLiteTeacher(Teacher):
         both = np.concatenate([pixels, pixels[:, :, ::-1]])
         tensor = torch.from_numpy(both).to(self._device).permute(0, 3, 1, 2).float()
         prompts = torch.from_numpy(np.concatenate([boxes, mirrored])).to(self._device)
-        raw, guess = (part.cpu().numpy() for part in self._network(tensor, prompts))
-        logits = np.stack([raw[: len(crops)], raw[BATCH : BATCH + len(crops), ..., ::-1]])
-        return logits, np.stack([guess[: len(crops)], guess[BATCH : BATCH + len(crops)]])
+        with torch.autocast(self._device, torch.bfloat16, enabled=self.half):
+            answers = self._network(tensor, prompts)
+        raw, guess = (part.float().cpu().numpy() for part in answers)
+        first, second = slice(len(crops)), slice(self.batch, self.batch + len(crops))
+        logits = np.stack([raw[first], raw[second, ..., ::-1]])
+        return logits, np.stack([guess[first], guess[second]])
 
 
-def restore(answer: Answer, crop: Crop, box: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+def has_bfloat16(device: str) -> bool:
+    """Whether the device multiplies bfloat16 in hardware: AMX on a CPU, Ampere on."""
+    if device == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    try:
+        return "amx_bf16" in Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return False
+
+
+def restore(answer: Answer, crop: Crop, shape: tuple[int, int]) -> np.ndarray:
     """The mask of one box, probability float32 of the photo's shape (H, W).
 
-    Nothing outside the crop's window; the filled box where the network is unsure.
+    Nothing outside the crop's window.
     """
-    if answer.confidence < UNSURE:
-        return fill(box, shape[1], shape[0]).astype(np.float32)
     x0, y0, x1, y1 = crop.window
     mask = np.zeros(shape, np.float32)
     mask[y0:y1, x0:x1] = 1 / (1 + np.exp(-spread(answer.logits, crop)))

@@ -25,6 +25,7 @@ from components.teacher.learning.sources import Sources
 
 KINDS = ("object", "geometric", "free-form", "silhouette", "region")
 _TRIES = 6
+_HIDDEN = 0.4  # kept share of pastes nobody can see: they teach which mask a bare box deserves
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,9 @@ def _composite(
     before = scene.copy()
     alpha = paste(scene, layer, rng)
     mask = alpha > 0.5
-    if mask.sum() < 60 or mask.mean() > 0.7 or _hidden(before, scene, mask):
+    if mask.sum() < 60 or mask.mean() > 0.7:
+        return None
+    if _hidden(before, scene, mask) and rng.random() >= _HIDDEN:
         return None
     if rng.random() < 0.12:  # something in front of it, or merely beside
         front = paste(scene, _object(sources, scene, rng), rng)

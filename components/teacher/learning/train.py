@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from components.errors import InputError
 from components.files import atomic, sha256_json
-from components.seeds import fix_torch
+from components.seeds import fix_torch, hold_memory
 from components.teacher.learning.batches import stream
 from components.teacher.learning.losses import candidate_loss
 from components.teacher.learning.sources import Sources
@@ -108,6 +108,7 @@ class _Run:
             ],
             lr=config.rate,
             weight_decay=config.weight_decay,
+            fused=True,
         )
         self.average = [p.detach().clone() for p in self.parameters]
         self.device = device
@@ -219,6 +220,7 @@ def train(
         InputError: `out` holds the checkpoint of another run.
     """
     fix_torch(config.seed, config.threads)
+    hold_memory()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     network = SamLite(config.size, first)
     if fine_tune is not None:

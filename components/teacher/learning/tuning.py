@@ -11,7 +11,7 @@ from components.teacher.crops import cut, spread
 from components.teacher.learning import pairs
 from components.teacher.learning.sources import Sources
 from components.teacher.prompts import fill
-from components.teacher.sam_lite import BATCH, SIZE, SamLiteTeacher
+from components.teacher.sam_lite import SIZE, SamLiteTeacher
 
 _SEED = 20_000
 
@@ -37,12 +37,11 @@ def score(
         `components.teacher.sam_lite.Answer`; confidence; box, IoU of the filled box.
     """
     rows: list[dict[str, float | str]] = []
-    for start in range(0, count, BATCH):
-        some = [
-            pairs.make(sources, shares, _SEED, n) for n in range(start, min(start + BATCH, count))
-        ]
+    for start in range(0, count, teacher.batch):
+        end = min(start + teacher.batch, count)
+        some = [pairs.make(sources, shares, _SEED, n) for n in range(start, end)]
         crops = [cut(pair.photo, pair.box, SIZE) for pair in some]
-        for pair, crop, answer in zip(some, crops, teacher.answers(crops), strict=True):
+        for pair, crop, answer in zip(some, crops, teacher.ask(crops), strict=True):
             height, width = pair.mask.shape
             x0, y0, x1, y1 = crop.window
             mask = np.zeros_like(pair.mask)

@@ -6,8 +6,8 @@ import pytest
 from teacher_support import scene, settings
 
 from components.errors import InputError
+from components.teacher.jobs import pseudo_mask
 from components.teacher.registry import TEACHERS, build
-from components.teacher.workers import pseudo_mask
 
 
 def iou(a: np.ndarray, b: np.ndarray) -> float:

@@ -18,7 +18,7 @@ from teacher_support import make_dataset, scene, settings, tree
 
 from components.data.manifest import Manifest, read_table, write
 from components.errors import InputError
-from components.teacher import quality, workers
+from components.teacher import jobs, quality, workers
 from components.teacher.label import LABELS, label_dataset
 from components.teacher.prompts import expand, prompt_sha256
 from components.teacher.registry import build
@@ -92,7 +92,7 @@ def test_low_confidence_is_not_accepted_and_needs_no_new_masks(data, tmp_path: P
 
 def test_second_run_takes_everything_from_the_cache(data, tmp_path: Path, monkeypatch) -> None:
     label(data, tmp_path / "a", tmp_path / "cache")
-    monkeypatch.setattr(workers, "pseudo_mask", None)  # any attempt to compute would fail
+    monkeypatch.setattr(jobs, "pseudo_masks", None)  # any attempt to compute would fail
     label(data, tmp_path / "b", tmp_path / "cache")
     assert tree(tmp_path / "a") == tree(tmp_path / "b")
 

