@@ -1,6 +1,6 @@
-"""Finished pseudo-masks by content: what makes a killed run go on, and a second run fast.
+"""What was computed once, by content: a killed run goes on, and a second run is fast.
 
-An entry is one file that carries its own SHA-256, so damage is found and the mask made again. The
+A blob is one file that carries its own SHA-256, so damage is found and the work done again. A
 cache is a convenience: where its folder cannot be written, work goes on without it.
 """
 
@@ -13,7 +13,37 @@ from typing import Any
 
 from components.files import canonical_json, sha256_bytes, write_bytes
 
-_MAGIC = b"iml-pseudo-label/1\n"
+
+@dataclass(frozen=True)
+class Blobs:
+    """Bytes by key (64 hex digits), below a folder; `kind` names what they are and how written."""
+
+    folder: Path
+    kind: str
+
+    def path(self, key: str) -> Path:
+        """Where the bytes of `key` lie."""
+        return self.folder / key[:2] / f"{key}.{self.kind.partition('/')[0]}"
+
+    def get(self, key: str) -> bytes | None:
+        """The bytes, or None where there are none that are whole."""
+        try:
+            data = self.path(key).read_bytes()
+        except OSError:
+            return None
+        head, body = data[: len(self._head(key, b""))], data[len(self._head(key, b"")) :]
+        return body if head == self._head(key, body) else None
+
+    def put(self, key: str, body: bytes) -> str | None:
+        """Keep bytes, atomically; why they could not be kept, or None."""
+        try:
+            write_bytes(self.path(key), self._head(key, body) + body)
+        except OSError as error:
+            return error.strerror or str(error)
+        return None
+
+    def _head(self, key: str, body: bytes) -> bytes:
+        return f"iml-{self.kind}\n{sha256_bytes(key.encode() + body)}".encode()
 
 
 @dataclass(frozen=True)
@@ -24,35 +54,21 @@ class Entry:
     numbers: dict[str, Any]
 
 
-@dataclass(frozen=True)
 class Cache:
-    """Entries below a folder, by key (64 hex digits)."""
+    """Finished pseudo-masks below a folder, by key."""
 
-    folder: Path
-
-    def path(self, key: str) -> Path:
-        """Where the entry of `key` lies."""
-        return self.folder / key[:2] / f"{key}.label"
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._blobs = Blobs(folder, "label/1")
 
     def get(self, key: str) -> Entry | None:
         """The entry, or None where there is none that is whole."""
-        try:
-            data = self.path(key).read_bytes()
-        except OSError:
-            return None
-        head = len(_MAGIC) + 64
-        body = data[head:]
-        if data[:head] != _MAGIC + sha256_bytes(key.encode() + body).encode():
+        body = self._blobs.get(key)
+        if body is None:
             return None
         numbers, _, png = body.partition(b"\n")
         return Entry(png, json.loads(numbers))
 
     def put(self, key: str, entry: Entry) -> str | None:
-        """Keep an entry, atomically; why it could not be kept, or None."""
-        body = canonical_json(entry.numbers) + b"\n" + entry.png
-        digest = sha256_bytes(key.encode() + body).encode()
-        try:
-            write_bytes(self.path(key), _MAGIC + digest + body)
-        except OSError as error:
-            return error.strerror or str(error)
-        return None
+        """Keep an entry; why it could not be kept, or None."""
+        return self._blobs.put(key, canonical_json(entry.numbers) + b"\n" + entry.png)

@@ -6,21 +6,26 @@ and soft masks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from segment_anything import SamPredictor, sam_model_registry
+from segment_anything import sam_model_registry
 from segment_anything.modeling import Sam
+from segment_anything.utils.transforms import ResizeLongestSide
 
+from components.data.images import decoder
 from components.errors import InputError
-from components.files import sha256_file
+from components.files import sha256_file, sha256_json, state_dir
 from components.seeds import fix_torch
-from components.teacher.candidates import Candidates, Teacher
+from components.teacher.candidates import Candidates, Prompt, Teacher
+from components.teacher.devices import device, has_bfloat16
+from components.teacher.embeddings import Embeddings
 from components.weights import load_third_party
 
 _BOXES = 8  # decoded together; fixed, because the batch size changes float sums
+_PHOTOS = {"cpu": 1, "cuda": 4}  # encoded together, likewise
 _OFFSET = 1.0  # of the stability score, in logits, as in the paper's mask generator
 
 
@@ -28,39 +33,113 @@ class SamTeacher(Teacher):
     """A Segment Anything model; four candidates a box (whole, part, subpart, and the single one).
 
     `stability` is the paper's score: IoU of the masks at logits above +1 and above -1.
+
+    Args:
+        name: as in params.yaml.
+        model: with its weights.
+        sha256: of the weights.
+        margin: share of a box added on each side before prompting.
+        threads: of torch, fixed, because they change float sums.
+        half: bfloat16 products in the encoder; None where the processor has them in hardware.
     """
 
-    def __init__(self, name: str, model: Sam, sha256: str, margin: float, threads: int) -> None:
+    def __init__(
+        self,
+        name: str,
+        model: Sam,
+        sha256: str,
+        margin: float,
+        threads: int,
+        half: bool | None = None,
+    ) -> None:
         fix_torch(0, threads)
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+        self._device = device()
         self.name, self.sha256, self.margin = name, sha256, margin
         self.prior, self.processes = np.nan, False
+        self.half = has_bfloat16(self._device) if half is None else half
         self.settings = {
-            "algorithm": "segment-anything/1",
+            "algorithm": "segment-anything/2",
             "torch": torch.__version__,
-            "device": device,
+            "device": self._device,
             "threads": threads,
+            "precision": "bfloat16" if self.half else "float32",
         }
-        self._model = model.float().eval().to(device)
+        self._model = model.float().eval().to(self._device)
+        self._resize = ResizeLongestSide(model.image_encoder.img_size)
+        grid = model.prompt_encoder.image_embedding_size
+        shape = (model.prompt_encoder.embed_dim, *grid)
+        self._kept = Embeddings(state_dir() / "cache" / "embeddings", shape)
 
-    @torch.inference_mode()
     def stream(self, photo: np.ndarray, boxes: np.ndarray) -> Iterator[Candidates]:
         """Encode the photo once, decode its boxes eight at a time, upscale one at a time."""
-        predictor = SamPredictor(self._model)
-        predictor.set_image(photo)
-        for start in range(0, len(boxes), _BOXES):
-            scaled = predictor.transform.apply_boxes(boxes[start : start + _BOXES], photo.shape[:2])
-            logits, iou = self._decode(predictor.get_image_embedding(), scaled)
-            for index in range(len(scaled)):
-                full = self._model.postprocess_masks(
-                    logits[index : index + 1], predictor.input_size, photo.shape[:2]
-                )
-                yield Candidates(
-                    torch.sigmoid(full).cpu().numpy(),
-                    iou[index : index + 1].clamp(0, 1).cpu().numpy(),
-                    _stability(full).cpu().numpy(),
-                )
+        return next(self.answers([Prompt(photo, boxes)]))
 
+    def answers(self, prompts: Sequence[Prompt]) -> Iterator[Iterator[Candidates]]:
+        """Photos are encoded in batches, where their embeddings are not kept already."""
+        size = _PHOTOS[self._device]
+        for start in range(0, len(prompts), size):
+            some = prompts[start : start + size]
+            for prompt, embedding in zip(some, self._embed(some), strict=True):
+                yield self._decoded(prompt, embedding)
+
+    def _embed(self, prompts: Sequence[Prompt]) -> list[np.ndarray]:
+        """One float32 (C, G, G) a photo, at most a batch of them."""
+        keys = [self._key(prompt) for prompt in prompts]
+        found = [self._kept.get(key) if key else None for key in keys]
+        missing = [n for n, embedding in enumerate(found) if embedding is None]
+        if missing:
+            made = self._encode([prompts[n].photo for n in missing])
+            for n, embedding in zip(missing, made, strict=True):
+                found[n] = embedding
+                if key := keys[n]:
+                    self._kept.put(key, embedding)
+        return [embedding for embedding in found if embedding is not None]
+
+    def _key(self, prompt: Prompt) -> str | None:
+        """What an embedding depends on; None where the photo has no name by content."""
+        if prompt.sha256 is None:
+            return None
+        return sha256_json([prompt.sha256, decoder(), self.sha256, self.settings])
+
+    @torch.inference_mode()
+    def _encode(self, photos: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Photos as SamPredictor prepares them, padded to a full batch."""
+        side = self._model.image_encoder.img_size
+        batch = torch.zeros(_PHOTOS[self._device], 3, side, side, device=self._device)
+        for place, photo in enumerate(photos):
+            small = torch.as_tensor(self._resize.apply_image(photo), device=self._device)
+            batch[place] = self._model.preprocess(small.permute(2, 0, 1).contiguous()[None])[0]
+        with torch.autocast(self._device, torch.bfloat16, enabled=self.half):
+            embedding = self._model.image_encoder(batch)
+        return list(embedding[: len(photos)].float().cpu().numpy())
+
+    def _decoded(self, prompt: Prompt, embedding: np.ndarray) -> Iterator[Candidates]:
+        shape = prompt.photo.shape[:2]
+        inner = self._resize.get_preprocess_shape(*shape, self._resize.target_length)
+        known = torch.from_numpy(embedding)[None].to(self._device)
+        for start in range(0, len(prompt.boxes), _BOXES):
+            scaled = self._resize.apply_boxes(prompt.boxes[start : start + _BOXES], shape)
+            logits, iou = self._decode(known, scaled)
+            for index in range(len(scaled)):
+                yield self._candidates(logits[index], iou[index], inner, shape)
+
+    @torch.inference_mode()
+    def _candidates(
+        self,
+        logits: torch.Tensor,
+        iou: torch.Tensor,
+        inner: tuple[int, int],
+        shape: tuple[int, ...],
+    ) -> Candidates:
+        """One box's masks at the photo's own resolution."""
+        full = self._model.postprocess_masks(logits[None], inner, shape)
+        return Candidates(
+            torch.sigmoid(full).cpu().numpy(),
+            iou[None].clamp(0, 1).cpu().numpy(),
+            _stability(full).cpu().numpy(),
+        )
+
+    @torch.inference_mode()
     def _decode(
         self, embedding: torch.Tensor, boxes: np.ndarray
     ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -88,6 +167,7 @@ def load(
     margin: float,
     threads: int,
     build: Callable[[], Sam] | None = None,
+    half: bool | None = None,
 ) -> SamTeacher:
     """A teacher from a checkpoint in the official key format.
 
@@ -97,6 +177,7 @@ def load(
         margin: share of a box added on each side before prompting.
         threads: torch threads, fixed, because they change float sums.
         build: makes the untrained model.
+        half: see `SamTeacher`.
 
     Raises:
         InputError: not a file of weights, or weights of another architecture.
@@ -118,4 +199,4 @@ def load(
             mend="set pseudo_label.teacher to the architecture this checkpoint was made for",
         )
     model.load_state_dict(state, strict=True, assign=True)
-    return SamTeacher(name, model, sha256, margin, threads)
+    return SamTeacher(name, model, sha256, margin, threads, half)

@@ -21,6 +21,7 @@ from components.files import sha256_bytes
 from components.seeds import fix_torch
 from components.teacher.candidates import Candidates, Prompt, Teacher
 from components.teacher.crops import Crop, cut, spread
+from components.teacher.devices import device, has_bfloat16
 from components.teacher.sam_lite_network import SamLite
 
 WEIGHTS = Path(__file__).parent / "assets" / "sam_lite.safetensors"
@@ -80,23 +81,22 @@ class SamLiteTeacher(Teacher):
         half: bool | None = None,
     ) -> None:
         fix_torch(0, threads)
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+        self._device = device()
         self.name, self.sha256, self.margin = "sam_lite", sha256, 0.0
-        self.prior, self.calibrated, self.processes = np.nan, True, device == "cpu"
-        self.batch = batch or BATCHES[device]
-        self.half = has_bfloat16(device) if half is None else half
+        self.prior, self.calibrated, self.processes = np.nan, True, self._device == "cpu"
+        self.batch = batch or BATCHES[self._device]
+        self.half = has_bfloat16(self._device) if half is None else half
         self.settings = {
             "algorithm": "sam-lite/2",
             "rules": str((SIZE, TEMPERATURE, CALIBRATION)),
             "torch": torch.__version__,
-            "device": device,
+            "device": self._device,
             "threads": threads,
             "batch": self.batch,
             "precision": "bfloat16" if self.half else "float32",
         }
         network.set_size(SIZE)
-        self._network = network.eval().to(device).to(memory_format=torch.channels_last)
-        self._device = device
+        self._network = network.eval().to(self._device).to(memory_format=torch.channels_last)
 
     def stream(self, photo: np.ndarray, boxes: np.ndarray) -> Iterator[Candidates]:
         """Cut a crop for every box; `batch` of them go through the network together."""
@@ -164,16 +164,6 @@ class SamLiteTeacher(Teacher):
         first, second = slice(len(crops)), slice(self.batch, self.batch + len(crops))
         logits = np.stack([raw[first], raw[second, ..., ::-1]])
         return logits, np.stack([guess[first], guess[second]])
-
-
-def has_bfloat16(device: str) -> bool:
-    """Whether the device multiplies bfloat16 in hardware: AMX on a CPU, Ampere on."""
-    if device == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    try:
-        return "amx_bf16" in Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return False
 
 
 def restore(answer: Answer, crop: Crop, shape: tuple[int, int]) -> np.ndarray:

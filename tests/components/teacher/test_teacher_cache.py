@@ -8,6 +8,12 @@ from pathlib import Path
 from components.teacher.cache import Cache, Entry
 
 KEY, OTHER = "ab" * 32, "cd" * 32
+
+
+def place(folder: Path, key: str) -> Path:
+    return folder / key[:2] / f"{key}.label"
+
+
 ENTRY = Entry(b"\x89PNG\n\x00bytes\n", {"confidence": 0.25, "stability": None, "reason": "ä"})
 
 
@@ -16,14 +22,14 @@ def test_what_was_put_comes_back(tmp_path: Path) -> None:
     assert cache.get(KEY) is None
     assert cache.put(KEY, ENTRY) is None
     assert cache.get(KEY) == ENTRY
-    assert cache.path(KEY).parent == tmp_path / "ab"
+    assert place(tmp_path, KEY).is_file()
     assert cache.get(OTHER) is None
 
 
 def test_every_damaged_byte_is_noticed(tmp_path: Path) -> None:
     cache = Cache(tmp_path)
     cache.put(KEY, ENTRY)
-    path = cache.path(KEY)
+    path = place(tmp_path, KEY)
     whole = path.read_bytes()
     for index in range(len(whole)):
         path.write_bytes(whole[:index] + bytes([whole[index] ^ 1]) + whole[index + 1 :])
@@ -36,8 +42,8 @@ def test_every_damaged_byte_is_noticed(tmp_path: Path) -> None:
 def test_entry_under_another_key_is_refused(tmp_path: Path) -> None:
     cache = Cache(tmp_path)
     cache.put(KEY, ENTRY)
-    cache.path(OTHER).parent.mkdir()
-    os.rename(cache.path(KEY), cache.path(OTHER))
+    place(tmp_path, OTHER).parent.mkdir()
+    os.rename(place(tmp_path, KEY), place(tmp_path, OTHER))
     assert cache.get(OTHER) is None
 
 

@@ -12,6 +12,7 @@ from teacher_support import scene, settings, tiny_sam
 from components.errors import InputError
 from components.files import sha256_file
 from components.teacher import sam
+from components.teacher.candidates import Candidates, Prompt
 from components.teacher.jobs import pseudo_mask
 from components.teacher.registry import build
 
@@ -19,7 +20,7 @@ BOXES = np.array([[20.0, 15, 70, 60], [5, 5, 30, 90], [60, 40, 120, 90]])
 
 
 def tiny(path: Path) -> sam.SamTeacher:
-    return sam.load("tiny", path, margin=0.0, threads=1, build=tiny_sam)
+    return sam.load("tiny", path, margin=0.0, threads=1, build=tiny_sam, half=False)
 
 
 def test_candidates_are_those_of_segment_anything_itself(tiny_checkpoint: Path) -> None:
@@ -54,6 +55,35 @@ def test_more_boxes_than_one_batch_and_bytes_that_repeat(tiny_checkpoint: Path) 
     assert len(first.probability) == 21
     assert np.array_equal(first.probability, second.probability)
     assert np.allclose(first.probability[:3], first.probability[18:], atol=1e-5)
+
+
+def iou(a: np.ndarray, b: np.ndarray) -> float:
+    return float((a & b).sum() / (a | b).sum())
+
+
+def test_half_precision_gives_the_same_masks(tiny_checkpoint: Path) -> None:
+    photo, _, _ = scene(1)
+    half = sam.load("tiny", tiny_checkpoint, 0.0, 1, build=tiny_sam, half=True)
+    assert half.settings["precision"] == "bfloat16"
+    a, b = (one.predict(photo, BOXES).probability > 0.5 for one in (half, tiny(tiny_checkpoint)))
+    assert iou(a, b) > 0.99
+    assert not np.array_equal(a, b) or a.any()
+
+
+def test_a_photo_seen_before_is_not_encoded_again(
+    tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photo, _, _ = scene(4)
+    other, _, _ = scene(5)
+    asked = [Prompt(photo, BOXES[:1], "a" * 64), Prompt(other, BOXES, "b" * 64)]
+    first = [Candidates.join(stream) for stream in tiny(tiny_checkpoint).answers(asked)]
+    again = tiny(tiny_checkpoint)
+    monkeypatch.setattr(again, "_encode", None)  # any attempt would fail
+    moved = [Prompt(photo, BOXES, "a" * 64), asked[1]]
+    second = [Candidates.join(stream) for stream in again.answers(moved)]
+    assert np.array_equal(second[1].probability, first[1].probability)
+    unseen = tiny(tiny_checkpoint).predict(photo, BOXES)
+    assert np.array_equal(second[0].probability, unseen.probability)
 
 
 def test_weights_decide_and_their_hash_is_recorded(tiny_checkpoint: Path, tmp_path: Path) -> None:
