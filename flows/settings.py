@@ -22,6 +22,7 @@ def configure() -> None:
         "GX_ANALYTICS_ENABLED": "False",
         "DVC_NO_ANALYTICS": "1",
         "MLFLOW_DISABLE_TELEMETRY": "true",
+        "RAY_USAGE_STATS_ENABLED": "0",
         # Threads that spin while they wait lose the other core to nothing.
         "OMP_WAIT_POLICY": "PASSIVE",
     }

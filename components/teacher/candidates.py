@@ -7,7 +7,7 @@ them becomes the pseudo-mask is decided elsewhere (`components.teacher.quality`)
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,6 +63,16 @@ class Candidates:
         )
 
 
+@dataclass(frozen=True)
+class Identity:
+    """What a teacher's masks depend on, besides photo and boxes; attributes as in `Teacher`."""
+
+    name: str
+    sha256: str
+    margin: float
+    settings: Mapping[str, str | int | float]
+
+
 class Teacher(ABC):
     """A frozen model that answers box prompts.
 
@@ -101,6 +111,11 @@ class Teacher(ABC):
         A photo's answer does not depend on those beside it.
         """
         return (self.stream(prompt.photo, prompt.boxes) for prompt in prompts)
+
+    @property
+    def identity(self) -> Identity:
+        """What its masks depend on."""
+        return Identity(self.name, self.sha256, self.margin, self.settings)
 
     def predict(self, photo: np.ndarray, boxes: np.ndarray) -> Candidates:
         """All answers at once: N times K masks of the photo's size in memory; see `stream`."""

@@ -7,6 +7,7 @@ wherever an earlier run was killed. Photos without boxes are counted and left ou
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -22,11 +23,11 @@ from components.files import inside, sha256_json, write_bytes, write_json
 from components.params import PseudoLabel
 from components.teacher import prompts, quality
 from components.teacher.cache import Cache
-from components.teacher.candidates import Teacher
+from components.teacher.candidates import Identity
+from components.teacher.cluster import ADDRESS, Cluster
 from components.teacher.jobs import Job
-from components.teacher.registry import build
 from components.teacher.sheet import Case, contact_sheet, pick
-from components.teacher.workers import run
+from components.teacher.workers import Local
 
 LABELS = pa.schema(
     [
@@ -76,12 +77,13 @@ def label_dataset(
         InputError: unknown teacher, unusable checkpoint, a photo that is not what the manifest
             says, a box outside its photo.
     """
-    teacher = build(params)
+    crew = _crew(params)
+    teacher = crew.identity
     images = manifest.select(label=MANIPULATED).images.sort_values("image_id", kind="stable")
     jobs = _jobs(images, manifest.boxes, dataset_root, out, teacher)
     shutil.rmtree(out / "masks", ignore_errors=True)
     (out / "masks").mkdir(parents=True)
-    done = _all(jobs, teacher, params, Cache(cache_dir), progress)
+    done = _all(jobs, crew, Cache(cache_dir), progress)
     truth = images.set_index("image_id")
     rows = []
     for job in jobs:
@@ -98,8 +100,14 @@ def label_dataset(
     return read_table(out / "labels.parquet", LABELS)
 
 
+def _crew(params: PseudoLabel) -> Local | Cluster:
+    """Who does the work: the Ray cluster that the environment names, else this machine."""
+    address = os.environ.get(ADDRESS, "").strip()
+    return Cluster(params, address) if address else Local(params)
+
+
 def _jobs(
-    images: pd.DataFrame, boxes: pd.DataFrame, root: Path, out: Path, teacher: Teacher
+    images: pd.DataFrame, boxes: pd.DataFrame, root: Path, out: Path, teacher: Identity
 ) -> list[Job]:
     """What there is to do, with the key that names each result."""
     drawn = {
@@ -134,8 +142,7 @@ def _jobs(
 
 def _all(
     jobs: list[Job],
-    teacher: Teacher,
-    params: PseudoLabel,
+    crew: Local | Cluster,
     cache: Cache,
     progress: Callable[[int, int], None] | None,
 ) -> dict[str, dict[str, Any]]:
@@ -152,7 +159,7 @@ def _all(
         done[job.image_id] = entry.numbers
         if progress:
             progress(len(done), len(jobs))
-    for job, numbers, complaint in run(misses, teacher, params, cache):
+    for job, numbers, complaint in crew.run(misses, cache):
         done[job.image_id] = numbers
         if complaint and not warned:
             warned = True
@@ -172,7 +179,7 @@ def _iou(job: Job, true: Path) -> float | None:
 
 
 def _row(
-    job: Job, numbers: dict[str, Any], teacher: Teacher, params: PseudoLabel, iou: float | None
+    job: Job, numbers: dict[str, Any], teacher: Identity, params: PseudoLabel, iou: float | None
 ) -> dict[str, Any]:
     """One row of `LABELS`."""
     low = numbers["confidence"] < params.min_confidence
@@ -210,7 +217,7 @@ def _block(labels: pd.DataFrame) -> dict[str, float | int | None]:
 
 
 def summary(
-    labels: pd.DataFrame, kinds: list[Any], manipulated: int, teacher: Teacher
+    labels: pd.DataFrame, kinds: list[Any], manipulated: int, teacher: Identity
 ) -> dict[str, Any]:
     """The contents of summary.json: all photos, and by kind of manipulation."""
     names = [str(kind) if pd.notna(kind) else "unknown" for kind in kinds]

@@ -55,37 +55,47 @@ def _work(group: list[Job]) -> list[Done]:
     return list(label(group, [decode(job) for job in group], *_worker))
 
 
-def run(jobs: list[Job], teacher: Teacher, params: PseudoLabel, cache: Cache) -> Iterator[Done]:
-    """Label photos with all cores, in no particular order.
+class Local:
+    """All cores of this machine.
 
-    Yields:
-        The job, its numbers (the columns of a label that depend on photo and boxes alone), and why
-        the cache could not be written, or None.
-
-    Raises:
-        InputError: a photo or box that cannot be used.
-        OSError: a mask that cannot be written (full disk).
+    Raises InputError for a teacher that cannot be built.
     """
-    cores = len(os.sched_getaffinity(0))
-    workers = min(cores // params.threads, len(jobs))
-    if not teacher.processes or workers < 2 or len(jobs) < _FEW:
-        yield from _here(jobs, teacher, cache, cores)
-        return
-    pool = ProcessPoolExecutor(
-        workers,
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=_start,
-        initargs=(params, cache),
-    )
-    try:
-        yield from _drain(pool, groups(jobs), workers * _AHEAD)
-    except BrokenProcessPool:
-        raise CheckError(
-            "a worker process was killed (out of memory?)",
-            mend="run the same command again, finished photos are kept",
-        ) from None
-    finally:
-        pool.shutdown(cancel_futures=True)
+
+    def __init__(self, params: PseudoLabel) -> None:
+        self._params, self._teacher = params, build(params)
+        self.identity = self._teacher.identity
+
+    def run(self, jobs: list[Job], cache: Cache) -> Iterator[Done]:
+        """Label photos, in no particular order.
+
+        Yields:
+            The job, its numbers (the columns of a label that depend on photo and boxes alone),
+            and why the cache could not be written, or None.
+
+        Raises:
+            InputError: a photo or box that cannot be used.
+            OSError: a mask that cannot be written (full disk).
+        """
+        cores = len(os.sched_getaffinity(0))
+        workers = min(cores // self._params.threads, len(jobs))
+        if not self._teacher.processes or workers < 2 or len(jobs) < _FEW:
+            yield from _here(jobs, self._teacher, cache, cores)
+            return
+        pool = ProcessPoolExecutor(
+            workers,
+            mp_context=multiprocessing.get_context("spawn"),
+            initializer=_start,
+            initargs=(self._params, cache),
+        )
+        try:
+            yield from _drain(pool, groups(jobs), workers * _AHEAD)
+        except BrokenProcessPool:
+            raise CheckError(
+                "a worker process was killed (out of memory?)",
+                mend="run the same command again, finished photos are kept",
+            ) from None
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def _here(jobs: list[Job], teacher: Teacher, cache: Cache, threads: int) -> Iterator[Done]:

@@ -1,0 +1,122 @@
+"""A real Ray cluster on loopback, two workers, one of which is killed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import pytest
+from teacher_support import make_dataset, settings, tree
+
+from components.data.manifest import write
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[str]:
+    """Address of a head node with two cores."""
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    folder = tempfile.mkdtemp(prefix="ray", dir="/tmp")  # its sockets need a short path
+    ray = str(Path(sys.executable).parent / "ray")
+    command = [ray, "start", "--head", "--block", f"--port={port}", "--num-cpus=2"]
+    command += ["--node-ip-address=127.0.0.1", f"--temp-dir={folder}", "--include-dashboard=false"]
+    head = subprocess.Popen(
+        [*command, "--disable-usage-stats", "--object-store-memory=100000000"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    yield f"127.0.0.1:{port}"
+    family = psutil.Process(head.pid).children(recursive=True)
+    os.killpg(head.pid, signal.SIGKILL)
+    for process in family:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    head.wait()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def workspace(root: Path, count: int) -> None:
+    write(root / "runs" / "prepare", make_dataset(root / "data" / "demo", count))
+    text = (ROOT / "params.yaml").read_text()
+    (root / "params.yaml").write_text(text.replace("teacher: sam_lite", "teacher: grabcut"))
+
+
+def stage(root: Path, address: str) -> subprocess.Popen:
+    env = {**os.environ, "IML_STATE": str(root / "state"), "RAY_ADDRESS": address}
+    return subprocess.Popen(
+        [sys.executable, "-m", "components.stages.pseudo_label"],
+        cwd=root,
+        env={**env, "PYTHONPATH": str(ROOT), "RAY_USAGE_STATS_ENABLED": "0"},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def labellers() -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if "ray::Labeller" in " ".join(process.cmdline()):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def test_a_lost_worker_changes_no_byte(cluster: str, tmp_path: Path) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    for root in (here, there):
+        workspace(root, 120)
+    out, error = stage(here, "").communicate(timeout=200)
+    assert "120 photos labelled" in out, error
+    run = stage(there, cluster)
+    entries = there / "state" / "cache" / "pseudo_label"
+    while not list(entries.rglob("*.label")):
+        assert run.poll() is None, run.communicate()
+        time.sleep(0.01)
+    workers = labellers()
+    assert len(workers) == 2
+    workers[0].kill()
+    out, error = run.communicate(timeout=200)
+    assert "120 photos labelled" in out, error
+    assert tree(here / "runs" / "pseudo_label") == tree(there / "runs" / "pseudo_label")
+    assert tree(here / "state" / "cache") == tree(entries.parent)
+
+
+def test_bad_photo_on_the_cluster_is_one_clear_line(cluster: str, tmp_path: Path) -> None:
+    workspace(tmp_path, 3)
+    (tmp_path / "data" / "demo" / "photos" / "p002.png").write_bytes(b"other bytes")
+    run = stage(tmp_path, cluster)
+    _, error = run.communicate(timeout=200)
+    assert run.returncode == 2
+    assert error.strip().splitlines()[-1].startswith("error: ")
+    assert "p002.png: is not the photo of the manifest" in error
+    assert "Traceback" not in error
+
+
+def test_no_cluster_there_is_one_clear_line(
+    tmp_path: Path, free_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from components.errors import InputError
+    from components.teacher.cluster import Cluster
+
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    with pytest.raises(InputError, match="no Ray cluster answers"):
+        Cluster(settings(), f"127.0.0.1:{free_port}")
