@@ -6,25 +6,31 @@ A measurement only: no threshold of the teachers may be set by what comes out he
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
+from components.data import scan
 from components.data.boxes import component_boxes, loosen
 from components.data.formats.record import Record
 from components.data.formats.registry import read
-from components.data.images import open_mask, open_photo
+from components.data.images import MAX_MEGAPIXELS, open_mask, open_photo, save_grey
 from components.data.manifest import MANIPULATED
 from components.evaluation.statistics import Bootstrap, mean
 from components.params import PseudoLabel
 from components.seeds import generator
 from components.teacher import checkpoints
+from components.teacher.calibration import calibration, picture
 from components.teacher.candidates import Teacher
 from components.teacher.jobs import pseudo_mask
 from components.teacher.registry import TEACHERS, build
+from components.teacher.sheet import Case, contact_sheet, pick
 
 GROUPS = ("all", "free", "geometric")
+CALIBRATION, SHEET, ROWS = "calibration.png", "contact_sheet.png", "masks.parquet"
 _SEED = 7
 _BOOTSTRAP = Bootstrap(resamples=1000, confidence=0.95, seed=_SEED)
 
@@ -40,11 +46,35 @@ def available(params: PseudoLabel) -> list[str]:
     ]
 
 
+@dataclass(frozen=True)
+class Pairs:
+    """Photos with true masks, and how their boxes are drawn."""
+
+    records: list[Record]
+
+    @classmethod
+    def of(cls, data: Path, limit: int | None) -> Pairs:
+        """The manipulated photos of a data set; at most `limit`, the same ones every time."""
+        found = [r for r in read(data).records if r.label == MANIPULATED and r.mask]
+        records = sorted(found, key=lambda record: record.name)
+        if limit is not None and limit < len(records):
+            drawn = generator(_SEED, "bench-teacher").choice(len(records), limit, replace=False)
+            records = [records[index] for index in sorted(drawn.tolist())]
+        return cls(records)
+
+
+def boxes_of(truth: np.ndarray, jitter: float, name: str) -> np.ndarray:
+    """Coarse boxes from a mask: float64 (N, 4), one per connected component."""
+    height, width = truth.shape
+    return loosen(component_boxes(truth), width, height, jitter, _SEED, name)
+
+
 def bench_teacher(
     data: Path,
     params: PseudoLabel,
     jitter: list[float],
     limit: int | None = None,
+    out: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Mean IoU of every available teacher with true masks.
@@ -54,73 +84,95 @@ def bench_teacher(
         params: the block `pseudo_label`; its margin and threads hold for every teacher.
         jitter: shares by which each box side is loosened at most, measured one after another.
         limit: so many photos, drawn with a fixed seed; all by default.
-        progress: called with (predictions done, in all).
+        out: a folder for one row a mask (`masks.parquet`), and for the pictures of the teacher
+            that `params` names at the first jitter: confidence against true IoU, and a contact
+            sheet of the best, median and worst masks.
+        progress: called with (photos done, in all).
 
     Returns:
         {"photos": n, "jitter": {"0.1": {teacher: {"all" | "free" | "geometric":
-        {"value", "low", "high", "n"}}}}}; 95 % intervals over source groups.
+        {"value", "low", "high", "n"}, "fallback_share", "calibration": rows of mean confidence
+        and mean IoU in ten equally filled bins}}}}; 95 % intervals over source groups.
 
     Raises:
         InputError: nothing readable there, or an unusable photo.
     """
-    records = _sample([r for r in read(data).records if r.label == MANIPULATED and r.mask], limit)
+    records = Pairs.of(data, limit).records
     names = available(params)
     teachers = [build(params.model_copy(update={"teacher": name})) for name in names]
-    done, total = 0, len(records) * len(teachers) * len(jitter)
-    ious: dict[tuple[float, str], list[float]] = {(j, name): [] for j in jitter for name in names}
-    for record in records:
-        photo, truth = open_photo(record.photo), open_mask(str(record.mask))
-        for loose in jitter:
-            boxes = _boxes(truth, loose, record.name)
-            for teacher in teachers:
-                ious[loose, teacher.name].append(_iou(teacher, photo, boxes, truth))
-                done += 1
-                if progress:
-                    progress(done, total)
+    found = scan.run(lambda record: _rows(record, teachers, jitter), records, progress)
+    rows = pd.DataFrame([row for photo in found for row in photo])
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        rows.to_parquet(out / ROWS)
+        chosen = teachers[names.index(params.teacher)]
+        _pictures(out, rows[rows["jitter"] == jitter[0]], chosen, records, jitter[0])
     return {
         "photos": len(records),
         "jitter": {
-            f"{loose:g}": {name: _figures(ious[loose, name], records) for name in names}
+            f"{loose:g}": {
+                name: _figures(rows[(rows["jitter"] == loose) & (rows["teacher"] == name)])
+                for name in names
+            }
             for loose in jitter
         },
     }
 
 
-def _sample(records: list[Record], limit: int | None) -> list[Record]:
-    """At most `limit` records, the same ones every time."""
-    records = sorted(records, key=lambda record: record.name)
-    if limit is None or limit >= len(records):
-        return records
-    drawn = generator(_SEED, "bench-teacher").choice(len(records), limit, replace=False)
-    return [records[index] for index in sorted(drawn.tolist())]
+def _rows(record: Record, teachers: list[Teacher], jitter: list[float]) -> list[dict[str, Any]]:
+    """One row for each teacher and jitter; IoU is NaN where mask and photo differ in size."""
+    photo, truth = open_photo(record.photo), open_mask(str(record.mask))
+    rows = []
+    for loose in jitter:
+        boxes = boxes_of(truth, loose, record.name)
+        usable = len(boxes) > 0 and photo.shape[:2] == truth.shape
+        for teacher in teachers:
+            row: dict[str, Any] = {
+                "name": record.name,
+                "kind": record.kind or "",
+                "source": "+".join(record.origins) or record.name,
+                "jitter": loose,
+                "teacher": teacher.name,
+                "iou": np.nan,
+                "confidence": np.nan,
+                "fallback": None,
+            }
+            if usable:
+                made = pseudo_mask(teacher, photo, boxes)
+                row["iou"] = _iou(made.mask > 127, truth)
+                row["confidence"], row["fallback"] = made.confidence, made.fallback
+            rows.append(row)
+    return rows
 
 
-def _boxes(truth: np.ndarray, jitter: float, name: str) -> np.ndarray:
-    """Coarse boxes from a mask: float64 (N, 4), one per connected component."""
-    tight = component_boxes(truth)
-    height, width = truth.shape
-    return loosen(tight, width, height, jitter, _SEED, name)
-
-
-def _iou(teacher: Teacher, photo: np.ndarray, boxes: np.ndarray, truth: np.ndarray) -> float:
-    """IoU of the pseudo-mask at 0.5; NaN where the mask is empty or of another size."""
-    if not len(boxes) or photo.shape[:2] != truth.shape:
-        return float("nan")
-    mask = pseudo_mask(teacher, photo, boxes).mask > 127
+def _iou(mask: np.ndarray, truth: np.ndarray) -> float:
     return float((mask & truth).sum() / (mask | truth).sum())
 
 
-def _figures(values: list[float], records: list[Record]) -> dict[str, Any]:
+def _figures(rows: pd.DataFrame) -> dict[str, Any]:
     """Mean and interval for all photos, and for free and geometric shapes apart."""
-    sources = ["+".join(record.origins) or record.name for record in records]
-    figures = {}
+    figures: dict[str, Any] = {}
     for group in GROUPS:
-        keep = [
-            index
-            for index, record in enumerate(records)
-            if group == "all" or (record.kind or "").endswith(f"/{group}")
-        ]
-        figures[group] = mean(
-            [values[i] for i in keep], [sources[i] for i in keep], _BOOTSTRAP
-        ).as_dict()
+        some = rows if group == "all" else rows[rows["kind"].str.endswith(f"/{group}")]
+        figures[group] = mean(some["iou"].tolist(), some["source"].tolist(), _BOOTSTRAP).as_dict()
+    figures["fallback_share"] = float(rows["fallback"].notna().mean())
+    figures["calibration"] = calibration(rows)
     return figures
+
+
+def _pictures(
+    out: Path, rows: pd.DataFrame, teacher: Teacher, records: list[Record], jitter: float
+) -> None:
+    own = rows[rows["teacher"] == teacher.name]
+    picture(out / CALIBRATION, own, f"{teacher.name}, boxes loosened by up to {jitter:.0%}")
+    by_name = {record.name: record for record in records}
+    ranked = own.rename(columns={"name": "image_id", "iou": "iou_vs_mask"})
+    cases = []
+    for number, (caption, name) in enumerate(pick(ranked)):
+        record = by_name[name]
+        photo, truth = open_photo(record.photo), open_mask(str(record.mask))
+        boxes = boxes_of(truth, jitter, name)
+        mask = out / "sheet" / f"{number}.png"
+        save_grey(mask, pseudo_mask(teacher, photo, boxes).mask)
+        cases.append(Case(caption, MAX_MEGAPIXELS, record.photo, boxes, mask, record.mask))
+    contact_sheet(out / SHEET, cases)

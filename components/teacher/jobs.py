@@ -16,7 +16,7 @@ import numpy as np
 
 from components.data.images import MAX_MEGAPIXELS, decode_photo, read_bytes
 from components.errors import InputError
-from components.files import sha256_bytes, write_bytes
+from components.files import sha256_bytes
 from components.teacher import prompts
 from components.teacher.cache import Cache, Entry
 from components.teacher.candidates import Prompt, Teacher
@@ -132,8 +132,14 @@ def entries(jobs: Sequence[Job], photos: Sequence[np.ndarray], teacher: Teacher)
 def keep(job: Job, entry: Entry, cache: Cache) -> Done:
     """Put a finished mask into the cache and write it where it belongs."""
     complaint = cache.put(job.key, entry)
-    write_bytes(job.target, entry.png)
+    write_mask(job, entry)
     return job, entry.numbers, complaint
+
+
+def write_mask(job: Job, entry: Entry) -> None:
+    """Write a mask below an output folder that is made anew; the cache has the durable copy."""
+    job.target.parent.mkdir(parents=True, exist_ok=True)
+    job.target.write_bytes(entry.png)
 
 
 def decode(job: Job) -> np.ndarray:

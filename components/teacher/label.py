@@ -10,22 +10,24 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Iterable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from components.data.dataset import Inside
 from components.data.images import decoder, open_mask
 from components.data.manifest import MANIPULATED, Manifest, read_table, write_table
-from components.files import inside, sha256_json, write_bytes, write_json
+from components.errors import InputError
+from components.files import inside, sha256_json, write_json
 from components.params import PseudoLabel
 from components.teacher import prompts, quality
 from components.teacher.cache import Cache
 from components.teacher.candidates import Identity
 from components.teacher.cluster import ADDRESS, Cluster
-from components.teacher.jobs import Job
+from components.teacher.jobs import Job, write_mask
 from components.teacher.sheet import Case, contact_sheet, pick
 from components.teacher.workers import Local
 
@@ -110,10 +112,8 @@ def _jobs(
     images: pd.DataFrame, boxes: pd.DataFrame, root: Path, out: Path, teacher: Identity
 ) -> list[Job]:
     """What there is to do, with the key that names each result."""
-    drawn = {
-        str(name): group[["x0", "y0", "x1", "y1"]].to_numpy(np.float64)
-        for name, group in boxes.groupby("image_id", sort=False)
-    }
+    drawn, photo = boxes_by_photo(boxes), Inside(root)
+    masks = out / "masks"
     jobs = []
     for row in images.to_dict("records"):
         own = drawn.get(row["image_id"])
@@ -130,14 +130,32 @@ def _jobs(
             Job(
                 image_id=row["image_id"],
                 key=sha256_json(asked),
-                photo=inside(root, row["path"]),
+                photo=photo(row["path"]),
                 sha256=row["sha256"],
                 size=(int(row["width"]), int(row["height"])),
                 boxes=own,
-                target=inside(out / "masks", f"{row['image_id']}.png"),
+                target=_below(masks, f"{row['image_id']}.png"),
             )
         )
     return jobs
+
+
+def boxes_by_photo(boxes: pd.DataFrame) -> dict[str, np.ndarray]:
+    """Boxes float64 (N, 4) of each photo, in drawing order, from a manifest's table."""
+    if boxes.empty:
+        return {}
+    ordered = boxes.sort_values("image_id", kind="stable")
+    values = ordered[["x0", "y0", "x1", "y1"]].to_numpy(np.float64)
+    names, starts = np.unique(ordered["image_id"].to_numpy(str), return_index=True)
+    return dict(zip(names.tolist(), np.split(values, starts[1:]), strict=True))
+
+
+def _below(folder: Path, relative: str) -> Path:
+    """A path in a folder of our own making, where no link can lead astray."""
+    parts = PurePosixPath(relative)
+    if parts.is_absolute() or ".." in parts.parts:
+        raise InputError(f"path {relative!r} leaves this folder", where=str(folder))
+    return folder / relative
 
 
 def _all(
@@ -155,7 +173,7 @@ def _all(
         if entry is None:
             misses.append(job)
             continue
-        write_bytes(job.target, entry.png)
+        write_mask(job, entry)
         done[job.image_id] = entry.numbers
         if progress:
             progress(len(done), len(jobs))

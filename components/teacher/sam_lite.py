@@ -199,12 +199,16 @@ def read_weights(data: bytes, where: str) -> dict[str, Tensor]:
     return state
 
 
-def load_teacher(path: Path | None, threads: int) -> SamLiteTeacher:
+def load_teacher(
+    path: Path | None, threads: int, batch: int | None = None, half: bool | None = None
+) -> SamLiteTeacher:
     """The teacher from the weights that come with the project, or from a file of one's own.
 
     Args:
         path: a `.safetensors` made by `iml teacher train`; None for the project's own.
-        threads: of torch, fixed, because they change float sums.
+        threads: see `SamLiteTeacher`.
+        batch: see `SamLiteTeacher`.
+        half: see `SamLiteTeacher`.
 
     Raises:
         InputError: missing, damaged or foreign weights.
@@ -223,4 +227,4 @@ def load_teacher(path: Path | None, threads: int) -> SamLiteTeacher:
         )
     network = SamLite(SIZE)
     network.load_state_dict(read_weights(data, str(source)), strict=True)
-    return SamLiteTeacher(network, sha256, threads)
+    return SamLiteTeacher(network, sha256, threads, batch, half)

@@ -56,23 +56,39 @@ def pipeline(
 
 @app.command()
 def teacher(
-    data: Annotated[Path, typer.Option(help="A data set with true masks.")],
+    data: Annotated[
+        Path | None, typer.Option(help="A data set with true masks; made photos if unset.")
+    ] = None,
     jitter: Annotated[str, typer.Option(help="Looseness of the boxes, comma-separated.")] = "0.1",
     limit: Annotated[int | None, typer.Option(min=2, help="Photos, seeded; all if unset.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for pictures and one row a mask.")
+    ] = None,
+    speed: Annotated[bool, typer.Option(help="Measure speed instead of quality.")] = False,
+    made: Annotated[int, typer.Option(min=100, help="Photos to make for the speed.")] = 2000,
     as_json: AsJson = False,
 ) -> None:
-    """Mean IoU of every available teacher with true masks, by kind of manipulation."""
+    """Mean IoU of every available teacher with true masks; or the speed of the chosen one."""
     from components import params
     from components.errors import InputError
-    from components.teacher.bench import bench_teacher
     from flows.cli._common import progress_bars
+
+    settings = params.load().pseudo_label
+    if speed:
+        from components.teacher.speed import bench_speed
+
+        rows = bench_speed(data, made, settings)
+        return _report(f"Speed of {settings.teacher}", rows, as_json)
+    if data is None:
+        raise InputError("quality needs true masks", where="--data", mend="name a data set")
+    from components.teacher.bench import bench_teacher
 
     try:
         shares = [float(part) for part in jitter.split(",")]
     except ValueError:
         raise InputError(f"not numbers: {jitter!r}", where="--jitter", mend="e.g. 0,0.1") from None
     with progress_bars() as bar:
-        rows = bench_teacher(data, params.load().pseudo_label, shares, limit, bar("masks"))
+        rows = bench_teacher(data, settings, shares, limit, out, bar("photos"))
     _report(f"Teachers on {data}", rows, as_json)
 
 

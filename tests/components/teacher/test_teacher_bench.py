@@ -3,11 +3,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from teacher_support import scene, settings
 
-from components.data.images import save_grey, save_photo
-from components.teacher.bench import available, bench_teacher
+from components.data.images import open_photo, save_grey, save_photo
+from components.teacher.bench import CALIBRATION, ROWS, SHEET, available, bench_teacher
 from components.teacher.checkpoints import CHECKPOINTS, weights_dir
 
 
@@ -30,7 +31,7 @@ def test_figures_by_teacher_jitter_and_shape(folder: Path) -> None:
         folder, settings(), [0.0, 0.3], progress=lambda done, total: seen.append((done, total))
     )
     assert report["photos"] == 8
-    assert seen[-1] == (48, 48)
+    assert seen[-1] == (8, 8)
     tight, loose = report["jitter"]["0"], report["jitter"]["0.3"]
     assert set(tight) == {"box", "grabcut", "sam_lite"}
     assert tight["box"]["all"]["n"] == 8
@@ -39,6 +40,20 @@ def test_figures_by_teacher_jitter_and_shape(folder: Path) -> None:
     assert tight["grabcut"]["all"]["value"] > tight["box"]["all"]["value"]
     figure = tight["grabcut"]["all"]
     assert figure["low"] <= figure["value"] <= figure["high"]
+
+
+def test_pictures_and_rows_of_the_chosen_teacher(folder: Path, tmp_path: Path) -> None:
+    report = bench_teacher(folder, settings(), [0.1], out=tmp_path)
+    rows = pd.read_parquet(tmp_path / ROWS)
+    assert len(rows) == 8 * 3
+    own = rows[rows["teacher"] == "grabcut"]
+    figures = report["jitter"]["0.1"]["grabcut"]
+    assert figures["all"]["value"] == pytest.approx(own["iou"].mean())
+    bins = figures["calibration"]
+    assert sum(part["n"] for part in bins) == 8
+    assert [part["confidence"] for part in bins] == sorted(part["confidence"] for part in bins)
+    for name in (CALIBRATION, SHEET):
+        assert open_photo(tmp_path / name).std() > 10
 
 
 def test_sample_is_the_same_every_time(folder: Path) -> None:

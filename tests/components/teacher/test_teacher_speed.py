@@ -1,0 +1,17 @@
+from __future__ import annotations
+
+import pytest
+from teacher_support import settings
+
+from components.teacher.speed import bench_speed
+
+
+def test_rates_and_agreement_with_the_plain_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("components.teacher.speed._LOOP", 4)
+    report = bench_speed(None, 20, settings(teacher="sam_lite"))
+    assert report["photos"] == 10
+    assert report["iou"] > 0.99
+    rates = report["photos_a_second"]
+    assert all(rate > 0 for rate in rates.values())
+    assert report["ratio_to_loop"]["cached"] == pytest.approx(rates["cached"] / rates["loop"])
+    assert set(report["peak_mb"]) == {"half-way", "end"}
