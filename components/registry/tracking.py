@@ -114,6 +114,12 @@ class Store:
                 mend=f"check that it runs, and {SETTING}",
             ) from None
 
+    @contextmanager
+    def client(self) -> Iterator[MlflowClient]:
+        """MLflow's own client, whose failures in the block become one clear line."""
+        with self._answering():
+            yield self._client
+
     def _experiment(self, model: str) -> str:
         """The id of the experiment that holds a model's runs; made where there is none."""
         found = self._client.get_experiment_by_name(model)

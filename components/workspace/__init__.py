@@ -1,4 +1,4 @@
-"""The workspace: the only caller of git and dvc processes, the only reader of dvc.lock.
+"""The workspace: this package is the only caller of git and dvc processes and reads dvc.lock.
 
 A workspace is the folder that holds params.yaml and dvc.yaml; every function works on the
 current working directory.
@@ -85,6 +85,12 @@ def _dvc(*arguments: str) -> str:
 def git_commit() -> str:
     """The 40-digit id of HEAD."""
     return _call("git", "rev-parse", "HEAD").strip()
+
+
+def git_committed(path: str) -> bytes | None:
+    """What HEAD holds under a path; None where it holds nothing."""
+    done = subprocess.run(["git", "show", f"HEAD:./{path}"], capture_output=True, check=False)
+    return None if done.returncode else done.stdout
 
 
 def git_dirty() -> list[str]:
