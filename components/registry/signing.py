@@ -30,10 +30,11 @@ if TYPE_CHECKING:
 
 KEY, TRUSTED = "IML_SIGNING_KEY", "IML_TRUSTED_KEYS"
 _CURVES = ("secp256r1", "secp384r1", "secp521r1")  # what the format allows
+_END = r"[\"'](?:, [\"']|\])"
 _DIFFERENCES = (
     (r"Hash mismatch for '(.+?)': Expected", "was changed"),
-    (r"Missing files in model '.*?': ([^\"]+?)[\"']", "is missing"),
-    (r"Extra files found in model '.*?': ([^\"]+?)[\"']", "was added"),
+    (r"Missing files in model '.*?': (.+?)" + _END, "is missing"),
+    (r"Extra files found in model '.*?': (.+?)" + _END, "was added"),
 )
 
 
@@ -131,7 +132,8 @@ def _hashing() -> Hashing:
 
 
 def _difference(said: str) -> str:
-    """The library's message as one short sentence."""
+    """The library's message, which holds a printed list, as one short sentence."""
+    said = said.replace("\\'", "'")
     for pattern, verb in _DIFFERENCES:
         if found := re.findall(pattern, said):
             names = ", ".join(found)
