@@ -1,8 +1,9 @@
 """One archive with everything that an audit needs, and the same evidence read back from it.
 
-The archive is a plain tar: `case.json` (what MLflow says), `ledger.json`, `artifacts/` and `model/`
-(MLflow's files), `repository.bundle` (git), `objects/` (laid out like a DVC remote) and `keys/`
-(the signer's public key, for people; an audit trusts only the keys of the machine it runs on).
+The archive is a plain tar: `case.json` (what MLflow says), `ledger.json`, `version/` and
+`version.sig` (the version's folder and its signature), `repository.bundle` (git), `objects/` (laid
+out like a DVC remote). The signer's public key is not in it: an audit trusts only the keys of the
+machine that it runs on, and whoever sends a bundle hands the key over by another way.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from components.errors import CheckError, InputError
 from components.files import atomic, read_json, write_json
 from components.lineage.case import Case, Run
 from components.lineage.checks import code, data
+from components.registry import layout
 from components.registry.chain import Row
 from components.workspace import history
 from components.workspace.remote import FOLDER, Objects
@@ -69,8 +71,9 @@ def export(case: Case, target: Path, *, photos: bool) -> dict[str, int]:
             history.bundle(case.repository, commit, tag, root / "repository.bundle")
             for file in sorted(root.iterdir()):
                 archive.add(file, file.name)
-            archive.add(case.artifacts, "artifacts")
-            archive.add(case.files, "model")
+            archive.add(case.files, layout.FOLDER)
+            if case.signature.is_file():
+                archive.add(case.signature, layout.SIGNATURE)
             added = 0
             for md5, path in {md5: path for path, md5 in data.contents(case)}.items():
                 if not photos and _is_photo(path):
@@ -133,8 +136,8 @@ def _read(root: Path, path: Path) -> Case:
         witness, alias = said["witness"], said["alias"]
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"not a bundle ({error})", where=str(path)) from None
-    for name in ("artifacts", "model"):
-        (root / name).mkdir(exist_ok=True)
+    files, signature = layout.places(root)
+    files.mkdir(exist_ok=True)
     return Case(
         model=model,
         version=version,
@@ -143,8 +146,8 @@ def _read(root: Path, path: Path) -> Case:
         witness=witness,
         alias=alias,
         run=run,
-        artifacts=root / "artifacts",
-        files=root / "model",
+        files=files,
+        signature=signature,
         repository=_repository(root),
         objects=Objects.of_folder(root / "objects"),
     )

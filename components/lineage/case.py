@@ -14,11 +14,11 @@ import yaml
 
 from components.errors import CheckError, InputError
 from components.files import read_json, sha256_json
+from components.registry import layout
 from components.registry.chain import Event, Row
+from components.registry.tracking import RECORD_HASH
 from components.workspace import history
 from components.workspace.remote import Objects
-
-RECORD = "lineage/record.json"
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,10 @@ class Case:
         witness: the end of the ledger as MLflow remembers it.
         alias: the version MLflow's alias points at.
         run: None where MLflow has no such version or run.
-        artifacts: the run's artifacts; an empty folder where there are none.
-        files: the model's folder in MLflow (`MLmodel`, `code/`, `artifacts/`).
+        files: the version's folder in MLflow; an empty one where there is none.
+        signature: the file beside it, which need not be there.
         repository: a git repository, or None.
         objects: the DVC remote, or None.
-        trusted: public keys that this audit trusts, by fingerprint; None: those of this machine.
     """
 
     model: str
@@ -58,11 +57,10 @@ class Case:
     witness: str | None
     alias: int | None
     run: Run | None
-    artifacts: Path
     files: Path
+    signature: Path
     repository: Path | None
     objects: Objects | None
-    trusted: Path | None = None
     _read: dict[str, bytes] = field(default_factory=dict, repr=False)
 
     @property
@@ -89,9 +87,9 @@ class Case:
     def raw_record(self) -> dict[str, Any] | None:
         """The lineage record as found, whether it is the registered one or not."""
         with suppress(InputError):
-            found = read_json(self.artifacts / RECORD)
+            found = read_json(self.files / layout.RECORD)
             return found if isinstance(found, dict) else {}
-        return {} if (self.artifacts / RECORD).exists() else None
+        return {} if (self.files / layout.RECORD).exists() else None
 
     @cached_property
     def record(self) -> dict[str, Any] | None:
@@ -100,7 +98,7 @@ class Case:
         if not found or not self.facts:
             return None
         try:
-            return found if sha256_json(found) == self.facts["record_sha256"] else None
+            return found if sha256_json(found) == self.facts[RECORD_HASH] else None
         except ValueError:  # NaN is no JSON
             return None
 

@@ -15,7 +15,7 @@ from mlflow.exceptions import MlflowException
 from components import workspace
 from components.errors import CheckError, InputError
 from components.lineage.case import Case, Run
-from components.registry import chain
+from components.registry import chain, layout
 from components.registry.chain import Event
 from components.registry.versions import Registry, parse_reference
 from components.workspace.remote import Objects
@@ -58,8 +58,9 @@ def gather(reference: str) -> Iterator[Case]:
             witness=witness,
             alias=registry.store.alias(name),
             run=_run(client, entry) if entry else None,
-            artifacts=_fetch(_run_place(client, entry) if entry else None, folder / "run"),
-            files=_fetch(_model_place(client, entry) if entry else None, folder / "model"),
+            files=_fetch(_model_place(client, entry) if entry else None, folder / layout.FOLDER),
+            signature=_fetch(_run_place(client, entry) if entry else None, folder / "run")
+            / layout.SIGNATURE,
             repository=_repository(),
             objects=_objects(),
         )

@@ -6,14 +6,15 @@ or the XX
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import mlflow
+from mlflow import MlflowClient
 from mlflow.entities import LoggedModelOutput
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
@@ -64,7 +65,7 @@ class Store:
 
     @contextmanager
     def client(self) -> Iterator[MlflowClient]:
-        """MLflow's own client, whose failures in the block become one clear line."""
+        """MLflow's own client, for readers; its failures in the block become one clear line."""
         with self._answering():
             yield self._client
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Iterator
 from typing import Any
@@ -15,6 +16,7 @@ from components.errors import CheckError
 from components.files import sha256_bytes
 from components.lineage.case import Case, parsed
 from components.lineage.verdict import Finding, Pair, broken, compared, missing, verified
+from components.registry import layout
 from components.workspace.remote import MissingError
 
 MANIFEST, BOXES = "runs/prepare/manifest.parquet", "runs/prepare/boxes.parquet"
@@ -127,7 +129,21 @@ def _manifest(case: Case, rows: pd.DataFrame) -> list[Finding]:
         return []  # said above
     named = [*rows["path"], *rows["mask_path"].dropna()]
     pairs: list[Pair] = [(p, True, p in listed or None) for p in named]
-    return compared("data", "every photo and mask of the manifest is in the data set", root, pairs)
+    copy = case.files / layout.MANIFEST
+    held = (
+        hashlib.md5(copy.read_bytes(), usedforsecurity=False).hexdigest()
+        if copy.is_file()
+        else None
+    )
+    return [
+        *compared("data", "every photo and mask of the manifest is in the data set", root, pairs),
+        *compared(
+            "data",
+            "the version's copy of the manifest is the stage's",
+            "MLflow model",
+            [(layout.MANIFEST, case.outs()[MANIFEST], held)],
+        ),
+    ]
 
 
 def photo_hashes(case: Case) -> dict[str, str]:

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from components.errors import ImlError
 from components.files import sha256_file, sha256_json
-from components.lineage.case import RECORD, Case
+from components.lineage.case import Case
 from components.lineage.record import SCHEMA
 from components.lineage.verdict import Finding, Pair, broken, compared, missing, verified
-from components.registry import chain
+from components.registry import chain, layout, signing
 from components.registry.chain import Event, Witness
+from components.registry.tracking import IDENTITY, RECORD_HASH, SIGNATURE_HASH, SIGNER
 
-MODEL_FILES = "artifacts"  # of the model's folder
 _CODE = "code/"
 
 
@@ -57,8 +57,7 @@ def version(case: Case) -> list[Finding]:
         return [missing(link, "MLflow has no files of the model", case.name)]
     tags = {
         **facts["tags"],
-        "identity": facts["identity"],
-        "record_sha256": facts["record_sha256"],
+        **{name: facts.get(name) for name in (IDENTITY, RECORD_HASH, SIGNATURE_HASH, SIGNER)},
         "weights_sha256": facts["files"]["student.safetensors"],
     }
     pairs: list[Pair] = [("run id", facts["run_id"], case.run.run_id)]
@@ -66,7 +65,7 @@ def version(case: Case) -> list[Finding]:
         (f"tag {name}", value, case.run.version_tags.get(name)) for name, value in tags.items()
     ]
     files = [
-        (f"{MODEL_FILES}/{name}", digest, _sha256(case.files / MODEL_FILES / name))
+        (f"{layout.ARTIFACTS}/{name}", digest, _sha256(case.files / layout.ARTIFACTS / name))
         for name, digest in facts["files"].items()
     ]
     return [
@@ -96,33 +95,26 @@ def _sha256(path: Path) -> str | None:
 
 def signature(case: Case) -> list[Finding]:
     """The signature of the model's folder, against the ledger and a trusted key."""
-    from components.registry import signing
-
     link, facts = "signature", case.facts
     if not facts:
         return [missing(link, "rests on its row in the ledger, which is missing or broken")]
-    said = facts.get("signature")
-    if not said:
+    if not facts.get(SIGNATURE_HASH):
         return [missing(link, "the version was registered without a signature", case.name)]
-    path = case.artifacts / SIGNATURE
-    where = f"MLflow {SIGNATURE}"
+    path, where = case.signature, f"MLflow {layout.SIGNATURE}"
     digest = _sha256(path)
     if digest is None:
         return [missing(link, "the signature is missing", where)]
-    if digest != said["sha256"]:
-        return [broken(link, "is not the registered one", where, said["sha256"], digest)]
+    if digest != facts[SIGNATURE_HASH]:
+        return [broken(link, "is not the registered one", where, facts[SIGNATURE_HASH], digest)]
     try:
-        key = signing.trusted(said["key"])
+        key = signing.trusted(facts[SIGNER])
     except ImlError as error:
         return [missing(link, error.what, error.where)]
     try:
         signing.verify(case.files, path, key)
     except ImlError as error:
         return [broken(link, error.what, "MLflow model")]
-    return [verified(link, f"of every file by key {said['key'][:16]}", where)]
-
-
-SIGNATURE = "signature/model.sig"
+    return [verified(link, f"of every file by key {facts[SIGNER][:16]}", where)]
 
 
 def run(case: Case) -> list[Finding]:
@@ -165,7 +157,7 @@ def _served_code(case: Case) -> list[Finding]:
 
 def record(case: Case) -> list[Finding]:
     """The lineage record's hash against the ledger's."""
-    link, where = "record", f"MLflow {RECORD}"
+    link, where = "record", f"MLflow {layout.RECORD}"
     if case.raw_record is None:
         return [missing(link, "the lineage record is missing", where)]
     if not case.facts:
