@@ -17,7 +17,8 @@ _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
 def _git(root: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
-    command = ("git", "-C", str(root), *arguments)
+    # Replacement refs would show other objects under the recorded names.
+    command = ("git", "--no-replace-objects", "-C", str(root), *arguments)
     try:
         return subprocess.run(command, capture_output=True, check=False)
     except FileNotFoundError:
