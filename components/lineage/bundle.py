@@ -30,7 +30,7 @@ SCHEMA = 1
 
 
 @contextmanager
-def evidence(reference: str) -> Iterator[Case]:
+def evidence(reference: str, *, whole: bool = True) -> Iterator[Case]:
     """The evidence on a version: from a bundle where the reference is a file, else gathered.
 
     Raises:
@@ -43,7 +43,7 @@ def evidence(reference: str) -> Iterator[Case]:
     # MLflow's import takes seconds, which a bundle does not need.
     from components.lineage.gather import gather
 
-    with gather(reference) as case:
+    with gather(reference, whole=whole) as case:
         yield case
 
 

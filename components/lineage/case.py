@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from components.registry import layout
 from components.registry.chain import Event, Row
 from components.registry.tracking import RECORD_HASH
 from components.workspace import history
-from components.workspace.remote import Objects
+from components.workspace.remote import Objects, listed
 
 
 @dataclass(frozen=True)
@@ -157,12 +156,13 @@ class Case:
             self._read[md5] = self.objects.read(md5)
         return self._read[md5]
 
+    def forget(self, md5: str) -> None:
+        """Give back the memory of an object that is not needed again."""
+        self._read.pop(md5, None)
+
     def listing(self, path: str, md5: str) -> dict[str, str]:
         """The files of a folder in the remote: path below it to MD5; raises as `read` does."""
-        try:
-            return {row["relpath"]: row["md5"] for row in json.loads(self.read(path, md5))}
-        except (ValueError, KeyError, TypeError):
-            raise CheckError("is no listing of a folder", where=path) from None
+        return listed(self.read(path, md5), path)
 
 
 def parsed(data: bytes) -> Any:

@@ -24,13 +24,14 @@ _GONE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND")
 
 
 @contextmanager
-def gather(reference: str) -> Iterator[Case]:
+def gather(reference: str, *, whole: bool = True) -> Iterator[Case]:
     """Gather what an audit looks at; what cannot be had is None or an empty folder.
 
     Files that MLflow keeps on this machine are read in place, others are fetched for the block.
 
     Args:
         reference: `name@champion` or `name/version`.
+        whole: fetch all of the version's folder; else its lineage alone.
 
     Raises:
         InputError: no such version, or a ledger or MLflow that does not answer.
@@ -58,7 +59,11 @@ def gather(reference: str) -> Iterator[Case]:
             witness=witness,
             alias=registry.store.alias(name),
             run=_run(client, entry) if entry else None,
-            files=_fetch(_model_place(client, entry) if entry else None, folder / layout.FOLDER),
+            files=_fetch(
+                _model_place(client, entry) if entry else None,
+                folder / layout.FOLDER,
+                "" if whole else str(Path(layout.RECORD).parent),
+            ),
             signature=_fetch(_run_place(client, entry) if entry else None, folder / "run")
             / layout.SIGNATURE,
             repository=_repository(),
@@ -126,16 +131,17 @@ def _model_place(client: MlflowClient, entry: ModelVersion) -> str | None:
         return None
 
 
-def _fetch(place: str | None, scratch: Path) -> Path:
-    """A folder of MLflow's on this machine; an empty one where there is none."""
+def _fetch(place: str | None, scratch: Path, part: str = "") -> Path:
+    """A folder of MLflow's on this machine, or a part of it; an empty one where there is none."""
     scratch.mkdir()
     if place is None:
         return scratch
     local = place.startswith(("file:", "/"))
     try:
         found = mlflow.artifacts.download_artifacts(
-            artifact_uri=place, dst_path=None if local else str(scratch)
+            artifact_uri=place if local or not part else f"{place}/{part}",
+            dst_path=None if local else str(scratch),
         )
     except (MlflowException, OSError):
         return scratch
-    return Path(found) if Path(found).is_dir() else scratch
+    return Path(found) if local and Path(found).is_dir() else scratch

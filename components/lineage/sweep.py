@@ -55,7 +55,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Hashed:
-    """What an object hashed to; `md5` None where it is missing, the text where it is unreadable."""
+    """What an object hashed to; `md5` None where it is missing."""
 
     job: Job
     md5: str | None
@@ -103,21 +103,24 @@ def hash_all(
     done = _noted(notes)
     left = [job for job in jobs if job.md5 not in done]
     bad: list[Finding] = []
-    count, size = 0, 0
+    count, size, lost = 0, 0, 0
     notes.parent.mkdir(parents=True, exist_ok=True)
     with open(notes, "a", encoding="ascii") as file, ThreadPoolExecutor(_workers(objects)) as pool:
         for chunk in _chunks(left):
             parts = pool.map(partial(_several, objects), _chunks(chunk, _SHARE))
             hashed = [result for part in parts for result in part]
-            bad += [_finding(result) for result in hashed if not result.good]
+            # What is missing has been told by the check of `data`.
+            bad += [_finding(result) for result in hashed if result.md5 and not result.good]
             file.writelines(f"{result.job.md5}\n" for result in hashed if result.good)
             file.flush()
             count, size = count + len(hashed), size + sum(result.size for result in hashed)
+            lost += sum(result.md5 is None for result in hashed)
             if progress:
                 progress(len(done) + count, len(jobs))
     notes.unlink()
-    what = f"all {len(jobs)} objects of the remote hash to their names"
-    return Swept(bad or [verified("data", what, objects.name)], count, size)
+    held = sum(1 for job in jobs if job.md5 in done) + count - lost
+    what = f"{held} objects of the remote hash to their names"
+    return Swept(bad or [verified("data", what, objects.name)], count - lost, size)
 
 
 def _workers(objects: Objects) -> int:
@@ -165,8 +168,6 @@ def _hash(objects: Objects, job: Job) -> Hashed:
 
 def _finding(result: Hashed) -> Finding:
     job = result.job
-    if result.md5 is None:
-        return missing("data", f"object {job.md5} is missing from the remote", job.path)
     if result.md5 != job.md5.removesuffix(".dir"):
         what = f"the object {job.md5} in the remote was changed"
         return broken("data", what, job.path, job.md5, result.md5)

@@ -207,17 +207,19 @@ def _group_alive(pid: int) -> bool:
     return False
 
 
-def reproduce(stage: str, on_line: Callable[[str], None]) -> bool:
+def reproduce(stage: str, on_line: Callable[[str], None], *, force: bool = False) -> bool:
     """Bring one stage up to date in a process group of its own; True when it had to run.
 
     Args:
         stage: its name in dvc.yaml.
         on_line: called with each line the stage prints.
+        force: run it even where nothing has changed.
 
     Raises:
         StageError: the stage failed.
     """
     command = [sys.executable, "-m", "dvc", "repro", "--single-item", stage]
+    command += ["--force"] if force else []
     process = subprocess.Popen(
         command,
         stdout=subprocess.PIPE,

@@ -72,10 +72,22 @@ class Objects:
             raise CheckError(f"its MD5 is {found}, expected {md5}", where=self.path(md5))
         return data
 
+    def listing(self, md5: str) -> dict[str, str]:
+        """The files of a folder's object: path below it to MD5; raises as `read` does."""
+        return listed(self.read(md5), md5)
+
     def missing(self, names: Iterable[str]) -> list[str]:
         """Those of the objects that the store does not have."""
         wanted = sorted(set(names))
         return sorted(set(wanted) - set(self._store.oids_exist(wanted, jobs=8)))
+
+
+def listed(data: bytes, where: str) -> dict[str, str]:
+    """A folder's object, parsed: path below it to MD5; raises CheckError for anything else."""
+    try:
+        return {str(row["relpath"]): str(row["md5"]) for row in json.loads(data)}
+    except (ValueError, KeyError, TypeError):
+        raise CheckError("is no listing of a folder", where=where) from None
 
 
 def folder_md5(files: dict[str, bytes]) -> str:

@@ -90,7 +90,7 @@ def mask_flipped(root: Path, draw: random.Random) -> Expected:
 def boxes_edited(root: Path, draw: random.Random) -> Expected:
     path = objects(root)["data/made/boxes.json"]
     index = json.loads(path.read_text())
-    index["annotations"][draw.randrange(len(index["annotations"]))]["bbox"][0] += 1
+    index["images"][draw.randrange(len(index["images"]))]["label"] = "x"
     path.chmod(0o644)
     path.write_text(json.dumps(index))
     return Expected({"data"}, "data/made")
