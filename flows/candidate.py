@@ -13,11 +13,14 @@ from components.evaluation.run import IMAGES, evaluate
 from components.files import read_json
 from components.lineage import record
 from components.params import Params
-from components.registry import chain, evidence, promotion
+from components.registry import chain, evidence, layout, promotion, registration
+from components.registry.copies import fetch
 from components.registry.gates import Comparison
+from components.registry.ledger import actor_here
 from components.registry.package import Package
+from components.registry.projection import reconcile
 from components.registry.promotion import Decision
-from components.registry.versions import Registry, fetch
+from components.registry.versions import Registry
 from components.seeds import fix_torch
 from components.serving.predictor import Predictor
 
@@ -33,12 +36,17 @@ def package(params: Params) -> Package:
         for name in params.evaluate.datasets
     }
     reports = {f"evaluation/{name}": RUNS / "evaluate" / name for name in metrics}
+    files = {
+        **reports,
+        "validation": RUNS / "validate",
+        "pictures/contact_sheet.png": RUNS / "pseudo_label/contact_sheet.png",
+        layout.MANIFEST: RUNS / "prepare/manifest.parquet",
+    }
     f1 = metrics[params.prepare.dataset]["f1"]["value"]
     return Package(
         name=f"{params.distill.backbone} on {params.prepare.dataset}",
         folder=RUNS / "export",
-        reports={**reports, "validation": RUNS / "validate"},
-        pictures=[RUNS / "pseudo_label/contact_sheet.png"],
+        files=files,
         metrics=metrics,
         params=values,
         record=lineage,
@@ -59,12 +67,12 @@ def register(params: Params, tell: Callable[[str], None]) -> tuple[int, bool]:
         tell: called with a sentence for each thing that had to be put right first.
     """
     registry = Registry.open(params.promotion.model)
-    for note in promotion.reconcile(registry):
+    for note in reconcile(registry):
         tell(note)
     before = {row.version for row in registry.rows()}
     made = package(params)
     clean = made.record["git"]["clean"]
-    version = promotion.register(registry, made, clean=clean, actor=promotion.actor_here())
+    version = registration.register(registry, made, clean=clean, actor=actor_here())
     return version, version not in before
 
 
@@ -81,7 +89,7 @@ def decide(params: Params, version: int) -> Decision:
         comparison=_compare(params, rival) if rival else None,
     )
     return promotion.decide_and_promote(
-        registry, version, found, params.promotion.gates, actor=promotion.actor_here()
+        registry, version, found, params.promotion.gates, actor=actor_here()
     )
 
 

@@ -1,7 +1,9 @@
 """The lineage record: what made a version, as one JSON document that depends on nothing else.
 
-It holds no time and no path of this machine, so an unchanged workspace gives the same record.
-`components.files.sha256_json` of it is its name in the ledger.
+It holds no time, no run id and no path of this machine, so an unchanged workspace gives the same
+record. `components.files.sha256_json` of it is its name in the ledger, whose row ties it to the
+run. Photos and boxes are listed by `runs/prepare/manifest.parquet` and `boxes.parquet`, outputs of
+`prepare` whose hashes stand here and whose bytes lie in the DVC remote.
 """
 
 from __future__ import annotations
@@ -21,9 +23,9 @@ from components import workspace
 from components.errors import InputError
 from components.files import read_json, sha256_bytes, sha256_file, sha256_json
 
-SCHEMA = 1
+SCHEMA = 2
 DATA, RUNS = Path("data"), Path("runs")
-_HASHES = ("md5", "etag", "checksum")
+HASHES = ("md5", "etag", "checksum")
 
 
 def collect(params: Mapping[str, Any]) -> dict[str, Any]:
@@ -33,8 +35,8 @@ def collect(params: Mapping[str, Any]) -> dict[str, Any]:
         params: params.yaml as plain values.
 
     Returns:
-        Finite JSON: schema, git, dvc_lock, stages, datasets, teacher, validation, evaluation,
-        files, environment, seeds_and_threads.
+        Finite JSON: schema, git, dvc_lock, stages, datasets, teacher, backbone, validation,
+        evaluation, files, environment, seeds_and_threads.
 
     Raises:
         InputError: a stage has not run, or a data set says nothing about its licence.
@@ -46,10 +48,15 @@ def collect(params: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "git": {"commit": workspace.git_commit(), "clean": not dirty, "dirty": dirty},
-        "dvc_lock": {"sha256": sha256_bytes(lock.encode()), "text": lock},
+        "dvc_lock": {
+            "sha256": sha256_bytes(lock.encode()),
+            "text": lock,
+            "committed": workspace.git_committed("dvc.lock") == lock.encode(),
+        },
         "stages": _stages(),
         "datasets": {name: _dataset(name) for name in names},
         "teacher": _teacher(),
+        "backbone": _backbone(),
         "validation": _result(RUNS / "validate/result.json"),
         "evaluation": {name: _result(RUNS / "evaluate" / name / "metrics.json") for name in names},
         "files": _files(RUNS / "export"),
@@ -65,24 +72,26 @@ def _stages() -> list[dict[str, Any]]:
     for name in workspace.stages():
         if name not in locked:
             raise InputError(f"stage {name} has not run", where="dvc.lock", mend="run `iml run`")
-        entry = locked[name]
-        params = entry.get("params", {})
-        found.append(
-            {
-                "name": name,
-                "command": entry["cmd"],
-                "deps": [_entry(row) for row in entry.get("deps", [])],
-                "outs": [_entry(row) for row in entry.get("outs", [])],
-                "params": params,
-                "params_sha256": sha256_json(params),
-            }
-        )
+        found.append(stage(name, locked[name]))
     return found
+
+
+def stage(name: str, entry: Mapping[str, Any]) -> dict[str, Any]:
+    """A stage of the record from its entry in dvc.lock; raises InputError for an unhashed path."""
+    params = entry.get("params", {})
+    return {
+        "name": name,
+        "command": entry["cmd"],
+        "deps": [_entry(row) for row in entry.get("deps", [])],
+        "outs": [_entry(row) for row in entry.get("outs", [])],
+        "params": params,
+        "params_sha256": sha256_json(params),
+    }
 
 
 def _entry(row: Mapping[str, Any]) -> dict[str, Any]:
     """A path with its content hash, as DVC names it; a folder's also tells its files."""
-    kind = next((name for name in _HASHES if name in row), None)
+    kind = next((name for name in HASHES if name in row), None)
     if kind is None:
         raise InputError(f"{row['path']} has no hash", where="dvc.lock", mend="run `iml run`")
     return {
@@ -121,6 +130,15 @@ def _teacher() -> dict[str, Any]:
     if not isinstance(said, dict) or "teacher_sha256" not in said:
         raise InputError("names no teacher_sha256", where=str(path), mend="run `iml run`")
     return {"name": said.get("teacher"), "sha256": said["teacher_sha256"]}
+
+
+def _backbone() -> dict[str, Any]:
+    """The backbone's name, where its first weights came from and their hash (null for none)."""
+    path = RUNS / "distill/summary.json"
+    said = read_json(path)
+    if not isinstance(said, dict) or not isinstance(said.get("backbone"), dict):
+        raise InputError("names no backbone", where=str(path), mend="run `iml run`")
+    return dict(said["backbone"])
 
 
 def _result(path: Path) -> dict[str, Any]:

@@ -7,6 +7,8 @@ address is `$IML_LEDGER_URL`. There is no way here to change or delete a row.
 
 from __future__ import annotations
 
+import getpass
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -61,6 +63,14 @@ class Entry:
     evidence: Mapping[str, Any]
     expected_champion: int | None = None
     expected_sequence: int | None = None
+
+
+def actor_here() -> str:
+    """Who acts where nobody is named: `$IML_ACTOR`, else the account we run under."""
+    try:
+        return os.environ.get("IML_ACTOR", "").strip() or getpass.getuser()
+    except (KeyError, OSError):  # a container's account need not have a name
+        return f"uid {os.getuid()}"
 
 
 class Ledger:

@@ -1,6 +1,7 @@
-"""What one version consists of, and how it is written into an MLflow run.
+"""What one version consists of, and how it is written: one folder, and the run's numbers.
 
-The model is MLflow's "model from code": the serving code, safetensors, a JSON; no pickle.
+The folder is MLflow's "model from code" - the serving code, safetensors, a JSON; no pickle - with
+the lineage record, the documents, reports and pictures beside it, so that one signature covers all.
 """
 
 from __future__ import annotations
@@ -8,7 +9,9 @@ from __future__ import annotations
 import base64
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+import shutil
+import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version as installed
 from io import BytesIO
@@ -19,14 +22,15 @@ import mlflow
 import numpy as np
 import pandas as pd
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param
-from mlflow.models.model import ModelInfo
+from mlflow.entities import LoggedModel, Metric, Param
+from mlflow.models import Model
 from PIL import Image
 
 import components
 from components.errors import InputError
-from components.files import sha256_file, sha256_json
-from components.registry.tracking import IDENTITY, RECORD_HASH, RECORD_PATH
+from components.files import sha256_file, sha256_json, write_json, write_text
+from components.registry import layout
+from components.registry.tracking import IDENTITY, RECORD_HASH
 from components.serving import pyfunc
 
 FILES = ("student.safetensors", "student.json", "student.onnx")
@@ -45,21 +49,24 @@ class Package:
     Attributes:
         name: of the run, for people.
         folder: holds `FILES` (runs/export).
-        reports: artifact folder to local folder, e.g. {"evaluation/demo": runs/evaluate/demo}.
-        pictures: files shown under `pictures/`.
+        files: path in the version's folder to a local file or folder, e.g.
+            {"evaluation/demo": runs/evaluate/demo}.
+        documents: path in the version's folder to text, e.g. {"card.md": "..."}.
         metrics: nested numbers, e.g. {"demo": metrics.json}; null and non-finite ones are left out.
         params: params.yaml, nested.
         record: the lineage record.
+        description: shown on the version's page, Markdown.
         tags: more tags of the version, e.g. its F1 and git commit.
     """
 
     name: str
     folder: Path
-    reports: Mapping[str, Path]
-    pictures: Sequence[Path]
+    files: Mapping[str, Path]
     metrics: Mapping[str, Any]
     params: Mapping[str, Any]
     record: Mapping[str, Any]
+    documents: Mapping[str, str] = field(default_factory=dict)
+    description: str = ""
     tags: Mapping[str, str] = field(default_factory=dict)
 
     def hashes(self) -> dict[str, str]:
@@ -93,32 +100,53 @@ class Package:
         }
         return {**self.tags, **own}
 
-    def log(self, client: MlflowClient, run_id: str) -> None:
-        """Write metrics, parameters, reports, pictures and the record into a run."""
-        metrics = [Metric(name, value, 0, 0) for name, value in numbers(self.metrics)]
+    def log(self, client: MlflowClient, run_id: str, model_id: str) -> None:
+        """Write metrics and parameters into a run; the metrics are the model's too."""
+        now = int(time.time() * 1000)
+        metrics = [
+            Metric(name, value, now, 0, model_id=model_id) for name, value in numbers(self.metrics)
+        ]
         for start in range(0, len(metrics), 1000):
             client.log_batch(run_id, metrics=metrics[start : start + 1000])
         params = [Param(name, text[:6000]) for name, text in leaves(self.params)]
         for start in range(0, len(params), 100):
             client.log_batch(run_id, params=params[start : start + 100])
-        for place, folder in self.reports.items():
-            client.log_artifacts(run_id, str(folder), place)
-        for picture in self.pictures:
-            client.log_artifact(run_id, str(picture), "pictures")
-        client.log_dict(run_id, dict(self.record), RECORD_PATH)
 
-    def log_model(self, run_id: str) -> ModelInfo:
-        """Log the servable model into a run."""
-        with mlflow.start_run(run_id=run_id):
-            return mlflow.pyfunc.log_model(
-                name="model",
-                python_model=pyfunc.__file__,
-                code_paths=[str(Path(components.__file__).parent)],
-                artifacts={name: str(self.folder / name) for name in FILES},
-                signature=pyfunc.signature(),
-                input_example=example(),
-                pip_requirements=[f"{name}=={installed(name)}" for name in REQUIRES],
-            )
+    def write(self, folder: Path, run_id: str, model: LoggedModel) -> None:
+        """Compose the version's folder.
+
+        Args:
+            folder: is made; must not be there.
+            run_id: of the run that it belongs to.
+            model: MLflow's entry for it.
+        """
+        about = Model(
+            artifact_path=model.artifact_location,
+            run_id=run_id,
+            model_id=model.model_id,
+            model_uuid=model.model_id,
+        )
+        mlflow.pyfunc.save_model(
+            path=str(folder),
+            mlflow_model=about,
+            python_model=pyfunc.__file__,
+            code_paths=[str(Path(components.__file__).parent)],
+            artifacts={name: str(self.folder / name) for name in FILES},
+            signature=pyfunc.signature(),
+            input_example=example(),
+            pip_requirements=[f"{name}=={installed(name)}" for name in REQUIRES],
+        )
+        for place, source in self.files.items():
+            if source.is_dir():
+                shutil.copytree(source, folder / place, ignore=shutil.ignore_patterns(".git*"))
+            else:
+                (folder / place).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(source, folder / place)
+        for place, text in self.documents.items():
+            write_text(folder / place, text)
+        write_json(folder / layout.RECORD, dict(self.record))
+        for compiled in sorted(folder.rglob("__pycache__")):
+            shutil.rmtree(compiled)
 
 
 def _key(*parts: str) -> str:

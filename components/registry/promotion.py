@@ -1,4 +1,4 @@
-"""Registering, gating, promoting and rolling back: the ledger decides, the alias follows.
+"""Gating and promoting: the ledger decides, the alias follows.
 
 Every step appends to the ledger first and then projects it onto MLflow (alias and witness), so a
 crash in between is made good by the next command.
@@ -6,22 +6,18 @@ crash in between is made good by the next command.
 
 from __future__ import annotations
 
-import getpass
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from components.errors import CheckError, InputError
+from components.errors import CheckError
 from components.params import Gates
 from components.registry import chain, gates
-from components.registry.chain import Event, Row, Witness
+from components.registry.chain import Event, Row
 from components.registry.gates import Evidence, Gate
 from components.registry.ledger import Entry
-from components.registry.versions import Registry, download, registration
-
-if TYPE_CHECKING:  # it imports torch, which a rollback does not need
-    from components.registry.package import Package
+from components.registry.projection import project
+from components.registry.versions import Registry, registration
 
 
 @dataclass(frozen=True)
@@ -48,54 +44,6 @@ class Decision:
     def promoted(self) -> bool:
         """Whether the version is champion."""
         return self.champion == self.version
-
-
-def actor_here() -> str:
-    """Who acts where nobody is named: `$IML_ACTOR`, else the account we run under."""
-    try:
-        return os.environ.get("IML_ACTOR", "").strip() or getpass.getuser()
-    except (KeyError, OSError):  # a container's account need not have a name
-        return f"uid {os.getuid()}"
-
-
-def register(registry: Registry, package: Package, *, clean: bool, actor: str) -> int:
-    """The version of a package: the one the ledger has, an interrupted one completed, or a new one.
-
-    A version made in a workspace with uncommitted changes is registered anew once the same files
-    come from a clean one, because its lineage record could not be replayed.
-
-    Args:
-        registry: where.
-        package: files and facts.
-        clean: whether the workspace has no uncommitted change.
-        actor: who does it.
-    """
-    rows = registry.rows()
-    identity = package.identity
-    born = [row for row in rows if row.event == Event.REGISTERED]
-    for row in reversed(born):
-        facts = row.facts()
-        if facts["identity"] == identity and (facts["clean"] or not clean):
-            return row.version
-    known = {row.version for row in born}
-    found = registry.store.find(registry.model, identity, package.record_sha256)
-    version = next((v for v in reversed(found) if v.version not in known), None)
-    if version is None:
-        version = registry.store.register(registry.model, package)
-    evidence = {
-        "identity": identity,
-        "run_id": version.run_id,
-        "record_sha256": package.record_sha256,
-        "files": package.hashes(),
-        "clean": clean,
-        "tags": dict(package.tags),
-    }
-    reason = "trained by the pipeline"
-    registry.ledger.append(
-        Entry(registry.model, Event.REGISTERED, version.version, actor, reason, evidence)
-    )
-    project(registry)
-    return version.version
 
 
 def decide_and_promote(
@@ -213,85 +161,3 @@ def _sentence(version: int, champion: int | None, verdicts: Sequence[Gate]) -> s
         reason = "it had been promoted on this evidence and was replaced since"
     keeps = f"version {champion} stays champion" if champion else "there is no champion"
     return f"Version {version} was not promoted: {reason}; {keeps}."
-
-
-def rollback(registry: Registry, version: int, *, actor: str, reason: str) -> Row:
-    """Make an earlier champion champion again, after checking that its files are what they were.
-
-    Raises:
-        InputError: it never was champion, is champion now, or the reason is empty.
-        CheckError: its files were changed, or the champion changed meanwhile.
-    """
-    rows = registry.rows()
-    born = registration(rows, version)
-    reigning = chain.champion(rows)
-    if version == reigning:
-        raise InputError(f"version {version} of {registry.model} is the champion already")
-    if not any(row.version == version and row.event in chain.CROWNING for row in rows):
-        raise InputError(
-            f"version {version} of {registry.model} never was champion",
-            mend="see `iml model history`",
-        )
-    download(registry, born)
-    evidence = {name: born.facts()[name] for name in ("record_sha256", "files")}
-    row = registry.ledger.append(
-        Entry(registry.model, Event.ROLLED_BACK, version, actor, reason, evidence, reigning)
-    )
-    project(registry)
-    return row
-
-
-def project(registry: Registry) -> int | None:
-    """Make MLflow's alias and witness follow the ledger; gives the champion."""
-    model, store = registry.model, registry.store
-    while True:
-        rows = registry.ledger.rows(model)
-        if not rows:
-            return None
-        champion = chain.champion(rows)
-        if store.alias(model) != champion:
-            store.set_alias(model, champion)
-        store.set_witness(model, str(Witness(rows[-1].sequence, rows[-1].hash)))
-        # Another process may have moved on and projected before us: then we undid it just now.
-        if len(registry.ledger.rows(model)) == len(rows):
-            return champion
-
-
-def reconcile(registry: Registry) -> list[str]:
-    """Repair what an interruption or a hand has left; gives one sentence for each thing found.
-
-    Raises CheckError for a damaged ledger, which nothing here can repair.
-    """
-    model, rows = registry.model, registry.rows()
-    held, known = registry.store.versions(model), {row.version for row in rows}
-    lost = known - {version.version for version in held}
-    if lost:
-        raise CheckError(
-            f"version {min(lost)} of {model} is in the ledger ({registry.ledger.name}) but missing "
-            f"from MLflow",
-            where=registry.store.name,
-            mend="see that both addresses belong together, or restore the store from a backup",
-        )
-    notes = []
-    alias, champion = registry.store.alias(model), chain.champion(rows)
-    if alias != champion:
-        seen = Witness.parse(registry.store.witness(model))
-        projected = chain.champion(rows[: seen.sequence] if seen else [])
-        cause = (
-            "a promotion was interrupted" if alias == projected else "it was moved past the ledger"
-        )
-        notes.append(
-            f"the alias champion of {model} pointed at version {alias or 'none'}, the ledger says "
-            f"{champion or 'none'}: {cause}; put right"
-        )
-    if rows:
-        project(registry)
-    elif alias is not None:
-        registry.store.set_alias(model, None)
-    for version in held:
-        if version.version not in known:
-            notes.append(
-                f"version {version.version} of {model} is in MLflow but not in the ledger: its "
-                "registration was interrupted, or it was put there by hand; it is not used"
-            )
-    return notes

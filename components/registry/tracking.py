@@ -1,49 +1,37 @@
 """MLflow: runs, versions, the alias. Knows nothing of gates or the ledger.
 
-The address is `$MLFLOW_TRACKING_URI` (a server, SQLite or PostgreSQL); by default SQLite under the
-state folder. Where MLflow has no server of its own, artifacts go to `$MLFLOW_DEFAULT_ARTIFACT_ROOT`
-or the state folder. A version's last step in MLflow is the version itself, with all its tags, so
-one that exists is whole.
+Where MLflow has no server of its own, artifacts go to `$MLFLOW_DEFAULT_ARTIFACT_ROOT`
+or the XX
 """
 
 from __future__ import annotations
 
-import logging
-import os
-import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import mlflow
-import requests
-from botocore.exceptions import BotoCoreError, ClientError
 from mlflow import MlflowClient
+from mlflow.entities import LoggedModelOutput
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
-from sqlalchemy.exc import SQLAlchemyError
 
 from components.errors import CheckError, InputError
-from components.files import state_dir
-from components.registry import database
+from components.files import sha256_file, state_dir
+from components.registry import connection, database, layout, signing
 
 if TYPE_CHECKING:  # it imports torch, which reading the registry does not need
     from components.registry.package import Package
 
-SETTING = "MLFLOW_TRACKING_URI"
 ARTIFACT_ROOT = "MLFLOW_DEFAULT_ARTIFACT_ROOT"
 ALIAS = "champion"
 IDENTITY, RECORD_HASH = "identity", "record_sha256"
-RECORD_PATH = "lineage/record.json"
-_MODEL_FILES = "artifacts"  # MLflow's folder for a model's own files
+SIGNATURE_HASH, SIGNER = "signature_sha256", "signing_key"
 _WITNESS = "ledger_head"
-_PROBE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
-_QUIET = {
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-}
+_META = "registered_model_meta"  # MLflow's own note in every downloaded version
 _ABSENT = "RESOURCE_DOES_NOT_EXIST"
 
 
@@ -64,55 +52,22 @@ class Store:
     """
 
     def __init__(self, uri: str | None = None) -> None:
-        folder = state_dir() / "mlflow"
-        self._uri = uri or database.environment(SETTING, f"sqlite:///{folder / 'mlflow.db'}")
-        self._remote = self._uri.startswith(("http://", "https://"))
-        for name, value in _QUIET.items():
-            os.environ.setdefault(name, value)
-        if not self._remote:
-            self._check_database()
-        _use(self._uri)
-        with _settings(_PROBE), self._answering():
-            self._client = MlflowClient(self._uri, self._uri)
-            self._client.search_registered_models(max_results=1)
-
-    def _check_database(self) -> None:
-        if not self._uri.startswith(("sqlite:", "postgresql")):
-            raise InputError(
-                "not an MLflow store that works here",
-                where=SETTING,
-                mend="use http(s)://server, sqlite:////folder/file.db or postgresql://host/name",
-            )
-        # MLflow itself would try a dead database for minutes.
-        database.probe(self._uri, SETTING)
+        self._uri = uri or connection.address()
+        self._client = connection.connect(self._uri)
 
     @property
     def name(self) -> str:
         """The address without secrets."""
         return database.safe_name(self._uri)
 
+    def _answering(self) -> AbstractContextManager[None]:
+        return connection.answering(self._uri)
+
     @contextmanager
-    def _answering(self) -> Iterator[None]:
-        """Turn MLflow's many ways to fail into one clear line; its chatter goes to stderr."""
-        try:
-            with redirect_stdout(sys.stderr):
-                yield
-        except (
-            MlflowException,
-            SQLAlchemyError,
-            requests.RequestException,
-            BotoCoreError,
-            ClientError,
-            ConnectionError,
-            PermissionError,
-            FileNotFoundError,
-        ) as error:
-            said = database.scrub(str(getattr(error, "orig", None) or error), self._uri)[:300]
-            raise InputError(
-                f"the MLflow store does not do this ({said})",
-                where=self.name,
-                mend=f"check that it runs, and {SETTING}",
-            ) from None
+    def client(self) -> Iterator[MlflowClient]:
+        """MLflow's own client, for readers; its failures in the block become one clear line."""
+        with self._answering():
+            yield self._client
 
     def _experiment(self, model: str) -> str:
         """The id of the experiment that holds a model's runs; made where there is none."""
@@ -132,7 +87,7 @@ class Store:
 
     def _artifacts(self, model: str) -> str | None:
         """Where a new experiment's artifacts go; a server decides that itself."""
-        if self._remote:
+        if connection.is_server(self._uri):
             return None
         root = database.environment(ARTIFACT_ROOT, (state_dir() / "mlflow/artifacts").as_uri())
         return f"{root.rstrip('/')}/{model}"
@@ -149,18 +104,33 @@ class Store:
             tags = {IDENTITY: package.identity}
             run = self._client.create_run(experiment, tags=tags, run_name=package.name)
             run_id = run.info.run_id
-            package.log(self._client, run_id)
-            logged = package.log_model(run_id)
+            model_id, seal = self._upload(experiment, run_id, package)
             self._client.set_terminated(run_id)
             self._register_name(model)
             made = self._client.create_model_version(
                 model,
-                logged.model_uri,
+                f"models:/{model_id}",
                 run_id,
-                tags=package.version_tags(),
-                model_id=logged.model_id,
+                tags={**package.version_tags(), **seal},
+                description=package.description,
+                model_id=model_id,
             )
             return _version(made)
+
+    def _upload(self, experiment: str, run_id: str, package: Package) -> tuple[str, dict[str, str]]:
+        """Compose, sign and upload a version's folder: MLflow's id of it, tags of its signature."""
+        made = self._client.create_logged_model(experiment, "student", run_id)
+        package.log(self._client, run_id, made.model_id)
+        with TemporaryDirectory(prefix="iml-version-") as scratch:
+            folder, signature = Path(scratch, layout.FOLDER), Path(scratch, layout.SIGNATURE)
+            package.write(folder, run_id, made)
+            seal = {SIGNER: signing.sign(folder, signature)}
+            seal[SIGNATURE_HASH] = sha256_file(signature)
+            self._client.log_model_artifacts(made.model_id, str(folder))
+            self._client.log_artifact(run_id, str(signature))
+        self._client.log_outputs(run_id, [LoggedModelOutput(made.model_id, 0)])
+        self._client.finalize_logged_model(made.model_id, "READY")
+        return made.model_id, seal
 
     def _end_leftovers(self, experiment: str, identity: str) -> None:
         left = f"tags.{IDENTITY} = '{identity}' and attributes.status = 'RUNNING'"
@@ -243,39 +213,20 @@ class Store:
         with self._answering():
             self._client.set_registered_model_tag(model, _WITNESS, text)
 
-    def download(self, version: Version, folder: Path) -> tuple[Path, Path]:
-        """Fetch a version into a folder: (its student's folder, its lineage record)."""
+    def download(self, model: str, version: int, run_id: str, folder: Path) -> tuple[Path, Path]:
+        """Fetch a version into a folder: (the version's folder, its signature)."""
         with self._answering():
-            uri = f"models:/{version.model}/{version.version}/{_MODEL_FILES}"
-            files = mlflow.artifacts.download_artifacts(
-                uri, dst_path=str(folder), tracking_uri=self._uri, registry_uri=self._uri
+            (folder / layout.FOLDER).mkdir()
+            mlflow.artifacts.download_artifacts(
+                f"models:/{model}/{version}",
+                dst_path=str(folder / layout.FOLDER),
+                tracking_uri=self._uri,
+                registry_uri=self._uri,
             )
-            record = self._client.download_artifacts(version.run_id, RECORD_PATH, str(folder))
-            return Path(files), Path(record)
+            (folder / layout.FOLDER / _META).unlink(missing_ok=True)
+            self._client.download_artifacts(run_id, layout.SIGNATURE, str(folder))
+        return layout.places(folder)
 
 
 def _version(entry: ModelVersion) -> Version:
     return Version(entry.name, int(entry.version), entry.run_id or "", dict(entry.tags))
-
-
-def _use(uri: str) -> None:
-    """Point MLflow's fluent functions at a store, without leaving it in the environment."""
-    for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    before = os.environ.get(SETTING)
-    mlflow.set_tracking_uri(uri)
-    mlflow.set_registry_uri(uri)
-    if before is None:
-        os.environ.pop(SETTING, None)
-
-
-@contextmanager
-def _settings(values: Mapping[str, str]) -> Iterator[None]:
-    """Environment settings for a block; what is already set stays."""
-    added = [name for name in values if name not in os.environ]
-    os.environ.update({name: values[name] for name in added})
-    try:
-        yield
-    finally:
-        for name in added:
-            os.environ.pop(name, None)

@@ -1,4 +1,4 @@
-"""What the registry holds: versions that the ledger knows, and their files, verified.
+"""What the registry holds: versions that the ledger knows, and how people name them.
 
 The ledger decides what a version is and which is champion; MLflow keeps the files. A version
 without a `registered` row is one whose registration was interrupted, and nobody gets it.
@@ -6,22 +6,16 @@ without a `registered` row is one whose registration was interrupted, and nobody
 
 from __future__ import annotations
 
-import os
 import re
-import secrets
-import tempfile
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
-from components.errors import CheckError, InputError
-from components.files import read_json, sha256_file, sha256_json, state_dir
+from components.errors import InputError
 from components.registry import chain
 from components.registry.chain import Event, Row, Witness
 from components.registry.ledger import Ledger
-from components.registry.tracking import ALIAS, Store, Version
+from components.registry.tracking import ALIAS, Store
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -132,76 +126,3 @@ def resolve(registry: Registry, version: int | None) -> Row:
             mend="run `iml run`, or name a version",
         )
     return registration(rows, wanted)
-
-
-def fetch(reference: str) -> Path:
-    """A local folder with a model's files, every hash checked.
-
-    Args:
-        reference: `name@champion`, `name/version` or a folder.
-
-    Raises:
-        InputError: no such model, unreachable ledger or store.
-        CheckError: files, record or ledger are not what was recorded.
-    """
-    if os.path.isdir(reference):
-        return Path(reference)
-    name, version = parse_reference(reference)
-    registry = Registry.open(name)
-    row = resolve(registry, version)
-    hashes = row.facts()["files"]
-    kept = state_dir() / "cache/models" / sha256_json(hashes)
-    if not (kept.is_dir() and _same(kept, hashes)):
-        download(registry, row, kept)
-    return kept
-
-
-def _put(folder: Path, target: Path, hashes: dict[str, str], scratch: Path) -> None:
-    """Move a folder into place; another process that was faster with the same files is as good."""
-    for _ in range(3):
-        with suppress(OSError):
-            folder.replace(target)
-            return
-        if _same(target, hashes):
-            return
-        with suppress(OSError):
-            target.replace(scratch / f"bad-{secrets.token_hex(4)}")
-    raise InputError("cannot be replaced", where=str(target), mend="remove this folder")
-
-
-def _same(folder: Path, hashes: dict[str, str]) -> bool:
-    return all((folder / n).is_file() and sha256_file(folder / n) == h for n, h in hashes.items())
-
-
-def download(registry: Registry, row: Row, target: Path | None = None) -> dict[str, Any]:
-    """Fetch a version from MLflow and check files and lineage record against its ledger row.
-
-    Args:
-        registry: where to fetch it.
-        row: its `registered` row.
-        target: a folder the files are put into; None only checks.
-
-    Returns:
-        The lineage record.
-
-    Raises:
-        CheckError: a file or the record is not the one registered, or missing.
-    """
-    facts, name = row.facts(), f"{row.model}/{row.version}"
-    version = Version(row.model, row.version, facts["run_id"], {})
-    parent = state_dir() / "cache/models"
-    parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=parent, prefix=".fetch-") as scratch:
-        try:
-            folder, record_file = registry.store.download(version, Path(scratch))
-        except InputError as error:
-            raise CheckError("its files cannot be fetched", where=name, mend=error.what) from None
-        for file, expected in facts["files"].items():
-            if not _same(folder, {file: expected}):
-                raise CheckError(f"{file} is not the file that was registered", where=name)
-        record = read_json(record_file)
-        if sha256_json(record) != facts["record_sha256"]:
-            raise CheckError("its lineage record is not the one that was registered", where=name)
-        if target is not None:
-            _put(folder, target, facts["files"], Path(scratch))
-    return record

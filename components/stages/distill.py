@@ -17,13 +17,14 @@ from components.data import manifest
 from components.errors import exit_on_error
 from components.files import write_json, write_text
 from components.student import store
+from components.student.backbones import weights_sha256
 from components.training.distill import Distilled, distill
 from components.training.progress import ProgressReport
 
 OUT = Path("runs/distill")
 
 
-def _write(result: Distilled) -> None:
+def _write(result: Distilled, told: params.Distill) -> None:
     """The stage's files, each atomically; nothing in them depends on the time of day."""
     curve = result.trained.history
     best = curve[result.trained.best_epoch - 1]
@@ -38,6 +39,11 @@ def _write(result: Distilled) -> None:
         "epochs": len(curve),
         "alpha": result.student.fusion.alpha().item(),
         "parameters": sum(value.numel() for value in result.student.parameters()),
+        "backbone": {
+            "name": told.backbone,
+            "weights": told.weights,
+            "sha256": weights_sha256(told.backbone, told.weights),
+        },
         **result.counts,
     }
     store.save(result.student, OUT)
@@ -57,7 +63,7 @@ def main() -> None:
                 settings.distill,
                 report,
             )
-        _write(result)
+        _write(result, settings.distill)
 
 
 if __name__ == "__main__":

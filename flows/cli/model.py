@@ -38,7 +38,7 @@ def _open(model: str) -> tuple[Registry, list[str]]:
     """The registry with alias and ledger brought together; what was found is told on stderr."""
     from rich.console import Console
 
-    from components.registry.promotion import reconcile
+    from components.registry.projection import reconcile
     from components.registry.versions import Registry
 
     registry = Registry.open(model)
@@ -93,13 +93,14 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Show a version: gates, metrics, lineage; its files are fetched and checked."""
-    from components.registry.versions import download, parse_reference, resolve, standings
+    from components.registry.copies import inspect
+    from components.registry.versions import parse_reference, resolve, standings
 
     name, wanted = parse_reference(model) if model else (_name(), None)
     registry, notes = _open(name)
     row = resolve(registry, wanted)
     entry = next(e for e in standings(registry.rows()) if e.version == row.version)
-    record = download(registry, row)
+    record = inspect(registry, row.version, row.facts())
     metrics = registry.store.metrics(entry.facts["run_id"])
     if as_json:
         _print({**entry.row(), "metrics": metrics, "lineage": record, "notes": notes})
@@ -185,8 +186,8 @@ def rollback(
 ) -> None:
     """Make an earlier champion champion again, after checking its files."""
     from components.errors import InputError
-    from components.registry.promotion import actor_here
-    from components.registry.promotion import rollback as roll_back
+    from components.registry.ledger import actor_here
+    from components.registry.rollback import rollback as roll_back
     from components.registry.versions import parse_reference
 
     name, version = parse_reference(model)

@@ -16,10 +16,12 @@ import psycopg2
 import pytest
 
 from components.params import Gates
+from components.registry import signing
 from components.registry.gates import Comparison, Evidence
 from components.registry.ledger import Ledger
 from components.registry.package import Package
-from components.registry.promotion import decide_and_promote, register
+from components.registry.promotion import decide_and_promote
+from components.registry.registration import register
 from components.registry.tracking import Store
 from components.registry.versions import Registry
 
@@ -111,14 +113,31 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
+@pytest.fixture(scope="session")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Settings of one signing key for every test, so that stores can be copied between them."""
+    folder = tmp_path_factory.mktemp("keys")
+    values = {"IML_SIGNING_KEY": str(folder / "key.pem"), "IML_TRUSTED_KEYS": str(folder / "trust")}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("IML_STATE", str(folder))
+        (folder / "one").write_text("x")
+        signing.sign(folder / "one", folder / "one.sig")
+    (folder / "keys/signing.pem").rename(folder / "key.pem")
+    (folder / "keys/trusted").rename(folder / "trust")
+    return values
+
+
 @pytest.fixture
-def addresses(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+def addresses(
+    tmp_path: Path, empty_store: Path, keys: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> dict[str, str]:
     """State folder, MLflow store and ledger of one test, set in the environment."""
     shutil.copy(empty_store, tmp_path / "mlflow.db")
     values = {
         "IML_STATE": str(tmp_path / "state"),
         "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db",
         "IML_LEDGER_URL": f"sqlite:///{tmp_path}/state/ledger.db",
+        **keys,
     }
     for name, value in values.items():
         monkeypatch.setenv(name, value)
@@ -152,8 +171,7 @@ def _packages(parent: Path) -> Callable[..., Package]:
         return Package(
             name=f"made {content}",
             folder=folder,
-            reports={},
-            pictures=[],
+            files={},
             metrics={"made": {"f1": {"value": 0.5, "low": 0.4, "high": 0.6, "n": 9}}},
             params={"distill": {"seed": 7}},
             record=record,
@@ -207,12 +225,16 @@ def fill(registry: Registry, folder: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def filled_stores(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def filled_stores(
+    empty_store: Path, keys: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """MLflow store and ledger of `fill`, to be copied; the artifacts stay in this folder."""
     folder = tmp_path_factory.mktemp("filled")
     shutil.copy(empty_store, folder / "mlflow.db")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_DEFAULT_ARTIFACT_ROOT", (folder / "artifacts").as_uri())
+        for name, value in keys.items():
+            patch.setenv(name, value)
         ledger = Ledger(f"sqlite:///{folder}/ledger.db")
         fill(Registry(ledger, Store(f"sqlite:///{folder}/mlflow.db"), MODEL), folder)
     return folder

@@ -11,14 +11,17 @@ import sqlalchemy as sa
 
 from components.errors import CheckError, InputError
 from components.params import Gates
-from components.registry import promotion
+from components.registry import promotion, registration
 from components.registry.chain import Event
+from components.registry.copies import fetch
 from components.registry.gates import Evidence
 from components.registry.ledger import Entry, Ledger
 from components.registry.package import Package
-from components.registry.promotion import Decision, decide_and_promote, reconcile, rollback
+from components.registry.projection import reconcile
+from components.registry.promotion import Decision, decide_and_promote
+from components.registry.rollback import rollback
 from components.registry.tracking import Store
-from components.registry.versions import Registry, fetch, standings
+from components.registry.versions import Registry, standings
 
 THRESHOLDS = Gates(
     min_f1=0.2,
@@ -31,7 +34,7 @@ Make = Callable[..., Any]
 
 
 def register(registry: Registry, package: Package, clean: bool = True) -> int:
-    return promotion.register(registry, package, clean=clean, actor="ann")
+    return registration.register(registry, package, clean=clean, actor="ann")
 
 
 def decide(
@@ -159,11 +162,11 @@ def test_an_interrupted_run_is_ended_by_the_next(
 ) -> None:
     package = make_package()
 
-    def killed(self: Package, run_id: str) -> None:
+    def killed(*_: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Package, "log_model", killed)
+        patch.setattr(Package, "write", killed)
         with pytest.raises(KeyboardInterrupt):
             register(registry, package)
     assert registry.store.versions("m") == []

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from components.registry import promotion
+from components.registry import registration
 from components.registry.chain import Event
 from components.registry.ledger import Ledger
 from components.registry.versions import Registry
@@ -135,7 +135,8 @@ def test_of_two_promotions_that_race_one_wins_and_the_alias_follows(
     racers = {}
     for number, content in enumerate("abc", 1):
         assert (
-            promotion.register(registry, make_package(content), clean=True, actor="ann") == number
+            registration.register(registry, make_package(content), clean=True, actor="ann")
+            == number
         )
         racers[number] = subprocess.Popen(
             [sys.executable, "-c", PROMOTER, str(number)],

@@ -28,11 +28,13 @@ import yaml
 
 from components.data.images import decode_photo
 from components.errors import CheckError, InputError
-from components.registry import promotion
+from components.files import sha256_file
+from components.registry import layout, registration, signing
+from components.registry.copies import fetch
 from components.registry.database import safe_name, scrub
 from components.registry.package import REQUIRES, Package, example, leaves, numbers
 from components.registry.tracking import Store
-from components.registry.versions import Registry, fetch
+from components.registry.versions import Registry
 from components.serving.predictor import Predictor
 from components.student import store as files
 from components.student.config import StudentConfig
@@ -63,8 +65,9 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Package:
     return Package(
         name="made",
         folder=root / "export",
-        reports={"evaluation/made": root / "evaluate"},
-        pictures=[root / "sheet.png"],
+        files={"evaluation/made": root / "evaluate", "pictures/sheet.png": root / "sheet.png"},
+        documents={"card.md": "# made"},
+        description="made for a test",
         metrics={"made": {"f1": {"value": 0.5, "low": None, "high": 0.6, "n": 9}, "photos": 12}},
         params={"distill": {"seed": 7, "alpha": "learned"}, "evaluate": {"datasets": ["made"]}},
         record={"dvc_lock": {"sha256": "l" * 64}, "git": {"clean": True}},
@@ -92,6 +95,8 @@ def test_a_version_comes_back_with_everything(
         "identity": package.identity,
         "record_sha256": package.record_sha256,
         "weights_sha256": package.hashes()["student.safetensors"],
+        "signature_sha256": version.tags["signature_sha256"],
+        "signing_key": version.tags["signing_key"],
     }
     assert store.versions("m") == store.find("m", package.identity, package.record_sha256)
     assert store.find("m", "0" * 64, package.record_sha256) == []
@@ -108,13 +113,18 @@ def test_a_version_comes_back_with_everything(
         "distill.alpha": "learned",
         "evaluate.datasets": "['made']",
     }
-    folder, record = store.download(version, tmp_path)
-    assert json.loads(record.read_text()) == package.record
+    folder, signature = store.download("m", version.version, version.run_id, tmp_path)
+    assert json.loads((folder / layout.RECORD).read_text()) == package.record
     for name in files.WEIGHTS, files.CONFIG, "student.onnx":
-        assert (folder / name).read_bytes() == (package.folder / name).read_bytes()
-    artifacts = tmp_path / "state/mlflow/artifacts/m" / version.run_id / "artifacts"
-    assert (artifacts / "evaluation/made/report.html").read_text() == "<p>fine"
-    assert (artifacts / "pictures/sheet.png").is_file()
+        assert (folder / layout.ARTIFACTS / name).read_bytes() == (
+            package.folder / name
+        ).read_bytes()
+    assert (folder / "evaluation/made/report.html").read_text() == "<p>fine"
+    assert (folder / "pictures/sheet.png").is_file()
+    assert (folder / "card.md").read_text() == "# made"
+    assert sha256_file(signature) == version.tags["signature_sha256"]
+    key = signing.trusted(version.tags["signing_key"])
+    assert signing.verify(folder, signature, key) == version.tags["signing_key"]
 
 
 def test_the_served_model_answers_as_the_student_does_and_holds_no_pickle(
@@ -274,7 +284,7 @@ def test_a_real_server_keeps_versions_and_its_loss_is_told(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     monkeypatch.setenv("IML_STATE", str(tmp_path / "client"))
     registry = Registry.open("m")
-    version = promotion.register(registry, package, clean=True, actor="ann")
+    version = registration.register(registry, package, clean=True, actor="ann")
     assert capfd.readouterr().out == ""  # stdout belongs to the command's own answer
     registry.store.set_alias("m", version)
     assert registry.store.alias("m") == version

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from components.errors import CheckError, ImlError, InputError
 from components.params import Gates
 from components.registry.gates import Comparison, Evidence
 from components.registry.package import Package
-from components.registry.promotion import decide_and_promote, register
+from components.registry.promotion import decide_and_promote
+from components.registry.registration import register
 from components.registry.versions import Registry
 from flows.cli.model import app
 
@@ -53,7 +55,7 @@ def package(folder: Path, content: str) -> Package:
     }
     metrics = {"made": {"f1": {"value": 0.5, "low": 0.4, "high": 0.6, "n": 9}}}
     tags = {"f1": "0.5000", "git_commit": "c" * 40}
-    return Package(content, folder, {}, [], metrics, {"distill": {"seed": 7}}, record, tags)
+    return Package(content, folder, {}, metrics, {"distill": {"seed": 7}}, record, tags=tags)
 
 
 def fill(registry: Registry, folder: Path, versions: Sequence[tuple[str, float]]) -> None:
@@ -97,6 +99,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def state(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of both databases; the artifacts stay where they are. No workspace here."""
+    shutil.copytree(shared / "keys", tmp_path / "state/keys")
     for name in ("ledger.db", "mlflow/mlflow.db"):
         target = tmp_path / "state" / name
         target.parent.mkdir(parents=True, exist_ok=True)

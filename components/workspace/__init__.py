@@ -1,4 +1,4 @@
-"""The workspace: the only caller of git and dvc processes, the only reader of dvc.lock.
+"""The workspace: this package is the only caller of git and dvc processes and reads dvc.lock.
 
 A workspace is the folder that holds params.yaml and dvc.yaml; every function works on the
 current working directory.
@@ -85,6 +85,12 @@ def _dvc(*arguments: str) -> str:
 def git_commit() -> str:
     """The 40-digit id of HEAD."""
     return _call("git", "rev-parse", "HEAD").strip()
+
+
+def git_committed(path: str) -> bytes | None:
+    """What HEAD holds under a path; None where it holds nothing."""
+    done = subprocess.run(["git", "show", f"HEAD:./{path}"], capture_output=True, check=False)
+    return None if done.returncode else done.stdout
 
 
 def git_dirty() -> list[str]:
@@ -201,17 +207,19 @@ def _group_alive(pid: int) -> bool:
     return False
 
 
-def reproduce(stage: str, on_line: Callable[[str], None]) -> bool:
+def reproduce(stage: str, on_line: Callable[[str], None], *, force: bool = False) -> bool:
     """Bring one stage up to date in a process group of its own; True when it had to run.
 
     Args:
         stage: its name in dvc.yaml.
         on_line: called with each line the stage prints.
+        force: run it even where nothing has changed.
 
     Raises:
         StageError: the stage failed.
     """
     command = [sys.executable, "-m", "dvc", "repro", "--single-item", stage]
+    command += ["--force"] if force else []
     process = subprocess.Popen(
         command,
         stdout=subprocess.PIPE,

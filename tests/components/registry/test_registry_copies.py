@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from components.errors import CheckError, InputError
-from components.registry.promotion import rollback
-from components.registry.versions import Registry, fetch
+from components.registry.copies import fetch
+from components.registry.rollback import rollback
+from components.registry.versions import Registry
 
 
 def stored(tmp_path: Path, content: str, name: str) -> Path:
@@ -31,20 +32,22 @@ def test_a_changed_file_is_refused_at_load_and_rollback(
         lambda: fetch("m/1"),
         lambda: rollback(own_two, 1, actor="bob", reason="because"),
     ):
-        with pytest.raises(CheckError, match=f"{name} is not the file that was registered"):
+        with pytest.raises(CheckError, match=f"m/1: artifacts/{name} was changed"):
             action()
     assert own_two.ledger.champion("m") == 2
     fetch("m@champion")
 
 
 def test_a_missing_file_and_a_changed_record_are_refused(own_two: Registry, tmp_path: Path) -> None:
-    for record in (tmp_path / "state/mlflow/artifacts").rglob("record.json"):
-        record.write_text(record.read_text().replace("grabcut", "vit_h"))
-    with pytest.raises(CheckError, match="lineage record"):
+    record = stored(tmp_path, "b ", "student.json").parents[1] / "lineage/record.json"
+    text = record.read_text()
+    record.write_text(text.replace("grabcut", "vit_h"))
+    with pytest.raises(CheckError, match=r"lineage/record\.json was changed"):
         fetch("m/2")
-    stored(tmp_path, "a ", "student.json").unlink()
-    with pytest.raises(CheckError, match=r"m/1: student.json"):
-        fetch("m/1")
+    stored(tmp_path, "b ", "student.onnx").unlink()
+    record.write_text(text)
+    with pytest.raises(CheckError, match=r"artifacts/student\.onnx is missing"):
+        fetch("m/2")
 
 
 def test_a_changed_file_in_the_local_cache_is_fetched_again(two: Registry) -> None:

@@ -1,0 +1,163 @@
+"""One archive with everything that an audit needs, and the same evidence read back from it.
+
+The archive is a plain tar: `case.json` (what MLflow says), `ledger.json`, `version/` and
+`version.sig` (the version's folder and its signature), `repository.bundle` (git), `objects/` (laid
+out like a DVC remote). The signer's public key is not in it: an audit trusts only the keys of the
+machine that it runs on, and whoever sends a bundle hands the key over by another way.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from components.errors import CheckError, InputError
+from components.files import atomic, read_json, write_json
+from components.lineage.case import Case, Run
+from components.lineage.checks import code, data
+from components.registry import layout
+from components.registry.chain import Row
+from components.workspace import history
+from components.workspace.remote import FOLDER, Objects
+
+SCHEMA = 1
+
+
+@contextmanager
+def evidence(reference: str, *, whole: bool = True) -> Iterator[Case]:
+    """The evidence on a version: from a bundle where the reference is a file, else gathered.
+
+    Raises:
+        InputError: no such version, no bundle, or a ledger or MLflow that does not answer.
+    """
+    if Path(reference).is_file():
+        with opened(Path(reference)) as case:
+            yield case
+        return
+    # MLflow's import takes seconds, which a bundle does not need.
+    from components.lineage.gather import gather
+
+    with gather(reference, whole=whole) as case:
+        yield case
+
+
+def export(case: Case, target: Path, *, photos: bool) -> dict[str, int]:
+    """Write a bundle; gives how many objects it has and how many it leaves out.
+
+    Args:
+        case: gathered evidence.
+        target: the archive.
+        photos: whether the data sets' own files come too.
+
+    Raises:
+        CheckError: evidence is missing, so that there is nothing to bundle.
+    """
+    if case.record is None or case.repository is None or case.objects is None:
+        lost = "record" if case.record is None else "git repository or DVC remote"
+        raise CheckError(f"its {lost} is missing or broken; audit it here first", where=case.name)
+    left = 0
+    with TemporaryDirectory(prefix="iml-bundle-", dir=target.absolute().parent) as scratch:
+        root = Path(scratch)
+        with atomic(target) as temporary, tarfile.open(temporary, "w") as archive:
+            write_json(root / "case.json", _described(case))
+            write_json(root / "ledger.json", [asdict(row) for row in case.rows])
+            tag, commit = code.tag(case.model, case.version), case.record["git"]["commit"]
+            history.bundle(case.repository, commit, tag, root / "repository.bundle")
+            for file in sorted(root.iterdir()):
+                archive.add(file, file.name)
+            archive.add(case.files, layout.FOLDER)
+            if case.signature.is_file():
+                archive.add(case.signature, layout.SIGNATURE)
+            added = 0
+            for md5, path in {md5: path for path, md5 in data.contents(case)}.items():
+                if not photos and _is_photo(path):
+                    left += 1
+                    continue
+                _add(archive, case.objects, md5, root / "object")
+                added += 1
+    return {"objects": added, "left_out": left, "bytes": target.stat().st_size}
+
+
+def _described(case: Case) -> dict[str, Any]:
+    return {
+        "schema": SCHEMA,
+        "model": case.model,
+        "version": case.version,
+        "witness": case.witness,
+        "alias": case.alias,
+        "run": asdict(case.run) if case.run else None,
+    }
+
+
+def _is_photo(path: str) -> bool:
+    """A photo or mask of a data set; what describes them (boxes, licence) is none."""
+    parts = path.split("/")
+    return parts[0] == "data" and parts[2:3] in (["photos"], ["masks"])
+
+
+def _add(archive: tarfile.TarFile, objects: Objects, md5: str, scratch: Path) -> None:
+    """Put an object where a DVC remote has it."""
+    with objects.open(md5) as source, open(scratch, "wb") as target:
+        shutil.copyfileobj(source, target)
+    archive.add(scratch, f"objects/{FOLDER}/{md5[:2]}/{md5[2:]}")
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Case]:
+    """The evidence in a bundle, unpacked for the block.
+
+    Raises:
+        InputError: not a bundle.
+    """
+    with TemporaryDirectory(prefix="iml-audit-") as scratch:
+        root = Path(scratch)
+        try:
+            with tarfile.open(path, "r:") as archive:
+                archive.extractall(root, filter="data")
+        except (tarfile.TarError, OSError, EOFError) as error:
+            raise InputError(f"not a bundle ({error})", where=str(path)) from None
+        yield _read(root, path)
+
+
+def _read(root: Path, path: Path) -> Case:
+    said = read_json(root / "case.json")
+    try:
+        if said["schema"] != SCHEMA:
+            raise InputError(f"a bundle of schema {said['schema']}", where=str(path))
+        rows = [Row(**row) for row in read_json(root / "ledger.json")]
+        run = Run(**said["run"]) if said["run"] else None
+        model, version = str(said["model"]), int(said["version"])
+        witness, alias = said["witness"], said["alias"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"not a bundle ({error})", where=str(path)) from None
+    files, signature = layout.places(root)
+    files.mkdir(exist_ok=True)
+    return Case(
+        model=model,
+        version=version,
+        source=path.name,
+        rows=rows,
+        witness=witness,
+        alias=alias,
+        run=run,
+        files=files,
+        signature=signature,
+        repository=_repository(root),
+        objects=Objects.of_folder(root / "objects"),
+    )
+
+
+def _repository(root: Path) -> Path | None:
+    """The bundle's repository; None where it is missing or git cannot read it."""
+    target = root / "repository.git"
+    try:
+        history.clone(root / "repository.bundle", target, bare=True)
+    except CheckError:
+        return None
+    return target

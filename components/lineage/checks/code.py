@@ -1,0 +1,160 @@
+"""Checks of the code and the pipeline: commit, dvc.lock, stages."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from components.files import sha256_bytes, sha256_json
+from components.lineage import record as recording
+from components.lineage.case import Case, parsed
+from components.lineage.verdict import Finding, Pair, broken, compared, missing, verified
+from components.registry.package import leaves
+from components.workspace import history
+from components.workspace.remote import folder_md5
+
+_RESTS = "rests on the lineage record, which is missing or broken"
+
+
+def tag(model: str, version: int) -> str:
+    """The git tag that keeps what a version needs."""
+    return f"model/{model}/v{version}"
+
+
+def commit(case: Case) -> list[Finding]:
+    """That the recorded commit is in the repository, intact, and part of its history."""
+    link, record = "commit", case.record
+    if record is None:
+        return [missing(link, _RESTS)]
+    name, root = record["git"]["commit"], case.repository
+    if root is None:
+        return [missing(link, "there is no git repository here", name)]
+    found = [broken(link, line, "git repository") for line in history.damage(root)]
+    if not history.has_commit(root, name):
+        return [*found, missing(link, "the commit is not in the git repository", name)]
+    pinned = history.tagged(root, tag(case.model, case.version))
+    where = f"git tag {tag(case.model, case.version)}"
+    if pinned not in (None, name):
+        found.append(broken(link, "points at another commit", where, name, pinned))
+    refs = history.refs_to(root, name)
+    if not refs:
+        found.append(
+            broken(link, "no branch or tag leads to it: history was rewritten", f"commit {name}")
+        )
+    if not case.clean:
+        dirty = record["git"]["dirty"]
+        what = f"the version was made with {len(dirty)} uncommitted changes, {dirty[0]} among them"
+        found.append(missing(link, what, name))
+    return found or [verified(link, f"intact, on {refs[0].split('/', 2)[2]}", f"commit {name}")]
+
+
+def dvc_lock(case: Case) -> list[Finding]:
+    """The text of dvc.lock against its hash and the commit's copy."""
+    link, record = "dvc.lock", case.record
+    if record is None:
+        return [missing(link, _RESTS)]
+    lock = record["dvc_lock"]
+    found = sha256_bytes(lock["text"].encode())
+    if found != lock["sha256"]:
+        return [broken(link, "text and hash differ", "record", lock["sha256"], found)]
+    if not lock.get("committed"):
+        return [verified(link, "the record's own text; its commit does not hold it", "record")]
+    if case.tree is None:
+        return [missing(link, "the commit that holds it cannot be read", record["git"]["commit"])]
+    held = case.tree.get("dvc.lock")
+    where = f"commit {record['git']['commit'][:12]}"
+    return compared(
+        link,
+        "the record's text is the commit's",
+        where,
+        [("dvc.lock", lock["sha256"], None if held is None else sha256_bytes(held))],
+    )
+
+
+def stages(case: Case) -> list[Finding]:
+    """Stages, parameters and code hashes: record, dvc.lock, commit and MLflow agree."""
+    link = "stages"
+    if case.record is None:
+        return [missing(link, _RESTS)]
+    locked = (parsed(case.record["dvc_lock"]["text"].encode()) or {}).get("stages", {})
+    pairs: list[Pair] = []
+    for stage in case.record["stages"]:
+        entry = locked.get(stage["name"])
+        pairs.append((stage["name"], stage, entry and recording.stage(stage["name"], entry)))
+        pairs.append(
+            (f"{stage['name']} params", stage["params_sha256"], sha256_json(stage["params"]))
+        )
+    return [
+        *compared(link, "the record's stages are dvc.lock's", "dvc.lock", pairs),
+        *_flow(case),
+        *_logged(case),
+        *_against_commit(case),
+    ]
+
+
+def _flow(case: Case) -> list[Finding]:
+    """Every stage read exactly what an earlier one wrote."""
+    made: dict[str, tuple[str, str]] = {}
+    pairs: list[Pair] = []
+    for stage in (case.record or {})["stages"]:
+        for row in stage["deps"]:
+            if row["path"] in made:
+                pairs.append((f"{stage['name']} read {row['path']}", made[row["path"]], _hash(row)))
+        made |= {row["path"]: _hash(row) for row in stage["outs"]}
+    return compared("stages", "each stage read what the one before it wrote", "record", pairs)
+
+
+def _hash(row: Mapping[str, Any]) -> tuple[str, str]:
+    kind = next(name for name in recording.HASHES if name in row)
+    return kind, str(row[kind])
+
+
+def _logged(case: Case) -> list[Finding]:
+    """MLflow's parameters against those that the stages were told."""
+    if case.run is None:
+        return []
+    told: dict[str, str] = {}
+    for stage in (case.record or {})["stages"]:
+        told |= dict(leaves(stage["params"].get("params.yaml", {})))
+    pairs = [(name, text[:6000], case.run.params.get(name)) for name, text in sorted(told.items())]
+    return compared("stages", "MLflow's parameters are the stages'", "MLflow parameter", pairs)
+
+
+def _against_commit(case: Case) -> Iterator[Finding]:
+    """Commands, parameters and code of every stage against the commit's own files."""
+    tree = case.tree
+    if tree is None:
+        yield missing("stages", "the commit's code cannot be read", "git repository")
+        return
+    if not case.clean:
+        return  # said under `commit`; these files need not be the ones that ran
+    written = (parsed(tree.get("dvc.yaml", b"")) or {}).get("stages", {})
+    values = parsed(tree.get("params.yaml", b"")) or {}
+    pairs: list[Pair] = []
+    for stage in (case.record or {})["stages"]:
+        base, _, item = stage["name"].partition("@")
+        block = written.get(base, {})
+        command = str(block.get("do", block).get("cmd")).replace("${item}", item)
+        pairs.append((f"dvc.yaml {stage['name']}", stage["command"], command))
+        for key, value in stage["params"].get("params.yaml", {}).items():
+            pairs.append((f"params.yaml {key}", value, _at(values, key)))
+        for row in stage["deps"]:
+            if not row["path"].startswith("data/") and row["path"] not in case.outs():
+                pairs.append((row["path"], row.get("md5"), _code_hash(tree, row["path"])))
+    where = f"commit {(case.record or {})['git']['commit'][:12]}"
+    yield from compared("stages", "commands, parameters and code are the commit's", where, pairs)
+
+
+def _at(values: Any, key: str) -> Any:
+    for part in key.split("."):
+        values = values.get(part) if isinstance(values, Mapping) else None
+    return values
+
+
+def _code_hash(tree: Mapping[str, bytes], path: str) -> str | None:
+    """A path's MD5 as DVC computes it, from the commit's files."""
+    if path in tree:
+        return hashlib.md5(tree[path], usedforsecurity=False).hexdigest()
+    inside = {p[len(path) + 1 :]: data for p, data in tree.items() if p.startswith(f"{path}/")}
+    return folder_md5(inside) if inside else None

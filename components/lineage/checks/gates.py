@@ -1,0 +1,126 @@
+"""Checks of the decisions on a version: every gating judged again from recorded evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import ValidationError
+
+from components.errors import CheckError
+from components.files import sha256_bytes
+from components.lineage.case import Case, parsed
+from components.lineage.verdict import Finding, broken, compared, missing, verified
+from components.params import Gates
+from components.registry import gates as judging
+from components.registry.chain import Event, Row
+from components.registry.gates import Comparison, Evidence
+
+PARITY = "runs/export/parity.json"
+
+
+def gates(case: Case) -> list[Finding]:
+    """Every `gated` row of the version, and the verdicts that rest on them."""
+    link = "gates"
+    if case.record is None:
+        return [missing(link, "rests on the lineage record, which is missing or broken")]
+    own = [row for row in case.rows if row.version == case.version and row.intact()]
+    gated = [row for row in own if row.event == Event.GATED]
+    if not gated:
+        return [missing(link, "the version was never gated", case.name)]
+    found = [finding for row in gated for finding in _gating(case, row)]
+    found += _decisions(own, {row.hash: row for row in gated})
+    return found
+
+
+def _gating(case: Case, row: Row) -> Iterator[Finding]:
+    facts, where = row.facts(), f"ledger row {row.sequence}"
+    record = case.record or {}
+    parity = _parity(case)
+    want = {
+        "validation": record["validation"]["sha256"],
+        "evaluation": record["evaluation"][case.dataset]["sha256"],
+        "parity": sha256_bytes(parity) if parity is not None else None,
+    }
+    if parity is None:
+        yield missing("gates", "the parity of the ONNX export cannot be read", PARITY)
+        return
+    pairs: list[tuple[str, object, object]] = [
+        (f"hash of {name}", want[name], digest)
+        for name, digest in facts["hashes"].items()
+        if name in want
+    ]
+    pairs.append(("record", case.facts["record_sha256"], facts["record_sha256"]))
+    yield from compared("gates", "judged on this version's evidence", where, pairs)
+    yield from _judged_again(case, facts, parsed(parity), where)
+
+
+def _parity(case: Case) -> bytes | None:
+    try:
+        return case.read(PARITY, case.outs()[PARITY])
+    except CheckError:
+        return None
+
+
+def _judged_again(case: Case, facts: dict[str, Any], parity: Any, where: str) -> Iterator[Finding]:
+    """The same gates over the same evidence give the same verdicts."""
+    record = case.record or {}
+    told = {gate["name"]: gate for gate in facts["gates"]}
+    try:
+        thresholds = Gates.model_validate(facts["thresholds"])
+    except ValidationError:
+        yield missing("gates", "judged by gates that this program does not know", where)
+        return
+    evidence = Evidence(
+        validation=record["validation"]["result"],
+        metrics=record["evaluation"][case.dataset]["result"],
+        parity=parity,
+        dirty=_dirty(told.get("workspace_clean", {})),
+        comparison=_comparison(told.get(judging.CHAMPION, {}), facts["champion"]),
+        champion=facts["champion"],
+        hashes=facts["hashes"],
+    )
+    again = judging.judge(case.version, evidence, thresholds)
+    pairs = [
+        (gate.name, _sides(told.get(gate.name)), (gate.passed, gate.value, gate.threshold))
+        for gate in again
+    ]
+    yield from compared("gates", "judged again with the same verdicts", where, pairs)
+
+
+def _sides(gate: dict[str, Any] | None) -> object:
+    return gate and (gate["passed"], gate["value"], gate["threshold"])
+
+
+def _dirty(gate: dict[str, Any]) -> list[str] | None:
+    """The state of the workspace at the time of gating, which the gate itself records."""
+    value = str(gate.get("value"))
+    if value == "clean":
+        return []
+    number = value.partition(" ")[0]
+    return ["?"] * int(number) if number.isdecimal() else None
+
+
+def _comparison(gate: dict[str, Any], champion: int | None) -> Comparison | None:
+    value = judging.finite(gate.get("value"))
+    if champion is None or value is None:
+        return None
+    return Comparison(champion, None, None, value, None, None, 0)
+
+
+def _decisions(own: list[Row], gated: dict[str, Row]) -> list[Finding]:
+    """Promotions rest on passed gates, rejections on failed ones."""
+    found = []
+    for row in own:
+        if row.event not in (Event.PROMOTED, Event.REJECTED):
+            continue
+        where, base = f"ledger row {row.sequence}", gated.get(row.facts().get("gated", ""))
+        if base is None:
+            found.append(broken("gates", "rests on no gating of this version", where))
+            continue
+        passed = all(gate["passed"] for gate in base.facts()["gates"])
+        if passed != (row.event == Event.PROMOTED):
+            found.append(
+                broken("gates", f"{row.event} against its gates", where, not passed, passed)
+            )
+    return found or [verified("gates", "every decision follows from its gates")]

@@ -1,0 +1,124 @@
+"""Checks of the weights a version started from: the teacher's and the backbone's."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from components.errors import CheckError, InputError
+from components.files import sha256_bytes, sha256_file
+from components.lineage.case import Case, parsed
+from components.lineage.checks.data import refused
+from components.lineage.verdict import Finding, Pair, broken, compared, missing, verified
+
+SUMMARY, LABELS = "runs/pseudo_label/summary.json", "runs/pseudo_label/labels.parquet"
+STUDENT = "runs/distill/summary.json"
+_SAM_LITE = "components/teacher/assets/sam_lite.safetensors"
+_WEIGHTLESS = ("box", "grabcut")
+_RESTS = "rests on the lineage record, which is missing or broken"
+
+
+def teacher(case: Case) -> list[Finding]:
+    """The teacher's weights: record, stage, every label, and the weights themselves."""
+    link = "teacher"
+    if case.record is None:
+        return [missing(link, _RESTS)]
+    said, told = case.record["teacher"], case.stage_params("pseudo_label")["pseudo_label"]
+    pairs: list[Pair] = [("params.yaml", said["name"], told["teacher"])]
+    try:
+        stated = parsed(case.read(SUMMARY, case.outs()[SUMMARY])) or {}
+        labels = _teachers(case)
+    except CheckError as error:
+        return [refused(link, error.where, error)]
+    pairs.append((SUMMARY, said["sha256"], stated.get("teacher_sha256")))
+    pairs += [(LABELS, said["sha256"], digest) for digest in sorted(labels)]
+    what = f"{said['name']} made every pseudo-mask, as recorded"
+    return [*compared(link, what, "", pairs), *_teacher_weights(case, said, told)]
+
+
+def _teachers(case: Case) -> set[str]:
+    data = case.read(LABELS, case.outs()[LABELS])
+    try:
+        column = pq.read_table(io.BytesIO(data), columns=["teacher_sha256"])
+    except (pa.ArrowInvalid, KeyError) as error:
+        raise CheckError(f"not a table of labels ({error})", where=LABELS) from None
+    return {str(value) for value in column["teacher_sha256"].to_pylist()}
+
+
+def _teacher_weights(case: Case, said: dict[str, Any], told: dict[str, Any]) -> list[Finding]:
+    from components.teacher.checkpoints import CHECKPOINTS, on_disk
+
+    link, name, digest = "teacher", said["name"], said["sha256"]
+    if name in _WEIGHTLESS:
+        return [verified(link, "it has no weights; the hash names its algorithm", name)]
+    if told.get("checkpoint"):
+        return [_file(link, Path(told["checkpoint"]), digest)]
+    if name in CHECKPOINTS:
+        if digest != CHECKPOINTS[name].sha256:
+            return [
+                broken(link, "is not the published one", name, CHECKPOINTS[name].sha256, digest)
+            ]
+        path = on_disk(name)
+        if path is None:
+            return [verified(link, "SHA-256 is that of the published checkpoint", name)]
+        return [_file(link, path, digest)]
+    if case.tree is None or _SAM_LITE not in case.tree:
+        return [missing(link, "the commit's weights cannot be read", _SAM_LITE)]
+    found = sha256_bytes(case.tree[_SAM_LITE])
+    return compared(link, "the commit holds these weights", "", [(_SAM_LITE, digest, found)])
+
+
+def _file(link: str, path: Path, digest: str) -> Finding:
+    """Weights on disk against their recorded hash."""
+    if not path.is_file():
+        return missing(link, "these weights are not on this machine", str(path))
+    found = sha256_file(path)
+    if found == digest:
+        return verified(link, f"SHA-256 {digest} of the weights on disk", path.name)
+    return broken(link, "the weights on disk are others", str(path), digest, found)
+
+
+def backbone(case: Case) -> list[Finding]:
+    """The backbone's first weights: record, stage and the weights themselves."""
+    link = "backbone"
+    if case.record is None:
+        return [missing(link, _RESTS)]
+    said = case.record.get("backbone")
+    if said is None:
+        return [missing(link, "records of schema 1 do not name the backbone's weights")]
+    told = case.stage_params("distill")["distill"]
+    try:
+        stated = (parsed(case.read(STUDENT, case.outs()[STUDENT])) or {}).get("backbone")
+    except CheckError as error:
+        return [refused(link, STUDENT, error)]
+    pairs: list[Pair] = [
+        ("params.yaml backbone", said["name"], told["backbone"]),
+        ("params.yaml weights", said["weights"], told["weights"]),
+        (STUDENT, said, stated),
+    ]
+    what = f"{said['name']} with weights {said['weights']}, as recorded"
+    return [*compared(link, what, "", pairs), _backbone_weights(said)]
+
+
+def _backbone_weights(said: dict[str, Any]) -> Finding:
+    # timm comes with it, and takes seconds.
+    from components.student import backbones
+
+    link, name, weights = "backbone", said["name"], said["weights"]
+    if weights == "none":
+        return verified(link, "training began from random weights", name)
+    if weights not in ("package", "hub"):
+        return _file(link, Path(weights), said["sha256"])
+    try:
+        found = backbones.weights_sha256(name, weights)
+    except InputError as error:
+        return missing(link, error.what, error.where)
+    if found == said["sha256"]:
+        return verified(link, f"SHA-256 {found} of the weights on disk", f"{name} ({weights})")
+    return broken(
+        link, "the weights on disk are others", f"{name} ({weights})", said["sha256"], found
+    )

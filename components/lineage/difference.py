@@ -1,0 +1,164 @@
+"""What changed between two versions, as a person would tell it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pandas as pd
+
+from components.errors import CheckError
+from components.lineage import photos
+from components.lineage.case import Case
+from components.registry.package import leaves
+
+_SHOWN = 8  # names in a sentence
+_METRICS = {"f1": "F1", "image_auc": "image AUC", "false_alarm_area": "false-alarm area"}
+Groups = dict[str, list[str]]
+
+
+def explain(old: Case, new: Case) -> Groups:
+    """Sentences by topic: data, parameters, code, environment, weights, results.
+
+    Raises:
+        CheckError: a record is missing or broken.
+    """
+    before, after = photos.require_record(old), photos.require_record(new)
+    return {
+        "data": [*_photos(old, new), *_datasets(before["datasets"], after["datasets"])],
+        "parameters": list(_parameters(before, after)),
+        "code": list(_code(old, new)),
+        "environment": list(environment(before["environment"], after["environment"])),
+        "weights": list(_weights(before, after)),
+        "results": list(_results(before["evaluation"], after["evaluation"])),
+    }
+
+
+def _names(names: list[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
+
+
+def _count(names: list[str], what: str, verb: str) -> Iterator[str]:
+    if names:
+        one = len(names) == 1
+        yield f"{len(names)} {what if one else what + 's'} {verb}: {_names(names)}."
+
+
+def _photos(old: Case, new: Case) -> Iterator[str]:
+    """Photos and boxes that came, went or changed."""
+    try:
+        before, after = photos.tables(old), photos.tables(new)
+    except CheckError as error:
+        yield f"The photos cannot be compared: {error.line()}."
+        return
+    a, b = before.images.set_index("image_id"), after.images.set_index("image_id")
+    both = [name for name in a.index if name in b.index]
+    yield from _count(sorted(set(b.index) - set(a.index)), "photo", "added")
+    yield from _count(sorted(set(a.index) - set(b.index)), "photo", "removed")
+    for column, verb in (
+        ("sha256", "with other bytes under the same name"),
+        ("mask_sha256", "with another true mask"),
+        ("label", "with another label"),
+        ("split", "moved to another split"),
+    ):
+        moved = [n for n in both if _text(a.at[n, column]) != _text(b.at[n, column])]
+        yield from _count(moved, "photo", verb)
+    drawn = photos.boxes_by_photo(before.boxes), photos.boxes_by_photo(after.boxes)
+    redrawn = [name for name in both if drawn[0].get(name) != drawn[1].get(name)]
+    yield from _count(redrawn, "photo", "with other boxes")
+
+
+def _text(value: Any) -> str:
+    return "" if pd.isna(value) else str(value)
+
+
+def _datasets(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
+    yield from _count(sorted(after.keys() - before.keys()), "data set", "added")
+    yield from _count(sorted(before.keys() - after.keys()), "data set", "removed")
+    for name in sorted(before.keys() & after.keys()):
+        for field in ("licence", "source"):
+            yield from _changed(f"{field} of {name}", before[name][field], after[name][field])
+
+
+def _changed(what: str, before: object, after: object) -> Iterator[str]:
+    if before != after:
+        yield f"{what}: {before} became {after}."
+
+
+def _parameters(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
+    a, b = _told(before), _told(after)
+    for name in sorted(a.keys() | b.keys()):
+        yield from _changed(name, a.get(name, "unset"), b.get(name, "unset"))
+
+
+def _told(record: Mapping[str, Any]) -> dict[str, str]:
+    told: dict[str, str] = {}
+    for stage in record["stages"]:
+        told |= dict(leaves(stage["params"].get("params.yaml", {})))
+    return told
+
+
+def _code(old: Case, new: Case) -> Iterator[str]:
+    """Files of the code that differ; without git, the packages whose hash differs."""
+    before, after = photos.require_record(old), photos.require_record(new)
+    a, b = _code_hashes(before), _code_hashes(after)
+    moved = sorted(path for path in a.keys() | b.keys() if a.get(path) != b.get(path))
+    if moved and old.tree is not None and new.tree is not None:
+        one, two = _under(old.tree, moved), _under(new.tree, moved)
+        files = sorted(p for p in one.keys() | two.keys() if one.get(p) != two.get(p))
+        yield from _count(files, "file", "of the code changed")
+    elif moved:
+        yield from _count(moved, "part", "of the code changed")
+    for case, record in ((old, before), (new, after)):
+        if not record["git"]["clean"]:
+            dirty = _names(record["git"]["dirty"])
+            yield f"{case.name} was made with uncommitted changes: {dirty}."
+
+
+def _code_hashes(record: Mapping[str, Any]) -> dict[str, str]:
+    rows = [row for stage in record["stages"] for row in stage["deps"]]
+    return {
+        r["path"]: r.get("md5", "") for r in rows if not r["path"].startswith(("data/", "runs/"))
+    }
+
+
+def _under(tree: Mapping[str, bytes], paths: list[str]) -> dict[str, bytes]:
+    roots = tuple(f"{path}/" for path in paths)
+    return {p: data for p, data in tree.items() if p in paths or p.startswith(roots)}
+
+
+def environment(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
+    """Python, system, processors and packages that differ."""
+    for name in ("python", "system", "cpu", "cores", "gpus", "cuda"):
+        yield from _changed(name, before[name], after[name])
+    yield from _packages(before["packages"], after["packages"])
+
+
+def _packages(before: Mapping[str, str], after: Mapping[str, str]) -> Iterator[str]:
+    for name in sorted(before.keys() | after.keys()):
+        yield from _changed(
+            f"package {name}", before.get(name, "absent"), after.get(name, "absent")
+        )
+
+
+def _weights(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
+    for part in ("teacher", "backbone"):
+        a, b = before.get(part) or {}, after.get(part) or {}
+        yield from _changed(f"the {part}", a.get("name"), b.get("name"))
+        if a.get("name") == b.get("name") and a.get("sha256") != b.get("sha256"):
+            yield f"the {part} {a.get('name')} has other weights."
+    same = before["files"].get("student.safetensors") == after["files"].get("student.safetensors")
+    yield "the student's weights are the same." if same else "the student was trained anew."
+
+
+def _results(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
+    for name in sorted(before.keys() & after.keys()):
+        a, b = before[name]["result"], after[name]["result"]
+        for key, title in _METRICS.items():
+            one, two = ((side.get(key) or {}).get("value") for side in (a, b))
+            if one is None or two is None:
+                yield from _changed(f"{title} on {name}", one, two)
+            elif one != two:
+                verb = "rose" if two > one else "fell"
+                yield f"{title} on {name} {verb} from {one:.4g} to {two:.4g} ({two - one:+.4g})."

@@ -1,0 +1,135 @@
+"""By how much two versions of one output differ, and whether that is more than rounding.
+
+On another processor, thread count or library, float sums come out in another order; the tolerances
+below are what such a change may do to each kind of file. Anything else must be equal bit by bit.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+from safetensors.numpy import load as load_tensors
+
+WEIGHTS = 0.05  # largest difference of a weight
+NUMBERS = 0.05  # largest difference of a metric, score or loss
+PIXELS = 26  # largest difference of a pseudo-mask's pixel, of 255
+
+
+class Likeness(StrEnum):
+    """How two outputs compare."""
+
+    EQUAL = "bit-equal"
+    CLOSE = "within tolerance"
+    DIFFERENT = "different"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One output.
+
+    Attributes:
+        path: in the workspace.
+        likeness: see `Likeness`.
+        how: by how much, for people; empty where bit-equal.
+    """
+
+    path: str
+    likeness: Likeness
+    how: str = ""
+
+    def row(self) -> dict[str, Any]:
+        """As plain JSON."""
+        return asdict(self)
+
+
+def compare(path: str, before: bytes, after: bytes) -> Difference:
+    """Two versions of a file; reports, whose text follows from other outputs, are not measured."""
+    if before == after:
+        return Difference(path, Likeness.EQUAL)
+    suffix = path.rpartition(".")[2]
+    if suffix == "html":
+        return Difference(path, Likeness.CLOSE, "a report, whose figures are compared elsewhere")
+    if suffix not in _MEASURES:
+        return Difference(path, Likeness.DIFFERENT, f"{len(before)} and {len(after)} bytes differ")
+    measure, tolerance, unit = _MEASURES[suffix]
+    try:
+        largest = measure(before, after)
+    except (ValueError, KeyError, OSError, pa.ArrowInvalid) as error:
+        return Difference(path, Likeness.DIFFERENT, f"cannot be compared ({error})")
+    likeness = Likeness.CLOSE if largest <= tolerance else Likeness.DIFFERENT
+    if math.isinf(largest):
+        return Difference(path, likeness, "what is no number differs")
+    return Difference(
+        path, likeness, f"{unit} differ by at most {largest:.3g} ({tolerance} allowed)"
+    )
+
+
+def _tensors(before: bytes, after: bytes) -> float:
+    a, b = load_tensors(before), load_tensors(after)
+    if {n: t.shape for n, t in a.items()} != {n: t.shape for n, t in b.items()}:
+        return math.inf
+    gaps = [np.abs(a[n].astype(np.float64) - b[n]).max(initial=0.0) for n in a]
+    return float(max(gaps, default=0.0))
+
+
+def _json(before: bytes, after: bytes) -> float:
+    return _largest(json.loads(before), json.loads(after))
+
+
+def _largest(a: Any, b: Any) -> float:
+    """Largest difference of numbers in equal structures; infinite where anything else differs."""
+    if isinstance(a, dict) and isinstance(b, dict) and a.keys() == b.keys():
+        return max((_largest(a[key], b[key]) for key in a), default=0.0)
+    if isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
+        return max((_largest(x, y) for x, y in zip(a, b, strict=True)), default=0.0)
+    if isinstance(a, float) and isinstance(b, float | int) and not isinstance(b, bool):
+        return 0.0 if a == b or (math.isnan(a) and math.isnan(b)) else abs(a - b)
+    return 0.0 if a == b else math.inf
+
+
+def _parquet(before: bytes, after: bytes) -> float:
+    a, b = (pq.read_table(io.BytesIO(data)).to_pylist() for data in (before, after))
+    return _largest(a, b)
+
+
+def _csv(before: bytes, after: bytes) -> float:
+    a, b = (list(_cells(data)) for data in (before, after))
+    return _largest(a, b)
+
+
+def _cells(data: bytes) -> Iterator[list[Any]]:
+    for row in csv.reader(io.StringIO(data.decode())):
+        yield [float(cell) if "." in cell and _number(cell) else cell for cell in row]
+
+
+def _number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _png(before: bytes, after: bytes) -> float:
+    a, b = (np.asarray(Image.open(io.BytesIO(data))).astype(np.int16) for data in (before, after))
+    return float(np.abs(a - b).max(initial=0)) if a.shape == b.shape else math.inf
+
+
+_MEASURES: dict[str, tuple[Callable[[bytes, bytes], float], float, str]] = {
+    "safetensors": (_tensors, WEIGHTS, "weights"),
+    "json": (_json, NUMBERS, "numbers"),
+    "parquet": (_parquet, NUMBERS, "numbers"),
+    "csv": (_csv, NUMBERS, "numbers"),
+    "png": (_png, PIXELS, "pixels"),
+}

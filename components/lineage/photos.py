@@ -1,0 +1,154 @@
+"""Which photos and boxes a version was made from, and which versions a photo went into."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from components.data import manifest
+from components.data.manifest import Manifest
+from components.errors import CheckError, InputError
+from components.lineage.case import Case
+from components.lineage.checks.data import BOXES, MANIFEST, table
+from components.lineage.gather import gather
+from components.registry.chain import Event
+from components.registry.versions import Registry
+
+EVALUATED = "evaluated"  # in a data set on which the version was only scored
+_FIELDS = ("image_id", "path", "sha256", "label", "split", "group", "source", "n_boxes")
+_ROLES = {"train": "trained on", "val": "chose the checkpoint", "test": "scored on"}
+
+
+def require_record(case: Case) -> dict[str, Any]:
+    """The version's record; raises CheckError where it is missing or not the registered one."""
+    if case.record is None:
+        raise CheckError(
+            "its lineage record is missing or broken", where=case.name, mend="see `iml audit`"
+        )
+    return case.record
+
+
+def tables(case: Case) -> Manifest:
+    """The version's manifest and boxes, from the DVC remote, their hashes checked.
+
+    Raises:
+        CheckError: no record, or objects that are missing or changed.
+    """
+    require_record(case)
+    return Manifest(table(case, MANIFEST, manifest.IMAGES), table(case, BOXES, manifest.BOXES))
+
+
+def rows(case: Case) -> list[dict[str, Any]]:
+    """Every photo of the version with its boxes, as plain JSON; raises as `tables` does."""
+    found = tables(case)
+    boxes = boxes_by_photo(found.boxes)
+    return [
+        {
+            **{name: _plain(row[name]) for name in _FIELDS},
+            "role": _ROLES.get(row["split"], ""),
+            "boxes": boxes.get(row["image_id"], []),
+        }
+        for row in found.images.to_dict("records")
+    ]
+
+
+def _plain(value: Any) -> Any:
+    return None if pd.isna(value) else value
+
+
+def boxes_by_photo(frame: pd.DataFrame) -> dict[str, list[list[float]]]:
+    """Boxes by photo: x0, y0, x1, y1 in pixels."""
+    found: dict[str, list[list[float]]] = {}
+    columns = (frame[name] for name in ("image_id", "x0", "y0", "x1", "y1"))
+    for name, *box in zip(*columns, strict=True):
+        found.setdefault(str(name), []).append([float(value) for value in box])
+    return found
+
+
+@dataclass(frozen=True)
+class Use:
+    """One version that a photo went into.
+
+    Attributes:
+        version: the version.
+        path: the photo's path below data/.
+        split: train | val | test | evaluated.
+        boxes: x0, y0, x1, y1 in pixels of each.
+    """
+
+    version: int
+    path: str
+    split: str
+    boxes: list[list[float]]
+
+    def row(self) -> dict[str, Any]:
+        """As plain JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Uses:
+    """Where a photo was used, and the versions of which that cannot be told, with the reason."""
+
+    sha256: str
+    found: list[Use]
+    unknown: dict[int, str]
+
+
+def uses(model: str, photo: str) -> Uses:
+    """Every version of a model that a photo went into.
+
+    Args:
+        model: name in the registry.
+        photo: SHA-256 of its bytes, or a file.
+
+    Raises:
+        InputError: neither a hash nor a file; registry that does not answer.
+    """
+    sha256, md5 = _identify(photo)
+    registry = Registry.open(model)
+    born = [row for row in registry.rows() if row.event == Event.REGISTERED]
+    found: list[Use] = []
+    unknown: dict[int, str] = {}
+    for row in born:
+        with gather(f"{model}/{row.version}", whole=False) as case:
+            try:
+                found += _uses(case, sha256, md5)
+            except CheckError as error:
+                unknown[row.version] = error.line()
+    return Uses(sha256, found, unknown)
+
+
+def _identify(photo: str) -> tuple[str, set[str]]:
+    """SHA-256 of a photo and, of a file, its MD5."""
+    if re.fullmatch(r"[0-9a-f]{64}", photo.lower()):
+        return photo.lower(), set()
+    if not Path(photo).is_file():
+        raise InputError(f"{photo!r} is neither a SHA-256 nor a file", where="--photo")
+    data = Path(photo).read_bytes()
+    return hashlib.sha256(data).hexdigest(), {hashlib.md5(data, usedforsecurity=False).hexdigest()}
+
+
+def _uses(case: Case, sha256: str, md5: set[str]) -> Iterator[Use]:
+    """Uses in one version: by the manifest, and by bytes in the sets it was only scored on."""
+    found = tables(case)
+    boxes = boxes_by_photo(found.boxes)
+    prepared = f"data/{case.dataset}"
+    own = case.listing(prepared, case.inputs()[prepared])
+    known = set(md5)
+    for row in found.images[found.images["sha256"] == sha256].to_dict("records"):
+        known.add(own.get(row["path"], ""))
+        path = f"{case.dataset}/{row['path']}"
+        yield Use(case.version, path, row["split"], boxes.get(row["image_id"], []))
+    for root, digest in case.inputs().items():
+        if root == prepared:
+            continue
+        for name, other in case.listing(root, digest).items():
+            if other in known:
+                yield Use(case.version, f"{root.removeprefix('data/')}/{name}", EVALUATED, [])

@@ -1,0 +1,218 @@
+"""Making a version again: a fresh clone, its inputs, every stage forced, every output compared.
+
+The clone has a state folder of its own, so that no cache takes a stage's place. Nothing of the
+workspace that we stand in is touched.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import chdir, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from components import workspace
+from components.errors import CheckError
+from components.files import inside, state_dir, write_bytes, write_text
+from components.lineage import record as recording
+from components.lineage.case import Case
+from components.lineage.difference import environment as compare_environment
+from components.lineage.outputs import Difference, Likeness, compare
+from components.lineage.photos import require_record
+from components.workspace import history
+from components.workspace.remote import Objects
+
+_WORSE = (Likeness.EQUAL, Likeness.CLOSE, Likeness.DIFFERENT)
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage made again.
+
+    Attributes:
+        name: in dvc.yaml.
+        outputs: each output; of a folder, the files that differ, or the folder where none does.
+    """
+
+    name: str
+    outputs: list[Difference]
+
+    @property
+    def likeness(self) -> Likeness:
+        """The worst of its outputs."""
+        return max((out.likeness for out in self.outputs), key=_WORSE.index, default=Likeness.EQUAL)
+
+
+@dataclass(frozen=True)
+class Replay:
+    """What a replay came to.
+
+    Attributes:
+        model, version: what was made again.
+        stages: in order.
+        changes: what differs in the environment, parameters and code, as sentences.
+    """
+
+    model: str
+    version: int
+    stages: list[Stage]
+    changes: list[str]
+
+    @property
+    def likeness(self) -> Likeness:
+        """The worst of all stages."""
+        return max((stage.likeness for stage in self.stages), key=_WORSE.index)
+
+    @property
+    def first(self) -> Stage | None:
+        """The first stage that is not bit-equal."""
+        return next((s for s in self.stages if s.likeness != Likeness.EQUAL), None)
+
+    def sentence(self) -> str:
+        """The outcome for people, with its likely cause."""
+        name = f"{self.model}/{self.version}"
+        if self.first is None:
+            noted = f" although {len(self.changes)} things changed" if self.changes else ""
+            return f"{name} was made again, bit by bit{noted}."
+        worst = max(self.first.outputs, key=lambda out: _WORSE.index(out.likeness))
+        cause = " ".join(self.changes[:3]) or (
+            "Environment, parameters and code are the recorded ones, so a stage is not repeatable."
+        )
+        return (
+            f"{name} was made again, {self.likeness}: stage {self.first.name} is the first to "
+            f"differ, {worst.path}: {worst.how}. {cause}"
+        )
+
+    def row(self) -> dict[str, Any]:
+        """As plain JSON."""
+        return {
+            "model": self.model,
+            "version": self.version,
+            "likeness": self.likeness,
+            "sentence": self.sentence(),
+            "first_difference": self.first.name if self.first else None,
+            "changes": self.changes,
+            "stages": [
+                {"name": s.name, "likeness": s.likeness, "outputs": [o.row() for o in s.outputs]}
+                for s in self.stages
+            ],
+        }
+
+
+def replay(case: Case, folder: Path, tell: Tell, *, threads: int | None = None) -> Replay:
+    """Make a version again in an empty folder.
+
+    Args:
+        case: its evidence; inputs come from its remote.
+        folder: becomes the clone.
+        tell: called with each line that a stage prints.
+        threads: run with this thread count in place of the recorded ones.
+
+    Raises:
+        CheckError: no record, commit or input to start from.
+        components.workspace.StageError: a stage failed.
+    """
+    record = require_record(case)
+    if case.repository is None or case.objects is None:
+        raise CheckError("there is no git repository or DVC remote here", where=case.name)
+    prepare(case, folder)
+    changes = list(_changes(record))
+    if threads is not None:
+        changes = [*_set_threads(folder, threads), *changes]
+    stages = []
+    with _standing_in(folder):
+        for stage in record["stages"]:
+            workspace.reproduce(stage["name"], tell, force=True)
+            stages.append(Stage(stage["name"], list(_compare(case.objects, stage))))
+    return Replay(case.model, case.version, stages, changes)
+
+
+def prepare(case: Case, folder: Path) -> None:
+    """Clone the repository at the recorded commit and put the version's inputs in place.
+
+    Raises:
+        CheckError: the commit, or an input, is missing or changed.
+    """
+    record, commit = require_record(case), require_record(case)["git"]["commit"]
+    if case.repository is None or not history.has_commit(case.repository, commit):
+        raise CheckError(f"the git repository does not have commit {commit}", where=case.name)
+    history.clone(case.repository.absolute(), folder)
+    history.checkout(folder, commit)
+    write_text(folder / "dvc.lock", record["dvc_lock"]["text"])
+    for path, md5 in case.inputs().items():
+        for name, digest in case.listing(path, md5).items():
+            write_bytes(inside(folder / path, name), case.read(f"{path}/{name}", digest))
+            case.forget(digest)
+
+
+def _changes(record: dict[str, Any]) -> Iterator[str]:
+    """What differs between the recorded environment and this one, and what cannot be replayed."""
+    yield from compare_environment(record["environment"], recording.environment())
+    if not record["git"]["clean"]:
+        yield f"It was made with uncommitted changes ({', '.join(record['git']['dirty'][:5])})."
+
+
+def _set_threads(folder: Path, threads: int) -> Iterator[str]:
+    """Change every thread count of the clone's params.yaml; gives what changed."""
+    path = folder / "params.yaml"
+    values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    for block, told in values.items():
+        if isinstance(told, dict) and told.get("threads") not in (None, threads):
+            yield (
+                f"{block}.threads: {told['threads']} became {threads}; another number of threads "
+                "adds floats in another order."
+            )
+            told["threads"] = threads
+    write_text(path, yaml.safe_dump(values, sort_keys=False))
+
+
+@contextmanager
+def _standing_in(folder: Path) -> Iterator[None]:
+    """Work in the clone with a state folder of its own; third-party weights are shared."""
+    weights, own = state_dir() / "weights", folder.absolute() / ".state"
+    own.mkdir()
+    if weights.is_dir():
+        (own / "weights").symlink_to(weights)
+    before = os.environ.get("IML_STATE")
+    os.environ["IML_STATE"] = str(own)
+    try:
+        with chdir(folder):
+            yield
+    finally:
+        if before is None:
+            del os.environ["IML_STATE"]
+        else:
+            os.environ["IML_STATE"] = before
+
+
+def _compare(objects: Objects, stage: dict[str, Any]) -> Iterator[Difference]:
+    """Every output of a stage that has just run, against the recorded one."""
+    made = {row["path"]: row for row in workspace.read_lock()["stages"][stage["name"]]["outs"]}
+    for row in stage["outs"]:
+        path = row["path"]
+        if path not in made:
+            yield Difference(path, Likeness.DIFFERENT, "was not made")
+        elif made[path]["md5"] == row["md5"]:
+            yield Difference(path, Likeness.EQUAL)
+        elif row["md5"].endswith(".dir"):
+            yield from _compare_folder(objects, path, row["md5"])
+        else:
+            yield compare(path, objects.read(row["md5"]), Path(path).read_bytes())
+
+
+def _compare_folder(objects: Objects, path: str, md5: str) -> Iterator[Difference]:
+    before = objects.listing(md5)
+    after = {p.relative_to(path).as_posix() for p in Path(path).rglob("*") if p.is_file()}
+    for name in sorted(before.keys() | after):
+        place = f"{path}/{name}"
+        if name not in before or name not in after:
+            yield Difference(place, Likeness.DIFFERENT, "is in one of the two alone")
+            continue
+        found = compare(place, objects.read(before[name]), Path(place).read_bytes())
+        if found.likeness != Likeness.EQUAL:
+            yield found

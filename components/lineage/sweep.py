@@ -1,0 +1,175 @@
+"""The deep part of an audit: every object of the remote fetched and hashed, in parallel.
+
+Objects are hashed in blocks, so memory does not grow with their size. What has been hashed is
+noted under the state folder as the work goes on; an audit that was killed goes on from there
+within a day, and a finished one leaves no notes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+from components.files import sha256_json, state_dir
+from components.lineage.case import Case
+from components.lineage.checks import data
+from components.lineage.verdict import Finding, broken, missing, verified
+from components.workspace.remote import MissingError, Objects
+
+Progress = Callable[[int, int], None]
+_BLOCK = 1 << 20
+_CHUNK = 1024  # objects between two notes
+_SHARE = 32  # objects that a thread takes at once
+_FRESH = 24 * 3600  # seconds after which notes count no more
+
+
+@dataclass(frozen=True)
+class Swept:
+    """What came of it.
+
+    Attributes:
+        findings: of objects that are wrong; one verified finding where none is.
+        objects, bytes: hashed by this call.
+    """
+
+    findings: list[Finding]
+    objects: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Job:
+    """One object: its MD5, the SHA-256 the manifest gives of it, and what it is."""
+
+    md5: str
+    sha256: str | None
+    path: str
+
+
+@dataclass(frozen=True)
+class Hashed:
+    """What an object hashed to; `md5` None where it is missing."""
+
+    job: Job
+    md5: str | None
+    sha256: str | None
+    size: int
+
+    @property
+    def good(self) -> bool:
+        """Whether both hashes are the expected ones."""
+        same = self.md5 == self.job.md5.removesuffix(".dir")
+        return same and self.job.sha256 in (None, self.sha256)
+
+
+def sweep(case: Case, progress: Progress | None = None) -> Swept:
+    """Hash every object that the version's stages read or wrote.
+
+    Raises:
+        OSError: the remote does not answer.
+    """
+    if case.objects is None:
+        return Swept([missing("data", "there is no DVC remote here")], 0, 0)
+    expected = data.photo_hashes(case)
+    jobs = {md5: Job(md5, expected.get(path), path) for path, md5 in data.contents(case)}
+    notes = _notes(case)
+    return hash_all(case.objects, list(jobs.values()), notes, progress)
+
+
+def _notes(case: Case) -> Path:
+    where = case.objects.name if case.objects else ""
+    key = sha256_json([where, case.facts["record_sha256"]])
+    return state_dir() / "audit" / f"{key}.done"
+
+
+def hash_all(
+    objects: Objects, jobs: Sequence[Job], notes: Path, progress: Progress | None = None
+) -> Swept:
+    """Hash objects in threads; see `sweep`.
+
+    Args:
+        objects: the store.
+        jobs: one for each object.
+        notes: where finished work is noted.
+        progress: called with (done, total).
+    """
+    done = _noted(notes)
+    left = [job for job in jobs if job.md5 not in done]
+    bad: list[Finding] = []
+    count, size, lost = 0, 0, 0
+    notes.parent.mkdir(parents=True, exist_ok=True)
+    with open(notes, "a", encoding="ascii") as file, ThreadPoolExecutor(_workers(objects)) as pool:
+        for chunk in _chunks(left):
+            parts = pool.map(partial(_several, objects), _chunks(chunk, _SHARE))
+            hashed = [result for part in parts for result in part]
+            # What is missing has been told by the check of `data`.
+            bad += [_finding(result) for result in hashed if result.md5 and not result.good]
+            file.writelines(f"{result.job.md5}\n" for result in hashed if result.good)
+            file.flush()
+            count, size = count + len(hashed), size + sum(result.size for result in hashed)
+            lost += sum(result.md5 is None for result in hashed)
+            if progress:
+                progress(len(done) + count, len(jobs))
+    notes.unlink()
+    held = sum(1 for job in jobs if job.md5 in done) + count - lost
+    what = f"{held} objects of the remote hash to their names"
+    return Swept(bad or [verified("data", what, objects.name)], count - lost, size)
+
+
+def _workers(objects: Objects) -> int:
+    """As many as there are processors for a folder; waiting for a server costs none."""
+    return len(os.sched_getaffinity(0)) if objects.local else 16
+
+
+def _noted(notes: Path) -> set[str]:
+    """Objects that a killed audit of the last day had found good."""
+    try:
+        if time.time() - notes.stat().st_mtime > _FRESH:
+            notes.unlink()
+        # The last line may be cut off: then it names nothing.
+        return set(notes.read_text(encoding="ascii").splitlines())
+    except (FileNotFoundError, UnicodeDecodeError):
+        return set()
+
+
+def _chunks(jobs: Sequence[Job], size: int = _CHUNK) -> Iterator[list[Job]]:
+    waiting = iter(jobs)
+    while chunk := list(islice(waiting, size)):
+        yield chunk
+
+
+def _several(objects: Objects, jobs: Sequence[Job]) -> list[Hashed]:
+    return [_hash(objects, job) for job in jobs]
+
+
+def _hash(objects: Objects, job: Job) -> Hashed:
+    """One object, read in blocks."""
+    md5 = hashlib.md5(usedforsecurity=False)
+    sha256 = hashlib.sha256() if job.sha256 else None
+    size = 0
+    try:
+        with objects.open(job.md5) as file:
+            while block := file.read(_BLOCK):
+                md5.update(block)
+                if sha256:
+                    sha256.update(block)
+                size += len(block)
+    except MissingError:
+        return Hashed(job, None, None, 0)
+    return Hashed(job, md5.hexdigest(), sha256.hexdigest() if sha256 else None, size)
+
+
+def _finding(result: Hashed) -> Finding:
+    job = result.job
+    if result.md5 != job.md5.removesuffix(".dir"):
+        what = f"the object {job.md5} in the remote was changed"
+        return broken("data", what, job.path, job.md5, result.md5)
+    what = "the photo is not the one that the manifest names (SHA-256)"
+    return broken("data", what, job.path, job.sha256, result.sha256)

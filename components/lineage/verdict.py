@@ -1,0 +1,191 @@
+"""What an audit says: findings, each about one link of the chain of evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+
+class Verdict(StrEnum):
+    """What a check can say."""
+
+    VERIFIED = "verified"
+    BROKEN = "broken"
+    UNVERIFIABLE = "unverifiable"
+
+
+Pair = tuple[str, object, object]  # place, expected, found
+_WORSE = (Verdict.VERIFIED, Verdict.UNVERIFIABLE, Verdict.BROKEN)
+
+# The chain, in the order in which it is walked and shown: link -> (title, what it rests on).
+LINKS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "ledger": ("Ledger", ()),
+    "alias": ("Alias", ("ledger",)),
+    "version": ("Version", ("ledger",)),
+    "signature": ("Signature", ("version",)),
+    "run": ("Run", ("version",)),
+    "record": ("Lineage record", ("run",)),
+    "commit": ("Commit", ("record",)),
+    "dvc.lock": ("dvc.lock", ("record", "commit")),
+    "stages": ("Stages", ("dvc.lock", "commit")),
+    "data": ("Photos and boxes", ("stages",)),
+    "teacher": ("Teacher", ("stages",)),
+    "backbone": ("Backbone", ("stages",)),
+    "validation": ("Validation", ("stages",)),
+    "evaluation": ("Evaluation", ("stages", "run")),
+    "gates": ("Gates", ("ledger", "validation", "evaluation")),
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One answer of one check.
+
+    Attributes:
+        link: a name of `LINKS`.
+        verdict: verified | broken | unverifiable.
+        what: one sentence: what was re-computed, what is wrong, or what is missing.
+        where: the file, row, tag or object; empty where the link itself is meant.
+        expected, found: both sides of a comparison that failed.
+    """
+
+    link: str
+    verdict: Verdict
+    what: str
+    where: str = ""
+    expected: str | None = None
+    found: str | None = None
+
+    def row(self) -> dict[str, Any]:
+        """As plain JSON."""
+        return asdict(self)
+
+    def line(self) -> str:
+        """On one line, for people."""
+        sides = f" (expected {self.expected}, found {self.found})" if self.expected else ""
+        place = f"{self.where}: " if self.where else ""
+        return f"{self.link}: {place}{self.what}{sides}"
+
+
+def verified(link: str, what: str, where: str = "") -> Finding:
+    """A check that passed."""
+    return Finding(link, Verdict.VERIFIED, what, where)
+
+
+def missing(link: str, what: str, where: str = "") -> Finding:
+    """A check for which evidence is missing."""
+    return Finding(link, Verdict.UNVERIFIABLE, what, where)
+
+
+def broken(
+    link: str, what: str, where: str = "", expected: object = None, found: object = None
+) -> Finding:
+    """A check that failed."""
+    sides = (None, None) if expected is None else (_short(expected), _short(found))
+    return Finding(link, Verdict.BROKEN, what, where, *sides)
+
+
+def _short(value: object) -> str:
+    text = " ".join(str(value).split())
+    return text if len(text) <= 200 else f"{text[:197]}..."
+
+
+def compared(link: str, what: str, where: str, pairs: Iterable[Pair]) -> list[Finding]:
+    """One finding for each pair (place, expected, found) that differs; else one verified.
+
+    Args:
+        link: the link of the chain.
+        what: what the pairs are, for the finding where all agree.
+        where: what the places lie in.
+        pairs: None as found means that it is missing.
+    """
+    bad, count = [], 0
+    for place, expected, found in pairs:
+        count += 1
+        if expected == found:
+            continue
+        spot = f"{where} {place}".strip()
+        if found is None:
+            bad.append(missing(link, "is missing", spot))
+        else:
+            bad.append(broken(link, "is not what was recorded", spot, expected, found))
+    return bad or [verified(link, f"{what} ({count})", where)]
+
+
+@dataclass(frozen=True)
+class Audit:
+    """The answer to an audit of one version.
+
+    Attributes:
+        model, version: what was audited.
+        deep: whether every object was fetched and hashed.
+        source: where the evidence came from.
+        objects: how many objects were hashed, and their bytes; zeros unless deep.
+        findings: in the order of the chain.
+    """
+
+    model: str
+    version: int
+    deep: bool
+    source: str
+    findings: Sequence[Finding]
+    objects: int = 0
+    bytes: int = 0
+
+    @property
+    def verdict(self) -> Verdict:
+        """The worst of all."""
+        return worst(finding.verdict for finding in self.findings)
+
+    @property
+    def exit_code(self) -> int:
+        """0 all verified, 1 something is broken, 2 something cannot be verified."""
+        return {Verdict.VERIFIED: 0, Verdict.BROKEN: 1, Verdict.UNVERIFIABLE: 2}[self.verdict]
+
+    def by_link(self) -> dict[str, list[Finding]]:
+        """The findings of every link, in the order of the chain."""
+        return {name: [f for f in self.findings if f.link == name] for name in LINKS}
+
+    def of(self, verdict: Verdict) -> list[Finding]:
+        """The findings with this verdict."""
+        return [finding for finding in self.findings if finding.verdict == verdict]
+
+    def sentence(self) -> str:
+        """The outcome for people."""
+        name = f"{self.model}/{self.version}"
+        bad, lost = self.of(Verdict.BROKEN), self.of(Verdict.UNVERIFIABLE)
+        if bad:
+            return f"{name} is broken: {bad[0].line()}{_more(len(bad))}"
+        if lost:
+            return f"{name} cannot be verified in full: {lost[0].line()}{_more(len(lost))}"
+        how = f", {self.objects} objects hashed again" if self.deep else ""
+        return f"{name} is verified: all {len(LINKS)} links hold{how}."
+
+    def row(self) -> dict[str, Any]:
+        """As plain JSON."""
+        links = {
+            name: {"verdict": worst(f.verdict for f in found), "findings": [f.row() for f in found]}
+            for name, found in self.by_link().items()
+        }
+        return {
+            "model": self.model,
+            "version": self.version,
+            "verdict": self.verdict,
+            "sentence": self.sentence(),
+            "deep": self.deep,
+            "source": self.source,
+            "objects": self.objects,
+            "bytes": self.bytes,
+            "links": links,
+        }
+
+
+def _more(count: int) -> str:
+    return f" (and {count - 1} more)" if count > 1 else ""
+
+
+def worst(verdicts: Iterable[Verdict]) -> Verdict:
+    """The worst of several verdicts; nothing checked is unverifiable."""
+    return max(verdicts, key=_WORSE.index, default=Verdict.UNVERIFIABLE)

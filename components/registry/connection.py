@@ -1,0 +1,112 @@
+"""Reaching MLflow: its address, a quick probe, its chatter and its many ways to fail tamed.
+
+The address is `$MLFLOW_TRACKING_URI` (a server, SQLite or PostgreSQL); by default SQLite under the
+state folder.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
+
+import mlflow
+import requests
+from botocore.exceptions import BotoCoreError, ClientError
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from sqlalchemy.exc import SQLAlchemyError
+
+from components.errors import InputError
+from components.files import state_dir
+from components.registry import database
+
+SETTING = "MLFLOW_TRACKING_URI"
+_PROBE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
+_QUIET = {
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
+
+
+def address() -> str:
+    """Where MLflow's store is."""
+    return database.environment(SETTING, f"sqlite:///{state_dir() / 'mlflow/mlflow.db'}")
+
+
+def is_server(uri: str) -> bool:
+    """Whether an address is that of an MLflow server."""
+    return uri.startswith(("http://", "https://"))
+
+
+def connect(uri: str) -> MlflowClient:
+    """A client of the store, which is reached once, quickly; raises InputError otherwise."""
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    if not is_server(uri):
+        _check_database(uri)
+    _use(uri)
+    with _settings(_PROBE), answering(uri):
+        client = MlflowClient(uri, uri)
+        client.search_registered_models(max_results=1)
+        return client
+
+
+def _check_database(uri: str) -> None:
+    if not uri.startswith(("sqlite:", "postgresql")):
+        raise InputError(
+            "not an MLflow store that works here",
+            where=SETTING,
+            mend="use http(s)://server, sqlite:////folder/file.db or postgresql://host/name",
+        )
+    # MLflow itself would try a dead database for minutes.
+    database.probe(uri, SETTING)
+
+
+@contextmanager
+def answering(uri: str) -> Iterator[None]:
+    """Turn MLflow's many ways to fail into one clear line; its chatter goes to stderr."""
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    except (
+        MlflowException,
+        SQLAlchemyError,
+        requests.RequestException,
+        BotoCoreError,
+        ClientError,
+        ConnectionError,
+        PermissionError,
+        FileNotFoundError,
+    ) as error:
+        said = database.scrub(str(getattr(error, "orig", None) or error), uri)[:300]
+        raise InputError(
+            f"the MLflow store does not do this ({said})",
+            where=database.safe_name(uri),
+            mend=f"check that it runs, and {SETTING}",
+        ) from None
+
+
+def _use(uri: str) -> None:
+    """Point MLflow's fluent functions at a store, without leaving it in the environment."""
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    before = os.environ.get(SETTING)
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_registry_uri(uri)
+    if before is None:
+        os.environ.pop(SETTING, None)
+
+
+@contextmanager
+def _settings(values: Mapping[str, str]) -> Iterator[None]:
+    """Environment settings for a block; what is already set stays."""
+    added = [name for name in values if name not in os.environ]
+    os.environ.update({name: values[name] for name in added})
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)

@@ -1,0 +1,126 @@
+"""Local copies of versions: fetched from MLflow, checked against ledger and signature, kept.
+
+A copy is checked every time it is asked for; one that is not whole is fetched again.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from components.errors import CheckError, ImlError, InputError
+from components.files import read_json, sha256_json, state_dir
+from components.registry import layout, signing
+from components.registry.chain import Row
+from components.registry.layout import places
+from components.registry.tracking import RECORD_HASH, SIGNATURE_HASH, SIGNER
+from components.registry.versions import Registry, parse_reference, resolve
+
+
+def fetch(reference: str) -> Path:
+    """A local folder with a student's files, the version that they came in verified.
+
+    Args:
+        reference: `name@champion`, `name/version` or a folder.
+
+    Raises:
+        InputError: no such model, unreachable ledger or store.
+        CheckError: files, record, signature or ledger are not what was recorded.
+    """
+    if os.path.isdir(reference):
+        return Path(reference)
+    name, version = parse_reference(reference)
+    registry = Registry.open(name)
+    return verified_copy(registry, resolve(registry, version)) / layout.ARTIFACTS
+
+
+def verified_copy(registry: Registry, row: Row) -> Path:
+    """The local copy of a version's whole folder, checked now; fetched where it is not whole.
+
+    Args:
+        registry: where to fetch it.
+        row: its `registered` row.
+
+    Raises:
+        CheckError: what the store holds is not what was registered, or is missing.
+    """
+    facts, name = row.facts(), f"{row.model}/{row.version}"
+    kept = _cache() / str(facts.get(SIGNATURE_HASH))
+    with suppress(CheckError):
+        check(kept, facts, name)
+        return places(kept)[0]
+    with tempfile.TemporaryDirectory(dir=_cache(), prefix=".fetch-") as scratch:
+        _download(registry, row.version, facts, Path(scratch, "new"))
+        for _ in range(3):
+            with suppress(OSError):
+                Path(scratch, "new").replace(kept)
+                return places(kept)[0]
+            # Another process that was faster with the same files is as good; else it is damaged.
+            with suppress(CheckError):
+                check(kept, facts, name)
+                return places(kept)[0]
+            with suppress(OSError):
+                kept.replace(Path(scratch, f"bad-{secrets.token_hex(4)}"))
+    raise InputError("cannot be replaced", where=str(kept), mend="remove this folder")
+
+
+def inspect(registry: Registry, version: int, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Fetch a version anew from the store and check it; gives its lineage record.
+
+    Args:
+        registry: where to fetch it.
+        version: its number.
+        facts: evidence of its `registered` row.
+
+    Raises:
+        CheckError: a file, the record or the signature is not the one registered, or missing.
+    """
+    with tempfile.TemporaryDirectory(dir=_cache(), prefix=".check-") as scratch:
+        return _download(registry, version, facts, Path(scratch, "new"))
+
+
+def _cache() -> Path:
+    folder = state_dir() / "cache/models"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _download(
+    registry: Registry, version: int, facts: Mapping[str, Any], folder: Path
+) -> dict[str, Any]:
+    name = f"{registry.model}/{version}"
+    folder.mkdir()
+    try:
+        registry.store.download(registry.model, version, facts["run_id"], folder)
+    except InputError as error:
+        raise CheckError("its files cannot be fetched", where=name, mend=error.what) from None
+    return check(folder, facts, name)
+
+
+def check(folder: Path, facts: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Check a fetched version against the ledger; gives its lineage record.
+
+    Args:
+        folder: as `Store.download` leaves it.
+        facts: evidence of the version's `registered` row.
+        name: of the version, for errors.
+
+    Raises:
+        CheckError: a file, the record or the signature is not the one registered, or missing.
+    """
+    if not facts.get(SIGNATURE_HASH) or not facts.get(SIGNER):
+        raise CheckError("was registered without a signature", where=name)
+    files, signature = places(folder)
+    try:
+        signing.verified(files, signature, sha256=facts[SIGNATURE_HASH], key=facts[SIGNER])
+        record = read_json(files / layout.RECORD)
+    except ImlError as error:
+        raise CheckError(error.what, where=name, mend=error.mend) from None
+    if sha256_json(record) != facts[RECORD_HASH]:
+        raise CheckError("its lineage record is not the one that was registered", where=name)
+    return record

@@ -1,0 +1,17 @@
+"""Where things lie in a version, once fetched: its folder, and the signature beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+FOLDER, SIGNATURE = "version", "version.sig"
+# Within the folder:
+ARTIFACTS = "artifacts"  # the student's files, where MLflow puts a model's own
+RECORD = "lineage/record.json"
+MANIFEST = "lineage/manifest.parquet"  # the photos that it was trained, validated and tested on
+CARD, BOM = "card.md", "bom.cdx.json"
+
+
+def places(fetched: Path) -> tuple[Path, Path]:
+    """The version's folder and its signature in what was fetched."""
+    return fetched / FOLDER, fetched / SIGNATURE

@@ -1,0 +1,64 @@
+"""MLflow's alias follows the ledger: after every step, and again after whatever interrupted one."""
+
+from __future__ import annotations
+
+from components.errors import CheckError
+from components.registry import chain
+from components.registry.chain import Witness
+from components.registry.versions import Registry
+
+
+def project(registry: Registry) -> int | None:
+    """Make MLflow's alias and witness follow the ledger; gives the champion."""
+    model, store = registry.model, registry.store
+    while True:
+        rows = registry.ledger.rows(model)
+        if not rows:
+            return None
+        champion = chain.champion(rows)
+        if store.alias(model) != champion:
+            store.set_alias(model, champion)
+        store.set_witness(model, str(Witness(rows[-1].sequence, rows[-1].hash)))
+        # Another process may have moved on and projected before us: then we undid it just now.
+        if len(registry.ledger.rows(model)) == len(rows):
+            return champion
+
+
+def reconcile(registry: Registry) -> list[str]:
+    """Repair what an interruption or a hand has left; gives one sentence for each thing found.
+
+    Raises CheckError for a damaged ledger, which nothing here can repair.
+    """
+    model, rows = registry.model, registry.rows()
+    held, known = registry.store.versions(model), {row.version for row in rows}
+    lost = known - {version.version for version in held}
+    if lost:
+        raise CheckError(
+            f"version {min(lost)} of {model} is in the ledger ({registry.ledger.name}) but missing "
+            f"from MLflow",
+            where=registry.store.name,
+            mend="see that both addresses belong together, or restore the store from a backup",
+        )
+    notes = []
+    alias, champion = registry.store.alias(model), chain.champion(rows)
+    if alias != champion:
+        seen = Witness.parse(registry.store.witness(model))
+        projected = chain.champion(rows[: seen.sequence] if seen else [])
+        cause = (
+            "a promotion was interrupted" if alias == projected else "it was moved past the ledger"
+        )
+        notes.append(
+            f"the alias champion of {model} pointed at version {alias or 'none'}, the ledger says "
+            f"{champion or 'none'}: {cause}; put right"
+        )
+    if rows:
+        project(registry)
+    elif alias is not None:
+        registry.store.set_alias(model, None)
+    for version in held:
+        if version.version not in known:
+            notes.append(
+                f"version {version.version} of {model} is in MLflow but not in the ledger: its "
+                "registration was interrupted, or it was put there by hand; it is not used"
+            )
+    return notes

@@ -1,0 +1,38 @@
+"""Rolling back: a person's decision for an earlier champion, which no schedule undoes."""
+
+from __future__ import annotations
+
+from components.errors import InputError
+from components.registry import chain
+from components.registry.chain import Event, Row
+from components.registry.copies import inspect
+from components.registry.ledger import Entry
+from components.registry.projection import project
+from components.registry.tracking import RECORD_HASH, SIGNATURE_HASH
+from components.registry.versions import Registry, registration
+
+
+def rollback(registry: Registry, version: int, *, actor: str, reason: str) -> Row:
+    """Make an earlier champion champion again, after checking that it is what it was.
+
+    Raises:
+        InputError: it never was champion, is champion now, or the reason is empty.
+        CheckError: its files were changed, or the champion changed meanwhile.
+    """
+    rows = registry.rows()
+    born = registration(rows, version)
+    reigning = chain.champion(rows)
+    if version == reigning:
+        raise InputError(f"version {version} of {registry.model} is the champion already")
+    if not any(row.version == version and row.event in chain.CROWNING for row in rows):
+        raise InputError(
+            f"version {version} of {registry.model} never was champion",
+            mend="see `iml model history`",
+        )
+    inspect(registry, version, born.facts())
+    evidence = {name: born.facts()[name] for name in (RECORD_HASH, SIGNATURE_HASH)}
+    row = registry.ledger.append(
+        Entry(registry.model, Event.ROLLED_BACK, version, actor, reason, evidence, reigning)
+    )
+    project(registry)
+    return row

@@ -1,0 +1,199 @@
+"""Signatures of a version's folder, in the OpenSSF model-signing format.
+
+The private key is `$IML_SIGNING_KEY` (PEM, elliptic curve, e.g. mounted from a vault); where there
+is none, `.state/keys/signing.pem` is generated once, readable by its owner alone. Public keys that
+are trusted lie in `$IML_TRUSTED_KEYS` (default `.state/keys/trusted`), one `FINGERPRINT.pem` each;
+signing adds the signer's own, so versions signed before a change of keys still verify.
+
+A signature is a Sigstore bundle that names every file with its SHA-256; anybody can check it with
+`model_signing verify key FOLDER --signature FILE --public_key FINGERPRINT.pem`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from components.errors import CheckError, InputError
+from components.files import atomic, sha256_bytes, sha256_file, state_dir, write_bytes
+
+if TYPE_CHECKING:
+    from model_signing.hashing import Config as Hashing
+
+KEY, TRUSTED = "IML_SIGNING_KEY", "IML_TRUSTED_KEYS"
+_CURVES = ("secp256r1", "secp384r1", "secp521r1")  # what the format allows
+_END = r"[\"'](?:, [\"']|\])"
+_DIFFERENCES = (
+    (r"Hash mismatch for '(.+?)': Expected", "was changed"),
+    (r"Missing files in model '.*?': (.+?)" + _END, "is missing"),
+    (r"Extra files found in model '.*?': (.+?)" + _END, "was added"),
+)
+
+
+def sign(folder: Path, signature: Path) -> str:
+    """Sign every file of a folder; gives the fingerprint of the key.
+
+    Args:
+        folder: a version's files.
+        signature: where to write the signature, outside the folder.
+
+    Raises:
+        InputError: an unusable key.
+    """
+    from model_signing.signing import Config
+
+    key = _private_key()
+    mark = _trust(key)
+    with atomic(signature) as temporary:
+        config = Config().set_hashing_config(_hashing())
+        config.use_elliptic_key_signer(private_key=key).sign(folder, temporary)
+    return mark
+
+
+def verify(folder: Path, signature: Path, public_key: Path) -> str:
+    """Check that a folder holds exactly the signed files; gives the key's fingerprint.
+
+    Raises:
+        InputError: an unusable public key.
+        CheckError: a file differs, is missing or was added; the signature is damaged, or another
+            key made it.
+    """
+    from model_signing.verifying import Config
+
+    mark = fingerprint(public_key)
+    if not signature.is_file():
+        raise CheckError("has no signature", where=str(folder))
+    config = Config().set_hashing_config(_hashing())
+    try:
+        config.use_elliptic_key_verifier(public_key=public_key).verify(folder, signature)
+    except InvalidSignature:
+        raise CheckError("its signature was not made by this key", where=str(folder)) from None
+    except Exception as error:  # the library raises whatever a damaged bundle makes it trip over
+        raise CheckError(_difference(str(error)), where=str(folder)) from None
+    return mark
+
+
+def fingerprint(public_key: Path) -> str:
+    """SHA-256 of a public key (DER), by which the ledger names it."""
+    try:
+        loaded = serialization.load_pem_public_key(public_key.read_bytes())
+    except FileNotFoundError:
+        raise InputError("no such public key", where=str(public_key)) from None
+    except (ValueError, UnsupportedAlgorithm):
+        raise InputError("not a public key in PEM", where=str(public_key)) from None
+    form = serialization.PublicFormat.SubjectPublicKeyInfo
+    return sha256_bytes(loaded.public_bytes(serialization.Encoding.DER, form))
+
+
+def trusted(mark: str) -> Path:
+    """The trusted public key with this fingerprint; raises CheckError when it is not trusted."""
+    path = _trusted_folder() / f"{mark}.pem"
+    if not re.fullmatch(r"[0-9a-f]{64}", mark) or not path.is_file():
+        raise CheckError(
+            f"the key {mark[:16]} that signed it is not trusted here",
+            where=str(path.parent),
+            mend=f"if you know whose it is, put it there as {path.name}",
+        )
+    if fingerprint(path) != mark:
+        raise CheckError("this is another key than its name says", where=str(path))
+    return path
+
+
+def verified(folder: Path, signature: Path, *, sha256: str, key: str) -> None:
+    """Check a folder against what the ledger says of its signature.
+
+    Args:
+        folder: a version's files, as fetched.
+        signature: fetched too.
+        sha256: of the signature's file.
+        key: fingerprint of the signer.
+
+    Raises:
+        CheckError: not the recorded signature, an unknown signer, or files that differ.
+    """
+    if not signature.is_file() or sha256_file(signature) != sha256:
+        raise CheckError("its signature is not the one that was registered", where=str(folder))
+    verify(folder, signature, trusted(key))
+
+
+def _hashing() -> Hashing:
+    from model_signing.hashing import Config
+
+    # Every file counts: what is left out by default could be slipped in.
+    return Config().set_ignored_paths(paths=[], ignore_git_paths=False)
+
+
+def _difference(said: str) -> str:
+    """The library's message, which holds a printed list, as one short sentence."""
+    said = said.replace("\\'", "'")
+    for pattern, verb in _DIFFERENCES:
+        if found := re.findall(pattern, said):
+            names = ", ".join(found)
+            return f"{names[:200]} {verb} since it was signed"
+    if "Key mismatch" in said:
+        return "its signature was not made by this key"
+    return "its signature is damaged"
+
+
+def _trusted_folder() -> Path:
+    given = os.environ.get(TRUSTED, "").strip()
+    return Path(given) if given else state_dir() / "keys/trusted"
+
+
+def _private_key() -> Path:
+    """The key to sign with; generated at the default place when it is not there."""
+    given = os.environ.get(KEY, "").strip()
+    path = Path(given) if given else state_dir() / "keys/signing.pem"
+    if not path.is_file():
+        if given:
+            raise InputError("no such signing key", where=given, mend=f"check {KEY}")
+        _generate(path)
+    if path.stat().st_mode & stat.S_IRWXO:
+        raise InputError(
+            "everybody may read this signing key", where=str(path), mend=f"chmod 600 {path}"
+        )
+    return path
+
+
+def _generate(path: Path) -> None:
+    """Make a key; of several processes that do so at once, the first one's stays."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    encoding, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    text = ec.generate_private_key(ec.SECP256R1()).private_bytes(
+        encoding, form, serialization.NoEncryption()
+    )
+    temporary = path.with_name(f".{path.name}-{secrets.token_hex(8)}")
+    with open(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as file:
+        file.write(text)
+        os.fsync(file.fileno())
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        pass
+    finally:
+        temporary.unlink()
+
+
+def _trust(key: Path) -> str:
+    """Put the public half of a private key where `trusted` finds it; gives its fingerprint."""
+    try:
+        loaded = serialization.load_pem_private_key(key.read_bytes(), None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise InputError("not a private key in PEM without password", where=str(key)) from None
+    if not isinstance(loaded, ec.EllipticCurvePrivateKey) or loaded.curve.name not in _CURVES:
+        raise InputError("not an elliptic-curve key (P-256, P-384 or P-521)", where=str(key))
+    encoding, form = serialization.Encoding, serialization.PublicFormat.SubjectPublicKeyInfo
+    public = loaded.public_key()
+    mark = sha256_bytes(public.public_bytes(encoding.DER, form))
+    path = _trusted_folder() / f"{mark}.pem"
+    if not path.is_file():
+        write_bytes(path, public.public_bytes(encoding.PEM, form))
+    return mark

@@ -1,0 +1,106 @@
+"""Reading a git repository: whether a commit is there, intact and reachable, and what it holds.
+
+Every function takes the repository's folder, which may be a clone of an exported bundle.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import subprocess
+import tarfile
+from pathlib import Path
+
+from components.errors import CheckError, InputError
+
+_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+
+
+def _git(root: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+    # Replacement refs would show other objects under the recorded names.
+    command = ("git", "--no-replace-objects", "-C", str(root), *arguments)
+    try:
+        return subprocess.run(command, capture_output=True, check=False)
+    except FileNotFoundError:
+        raise InputError("git is not installed") from None
+
+
+def _must(root: Path, *arguments: str) -> bytes:
+    done = _git(root, *arguments)
+    if done.returncode:
+        lines = done.stderr.decode(errors="replace").strip().splitlines() or ["no message"]
+        raise CheckError(lines[-1], where=f"git {arguments[0]}")
+    return done.stdout
+
+
+def is_commit(text: str) -> bool:
+    """Whether a text is a full commit id, and so safe to hand to git."""
+    return bool(_COMMIT.fullmatch(text))
+
+
+def has_commit(root: Path, commit: str) -> bool:
+    """Whether the repository holds this commit."""
+    return is_commit(commit) and not _git(root, "cat-file", "-e", f"{commit}^{{commit}}").returncode
+
+
+def damage(root: Path) -> list[str]:
+    """What `git fsck` says is corrupt or missing; every object is hashed again."""
+    done = _git(root, "fsck", "--full", "--no-dangling", "--no-progress")
+    lines = (done.stdout + done.stderr).decode(errors="replace").splitlines()
+    harmless = ("notice:", "dangling ", "unreachable ", "Checking ", "warning ")
+    said = [line for line in lines if line.strip() and not line.startswith(harmless)]
+    return said or ["git fsck failed"] if done.returncode else []
+
+
+def refs_to(root: Path, commit: str) -> list[str]:
+    """Branches and tags whose history holds a commit."""
+    names = _git(root, "for-each-ref", "--contains", commit, "--format=%(refname)").stdout
+    return names.decode().split()
+
+
+def tagged(root: Path, tag: str) -> str | None:
+    """The commit a tag points at, or None where there is no such tag."""
+    done = _git(root, "rev-parse", "--verify", "--quiet", f"refs/tags/{tag}^{{commit}}")
+    return done.stdout.decode().strip() or None
+
+
+def tree(root: Path, commit: str) -> dict[str, bytes]:
+    """Every file of a commit by path.
+
+    Raises:
+        CheckError: a missing commit or a corrupt object.
+    """
+    packed = _must(root, "archive", "--format=tar", commit)
+    with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
+        return {
+            member.name: file.read()
+            for member in archive
+            if member.isfile() and (file := archive.extractfile(member)) is not None
+        }
+
+
+def bundle(root: Path, commit: str, tag: str, target: Path) -> None:
+    """Write a commit with its whole history as a git bundle whose one branch is `audited`.
+
+    The tag of the version goes with it where there is one.
+    """
+    name = "refs/heads/audited"
+    before = _git(root, "rev-parse", "--verify", "--quiet", name).stdout.decode().strip()
+    tags = [f"refs/tags/{tag}"] if tagged(root, tag) else []
+    _must(root, "update-ref", name, commit)
+    try:
+        _must(root, "bundle", "create", "--quiet", str(target.absolute()), name, *tags)
+    finally:
+        undo = ("update-ref", name, before) if before else ("update-ref", "-d", name)
+        _git(root, *undo)
+
+
+def clone(source: str | Path, target: Path, *, bare: bool = False) -> None:
+    """Clone a repository or a bundle with all its branches and tags; nothing is checked out."""
+    kind = ("--mirror",) if bare else ("--no-checkout",)
+    _must(Path.cwd(), "clone", "--quiet", *kind, str(source), str(target))
+
+
+def checkout(root: Path, commit: str) -> None:
+    """Check out a commit."""
+    _must(root, "-c", "advice.detachedHead=false", "checkout", "--quiet", "--detach", commit)

@@ -1,0 +1,100 @@
+"""The DVC remote as a store of objects named by their MD5: a folder, S3, or an exported bundle."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import IO, Any
+
+from components.errors import CheckError, InputError
+
+FOLDER = "files/md5"  # of DVC 3's layout, below the remote's root
+
+
+class MissingError(CheckError):
+    """An object that the store does not have."""
+
+
+class Objects:
+    """Objects by MD5; the MD5 of a folder ends in `.dir` and its object lists the files.
+
+    Nothing that comes from here is trusted: `read` hashes what it gives.
+    """
+
+    def __init__(self, store: Any, name: str) -> None:
+        self._store = store
+        self.name = name
+        self.local = store.fs.protocol == "local"
+
+    @classmethod
+    def of_workspace(cls) -> Objects:
+        """The default remote of the workspace that we stand in; raises InputError without one."""
+        from dvc.exceptions import DvcException
+        from dvc.repo import Repo
+
+        try:
+            with Repo() as repo:
+                store = repo.cloud.get_remote_odb()
+        except DvcException as error:
+            raise InputError(str(error), where="DVC remote") from None
+        return cls(store, str(store.path))
+
+    @classmethod
+    def of_folder(cls, root: Path) -> Objects:
+        """A folder laid out like a DVC remote."""
+        from dvc_data.hashfile.db.local import LocalHashFileDB
+        from dvc_objects.fs.local import LocalFileSystem
+
+        return cls(LocalHashFileDB(LocalFileSystem(), str(root / FOLDER)), str(root))
+
+    def path(self, md5: str) -> str:
+        """Where an object lies in the store."""
+        return str(self._store.oid_to_path(md5))
+
+    def open(self, md5: str) -> IO[bytes]:
+        """An object as a stream of bytes; raises MissingError."""
+        path = self.path(md5)
+        try:
+            if self.local:
+                return open(path, "rb", buffering=0)
+            return self._store.fs.open(path, "rb")
+        except (FileNotFoundError, NotADirectoryError):
+            raise MissingError(f"object {md5} is missing", where=self.name) from None
+
+    def read(self, md5: str) -> bytes:
+        """An object's bytes; raises MissingError, or CheckError where they hash to another MD5."""
+        with self.open(md5) as file:
+            data = file.read()
+        found = hashlib.md5(data, usedforsecurity=False).hexdigest()
+        if found != md5.removesuffix(".dir"):
+            raise CheckError(f"its MD5 is {found}, expected {md5}", where=self.path(md5))
+        return data
+
+    def listing(self, md5: str) -> dict[str, str]:
+        """The files of a folder's object: path below it to MD5; raises as `read` does."""
+        return listed(self.read(md5), md5)
+
+    def missing(self, names: Iterable[str]) -> list[str]:
+        """Those of the objects that the store does not have."""
+        wanted = sorted(set(names))
+        return sorted(set(wanted) - set(self._store.oids_exist(wanted, jobs=8)))
+
+
+def listed(data: bytes, where: str) -> dict[str, str]:
+    """A folder's object, parsed: path below it to MD5; raises CheckError for anything else."""
+    try:
+        return {str(row["relpath"]): str(row["md5"]) for row in json.loads(data)}
+    except (ValueError, KeyError, TypeError):
+        raise CheckError("is no listing of a folder", where=where) from None
+
+
+def folder_md5(files: dict[str, bytes]) -> str:
+    """The MD5 by which DVC names a folder with these files (path below it to content)."""
+    rows = [
+        {"md5": hashlib.md5(data, usedforsecurity=False).hexdigest(), "relpath": path}
+        for path, data in sorted(files.items(), key=lambda item: tuple(item[0].split("/")))
+    ]
+    text = json.dumps(rows, sort_keys=True)
+    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest() + ".dir"

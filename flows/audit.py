@@ -1,0 +1,102 @@
+"""The flow `audit`: the champion and a sample of older versions, deep, every week.
+
+It fails with one line where something is broken or missing, which is what notifications listen to.
+Pages and JSON of the last run lie under the state folder in `audit/`.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from prefect import flow, get_run_logger
+from prefect.states import Failed, State
+
+from components import params as parameters
+from components.errors import CheckError, ImlError
+from components.files import state_dir, write_json, write_text
+from flows.failures import step
+from flows.settings import configure
+
+if TYPE_CHECKING:
+    from components.lineage.verdict import Audit
+
+
+@dataclass(frozen=True)
+class Audited:
+    """What an audit of one version came to.
+
+    Attributes:
+        version: the version.
+        verdict: verified | broken | unverifiable.
+        sentence: the outcome for people.
+    """
+
+    version: int
+    verdict: str
+    sentence: str
+
+    def row(self) -> dict[str, Any]:
+        """As plain JSON."""
+        return vars(self)
+
+
+def choose(model: str, sample: int, seed: int) -> list[int]:
+    """The champion and some older versions, drawn anew by each seed.
+
+    Raises:
+        CheckError: the model has no version.
+    """
+    from components.registry import chain
+    from components.registry.chain import Event
+    from components.registry.ledger import Ledger
+
+    rows = Ledger().rows(model)
+    champion = chain.champion(rows)
+    born = sorted({row.version for row in rows if row.event == Event.REGISTERED})
+    if not born:
+        raise CheckError(f"{model} has no version to audit", mend="run `iml run`")
+    others = [version for version in born if version != champion]
+    # Which versions are looked at must not be foreseeable from the code alone.
+    drawn = random.Random(seed).sample(others, min(sample, len(others)))  # noqa: S311
+    return [*([champion] if champion else []), *sorted(drawn)]
+
+
+@step("audit {model}/{version}")
+def audit_version(model: str, version: int) -> Audited:
+    """Audit one version in depth and write its page."""
+    from components.lineage.audit import audit
+    from components.lineage.gather import gather
+    from components.lineage.page import render
+
+    with gather(f"{model}/{version}") as case:
+        answer: Audit = audit(case, deep=True)
+    folder = state_dir() / "audit"
+    write_text(folder / f"{model}-{version}.html", render(answer))
+    write_json(folder / f"{model}-{version}.json", answer.row())
+    get_run_logger().info(answer.sentence())
+    return Audited(version, str(answer.verdict), answer.sentence())
+
+
+@flow(name="audit", persist_result=False)
+def audit(sample: int = 3, seed: int | None = None) -> list[Audited] | State:
+    """Audit the champion and `sample` older versions of the workspace's model.
+
+    Args:
+        sample: how many versions besides the champion.
+        seed: of the draw; by default another one each time.
+    """
+    configure()
+    try:
+        model = parameters.load().promotion.model
+        chosen = choose(model, sample, random.randrange(2**32) if seed is None else seed)  # noqa: S311
+        done = [audit_version(model, version) for version in chosen]
+    except ImlError as error:
+        return Failed(message=error.line(), data=error)
+    wrong = [answer for answer in done if answer.verdict != "verified"]
+    if wrong:
+        more = f" (and {len(wrong) - 1} more versions)" if len(wrong) > 1 else ""
+        problem = CheckError(f"{wrong[0].sentence}{more}")
+        return Failed(message=problem.line(), data=problem)
+    return done

@@ -1,0 +1,150 @@
+"""`iml lineage`: what a version was made from, what changed between two, and bundles to audit."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(help="What versions were made from.", no_args_is_help=True)
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+Reference = Annotated[str, typer.Argument(metavar="M", help="name@champion or name/version.")]
+_SHOWN = 50  # photos on the terminal; JSON has all
+
+
+def _print(value: object) -> None:
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+@app.command()
+def show(
+    model: Reference = "boxpromptiml@champion",
+    photo: Annotated[
+        str | None,
+        typer.Option(help="SHA-256 or file: every version of the model that this photo went into."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """List the photos and boxes a version was made from, or the versions a photo went into.
+
+    Exit code 1: some version's photos cannot be told, so the answer is not complete.
+    """
+    if photo:
+        _show_uses(model, photo, as_json)
+    else:
+        _show_version(model, as_json)
+
+
+def _show_version(model: str, as_json: bool) -> None:
+    from components.lineage.bundle import evidence
+    from components.lineage.photos import require_record, rows
+
+    with evidence(model, whole=False) as case:
+        record, found, name = require_record(case), rows(case), case.name
+    if as_json:
+        _print({"version": name, "record": record, "photos": found})
+        return
+    from rich.console import Console
+
+    from flows.cli._tables import add_row, new_table
+
+    console = Console()
+    table = new_table(name, "what", "value")
+    add_row(table, "git commit", record["git"]["commit"])
+    for key, said in record["datasets"].items():
+        add_row(table, f"data set {key}", f"{said['source']}; licence {said['licence']}")
+    for key in ("teacher", "backbone"):
+        said = record.get(key) or {}
+        add_row(table, key, f"{said.get('name')} {said.get('sha256')}")
+    console.print(table)
+    photos = new_table("Photos", "path", "role", "label", "boxes", "SHA-256")
+    for row in found[:_SHOWN]:
+        boxes = "; ".join(" ".join(f"{value:g}" for value in box) for box in row["boxes"])
+        add_row(photos, row["path"], row["role"], row["label"], boxes, row["sha256"][:16])
+    console.print(photos)
+    if len(found) > _SHOWN:
+        console.print(f"and {len(found) - _SHOWN} more; see --json")
+
+
+def _show_uses(model: str, photo: str, as_json: bool) -> None:
+    from components.lineage.photos import uses
+    from components.registry.versions import parse_reference
+
+    name = parse_reference(model)[0] if "/" in model or "@" in model else model
+    answer = uses(name, photo)
+    if as_json:
+        _print(
+            {
+                "model": name,
+                "sha256": answer.sha256,
+                "uses": [use.row() for use in answer.found],
+                "unknown": answer.unknown,
+            }
+        )
+    else:
+        _show_table(name, answer.found, answer.unknown)
+    if answer.unknown:
+        raise typer.Exit(1)
+
+
+def _show_table(name: str, found: list[Any], unknown: dict[int, str]) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    from flows.cli._tables import add_row, new_table
+
+    console = Console()
+    table = new_table(f"Versions of {name}", "version", "path", "split", "boxes")
+    for use in found:
+        add_row(table, str(use.version), use.path, use.split, str(len(use.boxes)))
+    console.print(table if found else Text(f"No known version of {name} was made from this photo."))
+    for version, why in unknown.items():
+        console.print(Text(f"version {version} cannot be told: {why}", style="yellow"))
+
+
+@app.command()
+def diff(
+    old: Annotated[str, typer.Argument(metavar="A", help="A version or bundle.")],
+    new: Annotated[str, typer.Argument(metavar="B", help="Another one.")],
+    as_json: Json = False,
+) -> None:
+    """Tell what changed from A to B: photos, boxes, parameters, code, packages, results."""
+    from components.lineage.bundle import evidence
+    from components.lineage.difference import explain
+
+    with evidence(old, whole=False) as before, evidence(new, whole=False) as after:
+        groups, names = explain(before, after), (before.name, after.name)
+    if as_json:
+        _print({"from": names[0], "to": names[1], "changes": groups})
+        return
+    typer.echo(f"From {names[0]} to {names[1]}:")
+    for title, sentences in groups.items():
+        typer.echo(f"\n{title.capitalize()}" + ("" if sentences else ": no change"))
+        for sentence in sentences:
+            typer.echo(f"  {sentence}")
+
+
+@app.command()
+def export(
+    out: Annotated[Path, typer.Option(help="The archive to write.")],
+    model: Reference = "boxpromptiml@champion",
+    photos: Annotated[
+        bool, typer.Option("--photos", help="Put the photos and true masks in as well.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Write one archive that `iml audit` checks with the network off."""
+    from components.lineage.bundle import evidence
+    from components.lineage.bundle import export as write
+
+    with evidence(model) as case:
+        counts, name = write(case, out, photos=photos), case.name
+    if as_json:
+        _print({"version": name, "file": str(out), **counts})
+        return
+    left = f", {counts['left_out']} photos and masks left out" if counts["left_out"] else ""
+    typer.echo(
+        f"{name}: {counts['objects']} objects{left}, {counts['bytes'] / 1e6:.1f} MB in {out}"
+    )

@@ -1,0 +1,158 @@
+"""A small real project - git, DVC with a remote, MLflow, ledger - with two registered versions.
+
+The stages' own mains run in this process, which spares their start; everything else is what a run
+does. Built once a session, copied for each test that breaks something.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from components import params as parameters
+from components import workspace
+from components.data.images import save_grey, save_photo
+from components.data.importing import import_dataset
+
+ROOT = Path(__file__).parents[3]
+MODEL = "boxpromptiml"
+SMALL = {
+    "prepare": {"dataset": "made", "near_duplicate_bits": 0},
+    "distill": {
+        "size": 64, "epochs": 1, "channels": 8, "prototypes": 4, "batch": 8, "threads": 1,
+        "augment": False,
+    },
+    "evaluate": {"datasets": ["made"], "bootstrap": 100, "threads": 1},
+    "export": {"sizes": [[64, 64]]},
+}  # fmt: skip
+GATES = {"min_f1": 0.0, "min_image_auc": 0.0, "max_false_alarm_area": 1.0, "champion_margin": 1.0}
+
+
+def run(root: Path, *command: str) -> str:
+    """Run a command that must succeed."""
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        command, cwd=root, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def commit(root: Path, message: str) -> None:
+    """Commit everything."""
+    run(root, "git", "add", "--all")
+    who = ("-c", "user.name=T", "-c", "user.email=t@example.org")
+    run(root, "git", *who, "commit", "--quiet", "--allow-empty", "-m", message)
+
+
+def make_photos(folder: Path) -> None:
+    """Ten pairs of an authentic photo and one with a painted-over corner, with its mask."""
+    for number in range(10):
+        random = np.random.default_rng(number)
+        photo = random.integers(0, 255, (48, 64, 3), dtype=np.uint8)
+        save_photo(folder / "Au" / f"Au{number}.png", photo)
+        mask = np.zeros((48, 64), np.uint8)
+        mask[8:28, 10:34] = 255
+        photo = random.integers(0, 255, (48, 64, 3), dtype=np.uint8)
+        photo[mask > 0] = (200, 40, 40)
+        save_photo(folder / "Tp" / f"Tp{number}.png", photo)
+        save_grey(folder / "Gt" / f"Tp{number}_gt.png", mask)
+
+
+def _stages() -> None:
+    """Every stage's main, here and now."""
+    from components.stages import distill, evaluate, export, prepare, pseudo_label, validate
+
+    for stage in (prepare, validate, pseudo_label, distill):
+        stage.main()
+    evaluate.main(["made"])
+    export.main()
+
+
+def _register(root: Path) -> int:
+    """What the flow does after the stages."""
+    from flows import candidate
+
+    workspace.push()
+    settings = parameters.load()
+    version, _ = candidate.register(settings, lambda note: None)
+    candidate.decide(settings, version)
+    return version
+
+
+def build(root: Path) -> Path:
+    """The project in `root`, with versions 1 (dvc.lock committed, tagged) and 2 (not)."""
+    for name in ("components", ".dvc", ".dvcignore", ".gitignore", "dvc.yaml"):
+        source = ROOT / name
+        skip = shutil.ignore_patterns("__pycache__", "cache", "tmp", "*.safetensors")
+        if source.is_dir():
+            shutil.copytree(source, root / name, ignore=skip)
+        else:
+            shutil.copy(source, root / name)
+    values = yaml.safe_load((ROOT / "params.yaml").read_text())
+    for block, changes in SMALL.items():
+        values[block] |= changes
+    values["promotion"]["gates"] |= GATES
+    (root / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+    make_photos(root / ".state/incoming")
+    import_dataset(
+        root / ".state/incoming", root / "data/made", name="made", licence="CC0-1.0",
+        source_name="made",
+    )  # fmt: skip
+    run(root, "git", "init", "--quiet", "--initial-branch", "main")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        patch.setenv("IML_STATE", str(root / ".state"))
+        workspace.dvc_add(Path("data/made"))
+        commit(root, "data")
+        _stages()
+        run(root, sys.executable, "-m", "dvc", "commit", "--force", "--quiet")
+        commit(root, "dvc.lock of the first run")
+        assert _register(root) == 1
+        run(root, "git", "tag", f"model/{MODEL}/v1")
+        _second(root)
+    return root
+
+
+def _second(root: Path) -> None:
+    """Another photo, one photo less, one photo changed, another seed; a rejected version."""
+    photos = sorted((root / "data/made/photos").rglob("Au*.png"))
+    random = np.random.default_rng(99)
+    save_photo(photos[0], random.integers(0, 255, (48, 64, 3), dtype=np.uint8))
+    values = yaml.safe_load((root / "params.yaml").read_text())
+    values["distill"]["seed"] = 8
+    values["promotion"]["gates"]["min_f1"] = 1.0
+    (root / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+    workspace.dvc_add(Path("data/made"))
+    commit(root, "a changed photo and another seed")
+    _stages()
+    run(root, sys.executable, "-m", "dvc", "commit", "--force", "--quiet")
+    assert _register(root) == 2
+
+
+def copy(project: Path, target: Path) -> Path:
+    """A copy that may be broken: evidence only, no caches; MLflow's paths follow."""
+    skip = shutil.ignore_patterns("cache", "runs", "tmp", "incoming")
+    shutil.copytree(project, target, ignore=skip, symlinks=True)
+    old, new = str(project), str(target)
+    with sqlite3.connect(target / ".state/mlflow/mlflow.db") as database:
+        for table, column in (
+            ("experiments", "artifact_location"),
+            ("runs", "artifact_uri"),
+            ("logged_models", "artifact_location"),
+            ("model_versions", "storage_location"),
+        ):
+            database.execute(f"UPDATE {table} SET {column} = replace({column}, ?, ?)", (old, new))
+    return target
+
+
+Standing = Callable[[Path], None]
