@@ -23,6 +23,7 @@ class Event(StrEnum):
 
     REGISTERED = "registered"
     GATED = "gated"
+    APPROVED = "approved"
     PROMOTED = "promoted"
     REJECTED = "rejected"
     ROLLED_BACK = "rolled_back"

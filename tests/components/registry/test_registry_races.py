@@ -75,7 +75,7 @@ print(Ledger(sys.argv[1]).models(), flush=True)
 """
 
 
-def test_processes_that_open_a_new_ledger_at_once_all_succeed(ledger_url: str) -> None:
+def test_processes_that_migrate_a_new_ledger_at_once_all_succeed(ledger_url: str) -> None:
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", MAKER, ledger_url],
