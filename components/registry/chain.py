@@ -105,6 +105,30 @@ def dismissed(rows: Sequence[Row], version: int) -> Row | None:
     return last
 
 
+def last_gating(rows: Sequence[Row], version: int) -> tuple[Row | None, Row | None]:
+    """A version's last `gated` row, and the verdict that followed it."""
+    own = [row for row in rows if row.version == version]
+    gated = next((row for row in reversed(own) if row.event == Event.GATED), None)
+    if gated is None:
+        return None, None
+    verdict = (Event.PROMOTED, Event.REJECTED)
+    after = [row for row in own if row.sequence > gated.sequence and row.event in verdict]
+    return gated, after[0] if after else None
+
+
+def awaits_approval(rows: Sequence[Row], version: int) -> bool:
+    """Whether a version passed its last gating, and that left the decision to a person."""
+    gated, verdict = last_gating(rows, version)
+    if gated is None or verdict is not None:
+        return False
+    facts = gated.facts()
+    return (
+        facts.get("mode") == "approve"
+        and facts["champion"] != version
+        and all(gate["passed"] for gate in facts["gates"])
+    )
+
+
 @dataclass(frozen=True)
 class Witness:
     """The end of a chain as it was last seen."""
