@@ -63,7 +63,38 @@ def package(folder: Path, content: str) -> Package:
         (folder / name).write_text(f"{content} {name}")
     metrics = {"made": {"f1": {"value": 0.5, "low": 0.4, "high": 0.6, "n": 9}}}
     tags = {"f1": "0.5000", "git_commit": "c" * 40}
-    return Package(content, folder, {}, metrics, {"distill": {"seed": 7}}, RECORD, tags=tags)
+    return Package(
+        content,
+        folder,
+        {},
+        metrics,
+        {"distill": {"seed": 7}},
+        RECORD,
+        {"card.md": f"# {content}\n"},
+        tags=tags,
+    )
+
+
+def evidence(champion: int | None, f1: float) -> Evidence:
+    value = f1 - 0.5
+    better = Difference(f1, 0.5, value, value - 0.01, value + 0.01, 9, 5)
+    against = Comparison(champion or 0, better, Difference(0, 0, 0, 0, 0, 9, 5), 0)
+    metrics = {"f1": {"value": f1}, "image_auc": {"value": 0.9}}
+    return Evidence(
+        validation={"passed": True},
+        metrics={**metrics, "false_alarm_area": {"value": 0.01}},
+        parity={"tolerance": 1e-4, "sizes": [{"largest_difference": 1e-6}]},
+        dirty=["x"],
+        record=RECORD,
+        licences=None,
+        signer="5" * 64,
+        signature_problem="",
+        megabytes=12.0,
+        latency_ms=None,
+        comparison=against if champion else None,
+        champion=champion,
+        hashes={},
+    )
 
 
 def fill(registry: Registry, folder: Path, versions: Sequence[tuple[str, float]]) -> None:
@@ -73,26 +104,9 @@ def fill(registry: Registry, folder: Path, versions: Sequence[tuple[str, float]]
     for content, f1 in versions:
         version = register(registry, package(folder, content), clean=False, actor="ann")
         champion = registry.ledger.champion(registry.model)
-        value = f1 - 0.5
-        better = Difference(f1, 0.5, value, value - 0.01, value + 0.01, 9, 5)
-        against = Comparison(champion, better, Difference(0, 0, 0, 0, 0, 9, 5), 0)
-        metrics = {"f1": {"value": f1}, "image_auc": {"value": 0.9}}
-        evidence = Evidence(
-            validation={"passed": True},
-            metrics={**metrics, "false_alarm_area": {"value": 0.01}},
-            parity={"tolerance": 1e-4, "sizes": [{"largest_difference": 1e-6}]},
-            dirty=["x"],
-            record=RECORD,
-            licences=None,
-            signer="5" * 64,
-            signature_problem="",
-            megabytes=12.0,
-            latency_ms=None,
-            comparison=against if champion else None,
-            champion=champion,
-            hashes={},
+        decide_and_promote(
+            registry, version, evidence(champion, f1), rules, actor="[bold]ann[/nothing]"
         )
-        decide_and_promote(registry, version, evidence, rules, actor="[bold]ann[/nothing]")
 
 
 @pytest.fixture(scope="module")
@@ -173,6 +187,49 @@ def test_rollback(state: Path) -> None:
     assert document("show")["version"] == 1
     back = document("rollback", "boxpromptiml/2", "--reason", "was fine")
     assert back["row"]["previous_champion"] == 1
+
+
+def test_approve_and_card(state: Path, tmp_path: Path) -> None:
+    because = ("--reason", "fewer false alarms")
+    assert "params.yaml" in refused(InputError, "approve", "boxpromptiml/3", *because)
+    text = (PROJECT / "params.yaml").read_text().replace("min_f1: 0.05", "min_f1: 0.2")
+    (tmp_path / "params.yaml").write_text(text.replace("superiority: true", "superiority: false"))
+    assert "was rejected: min_f1" in refused(CheckError, "approve", "boxpromptiml/3", *because)
+    assert "this workspace's model" in refused(InputError, "approve", "other/3", *because)
+    rules = parameters.load(tmp_path / "params.yaml").promotion
+    rules = rules.model_copy(update={"mode": "approve"})
+    registry = Registry.open("boxpromptiml")
+    decide_and_promote(registry, 3, evidence(2, 0.6), rules, actor="ann")
+    assert document("list")["versions"][2]["status"] == "awaiting approval"
+    found = document("approve", "boxpromptiml/3", *because, "--by", "bob")["row"]
+    assert (found["event"], found["actor"], found["previous_champion"]) == ("promoted", "bob", 2)
+    assert document("show")["version"] == 3
+    shown = call("card", "boxpromptiml/3")
+    assert shown.stdout == "# c\n\n"
+    assert "Verified copy" in shown.stderr
+
+
+def test_the_flows_decide_alike(state: Path, tmp_path: Path) -> None:
+    from prefect.testing.utilities import prefect_test_harness
+
+    from flows.promote import promote
+    from flows.rollback import rollback
+
+    text = (PROJECT / "params.yaml").read_text()
+    (tmp_path / "params.yaml").write_text(text.replace("min_f1: 0.05", "min_f1: 0.2"))
+    who = {"by": "bob", "reason": "because"}
+    with prefect_test_harness(server_startup_timeout=180):
+        refused = promote(3, **who, return_state=True)
+        assert refused.is_failed()
+        assert "was rejected: min_f1" in refused.message
+        back = rollback(1, **who, return_state=True)
+        assert back.message == "version 1 is champion again (ledger row 10)"
+        rules = parameters.load().promotion.model_copy(update={"mode": "approve"})
+        registry = Registry.open("boxpromptiml")
+        decide_and_promote(registry, 3, evidence(1, 0.6), rules, actor="ann")
+        done = promote(3, **who, return_state=True)
+    assert done.message == "version 3 is champion (ledger row 13)"
+    assert Registry.open("boxpromptiml").store.alias("boxpromptiml") == 3
 
 
 def test_wrong_use(state: Path) -> None:
