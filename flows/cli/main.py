@@ -8,7 +8,7 @@ from __future__ import annotations
 import typer
 
 from components.errors import exit_on_error
-from flows.cli import bench, dataset, evaluate, model, predict, run, teacher
+from flows.cli import bench, dataset, evaluate, model, predict, run, score, teacher
 from flows.settings import configure
 
 app = typer.Typer(
@@ -19,6 +19,7 @@ app = typer.Typer(
 )
 app.command("run")(run.run)
 app.command("predict")(predict.predict)
+app.command("score")(score.score)
 app.command("evaluate")(evaluate.evaluate)
 app.add_typer(dataset.app, name="dataset")
 app.add_typer(teacher.app, name="teacher")
