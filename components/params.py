@@ -69,6 +69,14 @@ class PseudoLabel(_Block):
     threads: Threads
 
 
+class Loss(_Block):
+    """What the student is trained on beside the soft cross-entropy."""
+
+    confidence: bool
+    dice: Annotated[float, Field(ge=0, le=100)]
+    boundary: Annotated[float, Field(ge=0, le=100)]
+
+
 class Distill(_Block):
     """The student and its training."""
 
@@ -80,11 +88,22 @@ class Distill(_Block):
     channels: Annotated[int, Field(ge=8, le=512)]
     prototypes: Annotated[int, Field(ge=0, le=4096)]
     alpha: Literal["learned"] | Share
+    gates: bool
+    dual_guidance: bool
+    frontend: Literal["none", "highpass"]
+    view: Literal["resize", "tiles"]
+    overlap: Annotated[float, Field(ge=0, le=0.9)]
+    zoom: Annotated[float, Field(ge=1, le=64)]
+    device: Literal["cpu", "cuda"]
+    amp: bool
     epochs: Annotated[int, Field(ge=1)]
+    patience: Annotated[int, Field(ge=0)]
     batch: Annotated[int, Field(ge=1)]
     learning_rate: Annotated[float, Field(gt=0, le=1)]
     backbone_rate: Annotated[float, Field(ge=0, le=1)]
     weight_decay: Annotated[float, Field(ge=0, le=1)]
+    ema: Annotated[float, Field(ge=0, lt=1)]
+    loss: Loss
     augment: bool
 
 

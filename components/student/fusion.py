@@ -10,7 +10,8 @@ With F_i the backbone's features at scale i, all at the finest grid (stride 4) a
     A_final = alpha * (A_base * mean_i(G_i)) + (1 - alpha) * A_mem
     logits  = Conv3x3(A_final)
 
-Every A_* is a feature response of C channels, not a map of logits, so one head reads the
+Without gates G_i is 1; without dual guidance A_base stands alone in A_final; without a bank alpha
+is 1. Every A_* is a feature response of C channels, not a map of logits, so one head reads the
 observation and the recall alike. M is a parameter: gradients shape it during training and nothing
 changes it afterwards.
 """
@@ -31,7 +32,7 @@ class Responses(NamedTuple):
     """The parts of the equation, on the finest scale's grid: (B, C, h, w) unless said otherwise.
 
     Attributes:
-        gates: per scale, (B, 1, h, w) in (0, 1).
+        gates: per scale, (B, 1, h, w) in (0, 1); empty where there are none.
         fused: gated sum of the scales.
         base: A_base.
         memory: A_mem; None where there is no bank.
@@ -75,6 +76,9 @@ class MemoryGuidedFusion(nn.Module):
         channels: int,
         prototypes: int,
         alpha: Literal["learned"] | float,
+        *,
+        gates: bool = True,
+        dual_guidance: bool = True,
     ) -> None:
         """Make the layers.
 
@@ -83,15 +87,18 @@ class MemoryGuidedFusion(nn.Module):
             channels: C.
             prototypes: P; 0 leaves the memory out, and alpha is then 1.
             alpha: `learned` (sigmoid of a parameter, 0.5 at first) or fixed.
+            gates: whether each scale is gated before the sum.
+            dual_guidance: whether the mean gate weighs A_base; needs gates.
         """
         super().__init__()
+        self.guided = gates and dual_guidance
         self.project = nn.ModuleList(
             nn.Sequential(
                 nn.Conv2d(width, channels, 1, bias=False), nn.BatchNorm2d(channels), nn.ReLU()
             )
             for width in scales
         )
-        self.gate = nn.ModuleList(nn.Conv2d(channels, 1, 1) for _ in scales)
+        self.gate = nn.ModuleList(nn.Conv2d(channels, 1, 1) for _ in scales if gates)
         self.base = nn.Sequential(
             nn.Conv2d(channels, channels, 3, padding=1, bias=False),
             nn.BatchNorm2d(channels),
@@ -112,8 +119,8 @@ class MemoryGuidedFusion(nn.Module):
             return self.alpha_logit.sigmoid()
         return torch.tensor(self.fixed_alpha)
 
-    def responses(self, features: list[Tensor]) -> Responses:
-        """The parts of the equation for the backbone's features, finest scale first."""
+    def _scales(self, features: list[Tensor]) -> list[Tensor]:
+        """F'_i: every scale projected, on the finest grid."""
         grid = features[0].shape[-2:]
         scales: list[Tensor] = []
         for project, feature in zip(self.project, features, strict=True):
@@ -121,12 +128,17 @@ class MemoryGuidedFusion(nn.Module):
             if scales:
                 scale = F.interpolate(scale, size=grid, mode="bilinear", align_corners=False)
             scales.append(scale)
-        gates = [gate(scale).sigmoid() for gate, scale in zip(self.gate, scales, strict=True)]
-        fused = gates[0] * scales[0]
-        for opened, scale in zip(gates[1:], scales[1:], strict=True):
-            fused = fused + opened * scale
+        return scales
+
+    def responses(self, features: list[Tensor]) -> Responses:
+        """The parts of the equation for the backbone's features, finest scale first."""
+        scales = self._scales(features)
+        # Without gates the list is empty, and so is what is made from it.
+        gates = [gate(scale).sigmoid() for gate, scale in zip(self.gate, scales, strict=False)]
+        parts = [opened * scale for opened, scale in zip(gates, scales, strict=False)] or scales
+        fused = sum(parts[1:], parts[0])
         base = self.base(fused)
-        guided = base * (sum(gates[1:], gates[0]) / len(gates))
+        guided = base * (sum(gates[1:], gates[0]) / len(gates)) if self.guided else base
         if self.memory is None:
             return Responses(gates, fused, base, None, self.alpha(), guided)
         alpha, recalled = self.alpha(), self.memory(fused)
