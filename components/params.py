@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from components.errors import InputError
 
@@ -107,6 +107,23 @@ class Distill(_Block):
     augment: bool
 
 
+class Robustness(_Block):
+    """Levels of each treatment of the photos."""
+
+    jpeg: list[Annotated[int, Field(ge=1, le=100)]]
+    blur: list[Annotated[int, Field(ge=1, le=99)]]
+    noise: list[Annotated[float, Field(ge=0, le=10_000)]]
+    resize: list[Annotated[float, Field(gt=0, le=1)]]
+    social: list[Annotated[int, Field(ge=1, le=100)]]
+
+    @field_validator("blur")
+    @classmethod
+    def _odd(cls, kernels: list[int]) -> list[int]:
+        if any(kernel % 2 == 0 for kernel in kernels):
+            raise ValueError("a blur kernel must be odd")
+        return kernels
+
+
 class Evaluate(_Block):
     """Data sets, intervals and seeds of the evaluation."""
 
@@ -115,6 +132,7 @@ class Evaluate(_Block):
     confidence: Annotated[float, Field(gt=0.5, lt=1)]
     seed: Seed
     threads: Threads
+    robustness: Robustness
 
 
 class Export(_Block):

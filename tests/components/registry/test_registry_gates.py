@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from components.errors import InputError
 from components.files import canonical_json
-from components.params import Evaluate, Gates
+from components.params import Evaluate, Gates, Robustness
 from components.registry import gates
 from components.registry.evidence import compare, gather
 from components.registry.gates import Comparison, Evidence, Gate, judge
@@ -163,7 +163,10 @@ def test_the_champion_is_not_compared_with_itself(make_evidence: Callable[..., E
     assert verdict(evidence, "not_worse_than_champion", version=2).passed
 
 
-PARAMS = Evaluate(datasets=["made"], bootstrap=200, confidence=0.9, seed=1, threads=1)
+LEVELS = Robustness(jpeg=[], blur=[], noise=[], resize=[], social=[])
+PARAMS = Evaluate(
+    datasets=["made"], bootstrap=200, confidence=0.9, seed=1, threads=1, robustness=LEVELS
+)
 
 
 def scored(values: list[float | None], first: int = 0) -> pd.DataFrame:
