@@ -30,7 +30,7 @@ def jpeg(quality: float, photo: np.ndarray) -> np.ndarray:
     """Saved as JPEG of this quality, 4:2:0."""
     options = [cv2.IMWRITE_JPEG_QUALITY, int(quality)]
     _, data = cv2.imencode(".jpg", photo[:, :, ::-1], options)
-    return np.ascontiguousarray(cv2.imdecode(data, cv2.IMREAD_COLOR)[:, :, ::-1])
+    return np.ascontiguousarray(np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))[:, :, ::-1])
 
 
 def blur(kernel: float, photo: np.ndarray) -> np.ndarray:

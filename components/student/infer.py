@@ -12,7 +12,7 @@ The rule is part of the student's config (`view`):
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -74,6 +74,19 @@ def probabilities(student: Student, photos: Sequence[np.ndarray]) -> list[np.nda
         for photo, square in zip(part, squares, strict=True):
             maps.append(enlarge(square, *photo.shape[:2]))
     return maps
+
+
+def forward_only(student: Student, photos: Sequence[np.ndarray]) -> Callable[[], None]:
+    """The network alone on these photos, as a yardstick: squares made beforehand, answers left."""
+    squares = np.stack([shrink(photo, student.config.size) for photo in photos])
+    ready = [to_tensor(squares[start : start + BATCH]) for start in range(0, len(squares), BATCH)]
+
+    @torch.inference_mode()
+    def run() -> None:
+        for batch in ready:
+            student(batch)
+
+    return run
 
 
 def _squares(student: Student, squares: np.ndarray) -> Tensor:

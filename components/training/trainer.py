@@ -68,7 +68,7 @@ def train(
     watcher.start(len(state.history), params.epochs, steps)
     while not finished(state, params):
         epoch = len(state.history) + 1
-        loss, rate = _train_epoch(state, model, data, params, epoch, watcher, team)
+        loss, rate = train_epoch(state, model, data, params, epoch, watcher, team)
         val_loss, val_f1 = validate(state.mean, data, team)
         row = Epoch(epoch=epoch, train_loss=loss, val_loss=val_loss, val_f1=val_f1, lr=rate)
         note(state, row)
@@ -80,7 +80,7 @@ def train(
     return Trained(state.history, state.best_epoch)
 
 
-def _train_epoch(
+def train_epoch(
     state: State,
     model: nn.Module,
     data: Decoded,
