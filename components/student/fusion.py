@@ -48,6 +48,13 @@ class Responses(NamedTuple):
     final: Tensor
 
 
+def _on(grid: torch.Size, part: Tensor) -> Tensor:
+    """A map (B, C, h, w) at the size of `grid`."""
+    if part.shape[-2:] == grid:
+        return part
+    return F.interpolate(part, size=grid, mode="bilinear", align_corners=False)
+
+
 class MemoryBank(nn.Module):
     """P learnable prototypes, recalled by scaled dot-product attention at every place."""
 
@@ -119,30 +126,32 @@ class MemoryGuidedFusion(nn.Module):
             return self.alpha_logit.sigmoid()
         return torch.tensor(self.fixed_alpha)
 
-    def _scales(self, features: list[Tensor]) -> list[Tensor]:
-        """F'_i: every scale projected, on the finest grid."""
+    def _scales(self, features: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """F'_i and G_i on the finest grid; no G_i where there are no gates.
+
+        A 1x1 convolution and a bilinear resize can change places: the gates' are done before the
+        resize, where there are fewer places.
+        """
         grid = features[0].shape[-2:]
-        scales: list[Tensor] = []
-        for project, feature in zip(self.project, features, strict=True):
-            scale = project(feature)
-            if scales:
-                scale = F.interpolate(scale, size=grid, mode="bilinear", align_corners=False)
-            scales.append(scale)
-        return scales
+        scales = [project(part) for project, part in zip(self.project, features, strict=True)]
+        opened = [gate(scale) for gate, scale in zip(self.gate, scales, strict=False)]
+        return [_on(grid, scale) for scale in scales], [_on(grid, one).sigmoid() for one in opened]
 
     def responses(self, features: list[Tensor]) -> Responses:
         """The parts of the equation for the backbone's features, finest scale first."""
-        scales = self._scales(features)
-        # Without gates the list is empty, and so is what is made from it.
-        gates = [gate(scale).sigmoid() for gate, scale in zip(self.gate, scales, strict=False)]
-        parts = [opened * scale for opened, scale in zip(gates, scales, strict=False)] or scales
-        fused = sum(parts[1:], parts[0])
+        scales, gates = self._scales(features)
+        if gates:
+            fused = gates[0] * scales[0]
+            for opened, scale in zip(gates[1:], scales[1:], strict=True):
+                fused = torch.addcmul(fused, opened, scale)
+        else:
+            fused = sum(scales[1:], scales[0])
         base = self.base(fused)
         guided = base * (sum(gates[1:], gates[0]) / len(gates)) if self.guided else base
         if self.memory is None:
             return Responses(gates, fused, base, None, self.alpha(), guided)
         alpha, recalled = self.alpha(), self.memory(fused)
-        final = alpha * guided + (1 - alpha) * recalled
+        final = torch.lerp(recalled, guided, alpha.to(guided))
         return Responses(gates, fused, base, recalled, alpha, final)
 
     def forward(self, features: list[Tensor]) -> Tensor:
