@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from components.errors import InputError
 
@@ -69,6 +69,14 @@ class PseudoLabel(_Block):
     threads: Threads
 
 
+class Loss(_Block):
+    """What the student is trained on beside the soft cross-entropy."""
+
+    confidence: bool
+    dice: Annotated[float, Field(ge=0, le=100)]
+    boundary: Annotated[float, Field(ge=0, le=100)]
+
+
 class Distill(_Block):
     """The student and its training."""
 
@@ -80,12 +88,40 @@ class Distill(_Block):
     channels: Annotated[int, Field(ge=8, le=512)]
     prototypes: Annotated[int, Field(ge=0, le=4096)]
     alpha: Literal["learned"] | Share
+    gates: bool
+    dual_guidance: bool
+    frontend: Literal["none", "highpass"]
+    view: Literal["resize", "tiles"]
+    overlap: Annotated[float, Field(ge=0, le=0.9)]
+    zoom: Annotated[float, Field(ge=1, le=64)]
+    device: Literal["cpu", "cuda"]
+    amp: bool
     epochs: Annotated[int, Field(ge=1)]
+    patience: Annotated[int, Field(ge=0)]
     batch: Annotated[int, Field(ge=1)]
     learning_rate: Annotated[float, Field(gt=0, le=1)]
     backbone_rate: Annotated[float, Field(ge=0, le=1)]
     weight_decay: Annotated[float, Field(ge=0, le=1)]
+    ema: Annotated[float, Field(ge=0, lt=1)]
+    loss: Loss
     augment: bool
+
+
+class Robustness(_Block):
+    """Levels of each treatment of the photos."""
+
+    jpeg: list[Annotated[int, Field(ge=1, le=100)]]
+    blur: list[Annotated[int, Field(ge=1, le=99)]]
+    noise: list[Annotated[float, Field(ge=0, le=10_000)]]
+    resize: list[Annotated[float, Field(gt=0, le=1)]]
+    social: list[Annotated[int, Field(ge=1, le=100)]]
+
+    @field_validator("blur")
+    @classmethod
+    def _odd(cls, kernels: list[int]) -> list[int]:
+        if any(kernel % 2 == 0 for kernel in kernels):
+            raise ValueError("a blur kernel must be odd")
+        return kernels
 
 
 class Evaluate(_Block):
@@ -96,6 +132,7 @@ class Evaluate(_Block):
     confidence: Annotated[float, Field(gt=0.5, lt=1)]
     seed: Seed
     threads: Threads
+    robustness: Robustness
 
 
 class Export(_Block):

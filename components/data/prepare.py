@@ -106,6 +106,7 @@ def _images(
     seen = [found for _, found in good]
     masks = [found.mask for found in seen]
     labels = [row["label"] for row in rows]
+    kinds = [row.get("kind") or row["label"] for row in rows]
     group = _groups(rows, seen, params.near_duplicate_bits)
     given = [row.get("split") if dataset.split == "given" else None for row in rows]
     counts = boxes["image_id"].value_counts()
@@ -121,7 +122,7 @@ def _images(
             "mask_sha256": [mask and mask.sha256 for mask in masks],
             "mask_width": [mask and mask.size[0] for mask in masks],
             "mask_height": [mask and mask.size[1] for mask in masks],
-            "split": splits.assign(group, labels, given, params.split, params.seed),
+            "split": splits.assign(group, kinds, given, params.split, params.seed),
             "group": group,
             "source": [row.get("source") or dataset.source for row in rows],
             "kind": [row.get("kind") for row in rows],

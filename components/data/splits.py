@@ -31,7 +31,8 @@ def assign(
 
     Args:
         groups: the source group of each photo.
-        labels: the label of each photo; every split gets both where the groups allow it.
+        labels: what each photo is (authentic, or its kind of manipulation); every split gets all
+            of them where the groups allow it.
         given: the split the data set states, or None. It is kept even where it tears a group
             apart: that is an error to be shown, not to be mended in silence.
         shares: of the groups that go to `val` and `test`.
@@ -48,7 +49,7 @@ def assign(
     drawn = {group: _draw(places[group], shares) for group in places if group not in stated}
     if not stated:
         _give_both_classes(drawn, groups, labels, shares, places)
-    carved = _carve(groups, given, shares, places) if stated else set()
+    carved = _carve(groups, labels, given, shares, places) if stated else set()
     splits = []
     for group, split in zip(groups, given, strict=True):
         place = split or stated.get(group) or drawn[group]
@@ -65,18 +66,31 @@ def _draw(place: float, shares: Split) -> str:
 
 def _carve(
     groups: Sequence[str],
+    labels: Sequence[str],
     given: Sequence[str | None],
     shares: Split,
     places: dict[str, float],
 ) -> set[str]:
     """The groups that move from a given `train` to `val`, where no `val` is given."""
-    if "val" in given:
+    if "val" in given or shares.val == 0:
         return set()
     held = {group for group, split in zip(groups, given, strict=True) if split == "test"}
     train = {group for group, split in zip(groups, given, strict=True) if split == "train"}
     candidates = sorted(train - held, key=places.__getitem__)
     carved = {group for group in candidates if places[group] < shares.val}
-    if not carved and shares.val > 0 and len(candidates) > 1:
+    classes: dict[str, set[str]] = defaultdict(set)
+    for group, label in zip(groups, labels, strict=True):
+        classes[group].add(label)
+
+    def spare(group: str) -> bool:
+        rest = [other for other in candidates if other != group and other not in carved]
+        return all(any(label in classes[other] for other in rest) for label in classes[group])
+
+    for label in sorted({label for group in candidates for label in classes[group]}):
+        having = [group for group in candidates if label in classes[group]]
+        if not carved.intersection(having):
+            carved.update([group for group in having if spare(group)][:1])
+    if not carved and len(candidates) > 1:
         carved = set(candidates[:1])
     return carved
 

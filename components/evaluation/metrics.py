@@ -7,6 +7,8 @@ threshold (BoxPromptIML, arXiv 2511.20359, reports F1 at 0.5).
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 THRESHOLD = 0.5
@@ -64,6 +66,12 @@ def _benco_f1(tp: int, fp: int, fn: int) -> float:
     return 2 * precision * recall / (precision + recall + _BENCO_EPSILON)
 
 
+def matthews(tp: int, fp: int, fn: int, tn: int) -> float:
+    """Matthews correlation of a photo's pixels, -1..1; 0 where a row or column is empty."""
+    root = math.sqrt(tp + fp) * math.sqrt(tp + fn) * math.sqrt(tn + fp) * math.sqrt(tn + fn)
+    return (tp * tn - fp * fn) / root if root else 0.0
+
+
 def image_metrics(
     prob: np.ndarray, mask: np.ndarray | None, threshold: float = THRESHOLD
 ) -> dict[str, float]:
@@ -75,16 +83,17 @@ def image_metrics(
         threshold: a pixel is predicted manipulated where its probability is strictly above.
 
     Returns:
-        `score` (see `image_score`) and `area` (predicted share) always; `f1`, `iou` and `auc`
-        where the mask holds manipulated pixels; `false_alarm_area` (share of the photo wrongly
-        marked) where the mask is all false; `imdlbenco_f1` (IMDL-BenCo's per-image F1, where a
-        perfectly predicted authentic photo scores 0) with any mask. NaN where undefined.
+        `score` (see `image_score`) and `area` (predicted share) always; `true_area` (the mask's
+        share), `f1`, `iou`, `mcc` and `auc` where the mask holds manipulated pixels;
+        `false_alarm_area` (share of the photo wrongly marked) where the mask is all false;
+        `imdlbenco_f1` (IMDL-BenCo's per-image F1, where a perfectly predicted authentic photo
+        scores 0) with any mask. NaN where undefined.
 
     Raises:
         ValueError: wrong dtype or shape, NaN, or values outside 0..1.
     """
     check_probability(prob, prob.shape[:2] if mask is None else mask.shape)
-    names = ("f1", "iou", "auc", "false_alarm_area", "imdlbenco_f1")
+    names = ("f1", "iou", "mcc", "auc", "false_alarm_area", "imdlbenco_f1", "true_area")
     row = dict.fromkeys(names, NAN)
     predicted = prob > threshold
     marked = int(np.count_nonzero(predicted))
@@ -97,7 +106,9 @@ def image_metrics(
     if tp + fn:
         row["f1"] = 2 * tp / (2 * tp + fp + fn)
         row["iou"] = tp / (tp + fp + fn)
+        row["mcc"] = matthews(tp, fp, fn, prob.size - tp - fp - fn)
         row["auc"] = pixel_auc(prob, mask)
+        row["true_area"] = (tp + fn) / prob.size
     else:
         row["false_alarm_area"] = row["area"]
     return row

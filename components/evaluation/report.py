@@ -17,6 +17,8 @@ import pandas as pd
 
 from components.data.manifest import AUTHENTIC, MANIPULATED, write_table
 from components.evaluation import pictures
+from components.evaluation.calibration import Calibration
+from components.evaluation.robustness import robustness
 from components.evaluation.run import (
     IMAGES,
     Evaluation,
@@ -33,13 +35,17 @@ from components.params import Evaluate
 EXAMPLES = 4  # photos in each row of the contact sheet
 _SIDE = 220  # pixels of a thumbnail
 _BINS = 20
+SLICES = {"method": "method", "shape": "shape", "area": "manipulated area, in fifths"}
 
 HEADLINES = (
     ("f1", "F1", "pixels, mean over manipulated photos with a mask"),
     ("iou", "IoU", "pixels, mean over manipulated photos with a mask"),
+    ("mcc", "MCC", "Matthews correlation of the pixels, mean over manipulated photos with a mask"),
     ("auc", "Pixel AUC", "within each manipulated photo, then the mean"),
     ("false_alarm_area", "False-alarm area", "share wrongly marked, mean over authentic photos"),
     ("image_auc", "Image AUC", "manipulated against authentic photos, by image score"),
+    ("balanced_accuracy", "Balanced accuracy", "photos called right, at the validation threshold"),
+    ("ece", "Calibration error", "pixels' probability against their truth, every photo alike"),
     ("imdlbenco_f1", "F1, IMDL-BenCo convention", "authentic photos count, and score 0"),
 )
 
@@ -125,6 +131,16 @@ def _histogram(values: pd.Series) -> list[float]:
     return [float(counts.get(number, 0)) / max(1, len(values)) for number in range(_BINS)]
 
 
+def _curves(metrics: Mapping[str, Any]) -> dict[str, list[tuple[str, Mapping[str, Any]]]]:
+    """F1 by level of each treatment, the untreated photos first."""
+    plain = ("none", metrics["f1"])
+    return {
+        name: [plain, *((level, found["f1"]) for level, found in levels.items())]
+        for name, levels in metrics.get("robustness", {}).items()
+        if metrics["f1"]["value"] is not None
+    }
+
+
 def _number(value: float | None) -> str:
     return "–" if value is None or pd.isna(value) else f"{value:.3f}"
 
@@ -160,9 +176,11 @@ def render(
         about=about,
         metrics=evaluation.metrics,
         headlines=HEADLINES,
+        slices=SLICES,
         sections=sections,
         scores=scores,
         f1=_histogram(rows["f1"].dropna()),
+        curves=_curves(evaluation.metrics),
         params=params,
     )
 
@@ -175,9 +193,14 @@ def produce(
     about: Mapping[str, str],
     folder: Path,
     progress: Progress | None = None,
+    calibration: Calibration | None = None,
 ) -> Evaluation:
-    """Evaluate a model and write all three files; arguments as of `evaluate` and `write`."""
-    evaluation = evaluate(predict, images, root, params, progress)
+    """Evaluate a model and write all three files; arguments as of `evaluate` and `write`.
+
+    The metrics have one block more, `robustness` (see there).
+    """
+    evaluation = evaluate(predict, images, root, params, progress, calibration)
+    evaluation.metrics["robustness"] = robustness(predict, images, root, params)
     sections = gallery(evaluation, images, root, predict)
     write(folder, evaluation, sections, params, about)
     return evaluation

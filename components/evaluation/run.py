@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,11 +17,12 @@ import pandas as pd
 import pyarrow as pa
 
 from components.data import images as photos_io
-from components.data.manifest import AUTHENTIC, MANIPULATED
+from components.data.manifest import AUTHENTIC
 from components.errors import InputError
 from components.evaluation import metrics as measure
-from components.evaluation import statistics
+from components.evaluation.calibration import BINS, Calibration, reliability
 from components.evaluation.stream import ahead, batches
+from components.evaluation.summary import summarise
 from components.files import inside, sha256_bytes
 from components.params import Evaluate
 
@@ -41,9 +43,10 @@ IMAGES = pa.schema(
         ("score", pa.float64()),  # image-level: mean of the highest 1 % of pixels
         ("area", pa.float64()),  # predicted share of the photo
         ("imdlbenco_f1", pa.float64()),  # that convention: authentic photos count, and score 0
+        ("mcc", pa.float64()),  # as f1
+        ("true_area", pa.float64()),  # manipulated share of the photo, as f1
     ]
 )
-_MEANS = ("f1", "iou", "auc", "false_alarm_area", "imdlbenco_f1")
 
 
 @dataclass(frozen=True)
@@ -52,8 +55,7 @@ class Evaluation:
 
     Attributes:
         images: columns of `IMAGES`, in the order of the manifest's rows.
-        metrics: `f1`, `iou`, `auc`, `false_alarm_area`, `image_auc`, `imdlbenco_f1` as
-            `{value, low, high, n}`; `groups` by kind; counts. Finite numbers or None throughout.
+        metrics: see `summary.summarise`.
     """
 
     images: pd.DataFrame
@@ -109,8 +111,10 @@ def _predicted(loaded: Iterable[Loaded], predict: Predict) -> Iterator[tuple[Loa
         yield from zip(batch, predict([item.photo for item in batch]), strict=True)
 
 
-def _measured(pair: tuple[Loaded, np.ndarray]) -> dict[str, Any]:
-    """One row of `IMAGES`."""
+def _measured(
+    pair: tuple[Loaded, np.ndarray], temperature: float
+) -> tuple[dict[str, Any], np.ndarray | None]:
+    """One row of `IMAGES`, and the photo's `reliability` where its truth is known."""
     (row, photo, mask), prob = pair
     try:
         measure.check_probability(prob, photo.shape[:2])
@@ -121,35 +125,8 @@ def _measured(pair: tuple[Loaded, np.ndarray]) -> dict[str, Any]:
         ) from None
     named = {name: row[name] for name in ("image_id", "source", "kind", "label")}
     group = row["image_id"] if pd.isna(row["group"]) else row["group"]
-    return named | {"group": group} | numbers
-
-
-def summarise(images: pd.DataFrame, params: Evaluate) -> dict[str, Any]:
-    """The block of metrics of per-photo rows (see `Evaluation.metrics`)."""
-    bootstrap = statistics.Bootstrap(params.bootstrap, params.confidence, params.seed)
-    groups = images["group"].to_numpy()
-    manipulated = (images["label"] == MANIPULATED).to_numpy()
-
-    def mean(name: str, rows: np.ndarray | slice = slice(None)) -> dict[str, float | None]:
-        return statistics.mean(images[name].to_numpy()[rows], groups[rows], bootstrap).as_dict()
-
-    block: dict[str, Any] = {name: mean(name) for name in _MEANS}
-    block["image_auc"] = statistics.auc(
-        images["score"].to_numpy(), manipulated, groups, bootstrap
-    ).as_dict()
-    kinds = images["kind"][manipulated].dropna()
-    block["groups"] = {
-        kind: {
-            name: mean(name, manipulated & (images["kind"] == kind).to_numpy())
-            for name in ("f1", "iou", "auc")
-        }
-        for kind in sorted(kinds.unique())
-    }
-    block["n_manipulated"] = int(manipulated.sum())
-    block["n_authentic"] = int((~manipulated).sum())
-    block["n_without_mask"] = int((manipulated & images["f1"].isna().to_numpy()).sum())
-    block["n_groups"] = int(images["group"].nunique())
-    return block
+    bins = None if mask is None else reliability(prob, mask, temperature)
+    return named | {"group": group} | numbers, bins
 
 
 def evaluate(
@@ -158,6 +135,7 @@ def evaluate(
     root: Path,
     params: Evaluate,
     progress: Progress | None = None,
+    calibration: Calibration | None = None,
 ) -> Evaluation:
     """Score a model on photos with known labels.
 
@@ -167,6 +145,7 @@ def evaluate(
         root: the data set's folder, which paths in the rows are relative to.
         params: number of resamples, confidence, seed.
         progress: called as progress(done, total).
+        calibration: what the model brought from its validation photos, if anything.
 
     Raises:
         InputError: no photos, a photo or mask that is missing, damaged or not the manifest's, or
@@ -174,11 +153,15 @@ def evaluate(
     """
     if images.empty:
         raise InputError("no photos to evaluate", where=str(root))
+    calibration = calibration or Calibration()
     rows: list[dict[str, Any]] = []
-    loaded = load_all(images, root)
-    for row in ahead(_predicted(loaded, predict), _measured):
+    bins: list[np.ndarray] = []
+    measured = partial(_measured, temperature=calibration.temperature)
+    for row, counted in ahead(_predicted(load_all(images, root), predict), measured):
         rows.append(row)
+        bins += [] if counted is None else [counted]
         if progress:
             progress(len(rows), len(images))
     frame = pd.DataFrame(rows, columns=IMAGES.names)
-    return Evaluation(frame, summarise(frame, params))
+    known = np.stack(bins) if bins else np.zeros((0, 2, 3, BINS))
+    return Evaluation(frame, summarise(frame, known, params, calibration))

@@ -195,3 +195,33 @@ def auc(
 
     value = float(area(np.ones((1, len(truth))))[0])
     return _interval(value, len(truth), count, statistic, len(truth), bootstrap)
+
+
+def of_sums(
+    sums: ArrayLike,
+    groups: ArrayLike,
+    statistic: Callable[[np.ndarray], np.ndarray],
+    bootstrap: Bootstrap,
+) -> Interval:
+    """A statistic of sums over photos (a ratio, an error over bins) with its interval.
+
+    Args:
+        sums: (N, K), what each photo adds.
+        groups: (N,), the photos' source groups.
+        statistic: maps sums (R, K) to numbers (R,); NaN where undefined.
+        bootstrap: number of resamples, confidence, seed.
+    """
+    array = np.asarray(sums, dtype=np.float64)
+    if not len(array):
+        return Interval(None, None, None, 0)
+    codes, count = _codes(groups)
+    by_group = np.zeros((count, array.shape[1]))
+    np.add.at(by_group, codes, array)
+
+    def resampled(draw: np.ndarray) -> np.ndarray:
+        times = np.zeros(draw.shape, dtype=np.float64)
+        np.add.at(times, (np.arange(len(draw))[:, None], draw), 1.0)
+        return statistic(times @ by_group)
+
+    value = float(statistic(by_group.sum(axis=0, keepdims=True))[0])
+    return _interval(value, len(array), count, resampled, count, bootstrap)

@@ -18,6 +18,7 @@ from components.errors import exit_on_error
 from components.files import write_json, write_text
 from components.student import store
 from components.student.backbones import weights_sha256
+from components.training import parallel
 from components.training.distill import Distilled, distill
 from components.training.progress import ProgressReport
 
@@ -38,6 +39,8 @@ def _write(result: Distilled, told: params.Distill) -> None:
         "val_loss": best["val_loss"],
         "epochs": len(curve),
         "alpha": result.student.fusion.alpha().item(),
+        "temperature": result.student.config.temperature,
+        "image_threshold": result.student.config.image_threshold,
         "parameters": sum(value.numel() for value in result.student.parameters()),
         "backbone": {
             "name": told.backbone,
@@ -52,18 +55,26 @@ def _write(result: Distilled, told: params.Distill) -> None:
 
 
 def main() -> None:
-    """Read params.yaml, `runs/prepare` and `runs/pseudo_label`; write `runs/distill`."""
+    """Read params.yaml, `runs/prepare` and `runs/pseudo_label`; write `runs/distill`.
+
+    Started by `torchrun`, several processes train together and the first one writes.
+    """
     with exit_on_error():
         settings = params.load()
-        with ProgressReport() as report:
+        with (
+            parallel.team(settings.distill.device) as team,
+            ProgressReport(shown=team.leads) as report,
+        ):
             result = distill(
                 manifest.read("runs/prepare"),
                 Path("data") / settings.prepare.dataset,
                 Path("runs/pseudo_label"),
                 settings.distill,
                 report,
+                team,
             )
-        _write(result, settings.distill)
+            if team.leads:
+                _write(result, settings.distill)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from components import params as parameters
 from components.data import manifest
 from components.errors import InputError, exit_on_error
 from components.evaluation import report
+from components.evaluation.calibration import Calibration
 from components.evaluation.source import held_back
 from components.files import sha256_file
 from components.params import Params
@@ -61,7 +62,9 @@ def score(dataset: str, params: Params) -> None:
         "Weights (SHA-256)": sha256_file(DISTILLED / store.WEIGHTS),
     }
     root, out = DATA / dataset, RESULTS / dataset
-    report.produce(predict, images, root, params.evaluate, about, out, progress)
+    config = student.config
+    calibration = Calibration(config.temperature, config.image_threshold)
+    report.produce(predict, images, root, params.evaluate, about, out, progress, calibration)
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -1,7 +1,7 @@
 """Backbones by timm name, and where their first weights come from.
 
-Four scales at strides 4, 8, 16 and 32. Tested: `tf_efficientnet_lite0`, `mobilenetv3_large_100`,
-`tiny_vit_5m_224`; any other timm network with these strides builds the same way.
+Four scales at strides 4, 8, 16 and 32. Those in `TESTED` are; any other timm network with these
+strides builds the same way.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from components.weights import load_third_party
 STRIDES = [4, 8, 16, 32]
 HUB_FILE = "model.safetensors"
 PACKAGE_BACKBONE = "tf_efficientnet_lite0"
+TESTED = (PACKAGE_BACKBONE, "mobilenetv3_large_100", "tiny_vit_5m_224")
 PACKAGE_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 NO_HUB = (
     f"`distill.weights: package` with backbone {PACKAGE_BACKBONE}, or a .safetensors path, "

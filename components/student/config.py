@@ -19,8 +19,16 @@ class StudentConfig(BaseModel):
         channels: width of the fused grid.
         prototypes: size of the memory bank; 0 means no memory.
         alpha: weight of the real-time observation, `learned` or fixed.
+        gates: whether each scale is gated before the sum.
+        dual_guidance: whether the mean gate weighs the real-time observation.
+        frontend: what the backbone sees beside the photo's colours.
+        view: how photos of other sizes are shown to the network (see `infer`).
+        overlap: of neighbouring tiles, share of their side.
         mean: per channel, subtracted from photos in [0, 1].
         std: per channel, divides them afterwards.
+        temperature: divides the logits; fitted on validation photos, 1 where it was not.
+        image_threshold: image scores above it speak of a manipulated photo; set on validation
+            photos, None where they were of one class only.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
@@ -31,5 +39,12 @@ class StudentConfig(BaseModel):
     channels: Annotated[int, Field(ge=1, le=4096)]
     prototypes: Annotated[int, Field(ge=0, le=65536)]
     alpha: Literal["learned"] | Annotated[float, Field(ge=0, le=1)]
+    gates: bool = True
+    dual_guidance: bool = True
+    frontend: Literal["none", "highpass"] = "none"
+    view: Literal["resize", "tiles"] = "resize"
+    overlap: Annotated[float, Field(ge=0, le=0.9)] = 0.25
     mean: Triple
     std: Triple
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+    image_threshold: Annotated[float, Field(ge=0, le=1)] | None = None

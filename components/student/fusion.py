@@ -10,7 +10,8 @@ With F_i the backbone's features at scale i, all at the finest grid (stride 4) a
     A_final = alpha * (A_base * mean_i(G_i)) + (1 - alpha) * A_mem
     logits  = Conv3x3(A_final)
 
-Every A_* is a feature response of C channels, not a map of logits, so one head reads the
+Without gates G_i is 1; without dual guidance A_base stands alone in A_final; without a bank alpha
+is 1. Every A_* is a feature response of C channels, not a map of logits, so one head reads the
 observation and the recall alike. M is a parameter: gradients shape it during training and nothing
 changes it afterwards.
 """
@@ -31,7 +32,7 @@ class Responses(NamedTuple):
     """The parts of the equation, on the finest scale's grid: (B, C, h, w) unless said otherwise.
 
     Attributes:
-        gates: per scale, (B, 1, h, w) in (0, 1).
+        gates: per scale, (B, 1, h, w) in (0, 1); empty where there are none.
         fused: gated sum of the scales.
         base: A_base.
         memory: A_mem; None where there is no bank.
@@ -45,6 +46,13 @@ class Responses(NamedTuple):
     memory: Tensor | None
     alpha: Tensor
     final: Tensor
+
+
+def _on(grid: torch.Size, part: Tensor) -> Tensor:
+    """A map (B, C, h, w) at the size of `grid`."""
+    if part.shape[-2:] == grid:
+        return part
+    return F.interpolate(part, size=grid, mode="bilinear", align_corners=False)
 
 
 class MemoryBank(nn.Module):
@@ -75,6 +83,9 @@ class MemoryGuidedFusion(nn.Module):
         channels: int,
         prototypes: int,
         alpha: Literal["learned"] | float,
+        *,
+        gates: bool = True,
+        dual_guidance: bool = True,
     ) -> None:
         """Make the layers.
 
@@ -83,15 +94,18 @@ class MemoryGuidedFusion(nn.Module):
             channels: C.
             prototypes: P; 0 leaves the memory out, and alpha is then 1.
             alpha: `learned` (sigmoid of a parameter, 0.5 at first) or fixed.
+            gates: whether each scale is gated before the sum.
+            dual_guidance: whether the mean gate weighs A_base; needs gates.
         """
         super().__init__()
+        self.guided = gates and dual_guidance
         self.project = nn.ModuleList(
             nn.Sequential(
                 nn.Conv2d(width, channels, 1, bias=False), nn.BatchNorm2d(channels), nn.ReLU()
             )
             for width in scales
         )
-        self.gate = nn.ModuleList(nn.Conv2d(channels, 1, 1) for _ in scales)
+        self.gate = nn.ModuleList(nn.Conv2d(channels, 1, 1) for _ in scales if gates)
         self.base = nn.Sequential(
             nn.Conv2d(channels, channels, 3, padding=1, bias=False),
             nn.BatchNorm2d(channels),
@@ -112,25 +126,32 @@ class MemoryGuidedFusion(nn.Module):
             return self.alpha_logit.sigmoid()
         return torch.tensor(self.fixed_alpha)
 
+    def _scales(self, features: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """F'_i and G_i on the finest grid; no G_i where there are no gates.
+
+        A 1x1 convolution and a bilinear resize can change places: the gates' are done before the
+        resize, where there are fewer places.
+        """
+        grid = features[0].shape[-2:]
+        scales = [project(part) for project, part in zip(self.project, features, strict=True)]
+        opened = [gate(scale) for gate, scale in zip(self.gate, scales, strict=False)]
+        return [_on(grid, scale) for scale in scales], [_on(grid, one).sigmoid() for one in opened]
+
     def responses(self, features: list[Tensor]) -> Responses:
         """The parts of the equation for the backbone's features, finest scale first."""
-        grid = features[0].shape[-2:]
-        scales: list[Tensor] = []
-        for project, feature in zip(self.project, features, strict=True):
-            scale = project(feature)
-            if scales:
-                scale = F.interpolate(scale, size=grid, mode="bilinear", align_corners=False)
-            scales.append(scale)
-        gates = [gate(scale).sigmoid() for gate, scale in zip(self.gate, scales, strict=True)]
-        fused = gates[0] * scales[0]
-        for opened, scale in zip(gates[1:], scales[1:], strict=True):
-            fused = fused + opened * scale
+        scales, gates = self._scales(features)
+        if gates:
+            fused = gates[0] * scales[0]
+            for opened, scale in zip(gates[1:], scales[1:], strict=True):
+                fused = torch.addcmul(fused, opened, scale)
+        else:
+            fused = sum(scales[1:], scales[0])
         base = self.base(fused)
-        guided = base * (sum(gates[1:], gates[0]) / len(gates))
+        guided = base * (sum(gates[1:], gates[0]) / len(gates)) if self.guided else base
         if self.memory is None:
             return Responses(gates, fused, base, None, self.alpha(), guided)
         alpha, recalled = self.alpha(), self.memory(fused)
-        final = alpha * guided + (1 - alpha) * recalled
+        final = torch.lerp(recalled, guided, alpha.to(guided))
         return Responses(gates, fused, base, recalled, alpha, final)
 
     def forward(self, features: list[Tensor]) -> Tensor:

@@ -1,13 +1,18 @@
 """Photos of any size through the student, memory bounded.
 
-The rule: a photo is resized to the student's square (`config.size`, bilinear with antialiasing,
-aspect ratio given up), the probability map is resized back to the photo's own size (the same way).
-Edits that vanish at that size are not found.
+The rule is part of the student's config (`view`):
+
+- `resize`: the photo is resized to the student's square (`config.size`, bilinear with antialiasing,
+  aspect ratio given up), the probability map is resized back to the photo's own size (the same
+  way). Edits that vanish at that size are not found.
+- `tiles`: squares of `config.size` of the photo's own pixels, overlapping by at least
+  `config.overlap` of their side, averaged with weights that fall off linearly towards a square's
+  rim (see `tiles`). A photo that fits into one square is resized to it, as above.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -15,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from components.student.model import Student
+from components.student.tiles import blended
 
 BATCH = 8
 
@@ -24,8 +30,13 @@ def shrink(image: np.ndarray, size: int) -> np.ndarray:
 
     Integer arithmetic: the same bytes on any number of threads.
     """
+    return resize(image, size, size)
+
+
+def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """As `shrink`, to any size."""
     planes = torch.from_numpy(np.ascontiguousarray(np.atleast_3d(image))).permute(2, 0, 1)[None]
-    small = F.interpolate(planes, size=(size, size), mode="bilinear", antialias=True)
+    small = F.interpolate(planes, size=(height, width), mode="bilinear", antialias=True)
     array = small[0].permute(1, 2, 0).contiguous().numpy()
     return array if image.ndim == 3 else array[:, :, 0]
 
@@ -48,16 +59,50 @@ def probabilities(student: Student, photos: Sequence[np.ndarray]) -> list[np.nda
     """Probability of "manipulated" per pixel, at each photo's own size.
 
     Args:
-        student: in evaluation mode.
+        student: in evaluation mode, on any device.
         photos: uint8 (H, W, 3) RGB, of any and differing sizes.
 
     Returns:
         One float32 (H, W) in [0, 1] per photo. Only these and one batch of squares are held.
     """
     size, maps = student.config.size, []
+    if student.config.view == "tiles":
+        return [_tiled(student, photo) for photo in photos]
     for start in range(0, len(photos), BATCH):
         part = photos[start : start + BATCH]
-        batch = to_tensor(np.stack([shrink(photo, size) for photo in part]))
-        for photo, probability in zip(part, student(batch).sigmoid()[:, 0], strict=True):
-            maps.append(enlarge(probability, *photo.shape[:2]))
+        squares = _squares(student, np.stack([shrink(photo, size) for photo in part]))
+        for photo, square in zip(part, squares, strict=True):
+            maps.append(enlarge(square, *photo.shape[:2]))
     return maps
+
+
+def forward_only(student: Student, photos: Sequence[np.ndarray]) -> Callable[[], None]:
+    """The network alone on these photos, as a yardstick: squares made beforehand, answers left."""
+    squares = np.stack([shrink(photo, student.config.size) for photo in photos])
+    ready = [to_tensor(squares[start : start + BATCH]) for start in range(0, len(squares), BATCH)]
+
+    @torch.inference_mode()
+    def run() -> None:
+        for batch in ready:
+            student(batch)
+
+    return run
+
+
+def _squares(student: Student, squares: np.ndarray) -> Tensor:
+    """Probabilities float32 (B, S, S), on the CPU, of squares uint8 (B, S, S, 3)."""
+    batch = to_tensor(squares).to(student.mean.device)
+    return student(batch).sigmoid()[:, 0].cpu()
+
+
+def _tiled(student: Student, photo: np.ndarray) -> np.ndarray:
+    """One photo by the rule `tiles`."""
+    size = student.config.size
+    if max(photo.shape[:2]) <= size:
+        return enlarge(_squares(student, shrink(photo, size)[None])[0], *photo.shape[:2])
+
+    def predict(squares: np.ndarray) -> np.ndarray:
+        """A batch of tiles."""
+        return _squares(student, squares).numpy()
+
+    return blended(photo, size, student.config.overlap, predict, BATCH)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from components.params import Distill
 from components.student import backbones
 from components.student.config import StudentConfig
+from components.student.frontend import HighPass
 from components.student.fusion import MemoryGuidedFusion
 
 __all__ = ["Student", "StudentConfig", "build", "configure"]
@@ -30,7 +31,10 @@ class Student(nn.Module):
             config.channels,
             config.prototypes,
             config.alpha,
+            gates=config.gates,
+            dual_guidance=config.dual_guidance,
         )
+        self.frontend = HighPass() if config.frontend == "highpass" else None
         # Constants of the config, so they are not part of the weights.
         self.register_buffer("mean", torch.tensor(config.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(config.std).view(1, 3, 1, 1), persistent=False)
@@ -39,11 +43,17 @@ class Student(nn.Module):
     def features(self, photos: Tensor) -> list[Tensor]:
         """The backbone's four scales of photos (B, 3, H, W), float32 in [0, 1], RGB."""
         normal = (photos - self.mean) / self.std
+        if self.frontend is not None:
+            normal = normal + self.frontend(photos)
         return self.backbone(normal.contiguous(memory_format=torch.channels_last))
 
     def forward(self, photos: Tensor) -> Tensor:
-        """Logits (B, 1, H, W) of "manipulated" for photos (B, 3, H, W), float32 in [0, 1], RGB."""
+        """Logits (B, 1, H, W) of "manipulated" for photos (B, 3, H, W), float32 in [0, 1], RGB.
+
+        They are divided by the config's temperature, so that their sigmoid is calibrated.
+        """
         coarse = self.fusion(self.features(photos))
+        coarse = coarse / self.config.temperature
         return F.interpolate(coarse, size=photos.shape[-2:], mode="bilinear", align_corners=False)
 
 
@@ -56,6 +66,11 @@ def configure(params: Distill) -> StudentConfig:
         channels=params.channels,
         prototypes=params.prototypes,
         alpha=params.alpha,
+        gates=params.gates,
+        dual_guidance=params.dual_guidance,
+        frontend=params.frontend,
+        view=params.view,
+        overlap=params.overlap,
         mean=mean,
         std=std,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +16,10 @@ from components.params import Distill
 from components.seeds import derive, fix_torch
 from components.student.model import Student, build, configure
 from components.student.store import weights_bytes
-from components.training.cache import collect, counts, decoded
+from components.training.cache import Decoded, decoded
+from components.training.calibration import calibrate
+from components.training.examples import Example, collect, counts
+from components.training.parallel import ALONE, Team
 from components.training.progress import Watcher
 from components.training.trainer import Trained, train
 
@@ -37,7 +39,7 @@ def distill(
     pseudo: Path,
     params: Distill,
     watcher: Watcher,
-    decoding: Callable[[int, int], None] | None = None,
+    team: Team = ALONE,
 ) -> Distilled:
     """Train a student on a data set's pseudo-masks.
 
@@ -54,18 +56,29 @@ def distill(
     examples = collect(manifest, dataset, pseudo)
     student = build(configure(params), params.weights)
     root = state_dir() / "cache" / "distill"
-    data = decoded(examples, params.size, root / "data", decoding)
-    folder = root / training_key(student, data.key, params)
+    data = _decoded(examples, params, root / "data", team)
+    folder = root / training_key(student, data, params, team.size)
     folder.mkdir(parents=True, exist_ok=True)
-    trained = train(student, data, params, folder, watcher)
+    trained = train(student, data, params, folder, watcher, team)
+    calibrate(student, data)
     return Distilled(student, trained, counts(examples))
 
 
-def training_key(student: Student, data_key: str, params: Distill) -> str:
+def _decoded(examples: list[Example], params: Distill, root: Path, team: Team) -> Decoded:
+    """The arrays, made by the leader alone where they are not there."""
+    if team.leads:
+        decoded(examples, params, root)
+    team.wait()
+    return decoded(examples, params, root)
+
+
+def training_key(student: Student, data: Decoded, params: Distill, processes: int) -> str:
     """What a training is filed under: everything its result depends on."""
     return sha256_json(
         {
-            "data": data_key,
+            "data": data.key,
+            "weights": data.weights.tolist(),
+            "processes": processes,
             "params": params.model_dump(),
             "first_weights": sha256_bytes(weights_bytes(student)),
             "code": code_hash(),

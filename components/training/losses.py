@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from components.params import Loss
 
-def soft_bce(logits: Tensor, target: Tensor) -> Tensor:
-    """Binary cross-entropy against the teacher's soft mask, mean over all pixels.
+BAND = 16  # a mask's edge is a band of this share of the view's side (1 / BAND) round its outline
+
+
+def distillation(logits: Tensor, target: Tensor, weight: Tensor, settings: Loss) -> Tensor:
+    """Soft binary cross-entropy against the teacher's mask, with Dice and edges as switches.
 
     BoxPromptIML, arXiv 2511.20359: the student learns the pseudo-mask pixel by pixel. An authentic
     photo's target is zero everywhere.
@@ -16,24 +19,61 @@ def soft_bce(logits: Tensor, target: Tensor) -> Tensor:
     Args:
         logits: float32 (B, 1, H, W).
         target: float32 (B, 1, H, W), probabilities.
+        weight: float32 (B,), how much each photo counts.
+        settings: `dice` is the weight of that term, `boundary` what an edge pixel's cross-entropy
+            counts more than another's.
 
     Returns:
-        A scalar, in nats.
+        float32 (B,): each photo's weighted loss, in nats (plus `dice`).
     """
-    return F.binary_cross_entropy_with_logits(logits, target)
+    loss = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    if settings.boundary:
+        loss = loss * (1 + settings.boundary * edges(target))
+    each = loss.mean((1, 2, 3))
+    if settings.dice:
+        each = each + settings.dice * dice(logits.sigmoid(), target)
+    return each * weight
 
 
-def pseudo_f1(logits: Tensor, target: Tensor) -> Tensor:
-    """F1 per photo at probability 0.5 against the pseudo-mask cut at 0.5.
+def dice(probability: Tensor, target: Tensor) -> Tensor:
+    """1 - 2 sum(p t) / (sum(p^2) + sum(t^2)) per photo: V-Net, Milletari et al. 2016.
+
+    Squared sums make p = t the minimum for soft targets too. Few manipulated pixels count as much
+    as many, which is what keeps the student from staying unsure of all.
 
     Args:
-        logits: float32 (B, 1, H, W).
+        probability: float32 (B, 1, H, W).
         target: float32 (B, 1, H, W), probabilities.
 
     Returns:
-        float64 (B,); NaN where the pseudo-mask is empty.
+        float32 (B,); 0 where no pixel of the target is above 0.5, as the term means nothing there.
     """
-    found, wanted = (logits > 0).flatten(1), (target > 0.5).flatten(1)
-    hits = (found & wanted).sum(1, dtype=torch.float64)
-    f1 = 2 * hits / (found.sum(1) + wanted.sum(1))
-    return torch.where(wanted.any(1), f1, torch.nan)
+    common = (probability * target).sum((1, 2, 3))
+    both = (probability.square() + target.square()).sum((1, 2, 3))
+    present = target.amax((1, 2, 3)) > 0.5
+    return (1 - 2 * common / both.clamp_min(1e-6)) * present
+
+
+def edges(target: Tensor) -> Tensor:
+    """1 in a band round each mask's outline, else 0: float32 of the target's shape."""
+    reach = max(1, target.shape[-1] // (2 * BAND))
+    hard = (target > 0.5).float()
+    grown = F.max_pool2d(hard, 2 * reach + 1, stride=1, padding=reach)
+    shrunk = -F.max_pool2d(-hard, 2 * reach + 1, stride=1, padding=reach)
+    return grown - shrunk
+
+
+def pseudo_f1(probability: Tensor, target: Tensor) -> float:
+    """F1 of one photo at probability 0.5 against its pseudo-mask cut at 0.5.
+
+    Args:
+        probability: float32 (H, W).
+        target: float32 (H, W), probabilities.
+
+    Returns:
+        NaN where the pseudo-mask is empty.
+    """
+    found, wanted = probability > 0.5, target > 0.5
+    if not wanted.any():
+        return float("nan")
+    return 2 * int((found & wanted).sum()) / int(found.sum() + wanted.sum())

@@ -43,10 +43,14 @@ class Watcher(Protocol):
 
 
 class ProgressReport:
-    """A watcher that draws on stderr; use it as a context manager."""
+    """A watcher that draws on stderr; use it as a context manager.
 
-    def __init__(self) -> None:
+    Of several processes that train together only one is `shown`.
+    """
+
+    def __init__(self, shown: bool = True) -> None:
         self._console = Console(stderr=True)
+        self._lines = shown and not self._console.is_terminal
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -54,7 +58,7 @@ class ProgressReport:
             TextColumn("loss {task.fields[loss]:.4f}  val F1 {task.fields[f1]}"),
             TimeRemainingColumn(),
             console=self._console,
-            disable=not self._console.is_terminal,
+            disable=not (shown and self._console.is_terminal),
         )
         self._task = self._bar.add_task("distill", total=None, loss=0.0, f1="-")
         self._epochs = self._first = 0
@@ -76,7 +80,7 @@ class ProgressReport:
         """See `Watcher`."""
         self._first, self._epochs, self._began = epoch, epochs, time.monotonic()
         self._bar.update(self._task, completed=epoch * steps, total=epochs * steps)
-        if epoch and not self._console.is_terminal:
+        if epoch and self._lines:
             self._line(f"resumed after epoch {epoch}/{epochs}")
 
     def step(self, loss: float) -> None:
@@ -86,7 +90,7 @@ class ProgressReport:
     def epoch(self, row: Epoch) -> None:
         """See `Watcher`."""
         self._bar.update(self._task, f1=f"{row['val_f1']:.3f}")
-        if self._console.is_terminal:
+        if not self._lines:
             return
         done = row["epoch"] - self._first
         left = (time.monotonic() - self._began) / done * (self._epochs - row["epoch"])

@@ -7,29 +7,26 @@ killed and started again ends with the same weights as one that was not.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import nn
 
 from components.errors import ImlError, InputError
 from components.params import Distill
-from components.seeds import derive, generator
-from components.student.infer import to_tensor
+from components.seeds import derive
+from components.student.infer import BATCH, probabilities
 from components.student.model import Student
-from components.training import checkpoint
-from components.training.augment import augment
+from components.training.batches import Batch, count, epoch_batches
 from components.training.cache import Decoded
-from components.training.checkpoint import Checkpoint
-from components.training.losses import pseudo_f1, soft_bce
+from components.training.losses import distillation, pseudo_f1
+from components.training.parallel import ALONE, Team
 from components.training.progress import Epoch, Watcher
+from components.training.state import State, average, begin, finished, note, restore, store
 
 WARMUP = 0.05  # share of all steps
-_MODEL, _BEST, _OPTIMISER = "model.", "best.", "optimiser."
 
 
 @dataclass(frozen=True)
@@ -40,19 +37,13 @@ class Trained:
     best_epoch: int
 
 
-@dataclass
-class _State:
-    """What a checkpoint holds."""
-
-    student: Student
-    optimiser: torch.optim.AdamW
-    history: list[Epoch]
-    best: dict[str, Tensor]
-    best_epoch: int
-
-
 def train(
-    student: Student, data: Decoded, params: Distill, folder: Path, watcher: Watcher
+    student: Student,
+    data: Decoded,
+    params: Distill,
+    folder: Path,
+    watcher: Watcher,
+    team: Team = ALONE,
 ) -> Trained:
     """Train in place, resuming from the newest intact checkpoint in `folder`.
 
@@ -61,60 +52,88 @@ def train(
 
     Raises:
         ImlError: the loss is not finite.
-        InputError: every pseudo-mask of the validation photos is empty.
+        InputError: every pseudo-mask of the validation photos is empty, or a batch has fewer
+            photos than there are processes.
     """
-    state = _State(student, _optimiser(student, params), [], {}, 0)
-    _restore(state, folder)
-    batches = _batches(len(data.train), params.batch)
-    watcher.start(len(state.history), params.epochs, batches)
-    for epoch in range(len(state.history) + 1, params.epochs + 1):
-        loss, rate = _train_epoch(state, data, params, epoch, watcher)
-        val_loss, val_f1 = validate(student, data, params.batch)
+    steps = count(len(data.train), params.batch)
+    if len(data.train) // steps < team.size:
+        raise InputError(
+            f"{team.size} processes, but batches of {len(data.train) // steps} photos",
+            where="distill",
+            mend="raise distill.batch or start fewer processes",
+        )
+    state = begin(student.to(team.device), params)
+    restore(state, folder)
+    model = team.share(student)
+    watcher.start(len(state.history), params.epochs, steps)
+    while not finished(state, params):
+        epoch = len(state.history) + 1
+        loss, rate = train_epoch(state, model, data, params, epoch, watcher, team)
+        val_loss, val_f1 = validate(state.mean, data, team)
         row = Epoch(epoch=epoch, train_loss=loss, val_loss=val_loss, val_f1=val_f1, lr=rate)
-        state.history.append(row)
-        if _better(row, state):
-            state.best_epoch = epoch
-            state.best = {name: value.clone() for name, value in student.state_dict().items()}
-        _store(state, folder)
+        note(state, row)
+        if team.leads:
+            store(state, folder)
         watcher.epoch(row)
     student.load_state_dict(state.best)
-    student.eval()
+    student.cpu().eval()
     return Trained(state.history, state.best_epoch)
 
 
-def _better(row: Epoch, state: _State) -> bool:
-    if not state.best_epoch:
-        return True
-    best = state.history[state.best_epoch - 1]
-    return (row["val_f1"], -row["val_loss"]) > (best["val_f1"], -best["val_loss"])
-
-
-def _train_epoch(
-    state: _State, data: Decoded, params: Distill, epoch: int, watcher: Watcher
+def train_epoch(
+    state: State,
+    model: nn.Module,
+    data: Decoded,
+    params: Distill,
+    epoch: int,
+    watcher: Watcher,
+    team: Team,
 ) -> tuple[float, float]:
     """One pass over the training photos: mean loss and the last learning rate."""
     torch.manual_seed(derive(params.seed, "epoch", epoch))  # for backbones that drop paths or units
     state.student.train()
-    steps = _batches(len(data.train), params.batch)
+    steps = count(len(data.train), params.batch)
     total, rate = 0.0, 0.0
-    for step, (photos, targets) in enumerate(batches(data, params, epoch)):
-        rate = params.learning_rate * schedule((epoch - 1) * steps + step, params.epochs * steps)
+    for step, batch in enumerate(epoch_batches(data, params, epoch, team)):
+        done = (epoch - 1) * steps + step
+        rate = params.learning_rate * schedule(done, params.epochs * steps)
         for group in state.optimiser.param_groups:
             group["lr"] = rate * group["share"]
-        loss = soft_bce(state.student(photos), targets)
-        value = loss.item()
+        value = train_step(model, state.optimiser, batch, params, team)
         if not math.isfinite(value):
             raise ImlError(
                 f"the loss became {value} in epoch {epoch}, step {step + 1}",
                 where="distill",
                 mend="lower distill.learning_rate; the epochs before are kept",
             )
-        state.optimiser.zero_grad()
-        loss.backward()
-        state.optimiser.step()
-        total += value * len(photos)
+        average(state, params.ema, done)
+        total += value * batch.whole
         watcher.step(value)
     return total / len(data.train), rate
+
+
+def train_step(
+    model: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    batch: Batch,
+    params: Distill,
+    team: Team = ALONE,
+) -> float:
+    """One optimiser step; returns the whole batch's mean loss, whatever became of it."""
+    device = team.device
+    with torch.autocast(device.type, torch.bfloat16, enabled=params.amp):
+        logits = model(batch.photos.to(device))
+    each = distillation(
+        logits.float(), batch.targets.to(device), batch.weights.to(device), params.loss
+    )
+    # The mean over the whole batch: gradients are averaged over the processes afterwards.
+    loss = each.sum() * (team.size / batch.whole)
+    optimiser.zero_grad()
+    loss.backward()
+    value = team.sum(loss.detach() / team.size).item()
+    if math.isfinite(value):
+        optimiser.step()
+    return value
 
 
 def schedule(step: int, steps: int) -> float:
@@ -125,108 +144,28 @@ def schedule(step: int, steps: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
 
 
-def _batches(photos: int, batch: int) -> int:
-    return -(-photos // batch)
-
-
-def batches(data: Decoded, params: Distill, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """An epoch's batches: photos (B, 3, S, S) and targets (B, 1, S, S), float32 in [0, 1].
-
-    Every photo comes once; sizes differ by at most one, so that no batch is too small for batch
-    normalisation. The next batch is made while the current one is used.
-    """
-    order = generator(params.seed, "order", epoch).permutation(data.train)
-    parts = np.array_split(order, _batches(len(order), params.batch))
-
-    def make(rows: np.ndarray) -> tuple[Tensor, Tensor]:
-        """One batch of these rows."""
-        photos, masks = data.photos[rows], data.masks[rows]
-        if params.augment:
-            for place, row in enumerate(rows):
-                photos[place], masks[place] = augment(
-                    photos[place], masks[place], params.seed, epoch, int(row)
-                )
-        return to_tensor(photos), to_tensor(masks[..., None])
-
-    with ThreadPoolExecutor(1) as pool:
-        coming = pool.submit(make, parts[0])
-        for rows in parts[1:]:
-            ready, coming = coming, pool.submit(make, rows)
-            yield ready.result()
-        yield coming.result()
-
-
 @torch.inference_mode()
-def validate(student: Student, data: Decoded, batch: int) -> tuple[float, float]:
-    """Loss over all validation photos and mean F1 over the manipulated ones, on pseudo-masks."""
+def validate(student: Student, data: Decoded, team: Team = ALONE) -> tuple[float, float]:
+    """Cross-entropy over all validation photos and mean F1 over the manipulated ones.
+
+    Both on pseudo-masks, photos predicted by the rule of inference, each photo counted once.
+    """
     student.eval()
-    losses, scores = [], []
-    for start in range(0, len(data.val), batch):
-        rows = data.val[start : start + batch]
-        logits, targets = (
-            student(to_tensor(data.photos[rows])),
-            to_tensor(data.masks[rows][..., None]),
-        )
-        losses.append(soft_bce(logits, targets).item() * len(rows))
-        scores.append(pseudo_f1(logits, targets))
-    f1 = torch.cat(scores).nanmean().item()
-    if math.isnan(f1):
+    own = data.val[team.rank :: team.size]
+    sums = torch.zeros(3, dtype=torch.float64)  # loss, F1, photos with an F1
+    for start in range(0, len(own), BATCH):
+        pairs = [data.photo(row) for row in own[start : start + BATCH]]
+        maps = probabilities(student, [photo for photo, _ in pairs])
+        for (_, mask), found in zip(pairs, maps, strict=True):
+            given, target = torch.from_numpy(found), torch.from_numpy(mask).float() / 255
+            f1 = pseudo_f1(given, target)
+            loss = F.binary_cross_entropy(given, target).item()
+            sums += torch.tensor([loss, 0 if math.isnan(f1) else f1, not math.isnan(f1)])
+    loss, f1, scored = team.sum(sums.to(team.device)).tolist()
+    if not scored:
         raise InputError(
             "every pseudo-mask of the validation photos is empty",
             where="distill",
             mend="look at the contact sheet of pseudo_label",
         )
-    return sum(losses) / len(data.val), f1
-
-
-def _optimiser(student: Student, params: Distill) -> torch.optim.AdamW:
-    """AdamW in four groups: backbone or new layers, with weight decay or (vectors) without."""
-    groups: dict[tuple[float, float], list[Tensor]] = {}
-    for name, parameter in student.named_parameters():
-        share = params.backbone_rate if name.startswith("backbone.") else 1.0
-        decay = params.weight_decay if parameter.ndim > 1 else 0.0
-        groups.setdefault((share, decay), []).append(parameter)
-    return torch.optim.AdamW(
-        [
-            {"params": members, "share": share, "weight_decay": decay}
-            for (share, decay), members in groups.items()
-        ],
-        lr=params.learning_rate,
-        fused=True,
-    )
-
-
-def _store(state: _State, folder: Path) -> None:
-    tensors = {_MODEL + name: value for name, value in state.student.state_dict().items()}
-    tensors |= {_BEST + name: value for name, value in state.best.items()}
-    for index, values in state.optimiser.state_dict()["state"].items():
-        tensors |= {f"{_OPTIMISER}{index}.{name}": value for name, value in values.items()}
-    facts = {"history": state.history, "best_epoch": state.best_epoch}
-    tensors = {name: value.contiguous() for name, value in tensors.items()}
-    checkpoint.save(folder, Checkpoint(len(state.history), tensors, facts))
-
-
-def _restore(state: _State, folder: Path) -> None:
-    """Fill everything from the newest intact checkpoint, if there is one."""
-    found = checkpoint.newest(folder)
-    if found is None:
-        return
-
-    def part(prefix: str) -> dict[str, Tensor]:
-        """The tensors under a prefix, without it."""
-        return {k.removeprefix(prefix): v for k, v in found.tensors.items() if k.startswith(prefix)}
-
-    state.student.load_state_dict(part(_MODEL))
-    state.best = part(_BEST)
-    state.history = list(found.facts["history"])
-    state.best_epoch = found.facts["best_epoch"]
-    order = [value for group in state.optimiser.param_groups for value in group["params"]]
-    moments: dict[int, dict[str, Tensor]] = {}
-    for key, value in part(_OPTIMISER).items():
-        index, _, name = key.partition(".")
-        if value.ndim:
-            # The fused step walks memory: a moment must lie as its (channels-last) parameter does.
-            value = torch.empty_like(order[int(index)], requires_grad=False).copy_(value)
-        moments.setdefault(int(index), {})[name] = value
-    empty = state.optimiser.state_dict()
-    state.optimiser.load_state_dict({"state": moments, "param_groups": empty["param_groups"]})
+    return loss / len(data.val), f1 / scored

@@ -93,6 +93,64 @@ def teacher(
 
 
 @app.command()
+def student(as_json: AsJson = False) -> None:
+    """Latency of the student against its bare backbone, 512x512, for every tested backbone."""
+    from components import params
+    from components.student.backbones import TESTED
+    from components.student.bench import bench_student
+
+    _report("Student", bench_student(list(TESTED), params.load().distill), as_json)
+
+
+@app.command()
+def training(
+    photos: Annotated[int, typer.Option(min=16, help="Photos to make.")] = 256,
+    as_json: AsJson = False,
+) -> None:
+    """Throughput of training epochs against bare steps on data in memory."""
+    import tempfile
+
+    from components import params
+    from components.training.bench import bench_training
+
+    with tempfile.TemporaryDirectory() as folder:
+        rows = bench_training(photos, params.load().distill, Path(folder))
+    _report("Training", rows, as_json)
+
+
+@app.command()
+def evaluation(
+    photos: Annotated[int, typer.Option(min=16, help="Photos to make.")] = 128,
+    as_json: AsJson = False,
+) -> None:
+    """Throughput of an evaluation against the forward pass alone."""
+    import tempfile
+
+    from components import params
+    from components.evaluation.bench import bench_evaluation
+    from components.seeds import fix_torch
+    from components.student import infer
+    from components.student.model import build, configure
+
+    settings = params.load()
+    fix_torch(settings.evaluate.seed, settings.evaluate.threads)
+    model = build(configure(settings.distill), "none").eval()
+
+    def predict(given: Any) -> Any:
+        return infer.probabilities(model, given)
+
+    with tempfile.TemporaryDirectory() as folder:
+        rows = bench_evaluation(
+            photos,
+            predict,
+            lambda given: infer.forward_only(model, given),
+            settings.evaluate,
+            Path(folder),
+        )
+    _report("Evaluation", rows, as_json)
+
+
+@app.command()
 def promotion(
     first: Annotated[Path, typer.Argument(help="images.parquet of one model.")],
     second: Annotated[Path, typer.Argument(help="The same photos by another model.")],

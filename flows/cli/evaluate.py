@@ -13,9 +13,12 @@ from flows.cli._common import CHAMPION, model_folder, progress_bars
 _NAMES = {
     "f1": "F1",
     "iou": "IoU",
+    "mcc": "MCC",
     "auc": "pixel AUC",
     "false_alarm_area": "false-alarm area",
     "image_auc": "image AUC",
+    "balanced_accuracy": "balanced accuracy",
+    "ece": "calibration error",
     "imdlbenco_f1": "F1 (IMDL-BenCo convention)",
 }
 
@@ -41,8 +44,10 @@ def evaluate(
         raise InputError("no such file or folder", where=str(data))
     folder = model_folder(model)
     from components.evaluation import report, source
+    from components.evaluation.calibration import Calibration
     from components.seeds import fix_torch
     from components.serving.predictor import Predictor
+    from components.student import store
 
     fix_torch(settings.evaluate.seed, settings.evaluate.threads)
     predictor = Predictor(folder)
@@ -57,7 +62,11 @@ def evaluate(
             "Weights (SHA-256)": predictor.weights_sha256,
         }
         predict, progress = predictor.probabilities, bar("evaluate")
-        result = report.produce(predict, images, root, settings.evaluate, about, out, progress)
+        config, _ = store.read_config(folder)
+        calibration = Calibration(config.temperature, config.image_threshold)
+        result = report.produce(
+            predict, images, root, settings.evaluate, about, out, progress, calibration
+        )
     if as_json:
         document = {"data": str(data), "photos": which, "model": model, "out": str(out)}
         typer.echo(json.dumps(document | {"metrics": result.metrics}, indent=2, allow_nan=False))
@@ -78,6 +87,9 @@ def _show(metrics: dict[str, Any], title: str, out: Path) -> None:
         table.add_row(name, *_cells(metrics[key]))
     for kind, block in metrics["groups"].items():
         table.add_row(f"F1, {escape(kind)}", *_cells(block["f1"]))
+    for treatment, levels in metrics["robustness"].items():
+        for level, block in levels.items():
+            table.add_row(f"F1, {treatment} {level}", *_cells(block["f1"]))
     console.print(table)
     console.print(f"metrics.json, images.parquet and report.html are in {escape(str(out))}")
 

@@ -75,6 +75,26 @@ def test_validation_photos_are_carved_out_of_train_by_group_and_test_stays_whole
     assert not carved & {g for g, s in zip(groups, splits, strict=True) if s == "train"}
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_every_kind_is_carved_where_train_can_spare_it(seed: int) -> None:
+    kinds = ["authentic"] * 60 + ["splice"] * 36 + ["removal"] * 3 + ["blend"]
+    groups = [f"g{number}" for number in range(100)]
+    splits = assign(groups, kinds, ["train"] * 99 + ["test"], SHARES, seed)
+    held = {(s, k) for s, k in zip(splits, kinds, strict=True)}
+    assert {("val", k) for k in ("authentic", "splice", "removal")} <= held
+    assert {("train", k) for k in ("authentic", "splice", "removal")} <= held
+    assert splits[99] == "test"
+
+
+def test_a_kind_of_one_group_stays_in_train() -> None:
+    kinds = ["authentic"] * 40 + ["removal"]
+    for seed in range(20):
+        splits = assign([f"g{n}" for n in range(41)], kinds, ["train"] * 41, SHARES, seed)
+        place = splits[40]
+        drawn = assign([f"g{n}" for n in range(41)], ["x"] * 41, ["train"] * 41, SHARES, seed)
+        assert place == drawn[40]
+
+
 def test_a_group_on_both_sides_is_not_carved() -> None:
     given = ["train", "test", "train", "train"]
     for seed in range(20):

@@ -12,12 +12,15 @@ import pytest
 from components.data.images import save_grey, save_photo
 from components.data.manifest import IMAGES
 from components.files import sha256_file
-from components.params import Evaluate
+from components.params import Evaluate, Robustness
 
 
 @pytest.fixture
 def params() -> Evaluate:
-    return Evaluate(datasets=["d"], bootstrap=200, confidence=0.95, seed=7, threads=1)
+    levels = Robustness(jpeg=[], blur=[], noise=[], resize=[], social=[])
+    return Evaluate(
+        datasets=["d"], bootstrap=200, confidence=0.95, seed=7, threads=1, robustness=levels
+    )
 
 
 def _row(root: Path, name: str, photo: np.ndarray, **given: object) -> dict[str, object]:

@@ -1,18 +1,28 @@
-"""Pixel metrics against slow, independent computations, and at their edges."""
+"""Pixel metrics against slow, independent computations, and at their edges.
+
+The folder of an installed `imdlbenco` in `$IMDLBENCO` adds a comparison with its own metric code
+(`pip install --no-deps --target FOLDER imdlbenco`: its pins do not fit ours).
+"""
 
 from __future__ import annotations
 
+import importlib
 import math
+import os
+import sys
+import types
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import f1_score, jaccard_score, roc_auc_score
+from sklearn.metrics import f1_score, jaccard_score, matthews_corrcoef, roc_auc_score
 
 from components.evaluation.metrics import image_metrics, image_score, pixel_auc
 
-UNDEFINED = {"f1", "iou", "auc", "false_alarm_area", "imdlbenco_f1"}
+UNDEFINED = {"f1", "iou", "mcc", "auc", "false_alarm_area", "imdlbenco_f1", "true_area"}
 
 
 def _random(seed: int, levels: int) -> tuple[np.ndarray, np.ndarray]:
@@ -33,6 +43,8 @@ def test_agrees_with_scikit_learn(seed: int, levels: int) -> None:
     assert row["f1"] == pytest.approx(f1_score(truth, predicted, zero_division=0), abs=1e-12)
     assert row["iou"] == pytest.approx(jaccard_score(truth, predicted, zero_division=0), abs=1e-12)
     assert row["auc"] == pytest.approx(roc_auc_score(truth, prob.ravel()), abs=1e-12)
+    assert row["mcc"] == pytest.approx(matthews_corrcoef(truth, predicted), abs=1e-9)
+    assert row["true_area"] == pytest.approx(truth.mean())
     assert row["area"] == pytest.approx(predicted.mean())
     assert math.isnan(row["false_alarm_area"])
 
@@ -132,3 +144,35 @@ def test_one_nan_pixel_is_seen() -> None:
     prob[40, 7] = np.nan
     with pytest.raises(ValueError, match="nan"):
         image_metrics(prob, None)
+
+
+@pytest.fixture
+def benco(monkeypatch):
+    """IMDL-BenCo's pixel F1; the packages above it are bare, as theirs import every model."""
+    folder = os.environ.get("IMDLBENCO")
+    if not folder:
+        pytest.skip("$IMDLBENCO does not name a folder with the imdlbenco package")
+    names = ("", ".evaluation", ".training_scripts", ".training_scripts.utils")
+    for name in names:
+        package = types.ModuleType(f"IMDLBenCo{name}")
+        package.__path__ = [str(Path(folder, "IMDLBenCo", *name.strip(".").split(".")))]
+        monkeypatch.setitem(sys.modules, package.__name__, package)
+    # Its helpers for distributed logging; the metric of one process needs none of them.
+    misc = types.ModuleType("IMDLBenCo.training_scripts.utils.misc")
+    monkeypatch.setitem(sys.modules, misc.__name__, misc)
+    sys.modules["IMDLBenCo.training_scripts.utils"].misc = misc
+    found = importlib.import_module("IMDLBenCo.evaluation.F1")
+    monkeypatch.setitem(sys.modules, found.__name__, found)
+    return found.PixelF1(threshold=0.5)
+
+
+def test_imdlbenco_convention_is_theirs_number_for_number(benco) -> None:
+    for seed in range(200):
+        prob, mask = _random(seed, 100_000)
+        if seed % 10 == 0:
+            mask[:] = False  # an authentic photo
+        if seed % 15 == 0:
+            prob[:] = 0
+        tensors = (torch.from_numpy(part)[None, None] for part in (prob, mask.astype(np.float32)))
+        theirs = benco.batch_update(*tensors).item()
+        assert image_metrics(prob, mask)["imdlbenco_f1"] == pytest.approx(theirs, abs=2e-7)

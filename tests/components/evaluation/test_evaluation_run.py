@@ -180,3 +180,25 @@ def test_memory_does_not_grow_with_the_number_of_photos(make_dataset, red_channe
     few = _peak(images.iloc[:25], root, params, red_channel)
     many = _peak(images, root, params, red_channel)
     assert many < 1.25 * few
+
+
+def test_slices_split_the_manipulated_photos(make_dataset, red_channel, params) -> None:
+    images, root = make_dataset(manipulated=10, authentic=2)
+    for number in range(10):  # areas of 80 to 350 pixels; the answer stays the 80
+        mask = np.zeros((24, 32), dtype=np.uint8)
+        mask[4:12, 6:16] = 255
+        mask[14:20, 1 : 1 + 5 * (number // 2)] = 255
+        save_grey(root / images.loc[number, "mask_path"], mask)
+    slices = evaluate(red_channel, images, root, params).metrics["slices"]
+    assert {name: set(part) for name, part in slices.items()} == {
+        "method": {"splice", "copy-move"},
+        "shape": {"free", "geometric"},
+        "area": {"1", "2", "3", "4", "5"},
+    }
+    fifths = [slices["area"][str(number)] for number in range(1, 6)]
+    assert [part["f1"]["n"] for part in fifths] == [2] * 5
+    values = [part["f1"]["value"] for part in fifths]
+    assert values == sorted(values, reverse=True)
+    assert values[0] == 1
+    assert fifths[0]["from"] == pytest.approx(80 / 768)
+    assert slices["method"]["splice"]["f1"]["n"] == 5

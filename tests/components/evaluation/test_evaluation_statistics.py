@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from components.evaluation import statistics
-from components.evaluation.statistics import Bootstrap, auc, mean, paired_difference
+from components.evaluation.statistics import Bootstrap, auc, mean, of_sums, paired_difference
 
 BOOTSTRAP = Bootstrap(resamples=400, confidence=0.9, seed=3)
 
@@ -147,3 +147,17 @@ def test_pair_refuses_numbers_that_do_not_match() -> None:
         paired_difference([0.1, np.nan], [0.1, 0.2], ["a", "b"])
     with pytest.raises(ValueError, match="photos"):
         paired_difference([0.1], [0.1], ["a", "b"])
+
+
+def test_a_ratio_of_sums_agrees_with_the_mean() -> None:
+    values, groups = _clustered(np.random.default_rng(2), 20, 4)
+
+    def ratio(sums: np.ndarray) -> np.ndarray:
+        return sums[:, 0] / sums[:, 1]
+
+    found = of_sums(np.stack([values, np.ones_like(values)], 1), groups, ratio, BOOTSTRAP)
+    expected = mean(values, groups, BOOTSTRAP)
+    assert found.n == expected.n
+    for name in ("value", "low", "high"):
+        assert getattr(found, name) == pytest.approx(getattr(expected, name), abs=1e-12)
+    assert of_sums(np.zeros((0, 2)), [], ratio, BOOTSTRAP).value is None

@@ -16,11 +16,10 @@ from components.student import backbones
 from components.student.infer import shrink, to_tensor
 from components.weights import load_third_party
 
-TESTED = ["tf_efficientnet_lite0", "mobilenetv3_large_100", "tiny_vit_5m_224"]
 DAISY = 985
 
 
-@pytest.mark.parametrize("name", TESTED)
+@pytest.mark.parametrize("name", backbones.TESTED)
 def test_four_scales(name):
     network = backbones.create(name).eval()
     with torch.no_grad():

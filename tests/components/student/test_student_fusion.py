@@ -15,9 +15,9 @@ def features():
     return [torch.randn(2, width, 24 // 2**i, 16 // 2**i) for i, width in enumerate(SCALES)]
 
 
-def fusion(prototypes=5, alpha="learned"):
+def fusion(prototypes=5, alpha="learned", **switches):
     torch.manual_seed(2)
-    return MemoryGuidedFusion(SCALES, 6, prototypes, alpha).eval()
+    return MemoryGuidedFusion(SCALES, 6, prototypes, alpha, **switches).eval()
 
 
 def test_final_response_is_the_equation(features):
@@ -90,3 +90,21 @@ def test_no_prototypes_no_memory(features):
     assert parts.alpha.item() == 1
     assert not any("memory" in name or "alpha" in name for name in module.state_dict())
     torch.testing.assert_close(parts.final, parts.base * torch.stack(parts.gates).mean(0))
+
+
+def test_without_gates_the_scales_are_summed_as_they_are(features):
+    module = fusion(gates=False)
+    parts = module.responses(features)
+    assert parts.gates == []
+    assert not any("gate" in name for name in module.state_dict())
+    total = sum(module._scales(features)[0])
+    torch.testing.assert_close(parts.fused, total)
+    torch.testing.assert_close(parts.final, 0.5 * parts.base + 0.5 * parts.memory)
+
+
+def test_without_dual_guidance_the_observation_stands_alone(features):
+    parts = fusion(dual_guidance=False).responses(features)
+    assert len(parts.gates) == 4
+    torch.testing.assert_close(parts.final, 0.5 * parts.base + 0.5 * parts.memory)
+    alone = fusion(0, dual_guidance=False).responses(features)
+    assert torch.equal(alone.final, alone.base)

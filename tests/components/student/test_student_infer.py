@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
@@ -14,9 +16,10 @@ def photos():
     return [draw.integers(0, 256, (*size, 3), dtype=np.uint8) for size in sizes]
 
 
-def test_native_size_in_range(make):
+@pytest.mark.parametrize("view", ["resize", "tiles"])
+def test_native_size_in_range(make, view):
     given = [*photos(), np.zeros((40, 30, 3), np.uint8), np.full((20, 20, 3), 255, np.uint8)]
-    maps = probabilities(make(), given)
+    maps = probabilities(make(view=view), given)
     assert [m.shape for m in maps] == [p.shape[:2] for p in given]
     for found in maps:
         assert found.dtype == np.float32
@@ -58,3 +61,41 @@ def test_shrink_is_antialiased_like_pillow(shape):
 def test_enlarge_keeps_a_plain_map_plain():
     found = enlarge(torch.full((16, 16), 0.25), 37, 1)
     np.testing.assert_allclose(found, np.full((37, 1), 0.25, np.float32), rtol=1e-6)
+
+
+def test_small_photo_needs_no_tiles(make):
+    photo = photos()[0][:, :60]
+    whole, tiled = (probabilities(make(view=view), [photo])[0] for view in ("resize", "tiles"))
+    assert np.array_equal(whole, tiled)
+
+
+def test_tile_answers_stand_where_their_pixels_are(make):
+    """In the middle of a square that overlaps no other, the map is that square's own answer."""
+    student = make(view="tiles", overlap=0.0)
+    photo = photos()[4][:128, :192]
+    found = probabilities(student, [photo])[0]
+    squares = [photo[y : y + 64, x : x + 64] for y in (0, 64) for x in (0, 64, 128)]
+    expected = [probabilities(student, [square])[0] for square in squares]
+    rows = [np.concatenate(expected[start : start + 3], axis=1) for start in (0, 3)]
+    np.testing.assert_allclose(found, np.concatenate(rows), atol=1e-5)
+
+
+def test_twenty_megapixels_hold_one_map_and_one_batch(make):
+    photo = np.random.default_rng(0).integers(0, 256, (4000, 5000, 3), dtype=np.uint8)
+    student = make()
+    tracemalloc.start()
+    try:
+        found = probabilities(student, [photo])[0]
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert found.shape == (4000, 5000)
+    assert np.isfinite(found).all()
+    assert peak < 3 * photo.nbytes
+
+
+def test_a_black_photo_is_answered(make):
+    for view in ("resize", "tiles"):
+        found = probabilities(make(view=view), [np.zeros((100, 150, 3), np.uint8)])[0]
+        assert np.isfinite(found).all()
+        assert found.shape == (100, 150)

@@ -30,11 +30,22 @@ SETTINGS = {
     "channels": 8,
     "prototypes": 4,
     "alpha": "learned",
+    "gates": True,
+    "dual_guidance": True,
+    "frontend": "none",
+    "view": "resize",
+    "overlap": 0.25,
+    "zoom": 1.5,
+    "device": "cpu",
+    "amp": False,
     "epochs": 3,
+    "patience": 0,
     "batch": 4,
     "learning_rate": 0.003,
     "backbone_rate": 1.0,
     "weight_decay": 0.01,
+    "ema": 0.0,
+    "loss": {"confidence": True, "dice": 1.0, "boundary": 0.0},
     "augment": True,
 }
 
@@ -118,7 +129,8 @@ def make(root: Path) -> Made:
         rows.append(_row(image_id, path, photo.shape, label, split))
         if manipulated:
             save_grey(root / "runs/pseudo_label/masks" / f"{image_id}.png", mask)
-            labels.append({"image_id": image_id, "accepted": True})
+            confidence = 0.5 + number / 40
+            labels.append({"image_id": image_id, "accepted": True, "confidence": confidence})
     pd.DataFrame(labels).to_parquet(root / "runs/pseudo_label/labels.parquet")
     boxes = pd.DataFrame(columns=manifest.BOXES.names)
     found = Manifest(pd.DataFrame(rows), boxes)

@@ -10,21 +10,25 @@ import pytest
 from components.data.images import save_grey, save_photo
 from components.data.manifest import Manifest
 from components.errors import InputError
-from components.training.cache import collect, counts, data_key, decoded
+from components.training.cache import data_key, decoded, kept_size
+from components.training.examples import collect, counts, weigh
 
 
 def examples(made):
     return collect(made.manifest, made.dataset, made.pseudo)
 
 
-def test_rows_are_photos_and_masks_at_the_students_size(made, tmp_path):
-    data = decoded(examples(made), 64, tmp_path / "cache")
-    assert data.photos.shape == (14, 64, 64, 3)
-    assert data.masks.shape == (14, 64, 64)
+def test_rows_are_photos_and_masks_at_their_own_size(made, tmp_path, settings):
+    data = decoded(examples(made), settings(), tmp_path / "cache")
+    assert data.photos.shape == (14, 96, 96, 3)
+    assert data.masks.shape == (14, 96, 96)
     assert list(data.train) == list(range(10))
     assert list(data.val) == [10, 11, 12, 13]
     assert list(data.manipulated) == [True, False] * 7
-    for photo, mask, manipulated in zip(data.photos, data.masks, data.manipulated, strict=True):
+    frame = made.manifest.images
+    for row, manipulated in enumerate(data.manipulated):
+        photo, mask = data.photo(row)
+        assert photo.shape[:2] == mask.shape == kept_size(*frame.loc[row, ["width", "height"]], 96)
         assert (mask.max() > 200) == manipulated
         if manipulated:  # the square is where the photo is bright
             assert photo[mask > 220].mean() > 180
@@ -37,19 +41,19 @@ def test_rows_are_photos_and_masks_at_the_students_size(made, tmp_path):
     }
 
 
-def test_second_time_nothing_is_decoded(made, tmp_path):
+def test_second_time_nothing_is_decoded(made, tmp_path, settings):
     seen = []
-    first = decoded(examples(made), 64, tmp_path / "cache", lambda *step: seen.append(step))
+    first = decoded(examples(made), settings(), tmp_path / "cache", lambda *step: seen.append(step))
     assert seen[-1] == (14, 14)
     seen.clear()
-    again = decoded(examples(made), 64, tmp_path / "cache", lambda *step: seen.append(step))
+    again = decoded(examples(made), settings(), tmp_path / "cache", lambda *step: seen.append(step))
     assert seen == []
     assert np.array_equal(first.photos, again.photos)
 
 
 @pytest.mark.parametrize("how", ["changed", "truncated", "lost"])
-def test_damaged_cache_is_made_again(made, tmp_path, how):
-    first = decoded(examples(made), 64, tmp_path / "cache")
+def test_damaged_cache_is_made_again(made, tmp_path, how, settings):
+    first = decoded(examples(made), settings(), tmp_path / "cache")
     wanted = np.array(first.photos)
     path = tmp_path / "cache" / first.key / "photos.npy"
     data = bytearray(path.read_bytes())
@@ -58,7 +62,7 @@ def test_damaged_cache_is_made_again(made, tmp_path, how):
     else:
         data[-1] ^= 255
         path.write_bytes(data if how == "changed" else data[:1000])
-    assert np.array_equal(decoded(examples(made), 64, tmp_path / "cache").photos, wanted)
+    assert np.array_equal(decoded(examples(made), settings(), tmp_path / "cache").photos, wanted)
 
 
 def test_key_is_content(made):
@@ -73,18 +77,18 @@ def test_key_is_content(made):
     assert data_key(other, 64) != key
 
 
-def test_photo_that_changed_since_prepare(made, tmp_path):
+def test_photo_that_changed_since_prepare(made, tmp_path, settings):
     path = made.dataset / "photos/sub/p03.png"
     save_photo(path, np.zeros((10, 10, 3), np.uint8))
     with pytest.raises(InputError, match=r"p03\.png: the photo changed since"):
-        decoded(examples(made), 64, tmp_path / "cache")
+        decoded(examples(made), settings(), tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []
 
 
-def test_mask_of_another_size(made, tmp_path):
+def test_mask_of_another_size(made, tmp_path, settings):
     save_grey(made.pseudo / "masks/sub/p02.png.png", np.zeros((9, 8), np.uint8))
     with pytest.raises(InputError, match="pseudo-mask is 8x9"):
-        decoded(examples(made), 64, tmp_path / "cache")
+        decoded(examples(made), settings(), tmp_path / "cache")
 
 
 def test_mask_that_is_missing(made):
@@ -116,13 +120,13 @@ def test_no_labels(made):
         examples(made)
 
 
-def test_full_disk_is_an_error_and_leaves_nothing(made, tmp_path):
+def test_full_disk_is_an_error_and_leaves_nothing(made, tmp_path, settings):
     """A limit on file size stands in for a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
     try:
         with pytest.raises(OSError, match="File too large"):
-            decoded(examples(made), 64, tmp_path / "cache")
+            decoded(examples(made), settings(), tmp_path / "cache")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert list((tmp_path / "cache").iterdir()) == []
@@ -132,3 +136,33 @@ def test_path_that_leaves_the_data_set(made):
     made.manifest.images.loc[0, "path"] = "../../runs/x.png"
     with pytest.raises(InputError, match="leaves this folder"):
         examples(made)
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "kept"),
+    [(80, 60, (60, 80)), (96, 96, (96, 96)), (192, 96, (48, 96)), (1, 5000, (96, 1))],
+)
+def test_a_photo_keeps_its_size_where_it_fits(width, height, kept):
+    assert kept_size(width, height, 96) == kept
+
+
+def test_weights_follow_confidence_and_keep_the_classes_balance(made):
+    given = examples(made)
+    plain, weighed = weigh(given, False), weigh(given, True)
+    assert (plain == 1).all()
+    masked = np.array([e.mask is not None for e in given])
+    train = masked & np.array([e.split == "train" for e in given])
+    assert (weighed[~masked] == 1).all()
+    assert weighed[train].mean() == pytest.approx(1)
+    confidence = np.array([e.confidence for e in given if e.mask is not None])
+    np.testing.assert_allclose(weighed[masked] / weighed[masked][0], confidence / confidence[0])
+
+
+@pytest.mark.parametrize("value", [float("nan"), -0.5, 0.0])
+def test_confidences_that_cannot_weigh(made, value):
+    given = [
+        dataclasses.replace(e, confidence=value) if e.mask is not None else e
+        for e in examples(made)
+    ]
+    with pytest.raises(InputError, match=r"no usable confidence; .*confidence: false"):
+        weigh(given, True)

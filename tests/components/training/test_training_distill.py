@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -12,7 +13,9 @@ import yaml
 
 from components.files import sha256_file
 from components.student.model import build, configure
+from components.training.cache import decoded
 from components.training.distill import training_key
+from components.training.examples import collect
 
 ROOT = Path(__file__).parents[3]
 FILES = ("student.safetensors", "student.json", "history.csv", "summary.json")
@@ -89,16 +92,25 @@ def test_bad_input_is_one_line_and_exit_code_2(made):
     assert "distill.backbone: timm has no network 'no_such_net'" in err
 
 
+@pytest.fixture
+def data(made, tmp_path, settings):
+    examples = collect(made.manifest, made.dataset, made.pseudo)
+    return decoded(examples, settings(), tmp_path / "arrays")
+
+
 @pytest.mark.parametrize(
     "change", [{"seed": 4}, {"learning_rate": 0.01}, {"epochs": 9}, {"augment": False}]
 )
-def test_another_parameter_is_another_training(settings, change):
+def test_another_parameter_is_another_training(settings, data, change):
     student = build(configure(settings()), "none")
-    assert training_key(student, "d", settings()) == training_key(student, "d", settings())
-    assert training_key(student, "d", settings()) != training_key(student, "d", settings(**change))
-    assert training_key(student, "d", settings()) != training_key(student, "e", settings())
+    key = training_key(student, data, settings(), 1)
+    assert training_key(student, data, settings(), 1) == key
+    assert training_key(student, data, settings(**change), 1) != key
+    assert training_key(student, data, settings(), 2) != key
+    for other in ({"key": "e"}, {"weights": data.weights * 2}):
+        assert training_key(student, dataclasses.replace(data, **other), settings(), 1) != key
 
 
-def test_other_first_weights_are_another_training(settings):
+def test_other_first_weights_are_another_training(settings, data):
     one, other = (build(configure(settings()), weights) for weights in ("none", "package"))
-    assert training_key(one, "d", settings()) != training_key(other, "d", settings())
+    assert training_key(one, data, settings(), 1) != training_key(other, data, settings(), 1)

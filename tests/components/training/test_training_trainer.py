@@ -9,9 +9,12 @@ from components.seeds import fix_torch
 from components.student.model import build, configure
 from components.student.store import weights_bytes
 from components.training import trainer
-from components.training.cache import collect, decoded
+from components.training.batches import epoch_batches
+from components.training.cache import decoded
+from components.training.examples import collect
 from components.training.progress import Epoch
-from components.training.trainer import batches, schedule, train, validate
+from components.training.state import State, average, begin, finished, note
+from components.training.trainer import schedule, train, validate
 
 
 class Silent:
@@ -31,8 +34,9 @@ class Silent:
 
 
 @pytest.fixture
-def data(made, tmp_path):
-    return decoded(collect(made.manifest, made.dataset, made.pseudo), 64, tmp_path / "arrays")
+def data(made, tmp_path, settings):
+    examples = collect(made.manifest, made.dataset, made.pseudo)
+    return decoded(examples, settings(), tmp_path / "arrays")
 
 
 @pytest.fixture
@@ -54,7 +58,7 @@ def run(data, tmp_path):
 def test_learns_a_trivial_task_from_the_package_weights(run, data, settings):
     params = settings(epochs=12, weights="package", channels=16)
     fix_torch(1, 1)
-    _, untrained = validate(build(configure(params), "package"), data, 4)
+    _, untrained = validate(build(configure(params), "package"), data)
     student, trained, _ = run(params)
     curve = trained.history
     assert curve[-1]["train_loss"] < 0.5 * curve[0]["train_loss"]
@@ -62,36 +66,72 @@ def test_learns_a_trivial_task_from_the_package_weights(run, data, settings):
     assert best > max(0.7, 2 * untrained)
     assert curve[trained.best_epoch - 1]["val_f1"] == best
     assert not student.training
-    loss, f1 = validate(student, data, 4)  # the student carries the best epoch, not the last
+    loss, f1 = validate(student, data)  # the student carries the best epoch, not the last
     assert f1 == best
     assert loss == curve[trained.best_epoch - 1]["val_loss"]
 
 
-@pytest.mark.parametrize("dropout", [False, True])
-def test_interrupted_equals_uninterrupted(run, settings, dropout):
+@pytest.mark.parametrize(("dropout", "ema"), [(False, 0.0), (True, 0.9)])
+def test_interrupted_equals_uninterrupted(run, settings, dropout, ema):
     """Dropout stands for whatever a backbone draws from torch's own generator."""
-    whole, expected, _ = run(settings(), "whole", dropout=dropout)
+    params = settings(ema=ema)
+    whole, expected, _ = run(params, "whole", dropout=dropout)
     with pytest.raises(KeyboardInterrupt):
-        run(settings(), "parts", stop_after=1, dropout=dropout)
-    again, trained, watcher = run(settings(), "parts", dropout=dropout)
+        run(params, "parts", stop_after=1, dropout=dropout)
+    again, trained, watcher = run(params, "parts", dropout=dropout)
     assert watcher.resumed == 1
     assert trained == expected
     assert weights_bytes(again) == weights_bytes(whole)
 
 
+def _after(*curve):
+    """The state after epochs of these validation F1 and losses."""
+    tiny = torch.nn.Linear(1, 1)
+    state = State(tiny, tiny, None, [], {}, 0)
+    for epoch, (f1, loss) in enumerate(curve, start=1):
+        note(state, Epoch(epoch=epoch, train_loss=1.0, val_loss=loss, val_f1=f1, lr=1.0))
+    return state
+
+
 def test_best_is_the_highest_f1_then_the_lowest_loss_then_the_first():
     def best(*curve):
-        state = trainer._State(None, None, [], {}, 0)
-        for epoch, (f1, loss) in enumerate(curve, start=1):
-            row = Epoch(epoch=epoch, train_loss=1.0, val_loss=loss, val_f1=f1, lr=1.0)
-            state.history.append(row)
-            if trainer._better(row, state):
-                state.best_epoch = epoch
-        return state.best_epoch
+        return _after(*curve).best_epoch
 
     assert best((0.1, 0.1), (0.3, 0.9), (0.2, 0.1)) == 2
     assert best((0.0, 0.9), (0.0, 0.5), (0.0, 0.7)) == 2
     assert best((0.2, 0.5), (0.2, 0.5)) == 1
+
+
+def test_patience_ends_it_and_zero_never_does(settings):
+    curve = [(0.5, 1.0), (0.4, 1.0), (0.4, 1.0)]
+    for patience, done in ((0, False), (1, True), (2, True), (3, False)):
+        assert finished(_after(*curve), settings(epochs=9, patience=patience)) == done
+    assert finished(_after(*curve), settings(epochs=3))
+
+
+def test_early_stop_writes_what_it_has(run, settings):
+    student, trained, _ = run(settings(epochs=30, patience=1, learning_rate=1e-6))
+    assert len(trained.history) < 30
+    assert trained.best_epoch == len(trained.history) - 1
+    again, same, watcher = run(settings(epochs=30, patience=1, learning_rate=1e-6))
+    assert watcher.steps == 0
+    assert same == trained
+    assert weights_bytes(again) == weights_bytes(student)
+
+
+def test_mean_of_the_weights_follows_them(settings):
+    torch.manual_seed(0)
+    state = begin(build(configure(settings()), "none"), settings(ema=0.9))
+    first = {name: value.clone() for name, value in state.mean.state_dict().items()}
+    with torch.no_grad():
+        for parameter in state.student.parameters():
+            parameter.add_(1.0)
+    average(state, 0.9, step=0)  # a tenth of the way stays: (1 + 0) / (10 + 0)
+    name = "fusion.head.weight"
+    torch.testing.assert_close(state.mean.state_dict()[name], first[name] + 0.9)
+    average(state, 0.9, step=10_000)
+    torch.testing.assert_close(state.mean.state_dict()[name], first[name] + 0.91)
+    assert begin(state.student, settings(ema=0.0)).mean is state.student
 
 
 def test_finished_training_is_read_back_not_repeated(run, settings):
@@ -132,18 +172,25 @@ def test_every_validation_mask_empty(run, data, settings, monkeypatch):
 
 
 def test_an_epoch_is_every_training_photo_once(data, settings):
-    params = settings(augment=False, batch=4)
-    photos = [photo for part, _ in batches(data, params, 1) for photo in part]
-    wanted = sorted(float(data.photos[row].sum()) for row in data.train)
-    np.testing.assert_allclose(sorted(float(p.sum()) * 255 for p in photos), wanted, rtol=1e-5)
-    assert [len(part) for part, _ in batches(data, params, 1)] == [4, 3, 3]
-    first, second = (torch.cat([part for part, _ in batches(data, params, e)]) for e in (1, 2))
+    params = settings(augment=False, batch=4, size=96)
+    photos = [photo for part in epoch_batches(data, params, 1) for photo in part.photos]
+    assert len(photos) == 10
+    keys = [round(float(photo.mean()), 6) for photo in photos]
+    assert len(set(keys)) == 10
+    assert [len(part.photos) for part in epoch_batches(data, params, 1)] == [4, 3, 3]
+    first, second = (
+        torch.cat([part.photos for part in epoch_batches(data, params, e)]) for e in (1, 2)
+    )
     assert not torch.equal(first, second)
+    assert sorted(keys) == sorted(round(float(photo.mean()), 6) for photo in second)
 
 
-def test_authentic_photos_are_all_zero_targets(data, settings):
-    sums = [t.sum().item() for _, part in batches(data, settings(augment=False), 1) for t in part]
-    assert sum(value == 0 for value in sums) == 5
+def test_authentic_photos_are_all_zero_targets_and_weigh_one(data, settings):
+    empty = []
+    for part in epoch_batches(data, settings(augment=False), 1):
+        for target, weight in zip(part.targets, part.weights, strict=True):
+            empty += [weight.item()] if target.sum() == 0 else []
+    assert empty == [1.0] * 5
 
 
 def test_schedule_warms_up_then_falls_to_nothing():

@@ -1,0 +1,139 @@
+"""The photos a student learns from: which, with which pseudo-mask, and how much each counts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from components.data.manifest import AUTHENTIC, MANIPULATED, Manifest
+from components.errors import InputError
+from components.files import inside, sha256_file
+
+
+@dataclass(frozen=True)
+class Example:
+    """One photo to learn from; `mask` is None for an authentic one, whose mask is all zero.
+
+    `width` and `height` are the photo's own, in pixels; `confidence` is the teacher's in the
+    pseudo-mask, None for an authentic photo.
+    """
+
+    image_id: str
+    split: str
+    photo: Path
+    sha256: str
+    width: int
+    height: int
+    mask: Path | None
+    mask_sha256: str | None
+    confidence: float | None
+
+
+def collect(manifest: Manifest, dataset: Path, pseudo: Path) -> list[Example]:
+    """The photos to learn from: every authentic one, and each with an accepted pseudo-mask.
+
+    Args:
+        manifest: what `prepare` made.
+        dataset: the data set's folder, below which the manifest's paths lie.
+        pseudo: the folder of `pseudo_label` (`labels.parquet`, `masks/`).
+
+    Raises:
+        InputError: no labels, a mask that is missing, or nothing to learn from or to select on.
+    """
+    accepted = _accepted(pseudo / "labels.parquet")
+    examples = []
+    for row in manifest.images.to_dict("records"):
+        if row["split"] not in ("train", "val"):
+            continue
+        mask = None
+        if row["label"] == MANIPULATED:
+            if row["image_id"] not in accepted:
+                continue
+            mask = inside(pseudo / "masks", f"{row['image_id']}.png")
+        examples.append(
+            Example(
+                image_id=row["image_id"],
+                split=row["split"],
+                photo=inside(dataset, row["path"]),
+                sha256=row["sha256"],
+                width=row["width"],
+                height=row["height"],
+                mask=mask,
+                mask_sha256=_digest(mask) if mask else None,
+                confidence=accepted[row["image_id"]] if mask else None,
+            )
+        )
+    _check(examples)
+    return examples
+
+
+def _accepted(path: Path) -> dict[str, float]:
+    """Photos whose pseudo-mask the teacher stage accepted, with its confidence."""
+    try:
+        labels = pq.read_table(path, columns=["image_id", "accepted", "confidence"]).to_pandas()
+    except FileNotFoundError:
+        raise InputError("no such file", where=str(path), mend="run `iml run`") from None
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InputError(f"not the teacher's labels ({error})", where=str(path)) from None
+    labels = labels[labels["accepted"].astype(bool)]
+    return dict(zip(labels["image_id"], labels["confidence"].astype(float), strict=True))
+
+
+def _digest(path: Path) -> str:
+    try:
+        return sha256_file(path)
+    except FileNotFoundError:
+        raise InputError("no such pseudo-mask", where=str(path), mend="run `iml run`") from None
+
+
+def _check(examples: list[Example]) -> None:
+    """Something manipulated to learn from and something manipulated to select on."""
+    for split, mend in (
+        ("train", "loosen pseudo_label.min_confidence or add manipulated photos"),
+        ("val", "raise prepare.split.val: the best epoch is chosen on it"),
+    ):
+        if not any(example.mask for example in examples if example.split == split):
+            raise InputError(
+                f"no manipulated photo with an accepted pseudo-mask in split {split!r}",
+                where="distill",
+                mend=mend,
+            )
+
+
+def weigh(examples: list[Example], by_confidence: bool) -> np.ndarray:
+    """How much each photo counts in the loss: float32 (N,), 1 without confidences.
+
+    A pseudo-mask counts by the teacher's confidence in it, divided by the training photos' mean, so
+    that manipulated photos as a whole count no less against the authentic ones (1 each).
+
+    Raises:
+        InputError: a confidence that is no finite number of at least 0, or none above 0.
+    """
+    weights = np.ones(len(examples))
+    if by_confidence:
+        given = np.array([np.nan if e.confidence is None else e.confidence for e in examples])
+        masked = np.array([e.mask is not None for e in examples])
+        mean = given[masked & np.array([e.split == "train" for e in examples])].mean()
+        if not np.isfinite(given[masked]).all() or given[masked].min() < 0 or not mean > 0:
+            raise InputError(
+                "the teacher's labels hold no usable confidence",
+                where="distill",
+                mend="run pseudo_label again, or set distill.loss.confidence: false",
+            )
+        weights[masked] = given[masked] / mean
+    return weights.astype(np.float32)
+
+
+def counts(examples: list[Example]) -> dict[str, int]:
+    """Photos per split and label, e.g. `{"train_manipulated": 88, ...}`."""
+    found = Counter((e.split, MANIPULATED if e.mask else AUTHENTIC) for e in examples)
+    return {
+        f"{split}_{label}": found[split, label]
+        for split in ("train", "val")
+        for label in (MANIPULATED, AUTHENTIC)
+    }

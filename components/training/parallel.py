@@ -1,0 +1,122 @@
+"""Several processes that train one student as one process would: `torchrun`'s side of things.
+
+    torchrun --nproc-per-node 2 -m components.stages.distill
+
+Each process takes its share of every batch. Gradients and batch statistics are those of the whole
+batch, so the result is that of one process but for the order of float sums. Only the leader writes;
+all read `IML_STATE`, which on several machines must be a shared folder.
+"""
+
+from __future__ import annotations
+
+import os
+import types
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.distributed.nn.functional as dist_nn
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from components.errors import InputError
+
+
+@dataclass(frozen=True)
+class Team:
+    """The processes of a training, and which of them this one is.
+
+    Attributes:
+        rank: from 0; 0 leads.
+        size: number of processes.
+        device: where this one computes.
+    """
+
+    rank: int
+    size: int
+    device: torch.device
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes and reports."""
+        return self.rank == 0
+
+    def wait(self) -> None:
+        """Until all processes are here."""
+        if self.size > 1:
+            dist.barrier()
+
+    def sum(self, values: Tensor) -> Tensor:
+        """The sum over all processes of a tensor on this process's device."""
+        if self.size > 1:
+            dist.all_reduce(values)
+        return values
+
+    def share(self, student: nn.Module) -> nn.Module:
+        """The student as the training step calls it; its parameters stay where they are."""
+        if self.size == 1:
+            return student
+        for module in student.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.forward = types.MethodType(_whole_batch_norm, module)  # type: ignore[method-assign]
+        return DistributedDataParallel(student, broadcast_buffers=False)
+
+
+ALONE = Team(0, 1, torch.device("cpu"))
+
+
+@contextmanager
+def team(device: str) -> Iterator[Team]:
+    """Join the processes that `torchrun` started; a process started without it is alone.
+
+    Args:
+        device: `cpu` or `cuda`; several processes on one machine take a GPU each.
+
+    Raises:
+        InputError: no such device.
+    """
+    place = torch.device(device)
+    if device == "cuda":
+        number = int(os.environ.get("LOCAL_RANK", "0"))
+        if number >= torch.cuda.device_count():
+            raise InputError(
+                f"no CUDA device {number} on this machine",
+                where="distill.device",
+                mend="set distill.device: cpu",
+            )
+        place = torch.device("cuda", number)
+        torch.cuda.set_device(place)
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield Team(0, 1, place)
+        return
+    dist.init_process_group("nccl" if device == "cuda" else "gloo")
+    try:
+        yield Team(dist.get_rank(), dist.get_world_size(), place)
+    finally:
+        dist.destroy_process_group()
+
+
+def _whole_batch_norm(norm: Any, photos: Tensor) -> Tensor:
+    """Forward of a BatchNorm2d (or timm's, with its activation) over all processes' photos.
+
+    torch's own SyncBatchNorm works on GPUs only.
+    """
+    if not norm.training:
+        return type(norm).forward(norm, photos)
+    axes = (0, 2, 3)
+    count = dist_nn.all_reduce(photos.new_tensor([photos.numel() / photos.shape[1]]))
+    mean = dist_nn.all_reduce(photos.sum(axes)) / count
+    centred = photos - mean[:, None, None]
+    variance = dist_nn.all_reduce(centred.square().sum(axes)) / count
+    with torch.no_grad():
+        norm.num_batches_tracked += 1
+        norm.running_mean.lerp_(mean, norm.momentum)
+        norm.running_var.lerp_(variance * count / (count - 1), norm.momentum)
+    scale = norm.weight * (variance + norm.eps).rsqrt()
+    normal = centred * scale[:, None, None] + norm.bias[:, None, None]
+    for name in ("drop", "act"):  # timm's norm carries them
+        normal = getattr(norm, name)(normal) if hasattr(norm, name) else normal
+    return normal

@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from components.evaluation.metrics import image_score
+from components.student.infer import probabilities
+from components.student.model import build, configure
+from components.training.cache import decoded
+from components.training.calibration import _binned, best_threshold, calibrate, fit_temperature
+from components.training.examples import collect
+
+
+@pytest.mark.parametrize("true", [0.5, 1.0, 3.0])
+def test_finds_the_temperature_that_made_the_labels(true):
+    draw = np.random.default_rng(0)
+    logit = draw.normal(-2, 3, 200_000)
+    label = draw.random(logit.shape) < 1 / (1 + np.exp(-logit / true))
+    probability = (1 / (1 + np.exp(-logit))).astype(np.float32)
+    assert fit_temperature(*_binned(probability, label)) == pytest.approx(true, rel=0.03)
+
+
+def test_threshold_by_hand():
+    scores = np.array([0.1, 0.2, 0.3, 0.6, 0.7, 0.8])
+    assert best_threshold(scores, scores > 0.5) == pytest.approx(0.45)
+    truth = np.array([False, True, False, False, True, True])
+    assert best_threshold(scores, truth) == pytest.approx(0.65)  # 2/3 caught, all passed
+    assert best_threshold(np.full(4, 0.5), np.array([True, False, True, False])) == 0
+    assert best_threshold(scores, np.ones(6, bool)) is None
+
+
+def test_student_is_calibrated_and_no_pixel_crosses_a_half(made, settings, tmp_path):
+    examples = collect(made.manifest, made.dataset, made.pseudo)
+    data = decoded(examples, settings(), tmp_path / "arrays")
+    torch.manual_seed(0)
+    student = build(configure(settings()), "none").eval()
+    with torch.no_grad():
+        student.fusion.head.weight.mul_(20)  # far too sure of itself
+    photos = [data.photo(row)[0] for row in data.val]
+    before = probabilities(student, photos)
+    calibrate(student, data)
+    assert student.config.temperature > 1
+    after = probabilities(student, photos)
+    for old, new in zip(before, after, strict=True):
+        # Enlarging the map can move a pixel that lay on the line itself.
+        assert ((old > 0.5) == (new > 0.5)).mean() > 0.98
+    assert student.config.image_threshold is not None
+    caught = [image_score(found) > student.config.image_threshold for found in after]
+    truth = data.manipulated[data.val]
+    assert np.mean([np.mean(np.equal(caught, truth)[truth == kind]) for kind in (0, 1)]) >= 0.5
