@@ -179,16 +179,16 @@ def _end_leftover() -> None:
         left = read_json(path)
         # The creation time tells the process from a later one that got the same number.
         if psutil.Process(left["pid"]).create_time() == left["created"]:
-            _kill_group(left["pid"])
+            end_group(left["pid"])
     path.unlink(missing_ok=True)
 
 
-def _kill_group(pid: int) -> None:
-    """End a process group: politely, then for good."""
-    for number, patience in ((signal.SIGTERM, 3.0), (signal.SIGKILL, 3.0)):
+def end_group(pid: int, ending: signal.Signals = signal.SIGTERM, *, patience: float = 3.0) -> None:
+    """End a process group: politely, then, after `patience` seconds, for good."""
+    for number, seconds in ((ending, patience), (signal.SIGKILL, 3.0)):
         with suppress(ProcessLookupError):
             os.killpg(pid, number)
-        limit = time.monotonic() + patience
+        limit = time.monotonic() + seconds
         while time.monotonic() < limit and _group_alive(pid):
             time.sleep(0.05)
 
@@ -227,7 +227,7 @@ def reproduce(stage: str, on_line: Callable[[str], None]) -> bool:
         last, ran = _stream(process.stdout, stage, on_line)
         code = process.wait()
     except BaseException:
-        _kill_group(process.pid)
+        end_group(process.pid)
         process.wait()
         raise
     finally:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import typer
 
 from components.errors import exit_on_error
-from flows.cli import bench, dataset, evaluate, model, predict, run, teacher
+from flows.cli import bench, dataset, evaluate, model, predict, run, stack, teacher
 from flows.settings import configure
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app.add_typer(dataset.app, name="dataset")
 app.add_typer(teacher.app, name="teacher")
 app.add_typer(model.app, name="model")
 app.add_typer(bench.app, name="bench")
+app.add_typer(stack.app, name="stack")
 
 
 def main() -> None:
