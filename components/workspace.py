@@ -60,11 +60,16 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "PATH": path, "DVC_NO_ANALYTICS": "1", "PYTHONUNBUFFERED": "1"}
 
 
-def _call(*command: str) -> str:
-    """Run a short command and give its stdout; a failure is one clear line."""
+def call(*command: str, folder: Path | None = None) -> str:
+    """Run a short command and give its stdout; a failure is one clear line.
+
+    Raises:
+        InputError: it is not installed.
+        CheckError: it failed; its last line.
+    """
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, env=_environment(), check=False
+            command, capture_output=True, text=True, env=_environment(), cwd=folder, check=False
         )
     except FileNotFoundError:
         raise InputError(f"{command[0]} is not installed") from None
@@ -74,17 +79,18 @@ def _call(*command: str) -> str:
     return done.stdout
 
 
-def _dvc(*arguments: str) -> str:
+def dvc(*arguments: str, folder: Path | None = None) -> str:
+    """Run DVC and give its stdout; raises CheckError with its last line."""
     command = (sys.executable, "-m", "dvc", *arguments)
     try:
-        return _call(*command)
+        return call(*command, folder=folder)
     except CheckError as error:
         raise CheckError(error.what, where=f"dvc {arguments[0]}") from None
 
 
 def git_commit() -> str:
     """The 40-digit id of HEAD."""
-    return _call("git", "rev-parse", "HEAD").strip()
+    return call("git", "rev-parse", "HEAD").strip()
 
 
 def git_dirty() -> list[str]:
@@ -92,7 +98,7 @@ def git_dirty() -> list[str]:
 
     `dvc.lock` does not count: the pipeline itself writes it, and the record holds its text.
     """
-    rows = _call("git", "status", "--porcelain", "--untracked-files=normal").splitlines()
+    rows = call("git", "status", "--porcelain", "--untracked-files=normal").splitlines()
     paths = [row[3:] for row in rows]
     return [path for path in paths if path != "dvc.lock"]
 
@@ -134,17 +140,17 @@ def stages() -> list[str]:
 
 def changed() -> dict[str, Any]:
     """What `dvc status` says has changed, by stage or .dvc file; empty when nothing has."""
-    return json.loads(_dvc("status", "--json"))
+    return json.loads(dvc("status", "--json"))
 
 
 def dvc_add(path: Path) -> None:
     """Track a data folder with DVC."""
-    _dvc("add", "--quiet", str(path))
+    dvc("add", "--quiet", str(path))
 
 
 def push() -> None:
     """Copy everything that the workspace's dvc files name to the default remote."""
-    _dvc("push", "--quiet")
+    dvc("push", "--quiet")
 
 
 @contextmanager
