@@ -12,17 +12,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from components.data.merging import merge
-from components.data.scan import Progress
 from components.errors import CheckError, InputError
 from components.files import inside, read_json, sha256_json, state_dir, write_json
+
+if TYPE_CHECKING:
+    from components.data.scan import Progress
 
 RECORD, INDEX = "inbox.json", "annotations.json"
 _CONFIG = Config(connect_timeout=5, read_timeout=60, retries={"max_attempts": 5})
@@ -145,6 +146,9 @@ def take(
 def _take(
     inbox: Inbox, batch: Batch, dataset: Path, max_megapixels: float, progress: Progress | None
 ) -> Taken:
+    # Its imports take seconds, which a look into an empty inbox does without.
+    from components.data.merging import merge
+
     folder = state_dir() / "inbox"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)

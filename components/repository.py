@@ -7,7 +7,9 @@ function but `prepare` works in the clone that we stand in.
 
 from __future__ import annotations
 
+import json
 import shutil
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -116,15 +118,14 @@ def _configure(folder: Path, remote: str, cache: Path) -> None:
 
 def add_results(message: str) -> str:
     """Commit dvc.lock and the metrics, where they have changed; gives the commit we stand on."""
-    import json
-
     write_json(METRICS, json.loads(dvc("metrics", "show", "--json")))
-    return add(message, "dvc.lock", METRICS)
+    # All: the clone was clean, and DVC also writes .gitignore files.
+    return add(message, "--all")
 
 
 def add(message: str, *paths: str) -> str:
     """Commit some paths, where they have changed; gives the commit we stand on."""
-    call("git", "add", "--", *paths)
+    call("git", "add", *paths)
     if call("git", "diff", "--cached", "--name-only").strip():
         call("git", "commit", "--quiet", "-m", message)
     commit = call("git", "rev-parse", "HEAD").strip()
@@ -159,7 +160,5 @@ def same(tagged: str, *paths: str) -> bool:
 
 def age(tagged: str) -> float:
     """Days since a tag was made."""
-    import time
-
     made = call("git", "for-each-ref", "--format=%(creatordate:unix)", f"refs/tags/{tagged}")
     return (time.time() - int(made)) / 86400

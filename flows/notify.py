@@ -8,8 +8,14 @@ from __future__ import annotations
 
 import logging
 import os
+from typing import TYPE_CHECKING, Any
 
 from components.errors import ImlError
+
+if TYPE_CHECKING:
+    from prefect import Flow
+    from prefect.client.schemas import FlowRun
+    from prefect.states import State
 
 SETTING = "IML_NOTIFY"
 EVENTS = (
@@ -52,9 +58,8 @@ def _title(event: str) -> str:
     return f"BoxPromptIML: {event}"
 
 
-def failure(flow: object, run: object, state: object) -> None:
+def failure(flow: Flow[Any, Any], flow_run: FlowRun, state: State[Any]) -> None:
     """Hook of every flow for Failed and Crashed."""
-    name = getattr(flow, "name", "flow")
-    error = getattr(state, "data", None)
-    why = error.line() if isinstance(error, ImlError) else getattr(state, "message", None)
-    send("failed", f"{name} {getattr(run, 'name', '')}: {why or 'no reason given'}")
+    error = state.data
+    why = error.line() if isinstance(error, ImlError) else state.message
+    send("failed", f"{flow.name} {flow_run.name}: {why or 'no reason given'}")

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -70,7 +71,7 @@ class Processes:
     def start(self, service: Service) -> None:
         """Start a service in a session of its own."""
         self._logs.mkdir(parents=True, exist_ok=True)
-        account = {"user": service.user, "group": service.user, "extra_groups": []}
+        account: dict[str, Any] = {"user": service.user, "group": service.user, "extra_groups": []}
         with open(self.log(service.name), "ab") as log:
             process = subprocess.Popen(
                 service.command,
@@ -80,7 +81,7 @@ class Processes:
                 env=dict(service.environment),
                 cwd="/" if service.user else None,
                 start_new_session=True,
-                **(account if service.user else {}),  # type: ignore[call-overload]
+                **(account if service.user else {}),
             )
         created = psutil.Process(process.pid).create_time()
         row = {service.name: {"pid": process.pid, "created": created}}
