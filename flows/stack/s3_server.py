@@ -5,7 +5,7 @@ this project. MiniStack itself answers whoever can reach it; here a request must
 access key id of the stack, which stands only in a file of mode 0600, and the server's own
 administration (which could erase everything) is closed to all.
 
-Settings: AWS_ACCESS_KEY_ID, GATEWAY_PORT, S3_DATA_DIR.
+Settings: AWS_ACCESS_KEY_ID, GATEWAY_PORT, S3_DATA_DIR; S3_HOST (loopback, but in a container).
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ async def _serve(application: Application, port: int) -> None:
     from hypercorn.config import Config
 
     config = Config()
-    config.bind = [f"127.0.0.1:{port}"]
+    config.bind = [f"{os.environ.get('S3_HOST', '127.0.0.1')}:{port}"]
     config.keep_alive_timeout = 75
     ending = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ending.set)

@@ -10,7 +10,7 @@ import signal
 import socket
 import sys
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,10 +50,12 @@ def up(tell: Callable[[str], None]) -> Settings:
     with _held(settings):
         processes = Processes(settings.folder)
         services = _services(settings)
+        for name in ("s3", "logs"):
+            (settings.folder / name).mkdir(mode=0o700, exist_ok=True)
         postgres.prepare(settings)
         _start(processes, settings, services[:2], tell)
         postgres.make_databases(settings)
-        _make_buckets(settings)
+        make_buckets(_s3_options(settings))
         _start(processes, settings, services[2:4], tell)
         _start(processes, settings, services[4:], tell)
     return settings
@@ -259,15 +261,24 @@ def _online(settings: Settings) -> bool:
     return any(w["name"] == "stack" and w["status"] == "ONLINE" for w in workers)
 
 
-def _make_buckets(settings: Settings) -> None:
+def make_buckets(options: Mapping[str, str] | None = None) -> None:
+    """Make the stack's buckets where they are missing.
+
+    Args:
+        options: of the S3 client; the environment's (AWS_*) where nothing is given.
+    """
     import boto3
 
-    names = {
+    client = boto3.client("s3", **(options or {}))  # type: ignore[call-overload]
+    known = {bucket["Name"] for bucket in client.list_buckets()["Buckets"]}
+    for name in sorted(set(BUCKETS) - known):
+        client.create_bucket(Bucket=name)
+
+
+def _s3_options(settings: Settings) -> dict[str, str]:
+    return {
+        "endpoint_url": settings.address("s3"),
         "aws_access_key_id": settings.environment["AWS_ACCESS_KEY_ID"],
         "aws_secret_access_key": settings.environment["AWS_SECRET_ACCESS_KEY"],
         "region_name": settings.environment["AWS_DEFAULT_REGION"],
     }
-    client = boto3.client("s3", endpoint_url=settings.address("s3"), **names)
-    known = {bucket["Name"] for bucket in client.list_buckets()["Buckets"]}
-    for name in sorted(set(BUCKETS) - known):
-        client.create_bucket(Bucket=name)
