@@ -8,7 +8,7 @@ from __future__ import annotations
 import typer
 
 from components.errors import exit_on_error
-from flows.cli import bench, dataset, evaluate, model, predict, run, stack, teacher
+from flows.cli import bench, dataset, drift, evaluate, model, predict, run, stack, teacher
 from flows.settings import configure
 
 app = typer.Typer(
@@ -20,6 +20,7 @@ app = typer.Typer(
 app.command("run")(run.run)
 app.command("predict")(predict.predict)
 app.command("evaluate")(evaluate.evaluate)
+app.command("drift")(drift.drift)
 app.add_typer(dataset.app, name="dataset")
 app.add_typer(teacher.app, name="teacher")
 app.add_typer(model.app, name="model")
