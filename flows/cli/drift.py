@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
+
+if TYPE_CHECKING:
+    from components.drift.compare import Drift
 
 Scored = "Table of scores (Parquet, CSV) or folder of `iml predict`"
 
@@ -29,9 +32,10 @@ def drift(
     from flows.drift import drift as run
 
     state = run(str(reference), str(current), str(out), model, retrain=retrain, return_state=True)
-    found = state.result(raise_on_failure=False)
-    if isinstance(found, BaseException):
-        raise found
+    result = state.result(raise_on_failure=False)
+    if isinstance(result, BaseException):
+        raise result
+    found = cast("Drift", result)
     if as_json:
         typer.echo(json.dumps(found.row(), indent=2))
     else:
