@@ -1,6 +1,7 @@
 """The flow `retrain`: every stage of dvc.yaml in DVC's order, then register, gate, promote.
 
-Runs in the workspace we stand in, one run at a time.
+Runs in the workspace we stand in, one run at a time: a person's for `iml run`, and a clean clone
+for deployments, which also publish what they made.
 """
 
 from __future__ import annotations
@@ -9,13 +10,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from prefect import flow, get_run_logger
-from prefect.states import Failed, State
+from prefect.states import Completed, Failed, State
 
 from components import params as parameters
 from components import workspace
 from components.errors import CheckError, ImlError
+from flows import notify, publishing
 from flows.failures import step
-from flows.settings import configure
+from flows.settings import configure, time_limit
 from flows.stages import StageRun, run_stage
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ class Outcome:
         registered: whether the version is new in the registry.
         gates: verdicts as plain rows.
         promoted: whether the version is champion now and passed every gate.
+        replaced: the champion it took over from in this run, if any.
         sentence: the outcome for people.
     """
 
@@ -40,6 +43,7 @@ class Outcome:
     registered: bool
     gates: list[dict[str, Any]]
     promoted: bool
+    replaced: int | None
     sentence: str
 
     def row(self) -> dict[str, Any]:
@@ -47,13 +51,13 @@ class Outcome:
         return {**vars(self), "stages": [stage.row() for stage in self.stages]}
 
 
-@step("push outputs")
+@step("push outputs", repeatable=True)
 def push_outputs() -> None:
     """Copy data and outputs to the DVC remote before anything names them."""
     workspace.push()
 
 
-@step("register")
+@step("register", repeatable=True)
 def register(params: parameters.Params) -> tuple[int, bool]:
     """Register the workspace's student, unless it is registered."""
     # The registry's imports take seconds; a run that a stage stops does without them.
@@ -62,7 +66,7 @@ def register(params: parameters.Params) -> tuple[int, bool]:
     return candidate.register(params, get_run_logger().warning)
 
 
-@step("decide")
+@step("decide", repeatable=True)
 def decide(params: parameters.Params, version: int) -> Decision:
     """Apply the gates and move the champion, or say why not."""
     from flows import candidate
@@ -70,10 +74,9 @@ def decide(params: parameters.Params, version: int) -> Decision:
     return candidate.decide(params, version)
 
 
-def _stages() -> list[StageRun]:
-    """Bring all stages up to date; one `dvc status` decides that none has anything to do."""
+def _stages(changed: dict[str, Any]) -> list[StageRun]:
+    """Bring all stages up to date; one `dvc status` has decided that none has anything to do."""
     names = workspace.stages()
-    changed = workspace.changed()
     moved = [name for name in changed if name.endswith(".dvc")]
     if moved:
         # Its photos would be in no cache, no remote and no commit: nobody could audit the version.
@@ -87,33 +90,69 @@ def _stages() -> list[StageRun]:
     return [run_stage(name) for name in names]
 
 
-@flow(name="retrain", persist_result=False)
-def retrain() -> Outcome | State:
-    """Bring the workspace up to date, register its student, decide on the champion.
-
-    Ends as failed with one line where a stage or a check says no; with a traceback only where
-    the program itself is wrong.
-    """
-    configure()
-    try:
-        params = parameters.load()
-        with workspace.exclusive():
-            done = _stages()
-            push_outputs()
-            version, new = register(params)
-            decision = decide(params, version)
-    except ImlError as error:
-        return Failed(message=error.line(), data=error)
-    passed = all(gate.passed for gate in decision.gates)
+def _run(params: parameters.Params, changed: dict[str, Any], publish: bool) -> Outcome:
+    """Stages, outputs, commit, version, gates, tag: each names only what is safe already."""
+    done = _stages(changed)
+    push_outputs()
+    if publish:
+        publishing.commit_results(params)
+    version, new = register(params)
+    decision = decide(params, version)
+    if publish:
+        publishing.tag_version(params.promotion.model, version)
     return Outcome(
         stages=done,
         model=params.promotion.model,
         version=version,
         registered=new,
         gates=[gate.row() for gate in decision.gates],
-        promoted=decision.promoted and passed,
+        promoted=decision.promoted and all(gate.passed for gate in decision.gates),
+        replaced=decision.replaced,
         sentence=decision.sentence,
     )
+
+
+@flow(
+    name="retrain",
+    persist_result=False,
+    timeout_seconds=time_limit(),
+    on_failure=[notify.failure],
+    on_crashed=[notify.failure],
+)
+def retrain(publish: bool = False, stale_days: int = 14) -> Outcome | State:
+    """Bring the workspace up to date, register its student, decide on the champion.
+
+    Ends as failed with one line where a stage or a check says no; with a traceback only where
+    the program itself is wrong.
+
+    Args:
+        publish: as deployments run it, in the clone that `flows.checkout` made: take the inbox
+            in, skip when nothing has changed since the last version, and show commit and tag to
+            everybody.
+        stale_days: a skip tells people when the last version is older.
+    """
+    configure()
+    try:
+        params = parameters.load()
+        with workspace.exclusive():
+            if publish:
+                publishing.take_inbox(params)
+            changed = workspace.changed()
+            if publish and not changed and (reason := publishing.unchanged(params, stale_days)):
+                return Completed(name="Skipped", message=reason)
+            outcome = _run(params, changed, publish)
+    except ImlError as error:
+        return Failed(message=error.line(), data=error)
+    _tell(outcome)
+    return outcome
+
+
+def _tell(outcome: Outcome) -> None:
+    """Tell people of a new champion, and of a new version that did not become it."""
+    if outcome.promoted and (outcome.registered or outcome.replaced):
+        notify.send("promoted", outcome.sentence)
+    elif outcome.registered and not outcome.promoted:
+        notify.send("rejected", outcome.sentence)
 
 
 def retrain_here() -> Outcome:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from components.errors import InputError
 from components.files import state_dir
 
 
@@ -16,6 +17,9 @@ def configure() -> None:
         "PREFECT_HOME": str(state_dir() / "prefect"),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
+        # A server whose database restarts answers 500 for a while.
+        "PREFECT_CLIENT_MAX_RETRIES": "8",
+        "PREFECT_CLIENT_RETRY_EXTRA_CODES": "500",
         # A busy machine takes longer than the 20 s that Prefect allows by default.
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
         "DO_NOT_TRACK": "1",
@@ -28,3 +32,11 @@ def configure() -> None:
     }
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
+
+
+def time_limit() -> int:
+    """Seconds that a run of a flow may take: `$IML_TIME_LIMIT`, else a day."""
+    given = os.environ.get("IML_TIME_LIMIT", "").strip() or "86400"
+    if not given.isdecimal() or int(given) < 1:
+        raise InputError(f"{given!r} is no number of seconds", where="IML_TIME_LIMIT")
+    return int(given)

@@ -60,11 +60,16 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "PATH": path, "DVC_NO_ANALYTICS": "1", "PYTHONUNBUFFERED": "1"}
 
 
-def _call(*command: str) -> str:
-    """Run a short command and give its stdout; a failure is one clear line."""
+def call(*command: str, folder: Path | None = None) -> str:
+    """Run a short command and give its stdout; a failure is one clear line.
+
+    Raises:
+        InputError: it is not installed.
+        CheckError: it failed; its last line.
+    """
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, env=_environment(), check=False
+            command, capture_output=True, text=True, env=_environment(), cwd=folder, check=False
         )
     except FileNotFoundError:
         raise InputError(f"{command[0]} is not installed") from None
@@ -74,17 +79,18 @@ def _call(*command: str) -> str:
     return done.stdout
 
 
-def _dvc(*arguments: str) -> str:
+def dvc(*arguments: str, folder: Path | None = None) -> str:
+    """Run DVC and give its stdout; raises CheckError with its last line."""
     command = (sys.executable, "-m", "dvc", *arguments)
     try:
-        return _call(*command)
+        return call(*command, folder=folder)
     except CheckError as error:
         raise CheckError(error.what, where=f"dvc {arguments[0]}") from None
 
 
 def git_commit() -> str:
     """The 40-digit id of HEAD."""
-    return _call("git", "rev-parse", "HEAD").strip()
+    return call("git", "rev-parse", "HEAD").strip()
 
 
 def git_committed(path: str) -> bytes | None:
@@ -98,7 +104,7 @@ def git_dirty() -> list[str]:
 
     `dvc.lock` does not count: the pipeline itself writes it, and the record holds its text.
     """
-    rows = _call("git", "status", "--porcelain", "--untracked-files=normal").splitlines()
+    rows = call("git", "status", "--porcelain", "--untracked-files=normal").splitlines()
     paths = [row[3:] for row in rows]
     return [path for path in paths if path != "dvc.lock"]
 
@@ -140,17 +146,17 @@ def stages() -> list[str]:
 
 def changed() -> dict[str, Any]:
     """What `dvc status` says has changed, by stage or .dvc file; empty when nothing has."""
-    return json.loads(_dvc("status", "--json"))
+    return json.loads(dvc("status", "--json"))
 
 
 def dvc_add(path: Path) -> None:
     """Track a data folder with DVC."""
-    _dvc("add", "--quiet", str(path))
+    dvc("add", "--quiet", str(path))
 
 
 def push() -> None:
     """Copy everything that the workspace's dvc files name to the default remote."""
-    _dvc("push", "--quiet")
+    dvc("push", "--quiet")
 
 
 @contextmanager
@@ -185,16 +191,16 @@ def _end_leftover() -> None:
         left = read_json(path)
         # The creation time tells the process from a later one that got the same number.
         if psutil.Process(left["pid"]).create_time() == left["created"]:
-            _kill_group(left["pid"])
+            end_group(left["pid"])
     path.unlink(missing_ok=True)
 
 
-def _kill_group(pid: int) -> None:
-    """End a process group: politely, then for good."""
-    for number, patience in ((signal.SIGTERM, 3.0), (signal.SIGKILL, 3.0)):
+def end_group(pid: int, ending: signal.Signals = signal.SIGTERM, *, patience: float = 3.0) -> None:
+    """End a process group: politely, then, after `patience` seconds, for good."""
+    for number, seconds in ((ending, patience), (signal.SIGKILL, 3.0)):
         with suppress(ProcessLookupError):
             os.killpg(pid, number)
-        limit = time.monotonic() + patience
+        limit = time.monotonic() + seconds
         while time.monotonic() < limit and _group_alive(pid):
             time.sleep(0.05)
 
@@ -235,7 +241,7 @@ def reproduce(stage: str, on_line: Callable[[str], None], *, force: bool = False
         last, ran = _stream(process.stdout, stage, on_line)
         code = process.wait()
     except BaseException:
-        _kill_group(process.pid)
+        end_group(process.pid)
         process.wait()
         raise
     finally:

@@ -46,7 +46,10 @@ def _track(folder: Path, wanted: bool) -> None:
 @app.command("import")
 def import_(
     source: Annotated[Path, typer.Argument(help="File or folder with photos and annotations.")],
-    name: Annotated[str, typer.Option(help="Name of the new data set, data/NAME.")],
+    name: Annotated[str | None, typer.Option(help="Name of the new data set, data/NAME.")] = None,
+    into: Annotated[
+        str | None, typer.Option(help="Add to this data set; unusable photos are listed.")
+    ] = None,
     format: Annotated[
         str | None, typer.Option(help="coco, folders, imdlbenco or voc; detected if not given.")
     ] = None,
@@ -67,14 +70,20 @@ def import_(
     """
     from components import params
     from components.data.importing import import_dataset
+    from components.errors import InputError
 
-    folder = _folder(name)
+    if (name is None) == (into is None):
+        raise InputError("name either --name (a new data set) or --into (one to add to)")
+    if into is not None:
+        _add(source, into, format, track, as_json)
+        return
+    folder = _folder(str(name))
     limit = params.load().prepare.max_megapixels
     with progress_bars() as bar:
         made = import_dataset(
             source,
             folder,
-            name=name,
+            name=folder.name,
             licence=licence,
             source_name=origin or source.resolve().name,
             format=format,
@@ -97,6 +106,30 @@ def import_(
         "tracked": track,
     }
     _show(f"Imported {source}", report, as_json)
+
+
+def _add(source: Path, into: str, format: str | None, track: bool, as_json: bool) -> None:
+    """Add to a data set what is usable, and list the rest."""
+    from components import params
+    from components.data.merging import merge
+
+    folder = _folder(into)
+    limit = params.load().prepare.max_megapixels
+    with progress_bars() as bar:
+        made = merge(
+            source, folder, format=format, max_megapixels=limit, progress=bar("checking photos")
+        )
+    _track(folder, track and bool(made.added))
+    report = {
+        "folder": str(folder),
+        "added": len(made.added),
+        "known": made.known,
+        "rejected": [f"{photo}: {reason}" for photo, reason in made.rejected],
+        "photos": len(made.dataset.images),
+        "notes": made.notes,
+        "tracked": track,
+    }
+    _show(f"Added {source}", report, as_json)
 
 
 @app.command()

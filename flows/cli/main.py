@@ -12,6 +12,7 @@ from flows.cli import (
     audit,
     bench,
     dataset,
+    drift,
     evaluate,
     lineage,
     model,
@@ -19,6 +20,7 @@ from flows.cli import (
     replay,
     run,
     score,
+    stack,
     teacher,
 )
 from flows.settings import configure
@@ -35,11 +37,13 @@ app.command("score")(score.score)
 app.command("evaluate")(evaluate.evaluate)
 app.command("audit")(audit.audit)
 app.command("replay")(replay.replay)
+app.command("drift")(drift.drift)
 app.add_typer(dataset.app, name="dataset")
 app.add_typer(teacher.app, name="teacher")
 app.add_typer(model.app, name="model")
 app.add_typer(lineage.app, name="lineage")
 app.add_typer(bench.app, name="bench")
+app.add_typer(stack.app, name="stack")
 
 
 def main() -> None:

@@ -1,0 +1,135 @@
+"""Two sets of scored photos compared column by column, and the page that shows it.
+
+Each column gets a two-sample Kolmogorov-Smirnov test (scipy); the false discovery rate over the
+columns is held by Benjamini-Hochberg. With many photos any difference is significant, so drift is
+also asked to be large: the statistic, the greatest distance between the two distribution
+functions, has to reach a given effect.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+import pandas as pd
+from scipy.stats import false_discovery_control, ks_2samp
+
+from components.errors import InputError
+
+SIGNIFICANCE, EFFECT, FEWEST = 0.01, 0.15, 30
+_BINS = 20
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column's comparison.
+
+    Attributes:
+        reference, current: numbers of photos that have it.
+        medians: of the two.
+        distance: the Kolmogorov-Smirnov statistic, 0..1.
+        p: after Benjamini-Hochberg.
+        drifted: significant and large.
+    """
+
+    name: str
+    reference: int
+    current: int
+    medians: tuple[float, float]
+    distance: float
+    p: float
+    drifted: bool
+
+
+@dataclass(frozen=True)
+class Drift:
+    """All columns' comparisons."""
+
+    columns: list[Column]
+    significance: float
+    effect: float
+
+    @property
+    def drifted(self) -> list[str]:
+        """Names of the columns that drifted."""
+        return [column.name for column in self.columns if column.drifted]
+
+    @property
+    def sentence(self) -> str:
+        """The outcome for people."""
+        found = [f"{c.name} ({c.medians[0]:.4g} to {c.medians[1]:.4g})" for c in self.columns
+                 if c.drifted]  # fmt: skip
+        return f"drift in {', '.join(found)}" if found else "no drift"
+
+    def row(self) -> dict[str, Any]:
+        """As plain JSON."""
+        return {**asdict(self), "drifted": self.drifted, "sentence": self.sentence}
+
+
+def compare(
+    reference: pd.DataFrame,
+    current: pd.DataFrame,
+    *,
+    significance: float = SIGNIFICANCE,
+    effect: float = EFFECT,
+) -> Drift:
+    """Compare the columns that both have for at least 30 photos.
+
+    Args:
+        reference: from `components.drift.tables.read`.
+        current: the same, later.
+        significance: of the corrected p-value.
+        effect: the least distance that counts.
+
+    Raises:
+        InputError: no column has enough photos on both sides.
+    """
+    pairs = {
+        name: (reference[name].dropna().to_numpy(), current[name].dropna().to_numpy())
+        for name in reference.columns.intersection(current.columns)
+    }
+    pairs = {name: pair for name, pair in pairs.items() if min(map(len, pair)) >= FEWEST}
+    if not pairs:
+        raise InputError(f"fewer than {FEWEST} scored photos on one side", mend="score more")
+    found = {name: ks_2samp(*pair, method="asymp") for name, pair in pairs.items()}
+    corrected = false_discovery_control([result.pvalue for result in found.values()])
+    columns = [
+        Column(
+            name,
+            len(pairs[name][0]),
+            len(pairs[name][1]),
+            (float(np.median(pairs[name][0])), float(np.median(pairs[name][1]))),
+            float(result.statistic),
+            float(p),
+            bool(p < significance and result.statistic >= effect),
+        )
+        for (name, result), p in zip(found.items(), corrected, strict=True)
+    ]
+    return Drift(columns, significance, effect)
+
+
+def render(drift: Drift, reference: pd.DataFrame, current: pd.DataFrame) -> str:
+    """One self-contained HTML page: the table, and both distributions of every column."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    bars = {c.name: _bars(reference[c.name], current[c.name]) for c in drift.columns}
+    return environment.get_template("drift.html").render(drift=drift, bars=bars)
+
+
+def _bars(reference: pd.Series, current: pd.Series) -> list[tuple[str, float, float]]:
+    """Shares of both sides in bins of equal width: (bin, reference, current)."""
+    both = [side.dropna().to_numpy() for side in (reference, current)]
+    edges = np.histogram_bin_edges(np.concatenate(both), bins=_BINS)
+    shares = [np.histogram(side, edges)[0] / len(side) for side in both]
+    return [
+        (f"{low:.4g} to {high:.4g}", float(a), float(b))
+        for low, high, a, b in zip(edges[:-1], edges[1:], *shares, strict=True)
+    ]

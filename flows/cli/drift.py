@@ -1,0 +1,44 @@
+"""`iml drift`: whether photos of today look like those that the champion was judged on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+if TYPE_CHECKING:
+    from components.drift.compare import Drift
+
+Scored = "Table of scores (Parquet, CSV) or folder of `iml predict`"
+
+
+def drift(
+    reference: Annotated[Path, typer.Argument(help=f"{Scored}, then.")],
+    current: Annotated[Path, typer.Argument(help=f"{Scored}, now.")],
+    out: Annotated[Path, typer.Option(help="Folder for page and JSON.")] = Path("runs/drift"),
+    model: Annotated[str, typer.Option(help="Name in the registry.")] = "boxpromptiml",
+    retrain: Annotated[
+        bool, typer.Option(help="Start the deployed retraining where there is drift.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+) -> None:
+    """Compare the distributions of score, area, size and JPEG quality. Exit code 1 on drift."""
+    from flows.servers import require_server
+
+    require_server()
+    from flows.drift import PAGE
+    from flows.drift import drift as run
+
+    state = run(str(reference), str(current), str(out), model, retrain=retrain, return_state=True)
+    result = state.result(raise_on_failure=False)
+    if isinstance(result, BaseException):
+        raise result
+    found = cast("Drift", result)
+    if as_json:
+        typer.echo(json.dumps(found.row(), indent=2))
+    else:
+        typer.echo(f"{found.sentence}; see {out / PAGE}")
+    if found.drifted:
+        raise typer.Exit(1)

@@ -1,0 +1,73 @@
+"""The flow `drift`: compare scored photos with a reference, show it, tell people, retrain."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import mlflow
+from prefect import flow
+from prefect.deployments import run_deployment
+from prefect.states import Failed, State
+
+from components.drift import tables
+from components.drift.compare import EFFECT, SIGNIFICANCE, Drift, compare, render
+from components.errors import ImlError
+from components.files import write_json, write_text
+from components.registry import chain
+from components.registry.versions import Registry, registration
+from flows import notify
+from flows.settings import configure
+
+RETRAIN = "retrain/nightly"
+PAGE, RESULT = "drift.html", "drift.json"
+
+
+@flow(name="drift", persist_result=False, on_failure=[notify.failure], on_crashed=[notify.failure])
+def drift(
+    reference: str,
+    current: str,
+    out: str,
+    model: str = "boxpromptiml",
+    significance: float = SIGNIFICANCE,
+    effect: float = EFFECT,
+    retrain: bool = False,
+) -> Drift | State:
+    """Compare two sets of scored photos.
+
+    Args:
+        reference: table of scores, or a folder of `iml predict`, that the champion was fine with.
+        current: the same of the photos of today.
+        out: folder for page and JSON.
+        model: whose champion's run in MLflow gets page and distances.
+        significance: of the corrected p-values.
+        effect: the least distance between two distributions that counts.
+        retrain: start the deployment of the retraining flow where there is drift.
+    """
+    configure()
+    try:
+        before, now = tables.read(Path(reference)), tables.read(Path(current))
+        found = compare(before, now, significance=significance, effect=effect)
+        write_text(Path(out) / PAGE, render(found, before, now))
+        write_json(Path(out) / RESULT, found.row())
+        _log(model, found, Path(out) / PAGE)
+        if found.drifted:
+            notify.send("drift", found.sentence)
+            if retrain:
+                run_deployment(RETRAIN, timeout=0, parameters={"publish": True})
+    except ImlError as error:
+        return Failed(message=error.line(), data=error)
+    return found
+
+
+def _log(model: str, found: Drift, page: Path) -> None:
+    """Distances and page to the champion's run; nothing where there is no champion."""
+    registry = Registry.open(model)
+    rows = registry.rows()
+    champion = chain.champion(rows)
+    if champion is None:
+        return
+    run = registration(rows, champion).facts()["run_id"]
+    client = mlflow.MlflowClient()
+    for column in found.columns:
+        client.log_metric(run, f"drift.{column.name}", column.distance)
+    client.log_artifact(run, str(page), "drift")

@@ -1,0 +1,86 @@
+"""What a deployment's run shows to everybody: data taken in, commit, tag; and when it may skip."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from prefect import get_run_logger
+
+from components import inbox, repository, workspace
+from components.files import read_json
+from components.params import Params
+from flows import notify
+from flows.failures import step
+
+DATA = Path("data")
+
+
+@step("take the inbox in", repeatable=True)
+def take_inbox(params: Params) -> None:
+    """Add new batches below `$IML_INBOX` to the prepared data set and commit them.
+
+    The commit is shown only with results that passed validation: until then the next run takes
+    the same batches in again.
+    """
+    address = os.environ.get("IML_INBOX", "").strip()
+    if not address:
+        return
+    folder = DATA / params.prepare.dataset
+    taken = inbox.take(address, folder, params.prepare.max_megapixels)
+    for name, batch in taken.items():
+        said = f"batch {name}: {batch.added} photos added, {len(batch.rejected)} rejected"
+        get_run_logger().info(f"{said}; {batch.refused}" if batch.refused else said)
+    if any(batch.added for batch in taken.values()):
+        workspace.dvc_add(folder)
+    if taken:
+        added = sum(batch.added for batch in taken.values())
+        paths = [f"{folder}.dvc", inbox.RECORD]
+        repository.add(f"inbox: {added} photos in {len(taken)} batches", *paths)
+    left_out = [
+        f"{name}: {batch.refused or '; '.join(batch.rejected)}"
+        for name, batch in taken.items()
+        if batch.refused or batch.rejected
+    ]
+    if left_out:
+        notify.send("data refused", "\n".join(left_out))
+
+
+def unchanged(params: Params, stale_days: int) -> str | None:
+    """Why a run may skip, or None: nothing differs from the youngest version's commit.
+
+    The caller has asked `dvc status`, which saw no change of data, parameters and code of stages;
+    the gates' thresholds are no stage's parameters and are compared here.
+    """
+    last = repository.last_version(params.promotion.model)
+    if last is None or not repository.same(last, "params.yaml", "dvc.lock"):
+        return None
+    show_branch()  # what the inbox refused, and merges of the default branch
+    days = repository.age(last)
+    reason = f"neither data, parameters nor code changed since {last}"
+    if days > stale_days:
+        notify.send("skipped too long", f"{reason}, {days:.0f} days ago")
+    return reason
+
+
+@step("show the branch", repeatable=True)
+def show_branch() -> None:
+    """Push the branch."""
+    repository.push()
+
+
+@step("commit results", repeatable=True)
+def commit_results(params: Params) -> str:
+    """Commit dvc.lock and metrics; everything they name is in the remote by now."""
+    dataset = params.prepare.dataset
+    f1 = read_json(f"runs/evaluate/{dataset}/metrics.json")["f1"]["value"]
+    shown = "no F1" if f1 is None else f"F1 {f1:.4f}"
+    commit = repository.add_results(f"retrain: {shown} on {dataset}")
+    repository.push()
+    return commit
+
+
+@step("tag the version", repeatable=True)
+def tag_version(model: str, version: int) -> None:
+    """Tag the commit, so that its data and outputs outlast every `dvc gc` by tags."""
+    repository.tag(model, version)

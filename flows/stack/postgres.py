@@ -1,0 +1,129 @@
+"""PostgreSQL of the stack: its programs, its folder, its account, its databases.
+
+PostgreSQL refuses to run as root; under root it runs as the account `postgres`.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from components.errors import InputError
+from flows.stack.settings import DATABASES, USER, Settings
+
+_DEBIAN = Path("/usr/lib/postgresql")
+
+
+def programs() -> Path:
+    """The folder of PostgreSQL's server programs; raises InputError when there is none."""
+    found = sorted(_DEBIAN.glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
+    if found:
+        return found[-1].parent
+    if path := shutil.which("initdb"):
+        return Path(path).resolve().parent
+    raise InputError(
+        "PostgreSQL's server programs are missing", mend="install them: apt-get install postgresql"
+    )
+
+
+def account() -> str | None:
+    """The account the server runs under, None for our own."""
+    if os.getuid():
+        return None
+    try:
+        return pwd.getpwnam("postgres").pw_name
+    except KeyError:
+        raise InputError(
+            "PostgreSQL does not run as root and there is no account `postgres`",
+            mend="run `iml stack` as an ordinary user, or install Debian's postgresql",
+        ) from None
+
+
+def command(settings: Settings) -> list[str]:
+    """The server on loopback TCP alone, without a socket in the file system."""
+    options = ("-h", "127.0.0.1", "-p", str(settings.port("postgres")), "-k", "")
+    return [str(programs() / "postgres"), "-D", str(settings.postgres_data), *options]
+
+
+def ready(settings: Settings) -> bool:
+    """Whether the server takes connections."""
+    check = [str(programs() / "pg_isready"), "-q", "-h", "127.0.0.1"]
+    port = str(settings.port("postgres"))
+    return subprocess.run([*check, "-p", port], check=False, capture_output=True).returncode == 0
+
+
+def prepare(settings: Settings) -> None:
+    """Make the server's folder where there is none yet."""
+    data = settings.postgres_data
+    if (data / "PG_VERSION").is_file():
+        return
+    user = account()
+    data.parent.mkdir(parents=True, exist_ok=True)
+    data.mkdir(mode=0o700, exist_ok=True)
+    if user:
+        shutil.chown(data, user, user)
+        _check_reachable(data, user)
+    with tempfile.NamedTemporaryFile("w", dir=data.parent, prefix=".password-") as password:
+        password.write(settings.environment["IML_POSTGRES_PASSWORD"])
+        password.flush()
+        if user:
+            shutil.chown(password.name, user, user)
+        options = ["-U", USER, "-E", "UTF8", "--auth=scram-sha-256", f"--pwfile={password.name}"]
+        made = _as(user, [str(programs() / "initdb"), "-D", str(data), *options])
+    if made.returncode:
+        said = (made.stderr.strip() or made.stdout.strip()).splitlines()
+        raise InputError(f"initdb failed: {said[-1] if said else ''}", where=str(data))
+
+
+def _check_reachable(data: Path, user: str) -> None:
+    if _as(user, ["test", "-w", str(data)]).returncode:
+        raise InputError(
+            f"the account {user} cannot reach this folder",
+            where=str(data),
+            mend="set IML_POSTGRES_DATA to a folder below one that everybody may enter",
+        )
+
+
+def _as(user: str | None, command: list[str]) -> subprocess.CompletedProcess[str]:
+    change: Mapping[str, object] = {"user": user, "group": user, "extra_groups": []} if user else {}
+    return subprocess.run(  # type: ignore[call-overload, no-any-return]
+        command, capture_output=True, text=True, cwd="/", check=False, **change
+    )
+
+
+def make_databases(settings: Settings) -> None:
+    """Make the databases of ledger, MLflow and Prefect where they are missing."""
+    import psycopg2
+    from psycopg2 import sql
+
+    connection = psycopg2.connect(settings.database("postgres"), connect_timeout=5)
+    try:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT datname FROM pg_database")
+            known = {row[0] for row in cursor.fetchall()}
+            for name in sorted(set(DATABASES) - known):
+                cursor.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    finally:
+        connection.close()
+
+
+def change_password(old: Settings, new: Settings) -> None:
+    """Give the server the new password; it must run."""
+    import psycopg2
+    from psycopg2 import sql
+
+    connection = psycopg2.connect(old.database("postgres"), connect_timeout=5)
+    try:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            statement = sql.SQL("ALTER ROLE {} PASSWORD {}")
+            password = sql.Literal(new.environment["IML_POSTGRES_PASSWORD"])
+            cursor.execute(statement.format(sql.Identifier(USER), password))
+    finally:
+        connection.close()

@@ -1,0 +1,284 @@
+"""The five servers of the stack, and how they are brought up, looked at and ended together."""
+
+from __future__ import annotations
+
+import base64
+import fcntl
+import json
+import os
+import signal
+import socket
+import sys
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from components.errors import CheckError, InputError
+from flows.stack import postgres
+from flows.stack import settings as places
+from flows.stack.processes import Processes, Service
+from flows.stack.settings import BUCKETS, POOL, Settings
+
+NAMES = ("postgres", "s3", "mlflow", "prefect", "worker")
+_PATIENCE = 180.0  # seconds for a server to answer; MLflow takes 20-40 on a small machine
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One server as it is now."""
+
+    service: str
+    running: bool
+    healthy: bool
+    address: str
+    log: str
+
+    def row(self) -> dict[str, object]:
+        """As plain JSON."""
+        return vars(self)
+
+
+def up(tell: Callable[[str], None]) -> Settings:
+    """Start what does not run and wait until all of it answers; what runs is left alone.
+
+    Raises:
+        InputError: a program is missing, a port is taken, a server does not come up.
+    """
+    settings = places.load_or_make()
+    with _held(settings):
+        processes = Processes(settings.folder)
+        services = _services(settings)
+        for name in ("s3", "logs"):
+            (settings.folder / name).mkdir(mode=0o700, exist_ok=True)
+        postgres.prepare(settings)
+        _start(processes, settings, services[:2], tell)
+        postgres.make_databases(settings)
+        make_buckets(_s3_options(settings))
+        _start(processes, settings, services[2:4], tell)
+        _start(processes, settings, services[4:], tell)
+    return settings
+
+
+def down() -> list[str]:
+    """End exactly what `up` started, last first; gives the names of what ran."""
+    settings = places.load()
+    if settings is None:
+        return []
+    with _held(settings):
+        processes = Processes(settings.folder)
+        # PostgreSQL ends on SIGINT without waiting for its clients.
+        endings = {"postgres": signal.SIGINT}
+        return [
+            name
+            for name in reversed(NAMES)
+            if processes.stop(name, endings.get(name, signal.SIGTERM))
+        ]
+
+
+def status() -> list[Standing]:
+    """Every server; none where there is no stack."""
+    settings = places.load()
+    if settings is None:
+        return []
+    processes = Processes(settings.folder)
+    return [_standing(processes, settings, service) for service in _services(settings)]
+
+
+def rotate(tell: Callable[[str], None]) -> Settings:
+    """New passwords and keys for everything; restarts the servers that hold them.
+
+    Raises CheckError when PostgreSQL, which must learn its new password, does not run.
+    """
+    old = places.load()
+    if old is None or not postgres.ready(old):
+        raise CheckError("the stack does not run", mend="start it with `iml stack up`")
+    down_to_postgres = [name for name in reversed(NAMES) if name != "postgres"]
+    with _held(old):
+        processes = Processes(old.folder)
+        for name in down_to_postgres:
+            processes.stop(name)
+        new = places.rotate()
+        postgres.change_password(old, new)
+    return up(tell)
+
+
+def _standing(processes: Processes, settings: Settings, service: Service) -> Standing:
+    running = processes.pid(service.name) is not None
+    address = "" if service.name == "worker" else settings.address(service.name)
+    return Standing(
+        service.name,
+        running,
+        running and service.healthy(),
+        address.replace("http", "postgresql") if service.name == "postgres" else address,
+        str(processes.log(service.name)),
+    )
+
+
+@contextmanager
+def _held(settings: Settings) -> Iterator[None]:
+    """One `up` or `down` at a time."""
+    with open(settings.folder / "lock", "a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise CheckError(
+                "another `iml stack` is at work", where=lock.name, mend="wait for its end"
+            ) from None
+        yield
+
+
+def _start(
+    processes: Processes, settings: Settings, services: list[Service], tell: Callable[[str], None]
+) -> None:
+    """Start some servers at once, then wait for all of them."""
+    for service in services:
+        if processes.pid(service.name) is None:
+            if service.name in places.PORTS:
+                _check_free(settings, service.name)
+            processes.start(service)
+            tell(f"{service.name}: starting")
+    for service in services:
+        processes.wait(service, _PATIENCE)
+        tell(f"{service.name}: up")
+
+
+def _check_free(settings: Settings, name: str) -> None:
+    port = settings.port(name)
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            raise InputError(
+                f"port {port} of {name} is taken by another program",
+                where=str(settings.file),
+                mend=f"change IML_{name.upper()}_PORT and the addresses with {port} there",
+            ) from None
+
+
+def _services(settings: Settings) -> list[Service]:
+    """In the order in which each needs those before it."""
+    client = {**_inherited(), **settings.environment}
+    tool = Path(sys.executable).parent
+    mlflow, prefect = settings.port("mlflow"), settings.port("prefect")
+    api = settings.environment["PREFECT_API_URL"]
+    server_only = {name: value for name, value in client.items() if name != "PREFECT_API_URL"}
+    return [
+        Service(
+            "postgres",
+            postgres.command(settings),
+            {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"},
+            lambda: postgres.ready(settings),
+            user=postgres.account(),
+            ending=signal.SIGINT,
+        ),
+        Service(
+            "s3",
+            [str(_s3_python()), str(Path(__file__).with_name("s3_server.py"))],
+            {
+                **client,
+                "GATEWAY_PORT": str(settings.port("s3")),
+                "S3_DATA_DIR": str(settings.folder / "s3"),
+            },
+            lambda: _answers(f"{settings.address('s3')}/_ministack/health"),
+        ),
+        Service(
+            "mlflow",
+            [str(tool / "mlflow"), "server", "--host", "127.0.0.1", "--port", str(mlflow),
+             "--workers", "1", "--artifacts-destination", "s3://mlflow"],
+            {
+                **client,
+                "MLFLOW_BACKEND_STORE_URI": settings.database("mlflow"),
+                "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+            },
+            lambda: _answers(f"{settings.address('mlflow')}/health"),
+        ),
+        Service(
+            "prefect",
+            [str(tool / "prefect"), "server", "start", "--host", "127.0.0.1", "--port",
+             str(prefect)],
+            {
+                **server_only,
+                "PREFECT_API_DATABASE_CONNECTION_URL": settings.database(
+                    "prefect", "postgresql+asyncpg"
+                ),
+                "PREFECT_SERVER_UI_API_URL": api,
+            },
+            lambda: _answers(f"{api}/health"),
+        ),
+        Service(
+            "worker",
+            [str(tool / "prefect"), "worker", "start", "--pool", POOL, "--type", "process",
+             "--name", "stack"],
+            client,
+            lambda: _online(settings),
+        ),
+    ]  # fmt: skip
+
+
+def _inherited() -> dict[str, str]:
+    """Our environment, with this interpreter's commands first."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    return {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1"}
+
+
+def _s3_python() -> Path:
+    """The interpreter of the S3 server's own environment."""
+    python = Path(sys.prefix) / "s3/bin/python"
+    if not python.exists():
+        raise InputError(
+            "the S3 server is not installed",
+            where=str(python.parent),
+            mend="run `make install`, or see infra/s3-server.txt",
+        )
+    return python
+
+
+def _answers(address: str) -> bool:
+    try:
+        urllib.request.urlopen(address, timeout=3).close()  # noqa: S310
+    except OSError:
+        return False
+    return True
+
+
+def _online(settings: Settings) -> bool:
+    """Whether the worker has told the Prefect server that it is there."""
+    environment = settings.environment
+    token = base64.b64encode(environment["PREFECT_API_AUTH_STRING"].encode()).decode()
+    request = urllib.request.Request(  # noqa: S310
+        f"{environment['PREFECT_API_URL']}/work_pools/{POOL}/workers/filter",
+        data=b"{}",
+        headers={"Content-Type": "application/json", "Authorization": f"Basic {token}"},
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=3) as answer:  # noqa: S310
+            workers = json.load(answer)
+    except OSError:
+        return False
+    return any(w["name"] == "stack" and w["status"] == "ONLINE" for w in workers)
+
+
+def make_buckets(options: Mapping[str, str] | None = None) -> None:
+    """Make the stack's buckets where they are missing.
+
+    Args:
+        options: of the S3 client; the environment's (AWS_*) where nothing is given.
+    """
+    import boto3
+
+    client = boto3.client("s3", **(options or {}))  # type: ignore[call-overload]
+    known = {bucket["Name"] for bucket in client.list_buckets()["Buckets"]}
+    for name in sorted(set(BUCKETS) - known):
+        client.create_bucket(Bucket=name)
+
+
+def _s3_options(settings: Settings) -> dict[str, str]:
+    return {
+        "endpoint_url": settings.address("s3"),
+        "aws_access_key_id": settings.environment["AWS_ACCESS_KEY_ID"],
+        "aws_secret_access_key": settings.environment["AWS_SECRET_ACCESS_KEY"],
+        "region_name": settings.environment["AWS_DEFAULT_REGION"],
+    }

@@ -1,0 +1,150 @@
+"""The stack's addresses and generated passwords: one file, which shells and systemd can read too.
+
+`.state/stack/environment` (mode 0600) is made by the first `iml stack up` and then kept: KEY=value
+lines, `set -a; . .state/stack/environment` puts a shell on the stack.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from components.errors import InputError
+from components.files import state_dir
+
+# What each server listens on; $IML_POSTGRES_PORT and so on choose another before the first `up`.
+PORTS = {"postgres": 5433, "s3": 9000, "mlflow": 5000, "prefect": 4200}
+BUCKETS = ("dvc", "mlflow", "inbox")
+DATABASES = ("ledger", "mlflow", "prefect")
+POOL = "retrain"
+USER = "iml"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The stack of one state folder.
+
+    Attributes:
+        folder: logs, process list, data of the servers.
+        environment: what a client of the stack needs, secrets included.
+    """
+
+    folder: Path
+    environment: Mapping[str, str]
+
+    def port(self, service: str) -> int:
+        """The loopback port of a service."""
+        return int(self.environment[_port_name(service)])
+
+    def address(self, service: str) -> str:
+        """The HTTP address of a service."""
+        return f"http://127.0.0.1:{self.port(service)}"
+
+    def database(self, name: str, driver: str = "postgresql") -> str:
+        """The URL of one of the stack's databases, password included."""
+        password = self.environment["IML_POSTGRES_PASSWORD"]
+        return f"{driver}://{USER}:{password}@127.0.0.1:{self.port('postgres')}/{name}"
+
+    @property
+    def file(self) -> Path:
+        """Where the environment is kept."""
+        return self.folder / "environment"
+
+    @property
+    def postgres_data(self) -> Path:
+        """PostgreSQL's own folder."""
+        return Path(self.environment["IML_POSTGRES_DATA"])
+
+
+def _port_name(service: str) -> str:
+    return f"IML_{service.upper()}_PORT"
+
+
+def load() -> Settings | None:
+    """The stack of this state folder; None where none was ever started."""
+    folder = state_dir() / "stack"
+    try:
+        text = (folder / "environment").read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    lines = (line for line in text.splitlines() if line and not line.startswith("#"))
+    pairs = (line.partition("=") for line in lines)
+    return Settings(folder, {name: "".join(shlex.split(value)) for name, _, value in pairs})
+
+
+def load_or_make() -> Settings:
+    """The stack of this state folder, with new passwords where there is none yet."""
+    made = load()
+    if made is None:
+        folder = state_dir() / "stack"
+        made = Settings(folder, _environment(folder))
+        _write(made)
+    return made
+
+
+def rotate() -> Settings:
+    """Give the stack new passwords and keys; the servers take them at their next start."""
+    kept = load()
+    if kept is None:
+        raise InputError("there is no stack here", mend="run `iml stack up`")
+    new = Settings(kept.folder, {**kept.environment, **_secrets()})
+    addresses = {"IML_LEDGER_URL": new.database("ledger")}
+    new = Settings(kept.folder, {**new.environment, **addresses})
+    _write(new)
+    return new
+
+
+def _secrets() -> dict[str, str]:
+    prefect = f"admin:{secrets.token_urlsafe(24)}"
+    return {
+        "IML_POSTGRES_PASSWORD": secrets.token_urlsafe(24),
+        "AWS_ACCESS_KEY_ID": secrets.token_hex(16),
+        "AWS_SECRET_ACCESS_KEY": secrets.token_urlsafe(32),
+        "PREFECT_SERVER_API_AUTH_STRING": prefect,
+        "PREFECT_API_AUTH_STRING": prefect,
+    }
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    """Addresses and fresh secrets; what the caller's environment says of ports and places wins."""
+    ports = {_port_name(name): _port(name, default) for name, default in PORTS.items()}
+    data = os.environ.get("IML_POSTGRES_DATA", "").strip() or str(folder / "postgres")
+    first = Settings(folder, {**_secrets(), **ports, "IML_POSTGRES_DATA": data})
+    return {
+        **first.environment,
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": first.address("s3"),
+        "PREFECT_API_URL": f"{first.address('prefect')}/api",
+        "MLFLOW_TRACKING_URI": first.address("mlflow"),
+        "IML_LEDGER_URL": first.database("ledger"),
+        "IML_DVC_REMOTE": "s3://dvc",
+        "IML_INBOX": "s3://inbox",
+        "IML_REPOSITORY": str(Path.cwd()),
+        "IML_STATE": str(state_dir()),
+        "PREFECT_HOME": str(state_dir() / "prefect"),
+    }
+
+
+def _port(service: str, default: int) -> str:
+    name = _port_name(service)
+    given = os.environ.get(name, "").strip() or str(default)
+    if not given.isdecimal() or not 0 < int(given) < 65536:
+        raise InputError(f"{given!r} is no port", where=name, mend="use a number below 65536")
+    return given
+
+
+def _write(settings: Settings) -> None:
+    """Keep the environment where only its owner can read it, from its first byte on."""
+    settings.folder.mkdir(parents=True, exist_ok=True)
+    settings.folder.chmod(0o711)  # PostgreSQL's own user has to pass through
+    rows = [f"{name}={shlex.quote(value)}" for name, value in settings.environment.items()]
+    temporary = settings.folder / f".environment-{secrets.token_hex(8)}"
+    with open(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
+        file.write("\n".join(rows) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(settings.file)

@@ -1,0 +1,3 @@
+-- Beside `ledger`, which the image makes.
+CREATE DATABASE mlflow;
+CREATE DATABASE prefect;

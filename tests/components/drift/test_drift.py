@@ -1,0 +1,84 @@
+"""Drift: equal distributions are none, shifted ones are, and the page says the same."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from components.drift.compare import compare, render
+from components.drift.tables import jpeg_quality, read
+from components.errors import InputError
+
+
+def scored(photos: int, shift: float = 0.0, seed: int = 1) -> pd.DataFrame:
+    random = np.random.default_rng(seed)
+    return pd.DataFrame(
+        {
+            "score": random.beta(2, 5, photos) * (1 - shift) + shift,
+            "area": random.beta(1, 20, photos),
+            "width": random.choice([640.0, 1024.0], photos),
+        }
+    )
+
+
+def test_the_same_source_of_photos_is_no_drift() -> None:
+    false = [bool(compare(scored(400), scored(400, seed=2 + s)).drifted) for s in range(50)]
+    assert sum(false) <= 1
+
+
+def test_shifted_scores_are_drift_and_nothing_else_is() -> None:
+    found = compare(scored(300), scored(300, shift=0.3, seed=2))
+    assert found.drifted == ["score"]
+    assert found.columns[0].medians[1] > found.columns[0].medians[0]
+    json.dumps(found.row(), allow_nan=False)
+
+
+def test_many_photos_make_no_drift_of_a_trifle() -> None:
+    found = compare(scored(50_000), scored(50_000, shift=0.02, seed=2))
+    assert found.columns[0].p < 0.01
+    assert found.drifted == []
+
+
+def test_too_few_photos_are_refused() -> None:
+    with pytest.raises(InputError, match="fewer than 30"):
+        compare(scored(300), scored(29))
+
+
+def test_the_page_is_whole_and_harmless() -> None:
+    before, now = scored(100), scored(100, shift=0.3, seed=2)
+    page = render(compare(before, now), before, now)
+    assert "drift in score" in page
+    assert page.count('class="pair"') == 60
+    assert "<script" not in page
+    assert "http://" not in page
+
+
+@pytest.mark.parametrize("quality", [30, 50, 75, 90, 96])
+def test_jpeg_quality_is_what_the_photo_was_saved_with(tmp_path: Path, quality: int) -> None:
+    pixels = np.random.default_rng(1).integers(0, 255, (32, 32, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.jpg", quality=quality)
+    assert jpeg_quality(tmp_path / "a.jpg") == pytest.approx(quality, abs=1)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    assert np.isnan(jpeg_quality(tmp_path / "a.png"))
+
+
+def test_tables_and_folders_are_read_alike(tmp_path: Path) -> None:
+    frame = scored(5)
+    frame.to_parquet(tmp_path / "a.parquet")
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    for number, row in enumerate(frame.to_dict("records")):
+        text = json.dumps({**row, "photo": f"{number}.jpg"})
+        (tmp_path / f"{number}.json").write_text(text)
+    pd.testing.assert_frame_equal(read(tmp_path / "a.parquet"), frame)
+    pd.testing.assert_frame_equal(read(tmp_path / "a.csv"), frame)
+    pd.testing.assert_frame_equal(read(tmp_path)[frame.columns], frame)
+    with pytest.raises(InputError, match="no such file"):
+        read(tmp_path / "none.parquet")
+    (tmp_path / "bad.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(InputError, match="score"):
+        read(tmp_path / "bad.csv")

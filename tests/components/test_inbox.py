@@ -1,0 +1,173 @@
+"""The inbox on a real S3 server process: complete batches, once each, exactly as listed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import numpy as np
+import pytest
+from PIL import Image
+
+from components import inbox
+from components.data import dataset as datasets
+from components.data.importing import import_dataset
+from components.errors import CheckError, InputError
+
+KEYS = {
+    "AWS_ACCESS_KEY_ID": "test",
+    "AWS_SECRET_ACCESS_KEY": "test",
+    "AWS_DEFAULT_REGION": "us-east-1",
+}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", port]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    environment = {**os.environ, "MOTO_S3_DEFAULT_MAX_KEYS": "20"}
+    with subprocess.Popen(command, env=environment, **quiet) as process:
+        try:
+            deadline = time.monotonic() + 60
+            while True:
+                try:
+                    urllib.request.urlopen(f"http://127.0.0.1:{port}", timeout=1)
+                    break
+                except OSError:
+                    assert time.monotonic() < deadline, "the S3 server did not start"
+                    time.sleep(0.2)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.kill()
+
+
+@pytest.fixture
+def bucket(server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    """A bucket of this test, and a data set `street` in the working directory."""
+    for name, value in KEYS.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", server)
+    monkeypatch.chdir(tmp_path)
+    made = boto3.resource("s3").Bucket(f"b-{tmp_path.name.replace('_', '-')[:50]}")
+    made.create()
+    import_dataset(
+        write(tmp_path / "first", "a.png", seed=1),
+        tmp_path / "data/street",
+        name="street",
+        licence="CC0",
+        source_name="desk",
+    )
+    return made
+
+
+def write(folder: Path, *names: str, seed: int) -> Path:
+    folder.mkdir(parents=True)
+    random = np.random.default_rng(seed)
+    for name in names:
+        pixels = random.integers(0, 255, (32, 48, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / name)
+    images = [
+        {"id": number, "file_name": name, "width": 48, "height": 32}
+        for number, name in enumerate(names)
+    ]
+    box = {"id": 0, "image_id": 0, "bbox": [4, 4, 20, 16], "area": 320, "category_id": 1}
+    index = {
+        "images": images,
+        "annotations": [{**box, "iscrowd": 0}],
+        "categories": [{"id": 1, "name": "manipulated"}],
+    }
+    (folder / "annotations.json").write_text(json.dumps(index))
+    return folder / "annotations.json"
+
+
+def upload(bucket: Any, folder: Path, prefix: str) -> None:
+    for path in sorted(folder.iterdir(), key=lambda path: path.suffix == ".json"):
+        bucket.put_object(Key=f"{prefix}/{path.name}", Body=path.read_bytes())
+
+
+def take(bucket: Any) -> dict[str, inbox.Taken]:
+    return inbox.take(f"s3://{bucket.name}/in", Path("data/street"), 64)
+
+
+def photos() -> int:
+    return len(datasets.load("data/street").images)
+
+
+def test_a_batch_is_taken_once_and_again_when_it_changes(bucket: Any, tmp_path: Path) -> None:
+    write(tmp_path / "one", "b.png", "c.png", seed=2)
+    upload(bucket, tmp_path / "one", "in/one")
+    taken = take(bucket)["one"]
+    assert (taken.added, taken.known, taken.rejected, taken.refused) == (2, 0, [], None)
+    assert take(bucket) == {}
+    assert photos() == 3
+    shutil.rmtree(tmp_path / "one")
+    write(tmp_path / "one", "b.png", "c.png", "d.png", seed=2)
+    upload(bucket, tmp_path / "one", "in/one")
+    again = take(bucket)["one"]
+    assert (again.added, again.known) == (1, 2)
+    assert set(json.loads(Path(inbox.RECORD).read_text())) == {"one"}
+
+
+def test_a_batch_without_its_index_is_not_complete(bucket: Any) -> None:
+    bucket.put_object(Key="in/half/b.png", Body=b"x")
+    bucket.put_object(Key="elsewhere/one/annotations.json", Body=b"{}")
+    assert take(bucket) == {}
+    assert not Path(inbox.RECORD).exists()
+
+
+def test_more_objects_than_a_page(bucket: Any, tmp_path: Path) -> None:
+    for number in range(45):
+        bucket.put_object(Key=f"in/one/extra/{number:02}.txt", Body=b"x")
+    write(tmp_path / "one", "b.png", seed=2)
+    upload(bucket, tmp_path / "one", "in/one")
+    page = bucket.meta.client.list_objects_v2(Bucket=bucket.name)
+    assert (page["IsTruncated"], page["KeyCount"]) == (True, 20)
+    (batch,) = inbox.Inbox(f"s3://{bucket.name}/in").batches()
+    assert len(batch.objects) == 47
+
+
+def test_bad_batches_are_refused_and_the_good_one_kept(bucket: Any, tmp_path: Path) -> None:
+    write(tmp_path / "good", "b.png", "c.png", seed=2)
+    (tmp_path / "good/c.png").write_bytes(b"not a photo")
+    upload(bucket, tmp_path / "good", "in/good")
+    bucket.put_object(Key="in/bad/annotations.json", Body=b"{")
+    bucket.put_object(Key="in/leaves/annotations.json", Body=b"{}")
+    bucket.put_object(Key="in/leaves/../../../x.png", Body=b"x")
+    taken = take(bucket)
+    assert taken["good"].added == 1
+    assert taken["good"].rejected[0].startswith("c.png: ")
+    assert "COCO" in str(taken["bad"].refused)
+    assert "leaves" in str(taken["leaves"].refused)
+    assert photos() == 2
+    assert take(bucket) == {}
+
+
+def test_an_object_that_changes_while_it_is_fetched_is_noticed(bucket: Any, tmp_path: Path) -> None:
+    write(tmp_path / "one", "b.png", seed=2)
+    upload(bucket, tmp_path / "one", "in/one")
+    box = inbox.Inbox(f"s3://{bucket.name}/in")
+    (batch,) = box.batches()
+    bucket.put_object(Key="in/one/b.png", Body=b"changed")
+    with pytest.raises(CheckError, match="PreconditionFailed"):
+        box.fetch(batch, tmp_path / "fetched")
+
+
+def test_an_inbox_that_is_none(bucket: Any) -> None:
+    with pytest.raises(InputError, match="IML_INBOX"):
+        inbox.Inbox("http://example.org/x")
+    with pytest.raises(CheckError, match="NoSuchBucket"):
+        inbox.Inbox("s3://no-such-bucket-here/in").batches()

@@ -1,0 +1,118 @@
+"""The files of infra/ say the same and refer to nothing that is not there, as far as no engine is
+needed to see it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from flows.stack.settings import DATABASES, PORTS
+
+INFRA = Path(__file__).parents[2] / "infra"
+COMPOSE = yaml.safe_load((INFRA / "compose.yaml").read_text())["services"]
+KUBERNETES = [
+    document
+    for path in sorted((INFRA / "kubernetes").glob("*.yaml"))
+    for document in yaml.safe_load_all(path.read_text())
+]
+WORKLOADS = [row for row in KUBERNETES if row["kind"] in ("Deployment", "StatefulSet")]
+
+
+def names(path: str) -> set[str]:
+    rows = (INFRA / path).read_text().splitlines()
+    return {row.partition("=")[0] for row in rows if row and row[0] != "#"}
+
+
+def pods() -> list[tuple[str, dict[str, Any]]]:
+    found = [(row["metadata"]["name"], row["spec"]["template"]["spec"]) for row in WORKLOADS]
+    ray = next(row["spec"] for row in KUBERNETES if row["kind"] == "RayCluster")
+    groups = [ray["headGroupSpec"], *ray["workerGroupSpecs"]]
+    return found + [("ray", group["template"]["spec"]) for group in groups]
+
+
+def test_compose_has_every_service_with_limits_and_health() -> None:
+    assert {*PORTS, "worker"} <= set(COMPOSE)
+    for name in PORTS:
+        assert COMPOSE[name]["healthcheck"]["test"], name
+    for name in (*PORTS, "worker"):
+        assert COMPOSE[name]["deploy"]["resources"]["limits"]["memory"], name
+    published = [port for row in COMPOSE.values() for port in row.get("ports", [])]
+    assert published
+    assert all(port.startswith("127.0.0.1:") for port in published)
+
+
+def test_compose_takes_secrets_from_its_example_alone() -> None:
+    text = (INFRA / "compose.yaml").read_text()
+    used = {part.partition(":")[0] for part in text.split("${")[1:]}
+    assert used == names(".env.example")
+    for service in COMPOSE.values():
+        for needed in service.get("depends_on", {}):
+            assert needed in COMPOSE
+
+
+def test_databases_are_those_of_the_stack() -> None:
+    text = (INFRA / "kubernetes/databases.sql").read_text()
+    made = {row.split()[-1].rstrip(";") for row in text.splitlines() if row.startswith("CREATE")}
+    assert made | {COMPOSE["postgres"]["environment"]["POSTGRES_DB"]} == set(DATABASES)
+
+
+@pytest.mark.parametrize(("name", "pod"), pods(), ids=lambda value: str(value)[:12])
+def test_pods_have_no_root_but_limits_and_known_references(name: str, pod: dict) -> None:
+    settings = names("kubernetes/secrets.example.env")
+    assert pod["securityContext"]["runAsNonRoot"]
+    for container in [*pod["containers"], *pod.get("initContainers", [])]:
+        assert container["resources"]["limits"]["memory"]
+        for row in container.get("env", []):
+            if reference := row.get("valueFrom"):
+                assert reference["secretKeyRef"]["name"] == "iml-secrets"
+                assert reference["secretKeyRef"]["key"] in settings
+    if name != "ray":
+        assert {"readinessProbe", "livenessProbe"} <= set(pod["containers"][0])
+    if any("nvidia.com/gpu" in c["resources"]["limits"] for c in pod["containers"]):
+        assert pod["nodeSelector"]
+
+
+def test_services_find_their_pods() -> None:
+    labels = {row["metadata"]["name"]: row["spec"]["template"]["metadata"] for row in WORKLOADS}
+    services = [row for row in KUBERNETES if row["kind"] == "Service"]
+    assert {row["metadata"]["name"] for row in services} == set(PORTS)
+    for row in services:
+        name = row["metadata"]["name"]
+        assert row["spec"]["selector"] == labels[name]["labels"]
+        assert row["spec"]["ports"][0]["port"] in (PORTS[name], 5432)
+
+
+def test_kustomize_builds_it() -> None:
+    if not shutil.which("kubectl"):
+        pytest.skip("kubectl is not installed")
+    command = ["kubectl", "kustomize", str(INFRA / "kubernetes")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    built = [row["kind"] for row in yaml.safe_load_all(done.stdout)]
+    assert (built.count("StatefulSet"), built.count("Deployment")) == (2, 3)
+
+
+@pytest.mark.parametrize("kind", ["kubernetes", "docker"])
+def test_prefect_takes_the_job_templates(kind: str) -> None:
+    from prefect.server.schemas.core import WorkPool
+
+    template = json.loads((INFRA / f"pools/{kind}.json").read_text())
+    pool = WorkPool(name="p", type=kind, base_job_template=template)
+    assert pool.base_job_template["variables"]["properties"]["env"]["default"]["IML_TIME_LIMIT"]
+
+
+def test_deployments_load_what_is_there() -> None:
+    plan = yaml.safe_load((INFRA / "prefect.yaml").read_text())
+    assert plan["deployments"]
+    for deployment in plan["deployments"]:
+        path, _, function = deployment["entrypoint"].partition(":")
+        assert f"def {function}(" in (INFRA.parent / path).read_text()
+        assert deployment["concurrency_limit"]["limit"] == 1
+        assert deployment["concurrency_limit"]["collision_strategy"] == "CANCEL_NEW"
+        assert deployment["tags"]
