@@ -36,7 +36,7 @@ def fix_torch(seed: int, threads: int) -> None:
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
     # Filling memory that is about to be overwritten costs a tenth of a training step.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
 
 
@@ -49,5 +49,6 @@ def hold_memory() -> None:
     mmap_max, trim, pad = -4, -1, -2  # glibc's M_MMAP_MAX, M_TRIM_THRESHOLD, M_TOP_PAD
     settings = ((mmap_max, 0), (trim, 2**31 - 1), (pad, 512 << 20))
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    for name, value in settings if mallopt else ():
-        mallopt(name, value)
+    if mallopt is not None:
+        for name, value in settings:
+            mallopt(name, value)

@@ -13,7 +13,7 @@ import torch
 from components.data.manifest import Manifest
 from components.files import sha256_bytes, sha256_file, sha256_json, state_dir
 from components.params import Distill
-from components.seeds import derive, fix_torch
+from components.seeds import derive, fix_torch, hold_memory
 from components.student.model import Student, build, configure
 from components.student.store import weights_bytes
 from components.training.cache import Decoded, decoded
@@ -53,6 +53,7 @@ def distill(
         ImlError: the loss is not finite.
     """
     fix_torch(derive(params.seed, "student"), params.threads)
+    hold_memory()
     examples = collect(manifest, dataset, pseudo)
     student = build(configure(params), params.weights)
     root = state_dir() / "cache" / "distill"
