@@ -207,8 +207,8 @@ def workspace(root: Path, count: int) -> None:
     """A project folder as the stage finds it."""
     manifest = make_dataset(root / "data" / "demo", count)
     write(root / "runs" / "prepare", manifest)
-    committed = Path(__file__).parents[3] / "params.yaml"
-    (root / "params.yaml").write_bytes(committed.read_bytes())
+    committed = (Path(__file__).parents[3] / "params.yaml").read_text()
+    (root / "params.yaml").write_text(committed.replace("teacher: sam_lite", "teacher: grabcut"))
 
 
 def stage(root: Path, **environment: str) -> subprocess.Popen:

@@ -8,8 +8,8 @@ from components.teacher.speed import bench_speed
 
 def test_rates_and_agreement_with_the_plain_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("components.teacher.speed._LOOP", 4)
-    report = bench_speed(None, 20, settings(teacher="sam_lite"))
-    assert report["photos"] == 10
+    report = bench_speed(None, 60, settings(teacher="sam_lite"))
+    assert report["photos"] == 30
     assert report["iou"] > 0.99
     rates = report["photos_a_second"]
     assert all(rate > 0 for rate in rates.values())
