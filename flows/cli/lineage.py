@@ -148,3 +148,29 @@ def export(
     typer.echo(
         f"{name}: {counts['objects']} objects{left}, {counts['bytes'] / 1e6:.1f} MB in {out}"
     )
+
+
+@app.command()
+def events(
+    model: Reference = "boxpromptiml@champion",
+    out: Annotated[Path | None, typer.Option(help="Append JSON lines to this file.")] = None,
+    url: Annotated[str | None, typer.Option(help="Send to this OpenLineage server.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Tell a lineage catalogue of every stage and decision, as OpenLineage events."""
+    from components.errors import InputError
+    from components.lineage.bundle import evidence
+
+    if (out is None) == (url is None):
+        raise InputError("needs --out or --url", where="iml lineage events")
+    with evidence(model, whole=False) as case:
+        from components.lineage import events as lineage
+
+        found, name = lineage.events(case), case.name
+    transport = lineage.to_file(out) if out else lineage.to_server(url or "")
+    lineage.emit(found, transport, str(out or url))
+    jobs = list(dict.fromkeys(event.job.name for event in found))
+    if as_json:
+        _print({"version": name, "to": str(out or url), "events": jobs})
+    else:
+        typer.echo(f"{name}: {len(found)} events to {out or url}: {', '.join(jobs)}")

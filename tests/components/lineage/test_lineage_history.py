@@ -1,0 +1,192 @@
+"""Photos of versions, what changed between two, events, and making a version again."""
+
+from __future__ import annotations
+
+import io
+import json
+import uuid
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+import lineage_support as support
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+from safetensors.numpy import save as save_tensors
+
+from components.errors import CheckError, InputError
+from components.files import sha256_file
+from components.lineage import events, photos
+from components.lineage.difference import explain
+from components.lineage.gather import gather
+from components.lineage.outputs import Likeness, compare
+from components.lineage.replay import prepare, replay
+
+ONE, TWO = f"{support.MODEL}/1", f"{support.MODEL}/2"
+Stand = Callable[[Path], None]
+
+
+def test_photos_and_boxes_of_a_version(project: Path, standing: Stand) -> None:
+    standing(project)
+    with gather(ONE, whole=False) as case:
+        rows = photos.rows(case)
+    assert len(rows) == 20
+    assert {row["role"] for row in rows} == {"trained on", "chose the checkpoint", "scored on"}
+    manipulated = [row for row in rows if row["label"] == "manipulated"]
+    assert all(len(row["boxes"]) == 1 for row in manipulated)
+    x0, y0, x1, y1 = manipulated[0]["boxes"][0]
+    # Drawn round the mask (10, 8) to (34, 28), loosened by at most a tenth a side.
+    assert abs(x0 - 10) <= 3
+    assert abs(y1 - 28) <= 3
+    assert x1 > x0
+    assert y1 > y0
+
+
+def test_versions_of_a_photo(project: Path, standing: Stand) -> None:
+    standing(project)
+    kept = project / "data/made/photos/Au/Au3.png"
+    changed = project / "data/made/photos/Au/Au0.png"
+    both = photos.uses(support.MODEL, sha256_file(kept))
+    assert [use.version for use in both.found] == [1, 2]
+    assert not both.unknown
+    second = photos.uses(support.MODEL, str(changed))
+    assert [use.version for use in second.found] == [2]
+    assert photos.uses(support.MODEL, "0" * 64).found == []
+    with pytest.raises(InputError, match="neither a SHA-256 nor a file"):
+        photos.uses(support.MODEL, "nonsense")
+
+
+def test_a_version_that_cannot_be_told_is_named(copied: Path) -> None:
+    with gather(ONE) as case:
+        md5 = case.outs()["runs/prepare/manifest.parquet"]
+    (copied / ".state/dvc-remote/files/md5" / md5[:2] / md5[2:]).unlink()
+    answer = photos.uses(support.MODEL, "0" * 64)
+    assert list(answer.unknown) == [1]
+
+
+def test_what_changed_between_two_versions(project: Path, standing: Stand) -> None:
+    standing(project)
+    with gather(ONE) as old, gather(TWO) as new:
+        found = explain(old, new)
+        assert found["data"] == ["1 photo with other bytes under the same name: Au/Au0.png."]
+        assert found["parameters"] == ["distill.seed: 7 became 8."]
+        assert found["code"] == []
+        assert found["environment"] == []
+        assert found["weights"] == ["the student was trained anew."]
+        same = explain(old, old)
+    assert same.pop("weights") == ["the student's weights are the same."]
+    assert not any(same.values())
+
+
+def test_events_carry_versions_schemas_and_quality(project: Path, standing: Stand) -> None:
+    standing(project)
+    with gather(ONE) as case:
+        found = events.events(case)
+        again = events.events(case)
+    path = project / ".state/events.jsonl"
+    events.emit(found, events.to_file(path), str(path))
+    sent = [json.loads(line) for line in path.read_text().splitlines()]
+    path.unlink()
+    assert [e.run.runId for e in found] == [e.run.runId for e in again]
+    jobs = [e["job"]["name"] for e in sent if e["eventType"] == "COMPLETE"]
+    assert jobs[-3:] == ["registered", "gated", "promoted"]
+    assert len(sent) == 2 * len(jobs) == 18
+    for event in sent:
+        uuid.UUID(event["run"]["runId"])
+        assert datetime.fromisoformat(event["eventTime"]).tzinfo
+        for holder in (event["run"], event["job"], *event["inputs"], *event["outputs"]):
+            for facet in {**holder["facets"], **holder.get("inputFacets", {})}.values():
+                assert facet["_schemaURL"].startswith("https://openlineage.io/spec/facets/")
+                assert facet["_producer"] == events.PRODUCER
+    trained = next(e for e in sent if e["job"]["name"] == "distill" and e["inputs"])
+    manifest = next(d for d in trained["inputs"] if d["name"].endswith("manifest.parquet"))
+    assert "sha256" in [field["name"] for field in manifest["facets"]["schema"]["fields"]]
+    assert manifest["inputFacets"]["dataQualityMetrics"]["rowCount"] == 20
+    assert all(a["success"] for a in manifest["inputFacets"]["dataQualityAssertions"]["assertions"])
+
+
+def test_an_event_server_that_is_not_there(project: Path, standing: Stand, free_port: int) -> None:
+    standing(project)
+    address = f"http://127.0.0.1:{free_port}"
+    with gather(ONE) as case, pytest.raises(InputError, match="were not taken"):
+        events.emit(events.events(case)[:1], events.to_server(address), address)
+
+
+def test_a_clone_is_the_version_and_nothing_else(
+    project: Path, standing: Stand, tmp_path: Path
+) -> None:
+    standing(project)
+    with gather(ONE) as case:
+        prepare(case, tmp_path / "clone")
+        rows = photos.rows(case)
+    clone = tmp_path / "clone"
+    head = support.run(clone, "git", "rev-parse", "HEAD").strip()
+    assert head == support.run(project, "git", "rev-parse", f"model/{support.MODEL}/v1").strip()
+    assert "seed: 7" in (clone / "params.yaml").read_text()
+    assert not (clone / "runs").exists()
+    for row in rows:
+        assert sha256_file(clone / "data/made" / row["path"]) == row["sha256"]
+
+
+def test_a_version_is_not_replayed_from_changed_photos(copied: Path, tmp_path: Path) -> None:
+    with gather(ONE) as case:
+        md5 = next(iter(case.listing("data/made", case.inputs()["data/made"]).values()))
+        path = copied / ".state/dvc-remote/files/md5" / md5[:2] / md5[2:]
+        path.chmod(0o644)
+        path.write_bytes(b"other")
+        with pytest.raises(CheckError, match="MD5"):
+            prepare(case, tmp_path / "clone")
+
+
+def test_replays_are_bit_equal_and_a_thread_count_is_explained(
+    project: Path, standing: Stand, tmp_path: Path, campaigns: bool
+) -> None:
+    if not campaigns:
+        pytest.skip("three whole pipelines: with --campaigns")
+    standing(project)
+    with gather(ONE) as case:
+        for folder in (tmp_path / "one", tmp_path / "another/place"):
+            answer = replay(case, folder, lambda line: None)
+            assert answer.likeness == Likeness.EQUAL, answer.sentence()
+        case.record["environment"]["packages"]["numpy"] = "1.0"
+        answer = replay(case, tmp_path / "three", lambda line: None, threads=2)
+    assert any("package numpy: 1.0 became" in change for change in answer.changes)
+    assert any("distill.threads: 1 became 2" in change for change in answer.changes)
+
+
+def png(value: int) -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(np.full((4, 4), value, np.uint8)).save(out, "PNG")
+    return out.getvalue()
+
+
+def parquet(value: float) -> bytes:
+    out = io.BytesIO()
+    pq.write_table(pa.table({"name": ["a"], "f1": [value]}), out)
+    return out.getvalue()
+
+
+def tensors(value: float) -> bytes:
+    return save_tensors({"w": np.full((2, 2), value, np.float32)})
+
+
+@pytest.mark.parametrize(
+    ("path", "before", "close", "far"),
+    [
+        ("a.png", png(10), png(20), png(200)),
+        ("a.parquet", parquet(0.5), parquet(0.51), parquet(0.9)),
+        ("a.safetensors", tensors(1.0), tensors(1.01), tensors(2.0)),
+        ("a.json", b'{"f1": 0.5, "n": 3}', b'{"f1": 0.52, "n": 3}', b'{"f1": 0.5, "n": 4}'),
+        ("a.csv", b"epoch,loss\n1,0.50\n", b"epoch,loss\n1,0.52\n", b"epoch,loss\n2,0.50\n"),
+    ],
+)
+def test_how_outputs_compare(path: str, before: bytes, close: bytes, far: bytes) -> None:
+    assert compare(path, before, before).likeness == Likeness.EQUAL
+    near = compare(path, before, close)
+    assert near.likeness == Likeness.CLOSE
+    assert "allowed" in near.how
+    assert compare(path, before, far).likeness == Likeness.DIFFERENT
+    assert compare(path, before, b"\x00broken").likeness == Likeness.DIFFERENT
