@@ -11,10 +11,13 @@ from components.errors import CheckError
 from components.files import sha256_bytes
 from components.lineage.case import Case, parsed
 from components.lineage.verdict import Finding, broken, compared, missing, verified
-from components.params import Gates
+from components.params import Promotion
 from components.registry import gates as judging
 from components.registry.chain import Event, Row
-from components.registry.gates import Comparison, Evidence
+from components.registry.gates import Evidence
+from components.registry.licences import licences
+from components.registry.rivalry import Comparison, Difference
+from components.registry.tracking import SIGNER
 
 PARITY = "runs/export/parity.json"
 
@@ -67,20 +70,31 @@ def _judged_again(case: Case, facts: dict[str, Any], parity: Any, where: str) ->
     record = case.record or {}
     told = {gate["name"]: gate for gate in facts["gates"]}
     try:
-        thresholds = Gates.model_validate(facts["thresholds"])
-    except ValidationError:
+        rules = Promotion.model_validate(
+            {"model": case.model, "mode": facts["mode"], "gates": facts["thresholds"]}
+        )
+    except (KeyError, ValidationError):
         yield missing("gates", "judged by gates that this program does not know", where)
         return
+    values = {name: gate.get("value") for name, gate in told.items()}
     evidence = Evidence(
         validation=record["validation"]["result"],
         metrics=record["evaluation"][case.dataset]["result"],
         parity=parity,
         dirty=_dirty(told.get("workspace_clean", {})),
-        comparison=_comparison(told.get(judging.CHAMPION, {}), facts["champion"]),
+        record=record,
+        licences=licences(record),
+        # Whether the signature is valid now is a link of its own; latency and size were measured
+        # once, on the machine that decided.
+        signer=case.facts.get(SIGNER) if values.get("signature_valid") else None,
+        signature_problem="it was not valid then",
+        megabytes=values.get("max_megabytes"),
+        latency_ms=values.get(judging.LATENCY),
+        comparison=_comparison(values, facts["champion"]),
         champion=facts["champion"],
         hashes=facts["hashes"],
     )
-    again = judging.judge(case.version, evidence, thresholds)
+    again = judging.judge(case.version, evidence, rules)
     pairs = [
         (gate.name, _sides(told.get(gate.name)), (gate.passed, gate.value, gate.threshold))
         for gate in again
@@ -101,11 +115,16 @@ def _dirty(gate: dict[str, Any]) -> list[str] | None:
     return ["?"] * int(number) if number.isdecimal() else None
 
 
-def _comparison(gate: dict[str, Any], champion: int | None) -> Comparison | None:
-    value = judging.finite(gate.get("value"))
-    if champion is None or value is None:
+def _comparison(values: dict[str, Any], champion: int | None) -> Comparison | None:
+    """The recorded bounds against the champion; the photos' own results are with the champion."""
+    if champion is None:
         return None
-    return Comparison(champion, None, None, value, None, None, 0)
+    f1, alarm = values.get(judging.F1_GATE), values.get(judging.ALARM_GATE)
+
+    def bounded(low: float | None, high: float | None) -> Difference:
+        return Difference(0.0, 0.0, 0.0, low, high, 0, 0)
+
+    return Comparison(champion, bounded(f1, None), bounded(None, alarm), 0)
 
 
 def _decisions(own: list[Row], gated: dict[str, Row]) -> list[Finding]:
@@ -123,4 +142,17 @@ def _decisions(own: list[Row], gated: dict[str, Row]) -> list[Finding]:
             found.append(
                 broken("gates", f"{row.event} against its gates", where, not passed, passed)
             )
+        elif passed and base.facts().get("mode") == "approve" and not _approved(own, row):
+            found.append(broken("gates", "promoted without the approval it needed", where))
     return found or [verified("gates", "every decision follows from its gates")]
+
+
+def _approved(own: list[Row], promoted: Row) -> bool:
+    """Whether a person approved the very gating that a promotion rests on."""
+    facts = promoted.facts()
+    return any(
+        row.event == Event.APPROVED
+        and row.hash == facts.get("approved")
+        and row.facts()["gated"] == facts["gated"]
+        for row in own
+    )
