@@ -155,6 +155,9 @@ def test_replays_are_bit_equal_and_a_thread_count_is_explained(
         answer = replay(case, tmp_path / "three", lambda line: None, threads=2)
     assert any("package numpy: 1.0 became" in change for change in answer.changes)
     assert any("distill.threads: 1 became 2" in change for change in answer.changes)
+    assert answer.first is not None
+    assert answer.first.name == "distill"
+    assert answer.likeness == Likeness.CLOSE, answer.sentence()
 
 
 def png(value: int) -> bytes:
