@@ -105,6 +105,7 @@ class Distill(_Block):
     ema: Annotated[float, Field(ge=0, lt=1)]
     loss: Loss
     augment: bool
+    splices: Share
 
 
 class Robustness(_Block):

@@ -35,7 +35,9 @@ def shrink(image: np.ndarray, size: int) -> np.ndarray:
 
 def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
     """As `shrink`, to any size."""
-    planes = torch.from_numpy(np.ascontiguousarray(np.atleast_3d(image))).permute(2, 0, 1)[None]
+    # torch takes no read-only arrays, such as a memory-mapped cache gives.
+    own = np.require(np.atleast_3d(image), requirements=("C", "W"))
+    planes = torch.from_numpy(own).permute(2, 0, 1)[None]
     small = F.interpolate(planes, size=(height, width), mode="bilinear", antialias=True)
     array = small[0].permute(1, 2, 0).contiguous().numpy()
     return array if image.ndim == 3 else array[:, :, 0]

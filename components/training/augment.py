@@ -1,4 +1,4 @@
-"""Augmentation: crops, flips, JPEG recompression, resizing, blur and noise, per (epoch, photo).
+"""Augmentation: crops, flips, splices, JPEG, resizing, blur and noise, per (epoch, photo).
 
 Nothing here knows whether a photo is manipulated: both kinds are treated alike, so that no trace
 of the treatment tells them apart. Each photo has its own random stream, so the order in which they
@@ -12,6 +12,7 @@ import numpy as np
 
 from components.seeds import generator
 from components.student.infer import shrink
+from components.training.splices import View, spliced
 
 FLIP, JPEG, RESIZE, BLUR, NOISE = 0.5, 0.5, 0.2, 0.2, 0.2  # how often each is applied
 CROP, SIDE = 0.8, (0.5, 1.0)  # how often, and the share of the photo's sides kept
@@ -24,8 +25,15 @@ Place = tuple[slice, slice]
 
 
 def augment(
-    photo: np.ndarray, mask: np.ndarray, size: int, tiles: bool, seed: int, epoch: int, row: int
-) -> tuple[np.ndarray, np.ndarray]:
+    photo: np.ndarray,
+    mask: np.ndarray,
+    size: int,
+    tiles: bool,
+    seed: int,
+    epoch: int,
+    row: int,
+    donor: View | None = None,
+) -> View:
     """One augmented view of a photo and its mask.
 
     Args:
@@ -36,18 +44,34 @@ def augment(
         seed: of the training.
         epoch: from 1.
         row: of the photo in the data.
+        donor: another photo and its mask, from which a part may be moved in; None: no splice.
 
     Returns:
         uint8 (S, S, 3) and (S, S); crops and flips move the mask with the photo.
     """
     draw = generator(seed, "augment", epoch, row)
+    photo, mask = _view(photo, mask, size, tiles, draw)
+    if donor is not None:
+        made = generator(seed, "splice", epoch, row)
+        photo, mask = spliced((photo, mask), _view(*donor, size, tiles, made), made)
+    return _treated(photo, draw), mask
+
+
+def _view(
+    photo: np.ndarray, mask: np.ndarray, size: int, tiles: bool, draw: np.random.Generator
+) -> View:
+    """A crop, perhaps mirrored, at the student's size."""
     place = _tile(mask.shape, size, draw) if tiles else _crop(mask.shape, draw)
     photo, mask = shrink(photo[place], size), shrink(mask[place], size)
     if draw.random() < FLIP:
         photo, mask = photo[:, ::-1], mask[:, ::-1]
     if draw.random() < FLIP:
         photo, mask = photo[::-1], mask[::-1]
-    photo = np.ascontiguousarray(photo)
+    return np.ascontiguousarray(photo), np.ascontiguousarray(mask)
+
+
+def _treated(photo: np.ndarray, draw: np.random.Generator) -> np.ndarray:
+    """What happens to photos that are passed on."""
     if draw.random() < BLUR:
         photo = cv2.GaussianBlur(photo, (0, 0), sigmaX=draw.uniform(*SIGMA))
     if draw.random() < RESIZE:
@@ -56,12 +80,12 @@ def augment(
         photo = _noise(photo, draw)
     if draw.random() < JPEG:
         photo = recompress(photo, int(draw.integers(QUALITY[0], QUALITY[1] + 1)))
-    return photo, np.ascontiguousarray(mask)
+    return photo
 
 
 def plain(
     photo: np.ndarray, mask: np.ndarray, size: int, tiles: bool, seed: int, epoch: int, row: int
-) -> tuple[np.ndarray, np.ndarray]:
+) -> View:
     """As `augment`, but the photo as it is: whole, or a tile at a random place."""
     if tiles and max(mask.shape) > size:
         draw = generator(seed, "augment", epoch, row)

@@ -16,6 +16,7 @@ from components.student.infer import to_tensor
 from components.training.augment import augment, plain
 from components.training.cache import Decoded
 from components.training.parallel import ALONE, Team
+from components.training.splices import View
 
 
 class Batch(NamedTuple):
@@ -49,16 +50,11 @@ def epoch_batches(
     """
     order = generator(params.seed, "order", epoch).permutation(data.train)
     parts = np.array_split(order, count(len(order), params.batch))
-    tiles = params.view == "tiles"
-    make_view = augment if params.augment else plain
 
     def make(rows: np.ndarray) -> Batch:
         """One batch of these rows."""
         own = rows[team.rank :: team.size]
-        views = [
-            make_view(*data.photo(row), params.size, tiles, params.seed, epoch, row)
-            for row in own.tolist()
-        ]
+        views = [_view(data, params, epoch, row) for row in own.tolist()]
         photos, masks = (np.stack(part) for part in zip(*views, strict=True))
         weights = torch.from_numpy(data.weights[own])
         return Batch(to_tensor(photos), to_tensor(masks[..., None]), weights, len(rows))
@@ -69,3 +65,14 @@ def epoch_batches(
             ready, coming = coming, pool.submit(make, rows)
             yield ready.result()
         yield coming.result()
+
+
+def _view(data: Decoded, params: Distill, epoch: int, row: int) -> View:
+    """What the student sees of a photo in an epoch, and its mask."""
+    tiles, key = params.view == "tiles", (params.seed, epoch, row)
+    if not params.augment:
+        return plain(*data.photo(row), params.size, tiles, *key)
+    draw = generator(params.seed, "donor", epoch, row)
+    # Drawn for both kinds of photo alike, so that a splice says nothing about the rest.
+    donor = data.photo(int(draw.choice(data.train))) if draw.random() < params.splices else None
+    return augment(*data.photo(row), params.size, tiles, *key, donor)

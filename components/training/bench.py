@@ -77,7 +77,7 @@ def bench_training(photos: int, params: Distill, folder: Path) -> dict[str, Any]
 
 
 def _epoch(state: State, data: Decoded, params: Distill, epoch: int) -> None:
-    train_epoch(state, state.student, data, params, epoch, _Quiet(), ALONE)
+    train_epoch(state, data, params, epoch, _Quiet(), ALONE)
 
 
 def made(photos: int, params: Distill, folder: Path) -> Decoded:

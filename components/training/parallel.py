@@ -18,9 +18,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.distributed.nn.functional as dist_nn
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from components.errors import InputError
 
@@ -51,18 +49,43 @@ class Team:
 
     def sum(self, values: Tensor) -> Tensor:
         """The sum over all processes of a tensor on this process's device."""
-        if self.size > 1:
-            dist.all_reduce(values)
-        return values
+        return _summed(values) if self.size > 1 else values
 
-    def share(self, student: nn.Module) -> nn.Module:
-        """The student as the training step calls it; its parameters stay where they are."""
-        if self.size == 1:
-            return student
-        for module in student.modules():
+    def share(self, student: nn.Module) -> None:
+        """Let its batch norms see the whole batch from now on, not one process's part."""
+        for module in student.modules() if self.size > 1 else ():
             if isinstance(module, nn.BatchNorm2d):
                 module.forward = types.MethodType(_whole_batch_norm, module)  # type: ignore[method-assign]
-        return DistributedDataParallel(student, broadcast_buffers=False)
+
+    def sum_gradients(self, student: nn.Module) -> None:
+        """Replace each gradient by its sum over all processes, in one exchange."""
+        if self.size == 1:
+            return
+        gradients = [p.grad for p in student.parameters() if p.grad is not None]
+        whole = _summed(torch.cat([gradient.reshape(-1) for gradient in gradients]))
+        parts = whole.split([gradient.numel() for gradient in gradients])
+        for gradient, part in zip(gradients, parts, strict=True):
+            gradient.copy_(part.view(gradient.shape))
+
+
+class _Sum(torch.autograd.Function):
+    """The sum of a tensor over all processes; so is the gradient of the sum of their losses."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        """A new tensor."""
+        return _summed(values.clone())
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        """Every process's result took part in every process's loss."""
+        return _summed(gradient.contiguous().clone())
+
+
+def _summed(values: Tensor) -> Tensor:
+    """Sum over all processes, in place."""
+    dist.all_reduce(values)
+    return values
 
 
 ALONE = Team(0, 1, torch.device("cpu"))
@@ -107,10 +130,10 @@ def _whole_batch_norm(norm: Any, photos: Tensor) -> Tensor:
     if not norm.training:
         return type(norm).forward(norm, photos)
     axes = (0, 2, 3)
-    count = dist_nn.all_reduce(photos.new_tensor([photos.numel() / photos.shape[1]]))
-    mean = dist_nn.all_reduce(photos.sum(axes)) / count
+    count = _Sum.apply(photos.new_tensor([photos.numel() / photos.shape[1]]))
+    mean = _Sum.apply(photos.sum(axes)) / count
     centred = photos - mean[:, None, None]
-    variance = dist_nn.all_reduce(centred.square().sum(axes)) / count
+    variance = _Sum.apply(centred.square().sum(axes)) / count
     with torch.no_grad():
         norm.num_batches_tracked += 1
         norm.running_mean.lerp_(mean, norm.momentum)

@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -64,11 +65,11 @@ def train(
         )
     state = begin(student.to(team.device), params)
     restore(state, folder)
-    model = team.share(student)
+    team.share(student)
     watcher.start(len(state.history), params.epochs, steps)
     while not finished(state, params):
         epoch = len(state.history) + 1
-        loss, rate = train_epoch(state, model, data, params, epoch, watcher, team)
+        loss, rate = train_epoch(state, data, params, epoch, watcher, team)
         val_loss, val_f1 = validate(state.mean, data, team)
         row = Epoch(epoch=epoch, train_loss=loss, val_loss=val_loss, val_f1=val_f1, lr=rate)
         note(state, row)
@@ -82,7 +83,6 @@ def train(
 
 def train_epoch(
     state: State,
-    model: nn.Module,
     data: Decoded,
     params: Distill,
     epoch: int,
@@ -99,7 +99,7 @@ def train_epoch(
         rate = params.learning_rate * schedule(done, params.epochs * steps)
         for group in state.optimiser.param_groups:
             group["lr"] = rate * group["share"]
-        value = train_step(model, state.optimiser, batch, params, team)
+        value = train_step(state.student, state.optimiser, batch, params, team)
         if not math.isfinite(value):
             raise ImlError(
                 f"the loss became {value} in epoch {epoch}, step {step + 1}",
@@ -113,7 +113,7 @@ def train_epoch(
 
 
 def train_step(
-    model: nn.Module,
+    student: nn.Module,
     optimiser: torch.optim.Optimizer,
     batch: Batch,
     params: Distill,
@@ -122,15 +122,15 @@ def train_step(
     """One optimiser step; returns the whole batch's mean loss, whatever became of it."""
     device = team.device
     with torch.autocast(device.type, torch.bfloat16, enabled=params.amp):
-        logits = model(batch.photos.to(device))
+        logits = student(batch.photos.to(device))
     each = distillation(
         logits.float(), batch.targets.to(device), batch.weights.to(device), params.loss
     )
-    # The mean over the whole batch: gradients are averaged over the processes afterwards.
-    loss = each.sum() * (team.size / batch.whole)
+    loss = each.sum() / batch.whole  # of all processes together, the mean over the whole batch
     optimiser.zero_grad()
     loss.backward()
-    value = team.sum(loss.detach() / team.size).item()
+    team.sum_gradients(student)
+    value = team.sum(loss.detach()).item()
     if math.isfinite(value):
         optimiser.step()
     return value
@@ -157,7 +157,7 @@ def validate(student: Student, data: Decoded, team: Team = ALONE) -> tuple[float
         pairs = [data.photo(row) for row in own[start : start + BATCH]]
         maps = probabilities(student, [photo for photo, _ in pairs])
         for (_, mask), found in zip(pairs, maps, strict=True):
-            given, target = torch.from_numpy(found), torch.from_numpy(mask).float() / 255
+            given, target = torch.from_numpy(found), torch.from_numpy(mask / np.float32(255))
             f1 = pseudo_f1(given, target)
             loss = F.binary_cross_entropy(given, target).item()
             sums += torch.tensor([loss, 0 if math.isnan(f1) else f1, not math.isnan(f1)])

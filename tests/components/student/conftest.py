@@ -40,6 +40,7 @@ SETTINGS = {
     "ema": 0.0,
     "loss": {"confidence": True, "dice": 1.0, "boundary": 0.0},
     "augment": True,
+    "splices": 0.0,
 }
 
 

@@ -87,7 +87,7 @@ def test_each_treatment_changes_the_photo_a_little_and_never_the_mask(monkeypatc
 def test_it_cannot_know_what_is_manipulated():
     """Equal treatment of both kinds: there is no label to look at, and an all-zero mask is one."""
     assert list(inspect.signature(augment).parameters) == [
-        *("photo", "mask", "size", "tiles", "seed", "epoch", "row")
+        *("photo", "mask", "size", "tiles", "seed", "epoch", "row", "donor")
     ]
     photo, mask = pair()
     one, _ = view(photo, mask, 7, 1, 3)
