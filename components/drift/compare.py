@@ -125,11 +125,12 @@ def render(drift: Drift, reference: pd.DataFrame, current: pd.DataFrame) -> str:
 
 
 def _bars(reference: pd.Series, current: pd.Series) -> list[tuple[str, float, float]]:
-    """Shares of both sides in bins of equal width: (bin, reference, current)."""
+    """Both sides in bins of equal width, as shares of the highest bar: (bin, before, now)."""
     both = [side.dropna().to_numpy() for side in (reference, current)]
     edges = np.histogram_bin_edges(np.concatenate(both), bins=_BINS)
     shares = [np.histogram(side, edges)[0] / len(side) for side in both]
+    top = max(float(side.max()) for side in shares)
     return [
-        (f"{low:.4g} to {high:.4g}", float(a), float(b))
+        (f"{low:.4g} to {high:.4g}", float(a) / top, float(b) / top)
         for low, high, a, b in zip(edges[:-1], edges[1:], *shares, strict=True)
     ]
