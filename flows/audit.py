@@ -16,6 +16,7 @@ from prefect.states import Failed, State
 from components import params as parameters
 from components.errors import CheckError, ImlError
 from components.files import state_dir, write_json, write_text
+from flows import notify
 from flows.failures import step
 from flows.settings import configure
 
@@ -79,7 +80,12 @@ def audit_version(model: str, version: int) -> Audited:
     return Audited(version, str(answer.verdict), answer.sentence())
 
 
-@flow(name="audit", persist_result=False)
+@flow(
+    name="audit",
+    persist_result=False,
+    on_failure=[notify.failure],
+    on_crashed=[notify.failure],
+)
 def audit(sample: int = 3, seed: int | None = None) -> list[Audited] | State:
     """Audit the champion and `sample` older versions of the workspace's model.
 

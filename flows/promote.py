@@ -11,6 +11,7 @@ from prefect.states import Completed, Failed, State
 
 from components import params as parameters
 from components.errors import ImlError
+from flows import notify
 from flows.failures import step
 from flows.settings import configure
 
@@ -29,7 +30,12 @@ def approve(version: int, by: str, reason: str) -> int:
     return approval.approve(registry, version, rules, actor=by, reason=reason).sequence
 
 
-@flow(name="promote", persist_result=False)
+@flow(
+    name="promote",
+    persist_result=False,
+    on_failure=[notify.failure],
+    on_crashed=[notify.failure],
+)
 def promote(version: int, by: str, reason: str) -> State:
     """Make a version champion that passed its gates; fails with one line where anything changed.
 
@@ -43,4 +49,6 @@ def promote(version: int, by: str, reason: str) -> State:
         row = approve(version, by, reason)
     except ImlError as error:
         return Failed(message=error.line(), data=error)
-    return Completed(message=f"version {version} is champion (ledger row {row})")
+    said = f"version {version} is champion (ledger row {row})"
+    notify.send("promoted", f"{said}: {by}, {reason}")
+    return Completed(message=said)

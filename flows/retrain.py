@@ -34,6 +34,7 @@ class Outcome:
         gates: verdicts as plain rows.
         promoted: whether the version is champion now and passed every gate.
         replaced: the champion it took over from in this run, if any.
+        awaiting: whether it passed every gate and a person has to decide.
         sentence: the outcome for people.
     """
 
@@ -44,6 +45,7 @@ class Outcome:
     gates: list[dict[str, Any]]
     promoted: bool
     replaced: int | None
+    awaiting: bool
     sentence: str
 
     def row(self) -> dict[str, Any]:
@@ -108,6 +110,7 @@ def _run(params: parameters.Params, changed: dict[str, Any], publish: bool) -> O
         gates=[gate.row() for gate in decision.gates],
         promoted=decision.promoted and all(gate.passed for gate in decision.gates),
         replaced=decision.replaced,
+        awaiting=decision.awaiting,
         sentence=decision.sentence,
     )
 
@@ -151,6 +154,8 @@ def _tell(outcome: Outcome) -> None:
     """Tell people of a new champion, and of a new version that did not become it."""
     if outcome.promoted and (outcome.registered or outcome.replaced):
         notify.send("promoted", outcome.sentence)
+    elif outcome.registered and outcome.awaiting:
+        notify.send("awaiting approval", outcome.sentence)
     elif outcome.registered and not outcome.promoted:
         notify.send("rejected", outcome.sentence)
 

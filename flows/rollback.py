@@ -7,6 +7,7 @@ from prefect.states import Completed, Failed, State
 
 from components import params as parameters
 from components.errors import ImlError
+from flows import notify
 from flows.failures import step
 from flows.settings import configure
 
@@ -24,7 +25,12 @@ def roll_back(version: int, by: str, reason: str) -> int:
     return registry_rollback.rollback(registry, version, actor=by, reason=reason).sequence
 
 
-@flow(name="rollback", persist_result=False)
+@flow(
+    name="rollback",
+    persist_result=False,
+    on_failure=[notify.failure],
+    on_crashed=[notify.failure],
+)
 def rollback(version: int, by: str, reason: str) -> State:
     """Make an earlier champion champion again; fails with one line where that cannot be.
 
@@ -38,4 +44,6 @@ def rollback(version: int, by: str, reason: str) -> State:
         row = roll_back(version, by, reason)
     except ImlError as error:
         return Failed(message=error.line(), data=error)
-    return Completed(message=f"version {version} is champion again (ledger row {row})")
+    said = f"version {version} is champion again (ledger row {row})"
+    notify.send("promoted", f"{said}: {by}, {reason}")
+    return Completed(message=said)

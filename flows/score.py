@@ -9,6 +9,7 @@ from prefect import flow
 from prefect.states import Completed, Failed, State
 
 from components.errors import ImlError
+from flows import notify
 from flows.failures import step
 from flows.settings import configure
 
@@ -30,7 +31,12 @@ def score_source(source: str, out: str, model: str) -> Summary:
     return run(photos, Predictor(fetch(model)), Path(out), about, Limits())
 
 
-@flow(name="score", persist_result=False)
+@flow(
+    name="score",
+    persist_result=False,
+    on_failure=[notify.failure],
+    on_crashed=[notify.failure],
+)
 def score(source: str, out: str, model: str = "boxpromptiml@champion") -> State:
     """Score every photo of a source; fails with one line where that cannot be.
 
