@@ -1,8 +1,7 @@
 """Scored photos as a table: what can drift, one row per photo.
 
-A source is a table of scores (Parquet or CSV) or a folder with the JSON that `iml predict` writes
-beside each mask. Columns `score`, `area`, `width`, `height` come from there; `jpeg_quality` is
-read from the photo itself where it still is where it was.
+A source is a table of scores (that of `iml score`, or any Parquet or CSV) or a folder with the
+JSON that `iml predict` writes beside each mask, whose photos are looked up for their JPEG quality.
 """
 
 from __future__ import annotations
@@ -11,14 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from PIL import Image
 
+from components.data.jpeg import jpeg_quality
 from components.errors import InputError
 from components.files import read_json
 
 COLUMNS = ("score", "area", "width", "height", "jpeg_quality")
-# Sum of the 64 luminance steps at quality 50 (ITU-T T.81, table K.1).
-_STEPS_AT_50 = 3688
 
 
 def read(source: Path) -> pd.DataFrame:
@@ -35,7 +32,7 @@ def read(source: Path) -> pd.DataFrame:
             mend="name a table of scores or a folder of `iml predict`",
         )
     if "jpeg_quality" not in frame and "photo" in frame:
-        frame["jpeg_quality"] = [jpeg_quality(Path(str(photo))) for photo in frame["photo"]]
+        frame["jpeg_quality"] = [_quality(Path(str(photo))) for photo in frame["photo"]]
     numbers = {
         name: pd.to_numeric(frame[name], errors="coerce").astype("float64")
         for name in COLUMNS
@@ -64,14 +61,10 @@ def _records(folder: Path) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def jpeg_quality(photo: Path) -> float:
-    """The IJG quality (1..100) that a JPEG's luminance table stands for; NaN for other files."""
+def _quality(photo: Path) -> float:
+    """JPEG quality of a photo that still is where it was; NaN for others and other files."""
     try:
-        with Image.open(photo) as image:
-            tables = getattr(image, "quantization", None) or {}
-    except (OSError, ValueError):
+        quality = jpeg_quality(photo.read_bytes())
+    except OSError:
         return float("nan")
-    if 0 not in tables:
-        return float("nan")
-    scale = 100 * sum(tables[0]) / _STEPS_AT_50
-    return min(100.0, (200 - scale) / 2 if scale <= 100 else 5000 / scale)
+    return float("nan") if quality is None else quality

@@ -18,6 +18,7 @@ import pandas as pd
 import pyarrow as pa
 
 from components.data import images
+from components.data.jpeg import jpeg_quality
 from components.data.manifest import read_table, write_table
 from components.errors import InputError
 from components.evaluation.pictures import overlay, thumbnail
@@ -45,6 +46,7 @@ SCORES = pa.schema(
         ("area", pa.float64()),  # share of its pixels above 0.5; null unless scored
         ("width", pa.int32()),
         ("height", pa.int32()),
+        ("jpeg_quality", pa.float64()),  # 1..100; null for other files
         ("sha256", pa.string()),  # of the photo's bytes
         ("overlay", pa.string()),  # picture below the output folder; null unless scored
     ]
@@ -172,8 +174,10 @@ def _read(source: Source, item: Item, limits: Limits) -> _Read:
         photo = images.decode_photo(data, item.name)
     except images.PhotoError as error:
         return _Read(item, None, {**row, "reason": error.reason})
-    row |= {"width": photo.shape[1], "height": photo.shape[0], "sha256": sha256_bytes(data)}
-    if reason := unsuitable(data, photo, limits):
+    quality = jpeg_quality(data)
+    row |= {"width": photo.shape[1], "height": photo.shape[0], "jpeg_quality": quality}
+    row["sha256"] = sha256_bytes(data)
+    if reason := unsuitable(photo, quality, limits):
         return _Read(item, None, {**row, "status": ABSTAINED, "reason": reason})
     return _Read(item, photo, row)
 

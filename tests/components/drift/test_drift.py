@@ -8,10 +8,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
 
 from components.drift.compare import compare, render
-from components.drift.tables import jpeg_quality, read
+from components.drift.tables import read
 from components.errors import InputError
 
 
@@ -56,15 +55,6 @@ def test_the_page_is_whole_and_harmless() -> None:
     assert page.count('class="pair"') == 60
     assert "<script" not in page
     assert "http://" not in page
-
-
-@pytest.mark.parametrize("quality", [30, 50, 75, 90, 96])
-def test_jpeg_quality_is_what_the_photo_was_saved_with(tmp_path: Path, quality: int) -> None:
-    pixels = np.random.default_rng(1).integers(0, 255, (32, 32, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(tmp_path / "a.jpg", quality=quality)
-    assert jpeg_quality(tmp_path / "a.jpg") == pytest.approx(quality, abs=1)
-    Image.fromarray(pixels).save(tmp_path / "a.png")
-    assert np.isnan(jpeg_quality(tmp_path / "a.png"))
 
 
 def test_tables_and_folders_are_read_alike(tmp_path: Path) -> None:

@@ -17,13 +17,14 @@ import pytest
 from PIL import Image
 
 from components.data import images
+from components.data.jpeg import jpeg_quality
 from components.errors import InputError
 from components.evaluation import stream
 from components.serving import score as scoring
 from components.serving.predictor import Predictor
 from components.serving.score import Summary, score
 from components.serving.sources import Item, Source, open_source
-from components.serving.suitability import Limits, jpeg_quality
+from components.serving.suitability import Limits
 
 LIMITS = Limits(side=32, quality=30)
 ABOUT = {"source": "desk <b>", "model": "m/1"}
