@@ -26,6 +26,19 @@ def test_agrees_at_any_size(make, tmp_path, backbone, prototypes):
     check_parity(differences(student, path, SIZES), 1e-4)
 
 
+def test_every_switch_is_in_the_graph(make, tmp_path):
+    student = make(backbone="mobilenetv3_large_100", gates=False, alpha=0.3, frontend="highpass")
+    with torch.no_grad():
+        student.frontend.mix.weight.normal_(0, 0.3)
+    student.config = student.config.model_copy(update={"temperature": 2.0})
+    export(student, tmp_path / "student.onnx")
+    check_parity(differences(student, tmp_path / "student.onnx", SIZES), 1e-4)
+    with torch.no_grad():
+        student.frontend.mix.weight.zero_()
+    with pytest.raises(CheckError, match="differs from torch"):
+        check_parity(differences(student, tmp_path / "student.onnx", SIZES), 1e-4)
+
+
 def test_the_check_sees_another_student(make, tmp_path):
     student = make()
     export(student, tmp_path / "student.onnx")

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from components.data.manifest import Manifest
 from components.errors import ImlError, InputError
 from components.seeds import fix_torch
 from components.student.model import build, configure
@@ -11,10 +12,11 @@ from components.student.store import weights_bytes
 from components.training import trainer
 from components.training.batches import epoch_batches
 from components.training.cache import decoded
+from components.training.calibration import calibrate
 from components.training.examples import collect
 from components.training.progress import Epoch
 from components.training.state import State, average, begin, finished, note
-from components.training.trainer import schedule, train, validate
+from components.training.trainer import schedule, train, train_step, validate
 
 
 class Silent:
@@ -210,3 +212,27 @@ def test_backbone_learns_at_its_own_rate(run, settings):
     frozen = [name for name, _ in student.named_parameters() if name.startswith("backbone.")]
     assert all(torch.equal(after[name], start[name]) for name in frozen)
     assert not torch.equal(after["fusion.head.weight"], start["fusion.head.weight"])
+
+
+def test_no_authentic_photo_is_no_hindrance_but_sets_no_threshold(made, tmp_path, settings):
+    frame = made.manifest.images
+    only = Manifest(frame[frame["label"] == "manipulated"].reset_index(drop=True), frame[:0])
+    data = decoded(collect(only, made.dataset, made.pseudo), settings(), tmp_path / "only")
+    student = build(configure(settings()), "none")
+    trained = train(student, data, settings(epochs=1), tmp_path, Silent())
+    assert np.isfinite(trained.history[0]["train_loss"])
+    calibrate(student, data)
+    assert student.config.image_threshold is None
+
+
+def test_bfloat16_follows_float32(data, settings):
+    losses = []
+    for amp in (False, True):
+        torch.manual_seed(0)
+        params = settings(amp=amp)
+        state = begin(build(configure(params), "none"), params)
+        batch = next(iter(epoch_batches(data, params, 1)))
+        losses.append(train_step(state.student.train(), state.optimiser, batch, params))
+        assert all(value.dtype == torch.float32 for value in state.student.parameters())
+    assert losses[0] != losses[1]
+    assert losses[1] == pytest.approx(losses[0], rel=0.05)
