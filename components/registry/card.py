@@ -54,7 +54,7 @@ def render(name: str, record: Mapping[str, Any]) -> str:
 def summary(record: Mapping[str, Any]) -> str:
     """A few lines for a list or a page's head, Markdown."""
     network, _ = backbone(record)
-    lines = [f"`{network}` distilled from `{record['teacher']['name']}`."]
+    lines = []
     for name, block in record["evaluation"].items():
         figures = [
             f"{label} {_value(block['result'].get(key))}"
@@ -64,8 +64,8 @@ def summary(record: Mapping[str, Any]) -> str:
                 ("image_auc", "image AUC"),
             )
         ]
-        lines.append(f"On {_plain(name)}: {', '.join(figures)}.")
-    lines.append("Card: `card.md` in its files. Its standing is in the ledger: `iml model show`.")
+        lines.append(f"{', '.join(figures)} on {_plain(name)}.")
+    lines.append(f"`{network}`, distilled from `{record['teacher']['name']}`.")
     return "\n\n".join(lines)
 
 

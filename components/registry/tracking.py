@@ -6,6 +6,7 @@ or the XX
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from mlflow import MlflowClient
 from mlflow.entities import LoggedModelOutput
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS, MLFLOW_RUN_NOTE
 
 from components.errors import CheckError, InputError
 from components.files import sha256_file, state_dir
@@ -32,6 +34,10 @@ IDENTITY, RECORD_HASH = "identity", "record_sha256"
 SIGNATURE_HASH, SIGNER = "signature_sha256", "signing_key"
 _WITNESS = "ledger_head"
 _META = "registered_model_meta"  # MLflow's own note in every downloaded version
+_ABOUT = (
+    "The alias `champion` follows the promotion ledger. Move it with `iml model approve` or "
+    "`iml model rollback`: moved by hand it is found out and put back."
+)
 _ABSENT = "RESOURCE_DOES_NOT_EXIST"
 
 
@@ -101,20 +107,24 @@ class Store:
         with self._answering():
             experiment = self._experiment(model)
             self._end_leftovers(experiment, package.identity)
-            tags = {IDENTITY: package.identity}
+            tags = {IDENTITY: package.identity, MLFLOW_RUN_NOTE: package.description}
             run = self._client.create_run(experiment, tags=tags, run_name=package.name)
             run_id = run.info.run_id
             model_id, seal = self._upload(experiment, run_id, package)
             self._client.set_terminated(run_id)
             self._register_name(model)
+            page = f"#/experiments/{experiment}/models/{model_id}"
             made = self._client.create_model_version(
                 model,
                 f"models:/{model_id}",
                 run_id,
                 tags={**package.version_tags(), **seal},
-                description=package.description,
+                description=f"{package.description}\n\n[Metrics]({page}) · "
+                f"[card, reports, pictures and all other files]({page}/artifacts)",
                 model_id=model_id,
             )
+            said = [{"name": model, "version": made.version}]
+            self._client.set_logged_model_tags(model_id, {MLFLOW_MODEL_VERSIONS: json.dumps(said)})
             return _version(made)
 
     def _upload(self, experiment: str, run_id: str, package: Package) -> tuple[str, dict[str, str]]:
@@ -139,7 +149,7 @@ class Store:
 
     def _register_name(self, model: str) -> None:
         try:
-            self._client.create_registered_model(model)
+            self._client.create_registered_model(model, description=_ABOUT)
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
