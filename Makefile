@@ -14,9 +14,11 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 install: $(INSTALLED)
 
-$(INSTALLED): pyproject.toml constraints.txt
+$(INSTALLED): pyproject.toml constraints.txt infra/s3-server.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	$(PYTHON) -m venv $(VENV)/s3
+	$(VENV)/s3/bin/python -m pip install --quiet --requirement infra/s3-server.txt
 	touch $@
 
 demo: install data/demo/dataset.yaml ## photos and boxes to a registered, gated, usable model

@@ -8,7 +8,7 @@ and ETags, so that a batch is taken again only when somebody changed it.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -98,6 +98,15 @@ class Inbox:
             if any(key == INDEX for key, _, _ in objects)
         ]
 
+    def waiting(self) -> list[Batch]:
+        """The complete batches that `inbox.json` does not know as they are."""
+        known = _record()
+        return [
+            batch
+            for batch in self.batches()
+            if known.get(batch.name, {}).get("fingerprint") != batch.fingerprint
+        ]
+
     def fetch(self, batch: Batch, folder: Path) -> None:
         """Copy a batch into a folder, each object exactly as it was listed.
 
@@ -119,34 +128,40 @@ class Inbox:
 
 
 def take(
-    address: str, dataset: Path, max_megapixels: float, progress: Progress | None = None
+    inbox: Inbox,
+    batches: Sequence[Batch],
+    dataset: Path,
+    max_megapixels: float,
+    progress: Progress | None = None,
 ) -> dict[str, Taken]:
-    """Add every new batch to a data set and write down what became of it in `inbox.json`.
+    """Add batches to a data set and write down what became of them in `inbox.json`.
 
     Args:
-        address: of the inbox.
+        inbox: where they lie.
+        batches: from `Inbox.waiting`.
         dataset: the data set's folder.
         max_megapixels: larger photos are rejected.
         progress: called as `progress(done, total)` with photos checked.
 
+    Raises:
+        InputError: no such data set.
+        CheckError: the store does not answer, or an object changed meanwhile.
+
     Returns:
-        The batches that were new, by name; also those that were refused.
+        What became of each, by name; also of those that were refused.
     """
-    inbox = Inbox(address)
-    record: dict[str, Any] = read_json(RECORD) if Path(RECORD).exists() else {}
-    new: dict[str, Taken] = {}
-    for batch in inbox.batches():
-        if record.get(batch.name, {}).get("fingerprint") != batch.fingerprint:
-            new[batch.name] = _take(inbox, batch, dataset, max_megapixels, progress)
-    if new:
-        write_json(RECORD, {**record, **{name: asdict(row) for name, row in new.items()}})
+    new = {batch.name: _take(inbox, batch, dataset, max_megapixels, progress) for batch in batches}
+    write_json(RECORD, {**_record(), **{name: asdict(row) for name, row in new.items()}})
     return new
+
+
+def _record() -> dict[str, Any]:
+    return read_json(RECORD) if Path(RECORD).exists() else {}
 
 
 def _take(
     inbox: Inbox, batch: Batch, dataset: Path, max_megapixels: float, progress: Progress | None
 ) -> Taken:
-    # Its imports take seconds, which a look into an empty inbox does without.
     from components.data.merging import merge
 
     folder = state_dir() / "inbox"

@@ -57,7 +57,7 @@ def prepare(source: str, folder: Path, remote: str, cache: Path) -> str:
     commit = call(*git, "rev-parse", "HEAD").strip()
     if call(*git, "config", "--default", "", "--get", _PULLED).strip() != commit:
         # Outputs of a run elsewhere may never have been pushed; those stages then run again.
-        dvc("pull", "--quiet", "--allow-missing", folder=folder)
+        dvc("pull", "--quiet", "--force", "--allow-missing", folder=folder)
         call(*git, "config", _PULLED, commit)
     return commit
 
@@ -121,6 +121,11 @@ def add_results(message: str) -> str:
     write_json(METRICS, json.loads(dvc("metrics", "show", "--json")))
     # All: the clone was clean, and DVC also writes .gitignore files.
     return add(message, "--all")
+
+
+def unsettle() -> None:
+    """Say that data will be changed: until they are committed, `prepare` fetches them anew."""
+    call("git", "config", _PULLED, "")
 
 
 def add(message: str, *paths: str) -> str:

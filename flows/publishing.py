@@ -26,17 +26,20 @@ def take_inbox(params: Params) -> None:
     address = os.environ.get("IML_INBOX", "").strip()
     if not address:
         return
+    box = inbox.Inbox(address)
+    batches = box.waiting()
+    if not batches:
+        return
     folder = DATA / params.prepare.dataset
-    taken = inbox.take(address, folder, params.prepare.max_megapixels)
+    repository.unsettle()
+    taken = inbox.take(box, batches, folder, params.prepare.max_megapixels)
     for name, batch in taken.items():
         said = f"batch {name}: {batch.added} photos added, {len(batch.rejected)} rejected"
         get_run_logger().info(f"{said}; {batch.refused}" if batch.refused else said)
-    if any(batch.added for batch in taken.values()):
-        workspace.dvc_add(folder)
-    if taken:
-        added = sum(batch.added for batch in taken.values())
-        paths = [f"{folder}.dvc", inbox.RECORD]
-        repository.add(f"inbox: {added} photos in {len(taken)} batches", *paths)
+    added = sum(batch.added for batch in taken.values())
+    # Also where nothing was added: an earlier try may have been cut off after it had added.
+    workspace.dvc_add(folder)
+    repository.add(f"inbox: {added} photos in {len(taken)} batches", f"{folder}.dvc", inbox.RECORD)
     left_out = [
         f"{name}: {batch.refused or '; '.join(batch.rejected)}"
         for name, batch in taken.items()

@@ -100,7 +100,9 @@ def upload(bucket: Any, folder: Path, prefix: str) -> None:
 
 
 def take(bucket: Any) -> dict[str, inbox.Taken]:
-    return inbox.take(f"s3://{bucket.name}/in", Path("data/street"), 64)
+    box = inbox.Inbox(f"s3://{bucket.name}/in")
+    waiting = box.waiting()
+    return inbox.take(box, waiting, Path("data/street"), 64) if waiting else {}
 
 
 def photos() -> int:

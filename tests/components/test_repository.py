@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -41,11 +42,11 @@ def change(origin: Path, text: str, name: str = "params.yaml") -> None:
     git(origin, "commit", "-qm", text)
 
 
-@pytest.fixture
-def origin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A repository with tracked data, pushed to the remote, and one stage."""
-    monkeypatch.setenv("IML_STATE", str(tmp_path / "state"))
-    folder = tmp_path / "origin"
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository with tracked data, pushed to a remote beside it, and one stage."""
+    home = tmp_path_factory.mktemp("template")
+    folder = home / "origin"
     (folder / "data").mkdir(parents=True)
     git(folder, "init", "-q", "-b", "main")
     dvc(folder, "init")
@@ -53,11 +54,21 @@ def origin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder / "params.yaml").write_text("value: one")
     (folder / "data/photos").write_text("first photos")
     dvc(folder, "add", "data/photos")
-    dvc(folder, "remote", "add", "--local", "--default", "store", str(tmp_path / "remote"))
+    local = "[core]\n    remote = store\n['remote \"store\"']\n    url = ../../remote\n"
+    (folder / ".dvc/config.local").write_text(local)
     dvc(folder, "push")
     git(folder, "add", ".")
     git(folder, "commit", "-qm", "start")
-    return folder
+    return home
+
+
+@pytest.fixture
+def origin(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of it."""
+    monkeypatch.setenv("IML_STATE", str(tmp_path / "state"))
+    for name in ("origin", "remote"):
+        shutil.copytree(template / name, tmp_path / name)
+    return tmp_path / "origin"
 
 
 @pytest.fixture
@@ -149,6 +160,9 @@ def test_what_a_killed_run_left_is_dropped(clone: Path, tmp_path: Path) -> None:
     Path("params.yaml").write_text("half")
     Path("left.json").write_text("half")
     Path(".git/index.lock").touch()
+    repository.unsettle()
+    Path("data/photos").unlink()
+    Path("data/photos").write_text("half")
     assert prepare(tmp_path) == commit
     assert (workspace.git_dirty(), workspace.changed()) == ([], {})
 
