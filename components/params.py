@@ -108,19 +108,28 @@ class Export(_Block):
 
 
 class Gates(_Block):
-    """Thresholds a version must pass to become champion."""
+    """Thresholds a version must pass to become champion; None: not asked for."""
 
     min_f1: Share
     min_image_auc: Share
     max_false_alarm_area: Share
+    max_ece: Share | None
+    min_robustness: Share | None
+    max_megabytes: Annotated[float, Field(gt=0)] | None
+    max_latency_ms: Annotated[float, Field(gt=0)] | None
+    allowed_licences: list[str] | None
     champion_margin: Share
+    champion_alarm_margin: Share
+    superiority: bool
+    alpha: Annotated[float, Field(gt=0, lt=0.5)]
     require_clean: bool
 
 
 class Promotion(_Block):
-    """Registry name and gates; read by flows, never by a stage."""
+    """Registry name, who decides, and gates; read by flows, never by a stage."""
 
     model: Name
+    mode: Literal["auto", "approve"]
     gates: Gates
 
 

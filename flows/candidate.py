@@ -9,19 +9,23 @@ import yaml
 
 from components import workspace
 from components.data import manifest
+from components.errors import InputError
 from components.evaluation.run import IMAGES, evaluate
-from components.files import read_json
+from components.files import read_json, sha256_file
 from components.lineage import record
 from components.params import Params
-from components.registry import chain, evidence, layout, promotion, registration
-from components.registry.copies import fetch
-from components.registry.gates import Comparison
+from components.registry import bom, card, chain, decisions, evidence, layout, promotion, rivalry
+from components.registry import registration as registering
+from components.registry.chain import Row
+from components.registry.copies import verified_copy
 from components.registry.ledger import actor_here
 from components.registry.package import Package
 from components.registry.projection import reconcile
 from components.registry.promotion import Decision
-from components.registry.versions import Registry
+from components.registry.rivalry import Comparison
+from components.registry.versions import Registry, registration
 from components.seeds import fix_torch
+from components.serving import latency
 from components.serving.predictor import Predictor
 
 DATA, RUNS = Path("data"), Path("runs")
@@ -47,6 +51,11 @@ def package(params: Params) -> Package:
         name=f"{params.distill.backbone} on {params.prepare.dataset}",
         folder=RUNS / "export",
         files=files,
+        documents={
+            layout.CARD: card.render(params.promotion.model, lineage),
+            layout.BOM: bom.render(params.promotion.model, lineage),
+        },
+        description=card.summary(lineage),
         metrics=metrics,
         params=values,
         record=lineage,
@@ -72,33 +81,71 @@ def register(params: Params, tell: Callable[[str], None]) -> tuple[int, bool]:
     before = {row.version for row in registry.rows()}
     made = package(params)
     clean = made.record["git"]["clean"]
-    version = registration.register(registry, made, clean=clean, actor=actor_here())
+    version = registering.register(registry, made, clean=clean, actor=actor_here())
     return version, version not in before
 
 
 def decide(params: Params, version: int) -> Decision:
-    """Gate a version against thresholds and the reigning champion; promote it if all pass."""
+    """Gate a version against thresholds and the reigning champion; promote it if all pass.
+
+    Writes the decision's page below the state folder.
+
+    Raises:
+        InputError: the workspace's student is not this version.
+    """
     registry = Registry.open(params.promotion.model)
-    reigning = chain.champion(registry.rows())
+    rows = registry.rows()
+    born = registration(rows, version)
+    _check_same_student(born)
+    reigning = chain.champion(rows)
     rival = None if reigning in (None, version) else reigning
+    budget = params.promotion.gates.max_latency_ms
     found = evidence.gather(
         RUNS,
         params.prepare.dataset,
+        attested=evidence.attest(registry, version, born.facts()),
         dirty=workspace.git_dirty(),
         champion=reigning,
-        comparison=_compare(params, rival) if rival else None,
+        comparison=_compare(params, registry, rival) if rival else None,
+        latency_ms=None if budget is None else latency.milliseconds(Predictor(RUNS / "export")),
     )
-    return promotion.decide_and_promote(
-        registry, version, found, params.promotion.gates, actor=actor_here()
+    decision = promotion.decide_and_promote(
+        registry, version, found, params.promotion, actor=actor_here()
     )
+    decisions.write(decision, found)
+    return decision
 
 
-def _compare(params: Params, champion: int) -> Comparison:
-    """Score the champion on today's test photos with today's code, and pair the two."""
+def _check_same_student(born: Row) -> None:
+    """Raises InputError when runs/export does not hold the version that is to be judged."""
+    for name, expected in born.facts()["files"].items():
+        path = RUNS / "export" / name
+        if not path.is_file() or sha256_file(path) != expected:
+            raise InputError(
+                f"is not {born.model}/{born.version}'s",
+                where=str(path),
+                mend="check out the commit that made that version and run `dvc checkout`",
+            )
+
+
+def _compare(params: Params, registry: Registry, champion: int) -> Comparison:
+    """Score the champion on today's test photos with today's code, and pair the two.
+
+    Photos that the champion itself was trained or tuned on are left out: it would know them.
+    """
     dataset = params.prepare.dataset
+    folder = verified_copy(registry, registration(registry.rows(), champion))
+    known = manifest.read_table(folder / layout.MANIFEST, manifest.IMAGES)
+    known = known[known["split"] != "test"]
     photos = manifest.read(RUNS / "prepare").select(split="test").images
-    fix_torch(params.evaluate.seed, params.evaluate.threads)
-    predictor = Predictor(fetch(f"{params.promotion.model}/{champion}"))
-    theirs = evaluate(predictor.probabilities, photos, DATA / dataset, params.evaluate).images
+    fair = photos[~photos["sha256"].isin(known["sha256"])]
     ours = manifest.read_table(RUNS / "evaluate" / dataset / "images.parquet", IMAGES)
-    return evidence.compare(champion, ours, theirs, params.evaluate)
+    ours = ours[ours["image_id"].isin(fair["image_id"])]
+    theirs = ours
+    if len(fair):
+        fix_torch(params.evaluate.seed, params.evaluate.threads)
+        predictor = Predictor(folder / layout.ARTIFACTS)
+        theirs = evaluate(predictor.probabilities, fair, DATA / dataset, params.evaluate).images
+    gates = params.promotion.gates
+    trial = rivalry.Trial(gates.alpha, params.evaluate.bootstrap, params.evaluate.seed)
+    return rivalry.compare(champion, ours, theirs, trial, left_out=len(photos) - len(fair))

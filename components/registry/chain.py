@@ -23,6 +23,7 @@ class Event(StrEnum):
 
     REGISTERED = "registered"
     GATED = "gated"
+    APPROVED = "approved"
     PROMOTED = "promoted"
     REJECTED = "rejected"
     ROLLED_BACK = "rolled_back"
@@ -102,6 +103,30 @@ def dismissed(rows: Sequence[Row], version: int) -> Row | None:
     if last is None or last.version == version or last.event != Event.ROLLED_BACK:
         return None
     return last
+
+
+def last_gating(rows: Sequence[Row], version: int) -> tuple[Row | None, Row | None]:
+    """A version's last `gated` row, and the verdict that followed it."""
+    own = [row for row in rows if row.version == version]
+    gated = next((row for row in reversed(own) if row.event == Event.GATED), None)
+    if gated is None:
+        return None, None
+    verdict = (Event.PROMOTED, Event.REJECTED)
+    after = [row for row in own if row.sequence > gated.sequence and row.event in verdict]
+    return gated, after[0] if after else None
+
+
+def awaits_approval(rows: Sequence[Row], version: int) -> bool:
+    """Whether a version passed its last gating, and that left the decision to a person."""
+    gated, verdict = last_gating(rows, version)
+    if gated is None or verdict is not None:
+        return False
+    facts = gated.facts()
+    return (
+        facts.get("mode") == "approve"
+        and facts["champion"] != version
+        and all(gate["passed"] for gate in facts["gates"])
+    )
 
 
 @dataclass(frozen=True)

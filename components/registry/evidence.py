@@ -1,37 +1,72 @@
-"""Evidence for the gates: read from what the stages wrote, and the comparison with the champion."""
+"""Evidence for the gates: read from what the stages wrote and from what the registry holds."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
-from components.data.manifest import MANIPULATED
-from components.errors import InputError
-from components.evaluation.statistics import paired_difference
+from components.errors import CheckError, InputError
 from components.files import read_json, sha256_file
-from components.params import Evaluate
-from components.registry.gates import Comparison, Evidence
+from components.registry.copies import inspect
+from components.registry.gates import Evidence
+from components.registry.licences import licences
+from components.registry.package import FILES
+from components.registry.rivalry import Comparison
+from components.registry.tracking import SIGNER
+from components.registry.versions import Registry
+
+
+@dataclass(frozen=True)
+class Attested:
+    """What the registry's copy of a version shows.
+
+    Attributes:
+        record: its lineage record; None where the copy is not what was registered.
+        signer: fingerprint of the key that signed it; None likewise.
+        problem: why.
+    """
+
+    record: dict[str, Any] | None
+    signer: str | None
+    problem: str
+
+
+def attest(registry: Registry, version: int, facts: Mapping[str, Any]) -> Attested:
+    """Fetch a version anew and check its signature and record.
+
+    Args:
+        registry: where.
+        version: its number.
+        facts: evidence of its `registered` row.
+    """
+    try:
+        return Attested(inspect(registry, version, facts), facts[SIGNER], "")
+    except CheckError as error:
+        return Attested(None, None, error.line())
 
 
 def gather(
     runs: Path,
     dataset: str,
     *,
+    attested: Attested,
     dirty: Sequence[str] | None,
     champion: int | None,
     comparison: Comparison | None,
+    latency_ms: float | None,
 ) -> Evidence:
     """Read what the stages recorded; a file that is missing or malformed becomes None.
 
     Args:
         runs: the folder of the stages' outputs.
         dataset: the prepared data set, whose test split decides.
+        attested: from `attest`.
         dirty: uncommitted paths; None where unknown.
         champion: the reigning champion, None for none.
-        comparison: from `compare`, against that champion.
+        comparison: from `components.registry.rivalry.compare`, against that champion.
+        latency_ms: time for one photo; None where it was not measured.
     """
     places = {
         "validation": runs / "validate/result.json",
@@ -40,15 +75,29 @@ def gather(
     }
     read = {name: _mapping(path) for name, path in places.items()}
     hashes = {name: sha256_file(path) for name, path in places.items() if path.is_file()}
+    weights = runs / "export" / FILES[0]
     return Evidence(
         validation=read["validation"],
         metrics=read["evaluation"],
         parity=read["parity"],
         dirty=dirty,
+        record=attested.record,
+        licences=_licences(attested.record),
+        signer=attested.signer,
+        signature_problem=attested.problem,
+        megabytes=weights.stat().st_size / 1e6 if weights.is_file() else None,
+        latency_ms=latency_ms,
         comparison=comparison,
         champion=champion,
         hashes=hashes,
     )
+
+
+def _licences(record: Mapping[str, Any] | None) -> dict[str, str] | None:
+    try:
+        return None if record is None else licences(record)
+    except (KeyError, TypeError, AttributeError):  # an incomplete record, which has its own gate
+        return None
 
 
 def _mapping(path: Path) -> dict[str, Any] | None:
@@ -57,60 +106,3 @@ def _mapping(path: Path) -> dict[str, Any] | None:
     except InputError:
         return None
     return value if isinstance(value, dict) else None
-
-
-def compare(
-    champion: int, candidate: pd.DataFrame, reigning: pd.DataFrame, params: Evaluate
-) -> Comparison:
-    """Paired F1 of two versions over the same manipulated photos.
-
-    Args:
-        champion: the reigning version.
-        candidate: `Evaluation.images` of the new version.
-        reigning: the same of the champion, scored by the same code on the same photos.
-        params: resamples, confidence and seed of the interval.
-
-    Raises:
-        InputError: the two were not scored on the same photos.
-    """
-    ours, theirs = _manipulated(candidate), _manipulated(reigning)
-    if not ours.index.equals(theirs.index):
-        raise InputError(
-            f"the version and champion {champion} were scored on different photos "
-            f"({len(ours)} and {len(theirs)})",
-            mend="run `iml run` again, which scores both",
-        )
-    try:
-        interval = paired_difference(
-            ours["f1"].to_numpy(dtype=float),
-            theirs["f1"].to_numpy(dtype=float),
-            ours["group"].tolist(),
-            resamples=params.bootstrap,
-            confidence=params.confidence,
-            seed=params.seed,
-        )
-    except ValueError as error:
-        raise InputError(
-            f"the version cannot be compared with champion {champion} ({error})"
-        ) from None
-    return Comparison(
-        champion=champion,
-        candidate_f1=_mean(ours),
-        champion_f1=_mean(theirs),
-        difference=interval.value,
-        low=interval.low,
-        high=interval.high,
-        n=interval.n,
-    )
-
-
-def _manipulated(images: pd.DataFrame) -> pd.DataFrame:
-    rows = images[images["label"] == MANIPULATED]
-    if rows["image_id"].duplicated().any():
-        raise InputError("a photo was scored twice")
-    return rows.set_index("image_id").sort_index()
-
-
-def _mean(rows: pd.DataFrame) -> float | None:
-    value = rows["f1"].astype(float).mean()
-    return None if pd.isna(value) else float(value)

@@ -1,63 +1,26 @@
-"""Promotion gates: pure functions of recorded evidence, each with value, threshold and reason.
+"""Promotion gates: what a version must show, as pure functions of recorded evidence.
 
-Evidence that is missing, null or not finite fails its gate; no gate passes for want of evidence.
+Thresholds that are null in params.yaml are not asked for.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
-from components.params import Gates
+from components.params import Gates, Promotion
+from components.registry import verdicts
+from components.registry.rivalry import Comparison, Difference
+from components.registry.verdicts import Gate, at_least, at_most, finite, measured
 
-CHAMPION = "not_worse_than_champion"
-
-
-@dataclass(frozen=True)
-class Gate:
-    """One verdict.
-
-    Attributes:
-        name: what was judged.
-        value: what was found; None where the evidence is missing or not finite.
-        threshold: what was asked for; None where the question is yes or no.
-        passed: False stops the promotion.
-        reason: one sentence for people.
-        warning: passed, but a person should know.
-    """
-
-    name: str
-    value: float | str | None
-    threshold: float | str | None
-    passed: bool
-    reason: str
-    warning: bool = False
-
-    def row(self) -> dict[str, Any]:
-        """As plain JSON."""
-        return asdict(self)
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Candidate against champion over the same photos, both scored with today's code.
-
-    Attributes:
-        champion: the version it was compared with.
-        candidate_f1, champion_f1: means over the manipulated photos.
-        difference: mean of candidate minus champion, with `low` and `high` of its interval.
-        n: photos compared.
-    """
-
-    champion: int
-    candidate_f1: float | None
-    champion_f1: float | None
-    difference: float | None
-    low: float | None
-    high: float | None
-    n: int
+F1_GATE, ALARM_GATE, BETTER_GATE = (
+    "not_worse_than_champion",
+    "no_more_false_alarms_than_champion",
+    "better_than_champion",
+)
+RIVALRY = (F1_GATE, ALARM_GATE, BETTER_GATE)
+LATENCY = "max_latency_ms"
 
 
 @dataclass(frozen=True)
@@ -69,6 +32,12 @@ class Evidence:
         metrics: `metrics.json` of the prepared data set.
         parity: `runs/export/parity.json`.
         dirty: uncommitted paths of the workspace.
+        record: the version's lineage record, fetched from the registry.
+        licences: licence by what it belongs to.
+        signer: fingerprint of the key whose signature of the version's folder was verified.
+        signature_problem: why there is no signer.
+        megabytes: size of the student's weights.
+        latency_ms: time for one photo here.
         comparison: with the reigning champion; not needed when the version is the champion.
         champion: the reigning champion; None where there is none.
         hashes: SHA-256 by name of the files that the above was read from.
@@ -78,113 +47,34 @@ class Evidence:
     metrics: Mapping[str, Any] | None
     parity: Mapping[str, Any] | None
     dirty: Sequence[str] | None
+    record: Mapping[str, Any] | None
+    licences: Mapping[str, str] | None
+    signer: str | None
+    signature_problem: str
+    megabytes: float | None
+    latency_ms: float | None
     comparison: Comparison | None
     champion: int | None
     hashes: Mapping[str, str]
 
 
-def finite(value: Any) -> float | None:
-    """A finite number as float; None for everything else (a bool is no measurement)."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return float(value) if math.isfinite(value) else None
-
-
-def measured(metrics: Mapping[str, Any] | None, name: str) -> float | None:
-    """The value of one metric of a `metrics.json`, or None."""
-    block = (metrics or {}).get(name)
-    return finite(block.get("value")) if isinstance(block, Mapping) else None
-
-
-def _missing(name: str, threshold: float | None, what: str) -> Gate:
-    return Gate(name, None, threshold, False, f"no finite {what} is recorded")
-
-
-def at_least(name: str, what: str, value: float | None, threshold: float) -> Gate:
-    """Passes a finite value that is not below the threshold."""
-    value = finite(value)
-    if value is None:
-        return _missing(name, threshold, what)
-    passed = value >= threshold
-    verb = "reaches" if passed else "is below"
-    return Gate(name, value, threshold, passed, f"{what} {value:.4g} {verb} {threshold:.4g}")
-
-
-def at_most(name: str, what: str, value: float | None, threshold: float) -> Gate:
-    """Passes a finite value that is not above the threshold."""
-    value = finite(value)
-    if value is None:
-        return _missing(name, threshold, what)
-    passed = value <= threshold
-    verb = "is within" if passed else "is above"
-    return Gate(name, value, threshold, passed, f"{what} {value:.4g} {verb} {threshold:.4g}")
-
-
-def said_yes(name: str, what: str, result: Mapping[str, Any] | None) -> Gate:
-    """Passes a recorded result whose `passed` is true, and nothing else."""
-    answer = (result or {}).get("passed")
-    if not isinstance(answer, bool):
-        return Gate(name, None, None, False, f"no result of {what} is recorded")
-    verdict = "passed" if answer else "failed"
-    return Gate(name, verdict, "passed", answer, f"{what} {verdict}")
-
-
-def onnx_parity(parity: Mapping[str, Any] | None) -> Gate:
-    """Passes an ONNX export whose every recorded difference from torch is within its tolerance."""
-    name, record = "onnx_parity", parity or {}
-    tolerance, sizes = finite(record.get("tolerance")), record.get("sizes")
-    if tolerance is None:
-        return _missing(name, None, "tolerance of the ONNX export")
-    rows = sizes if isinstance(sizes, list) else []
-    found = [finite(r.get("largest_difference")) if isinstance(r, Mapping) else None for r in rows]
-    known = [value for value in found if value is not None]
-    worst = max(known) if known and len(known) == len(found) else None
-    return at_most(name, "largest difference of ONNX from torch", worst, tolerance)
-
-
-def workspace_clean(dirty: Sequence[str] | None, required: bool) -> Gate:
-    """Passes a clean workspace; an unclean one warns unless cleanliness is required."""
-    name = "workspace_clean"
-    if dirty is None:
-        return Gate(name, None, "clean", False, "the state of the workspace is not recorded")
-    if not dirty:
-        return Gate(name, "clean", "clean", True, "no uncommitted change")
-    more = f" and {len(dirty) - 1} more" if len(dirty) > 1 else ""
-    reason = f"uncommitted: {dirty[0]}{more}; the version cannot be made again from git alone"
-    return Gate(name, f"{len(dirty)} changed", "clean", not required, reason, warning=not required)
-
-
-def not_worse_than_champion(
-    version: int, champion: int | None, comparison: Comparison | None, margin: float
-) -> Gate:
-    """Passes a candidate whose F1 is at most `margin` below the champion's on the same photos.
-
-    The point difference decides; its interval is in the reason. A first champion has nobody to be
-    compared with and is judged by the absolute thresholds alone.
-    """
-    name = CHAMPION
-    if champion is None:
-        return Gate(name, "no champion", -margin, True, "the first champion is not compared")
-    if champion == version:
-        return Gate(name, "champion", -margin, True, f"version {version} is the champion")
-    if comparison is None or comparison.champion != champion:
-        return Gate(name, None, -margin, False, f"no comparison with champion {champion}")
-    difference = finite(comparison.difference)
-    if difference is None:
-        return _missing(name, -margin, f"difference in F1 from champion {champion}")
-    passed = difference >= -margin
-    low, high = finite(comparison.low), finite(comparison.high)
-    spread = "" if low is None or high is None else f" (interval {low:+.4f} to {high:+.4f})"
-    verb = "is not worse than" if passed else "is worse than"
-    reason = f"F1 differs by {difference:+.4f}{spread} over {comparison.n} photos"
-    return Gate(name, difference, -margin, passed, f"{verb} version {champion}: {reason}")
-
-
-def judge(version: int, evidence: Evidence, gates: Gates) -> list[Gate]:
+def judge(version: int, evidence: Evidence, promotion: Promotion) -> list[Gate]:
     """Every gate's verdict, in the order in which they are shown."""
-    metrics = evidence.metrics
     return [
-        said_yes("data_validation", "data validation", evidence.validation),
+        verdicts.said_yes("data_validation", "data validation", evidence.validation),
+        *_figures(evidence.metrics, promotion.gates),
+        *_budgets(evidence, promotion.gates),
+        verdicts.onnx_parity(evidence.parity),
+        verdicts.lineage_complete(evidence.record),
+        verdicts.signature_valid(evidence.signer, evidence.signature_problem),
+        *_licences(evidence, promotion.gates),
+        verdicts.workspace_clean(evidence.dirty, promotion.gates.require_clean),
+        *against_champion(version, evidence.champion, evidence.comparison, promotion),
+    ]
+
+
+def _figures(metrics: Mapping[str, Any] | None, gates: Gates) -> list[Gate]:
+    found = [
         at_least("min_f1", "F1", measured(metrics, "f1"), gates.min_f1),
         at_least("min_image_auc", "image AUC", measured(metrics, "image_auc"), gates.min_image_auc),
         at_most(
@@ -193,12 +83,88 @@ def judge(version: int, evidence: Evidence, gates: Gates) -> list[Gate]:
             measured(metrics, "false_alarm_area"),
             gates.max_false_alarm_area,
         ),
-        onnx_parity(evidence.parity),
-        workspace_clean(evidence.dirty, gates.require_clean),
-        not_worse_than_champion(
-            version, evidence.champion, evidence.comparison, gates.champion_margin
-        ),
     ]
+    if gates.max_ece is not None:
+        error = measured(metrics, "ece")
+        found.append(at_most("max_ece", "calibration error", error, gates.max_ece))
+    if gates.min_robustness is not None:
+        kept = verdicts.robustness_kept(metrics)
+        found.append(
+            at_least("min_robustness", "F1 kept under distortion", kept, gates.min_robustness)
+        )
+    return found
+
+
+def _budgets(evidence: Evidence, gates: Gates) -> list[Gate]:
+    found = []
+    if gates.max_megabytes is not None:
+        size = evidence.megabytes
+        found.append(at_most("max_megabytes", "size in MB", size, gates.max_megabytes))
+    if gates.max_latency_ms is not None:
+        time = evidence.latency_ms
+        found.append(at_most(LATENCY, "ms for a photo", time, gates.max_latency_ms))
+    return found
+
+
+def _licences(evidence: Evidence, gates: Gates) -> list[Gate]:
+    if gates.allowed_licences is None:
+        return []
+    return [verdicts.licences_allowed(evidence.licences, gates.allowed_licences)]
+
+
+def against_champion(
+    version: int, champion: int | None, comparison: Comparison | None, promotion: Promotion
+) -> list[Gate]:
+    """Not worse in F1 and false alarms by more than the margins, with confidence.
+
+    Where no person decides it must be better in F1, too. A first champion has nobody to be
+    compared with and is judged by the absolute thresholds alone.
+    """
+    gates = promotion.gates
+    asked: dict[str, float] = {
+        F1_GATE: -gates.champion_margin,
+        ALARM_GATE: gates.champion_alarm_margin,
+    }
+    if promotion.mode == "auto" and gates.superiority:
+        asked[BETTER_GATE] = 0.0
+    if champion is None:
+        why = "the first champion is not compared"
+        return [Gate(name, "no champion", t, True, why) for name, t in asked.items()]
+    if champion == version:
+        why = f"version {version} is the champion"
+        return [Gate(name, "champion", t, True, why) for name, t in asked.items()]
+    if comparison is None or comparison.champion != champion:
+        why = f"no comparison with champion {champion}"
+        return [Gate(name, None, t, False, why) for name, t in asked.items()]
+    measures = {
+        F1_GATE: ("F1", comparison.f1),
+        ALARM_GATE: ("false-alarm area", comparison.false_alarm_area),
+        BETTER_GATE: ("F1", comparison.f1),
+    }
+    return [_tested(name, t, *measures[name], comparison) for name, t in asked.items()]
+
+
+def _tested(
+    name: str, threshold: float, what: str, found: Difference, comparison: Comparison
+) -> Gate:
+    """Passes where the bound of the difference, and so the difference, is on the right side."""
+    alarm = name == ALARM_GATE
+    bound = finite(found.high if alarm else found.low)
+    if bound is None:
+        return verdicts.missing(
+            name,
+            threshold,
+            f"bound of the difference in {what} from champion {comparison.champion}",
+        )
+    passed = bound < threshold if alarm else bound > threshold
+    side = "at most" if alarm else "at least"
+    out = f", {comparison.left_out} left out" if comparison.left_out else ""
+    reason = (
+        f"{what} {found.candidate:.4f}, version {comparison.champion} {found.champion:.4f}: "
+        f"differs by {found.value:+.4f}, {side} {bound:+.4f} with confidence "
+        f"({found.n} photos of {found.groups} sources{out})"
+    )
+    return Gate(name, bound, threshold, passed, reason)
 
 
 def passed(verdicts: Sequence[Gate]) -> bool:

@@ -20,7 +20,7 @@ from sqlalchemy.exc import IntegrityError
 
 from components.errors import CheckError, InputError
 from components.files import canonical_json, state_dir
-from components.registry import chain, database
+from components.registry import chain, database, schema
 from components.registry.chain import Event, Row, Witness
 
 SETTING = "IML_LEDGER_URL"
@@ -74,7 +74,7 @@ def actor_here() -> str:
 
 
 class Ledger:
-    """The table behind a URL; opening it makes the table where there is none.
+    """The table behind a URL; opening it brings its schema up to date.
 
     Raises InputError wherever the database cannot be used.
     """
@@ -83,7 +83,7 @@ class Ledger:
         default = f"sqlite:///{state_dir() / 'ledger.db'}"
         self._url = url or database.environment(SETTING, default)
         self._engine = database.connect(self._url, SETTING)
-        _create(self._engine)
+        schema.upgrade(self._engine, SETTING)
 
     @property
     def name(self) -> str:
@@ -138,21 +138,6 @@ class Ledger:
         raise CheckError(
             f"{_ATTEMPTS} other writers were faster", where=self.name, mend="run the command again"
         )
-
-
-def _create(engine: sa.Engine) -> None:
-    """Make the table where there is none; of several who try at once, all succeed."""
-    with database.transaction(engine, SETTING) as connection:
-        if sa.inspect(connection).has_table(table.name):
-            return
-    try:
-        with database.transaction(engine, SETTING, writing=True) as connection:
-            metadata.create_all(connection)
-    except (InputError, IntegrityError):
-        with database.transaction(engine, SETTING) as connection:
-            if sa.inspect(connection).has_table(table.name):
-                return
-        raise
 
 
 def _rows(connection: Connection, model: str) -> list[Row]:

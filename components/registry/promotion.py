@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from components.errors import CheckError
-from components.params import Gates
+from components.params import Promotion
 from components.registry import chain, gates
 from components.registry.chain import Event, Row
-from components.registry.gates import Evidence, Gate
+from components.registry.gates import Evidence
 from components.registry.ledger import Entry
 from components.registry.projection import project
+from components.registry.verdicts import Gate
 from components.registry.versions import Registry, registration
 
 
@@ -30,6 +31,7 @@ class Decision:
         replaced: the champion it took over from; None where it did not, or there was none.
         recorded: False where the same evidence had been judged before and nothing was added.
         sentence: the outcome for people.
+        awaiting: whether it passed every gate and a person has to decide.
     """
 
     model: str
@@ -39,6 +41,7 @@ class Decision:
     replaced: int | None
     recorded: bool
     sentence: str
+    awaiting: bool = False
 
     @property
     def promoted(self) -> bool:
@@ -47,9 +50,9 @@ class Decision:
 
 
 def decide_and_promote(
-    registry: Registry, version: int, evidence: Evidence, thresholds: Gates, *, actor: str
+    registry: Registry, version: int, evidence: Evidence, rules: Promotion, *, actor: str
 ) -> Decision:
-    """Judge a version and, if every gate passes, make it champion; record why either way.
+    """Judge a version and, if every gate passes, make it champion or leave that to a person.
 
     The same evidence under the same gates is judged once: a second call adds nothing, unless the
     first one was interrupted before its verdict, which is then completed.
@@ -67,15 +70,16 @@ def decide_and_promote(
             f"but the champion is now {reigning or 'none'}",
             mend="run the command again",
         )
-    verdicts = gates.judge(version, evidence, thresholds)
+    verdicts = gates.judge(version, evidence, rules)
     facts = {
         "champion": reigning,
         "gates": [gate.row() for gate in verdicts],
-        "thresholds": thresholds.model_dump(mode="json"),
+        "mode": rules.mode,
+        "thresholds": rules.gates.model_dump(mode="json"),
         "hashes": dict(evidence.hashes),
         "record_sha256": born.facts()["record_sha256"],
     }
-    gated, verdict = _last_gating(rows, version)
+    gated, verdict = chain.last_gating(rows, version)
     fresh = gated is None or not _same(gated.facts(), facts, version)
     if gated is None or fresh:
         entry = Entry(registry.model, Event.GATED, version, actor, _summary(verdicts), facts)
@@ -91,6 +95,15 @@ def decide_and_promote(
             f"{registry.model}/{version}` takes that back."
         )
         return Decision(registry.model, version, verdicts, champion, None, fresh, sentence)
+    if verdict is None and _left_to_people(rules, reigning, version, verdicts):
+        project(registry)
+        sentence = (
+            f"Version {version} passed every gate and awaits approval: `iml model approve "
+            f"{registry.model}/{version} --by NAME --reason WHY`."
+        )
+        return Decision(
+            registry.model, version, verdicts, reigning, None, fresh, sentence, awaiting=True
+        )
     if verdict is None and not (version == reigning and gates.passed(verdicts)):
         _conclude(registry, gated, verdicts, reigning, actor)
         fresh = True
@@ -107,31 +120,30 @@ def decide_and_promote(
     )
 
 
-def _last_gating(rows: Sequence[Row], version: int) -> tuple[Row | None, Row | None]:
-    """A version's last `gated` row, and the verdict that followed it."""
-    own = [row for row in rows if row.version == version]
-    gated = next((row for row in reversed(own) if row.event == Event.GATED), None)
-    if gated is None:
-        return None, None
-    verdict = (Event.PROMOTED, Event.REJECTED)
-    after = [row for row in own if row.sequence > gated.sequence and row.event in verdict]
-    return gated, after[0] if after else None
+def _left_to_people(
+    rules: Promotion, reigning: int | None, version: int, verdicts: Sequence[Gate]
+) -> bool:
+    return rules.mode == "approve" and version != reigning and gates.passed(verdicts)
 
 
 def _same(before: Mapping[str, Any], now: Mapping[str, Any], version: int) -> bool:
     """Whether two gatings of a version had the same ground.
 
-    A version that has become champion is no longer compared with its predecessor; that alone is
-    no new ground.
+    A version that has become champion is no longer compared with its predecessor, and no two
+    measurements of time agree: that alone is no new ground.
     """
-    if now["champion"] != version:
-        return before == now
-    return _without_champion(before) == _without_champion(now)
+    crowned = now["champion"] == version
+    return _ground(before, crowned) == _ground(now, crowned)
 
 
-def _without_champion(facts: Mapping[str, Any]) -> dict[str, Any]:
-    rows = [gate for gate in facts["gates"] if gate["name"] != gates.CHAMPION]
-    return {**facts, "champion": None, "gates": rows}
+def _ground(facts: Mapping[str, Any], crowned: bool) -> dict[str, Any]:
+    rows = [
+        {"name": gate["name"], "passed": gate["passed"]} if gate["name"] == gates.LATENCY else gate
+        for gate in facts["gates"]
+        if not (crowned and gate["name"] in gates.RIVALRY)
+    ]
+    champion = None if crowned else facts["champion"]
+    return {**facts, "champion": champion, "gates": rows}
 
 
 def _conclude(

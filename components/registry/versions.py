@@ -48,7 +48,7 @@ class Standing:
     """A version as the ledger tells it.
 
     Attributes:
-        status: champion | former champion | rejected | registered.
+        status: champion | former champion | rejected | awaiting approval | registered.
         facts: evidence of its `registered` row.
         gates: rows of `components.registry.gates.Gate` of its last gating; empty before it.
     """
@@ -93,6 +93,8 @@ def _standing(born: Row, own: Sequence[Row], reigning: int | None) -> Standing:
     gated = [row for row in own if row.event == Event.GATED]
     if born.version == reigning:
         status = "champion"
+    elif chain.awaits_approval(own, born.version):
+        status = "awaiting approval"
     elif any(event in chain.CROWNING for event in verdicts):
         status = "former champion"
     else:

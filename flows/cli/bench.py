@@ -92,6 +92,46 @@ def teacher(
     _report(f"Teachers on {data}", rows, as_json)
 
 
+@app.command()
+def promotion(
+    first: Annotated[Path, typer.Argument(help="images.parquet of one model.")],
+    second: Annotated[Path, typer.Argument(help="The same photos by another model.")],
+    column: Annotated[str, typer.Option(help="The number to compare.")] = "f1",
+    times: Annotated[int, typer.Option(min=50, help="Test sets drawn for each row.")] = 1000,
+    as_json: AsJson = False,
+) -> None:
+    """How often the tests against the champion pass, simulated from real per-photo results."""
+    import pandas as pd
+
+    from components import params
+    from components.registry.rivalry import Trial
+    from components.registry.simulation import population, simulate
+
+    settings = params.load()
+    gates = settings.promotion.gates
+    rows = simulate(
+        population(pd.read_parquet(first), pd.read_parquet(second), column),
+        margin=gates.champion_margin,
+        true=[-2 * gates.champion_margin, -gates.champion_margin, 0.0, 0.02, 0.05, 0.1],
+        groups=[25, 50, 100, 200, 400],
+        trial=Trial(gates.alpha, settings.evaluate.bootstrap, settings.evaluate.seed),
+        times=times,
+    )
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    from rich.console import Console
+
+    from flows.cli._tables import add_row, new_table
+
+    names = ("groups", "photos", "true", "not_worse", "better", "better_percentile")
+    table = new_table("Share of test sets that pass", *names)
+    for row in rows:
+        shares = (f"{row[name]:.1%}" for name in names[3:])
+        add_row(table, str(row["groups"]), str(row["photos"]), f"{row['true']:+.3f}", *shares)
+    Console().print(table)
+
+
 def _time_help() -> dict[str, float]:
     """Median seconds of `iml --help`, beside the bare interpreter's start."""
     import statistics

@@ -8,7 +8,19 @@ from __future__ import annotations
 import typer
 
 from components.errors import exit_on_error
-from flows.cli import audit, bench, dataset, evaluate, lineage, model, predict, replay, run, teacher
+from flows.cli import (
+    audit,
+    bench,
+    dataset,
+    evaluate,
+    lineage,
+    model,
+    predict,
+    replay,
+    run,
+    score,
+    teacher,
+)
 from flows.settings import configure
 
 app = typer.Typer(
@@ -19,6 +31,7 @@ app = typer.Typer(
 )
 app.command("run")(run.run)
 app.command("predict")(predict.predict)
+app.command("score")(score.score)
 app.command("evaluate")(evaluate.evaluate)
 app.command("audit")(audit.audit)
 app.command("replay")(replay.replay)

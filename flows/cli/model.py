@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from flows.cli import _decisions
+from flows.cli._registry import Json, opened, print_json
 from flows.cli._tables import add_row, gates_table, new_table
 
 if TYPE_CHECKING:
@@ -15,13 +16,20 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from components.registry.versions import Registry, Standing
+    from components.registry.versions import Standing
 
-app = typer.Typer(help="Versions of a model: list, show, history, rollback.", no_args_is_help=True)
+app = typer.Typer(
+    help="Versions of a model: what they are, who decided what, and deciding.",
+    no_args_is_help=True,
+)
 
 _DEFAULT = "boxpromptiml"
-_STYLES = {"champion": "bold green", "former champion": "cyan", "rejected": "red"}
-Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+_STYLES = {
+    "champion": "bold green",
+    "former champion": "cyan",
+    "rejected": "red",
+    "awaiting approval": "yellow",
+}
 Name = Annotated[
     str | None, typer.Argument(metavar="[NAME]", help="Model name; default: promotion.model.")
 ]
@@ -34,24 +42,6 @@ def _name() -> str:
     return params.load().promotion.model if Path("params.yaml").is_file() else _DEFAULT
 
 
-def _open(model: str) -> tuple[Registry, list[str]]:
-    """The registry with alias and ledger brought together; what was found is told on stderr."""
-    from rich.console import Console
-
-    from components.registry.projection import reconcile
-    from components.registry.versions import Registry
-
-    registry = Registry.open(model)
-    notes = reconcile(registry)
-    for note in notes:
-        Console(stderr=True).print(f"note: {note}", style="yellow", markup=False, highlight=False)
-    return registry, notes
-
-
-def _print(value: object) -> None:
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
-
-
 @app.command("list")
 def list_versions(name: Name = None, as_json: Json = False) -> None:
     """List every registered version, the champion marked."""
@@ -60,10 +50,10 @@ def list_versions(name: Name = None, as_json: Json = False) -> None:
     from components.registry.versions import standings
 
     model = name or _name()
-    registry, notes = _open(model)
+    registry, notes = opened(model)
     found = standings(registry.rows())
     if as_json:
-        _print({"model": model, "versions": [entry.row() for entry in found], "notes": notes})
+        print_json({"model": model, "versions": [entry.row() for entry in found], "notes": notes})
         return
     table = new_table(model, "version", "status", "F1", "gates", "registered (UTC)", "commit")
     for entry in found:
@@ -97,13 +87,13 @@ def show(
     from components.registry.versions import parse_reference, resolve, standings
 
     name, wanted = parse_reference(model) if model else (_name(), None)
-    registry, notes = _open(name)
+    registry, notes = opened(name)
     row = resolve(registry, wanted)
     entry = next(e for e in standings(registry.rows()) if e.version == row.version)
     record = inspect(registry, row.version, row.facts())
     metrics = registry.store.metrics(entry.facts["run_id"])
     if as_json:
-        _print({**entry.row(), "metrics": metrics, "lineage": record, "notes": notes})
+        print_json({**entry.row(), "metrics": metrics, "lineage": record, "notes": notes})
         return
     _show(entry, metrics, record)
 
@@ -114,7 +104,9 @@ def _show(entry: Standing, metrics: dict[str, float], record: dict[str, Any]) ->
     console = Console()
     style = _STYLES.get(entry.status, "")
     status = f"[{style}]{entry.status}[/]" if style else entry.status
-    console.print(f"[bold]{entry.model}/{entry.version}[/] {status}, files and record verified")
+    console.print(
+        f"[bold]{entry.model}/{entry.version}[/] {status}, files, record and signature verified"
+    )
     gates = gates_table("Gates", entry.gates)
     console.print(gates if entry.gates else "not gated yet")
     figures = new_table("Metrics", "metric", "value", "interval", "photos")
@@ -146,8 +138,29 @@ def _lineage(entry: Standing, record: dict[str, Any]) -> Table:
     for name, digest in entry.facts["files"].items():
         add_row(table, name, digest)
     add_row(table, "lineage record", entry.facts["record_sha256"])
+    add_row(table, "signature", entry.facts["signature_sha256"])
+    add_row(table, "signed with key", entry.facts["signing_key"])
     add_row(table, "MLflow run", entry.facts["run_id"])
     return table
+
+
+@app.command()
+def card(
+    model: Annotated[
+        str | None,
+        typer.Argument(metavar="[M]", help="name@champion or name/version; default: champion."),
+    ] = None,
+) -> None:
+    """Print a version's model card (Markdown) and where its verified copy lies."""
+    from components.registry import layout
+    from components.registry.copies import verified_copy
+    from components.registry.versions import parse_reference, resolve
+
+    name, wanted = parse_reference(model) if model else (_name(), None)
+    registry, _ = opened(name)
+    folder = verified_copy(registry, resolve(registry, wanted))
+    typer.echo((folder / layout.CARD).read_text(encoding="utf-8"))
+    typer.echo(f"Verified copy of all its files: {folder}", err=True)
 
 
 @app.command()
@@ -165,7 +178,7 @@ def history(name: Name = None, as_json: Json = False) -> None:
     rows = registry.ledger.rows(model)
     damage = problems(rows, witness)
     if as_json:
-        _print({"model": model, "rows": [row.plain() for row in rows], "problems": damage})
+        print_json({"model": model, "rows": [row.plain() for row in rows], "problems": damage})
     else:
         table = new_table(model, "row", "time (UTC)", "event", "version", "by", "why", "hash")
         for row in rows:
@@ -177,28 +190,7 @@ def history(name: Name = None, as_json: Json = False) -> None:
     registry.rows()
 
 
-@app.command()
-def rollback(
-    model: Annotated[str, typer.Argument(metavar="NAME/VERSION", help="An earlier champion.")],
-    reason: Annotated[str, typer.Option(help="Why, on one line; goes into the ledger.")],
-    by: Annotated[str | None, typer.Option(help="Who decides; default: this account.")] = None,
-    as_json: Json = False,
-) -> None:
-    """Make an earlier champion champion again, after checking its files."""
-    from components.errors import InputError
-    from components.registry.ledger import actor_here
-    from components.registry.rollback import rollback as roll_back
-    from components.registry.versions import parse_reference
-
-    name, version = parse_reference(model)
-    if version is None:
-        raise InputError(f"{model!r} names no version", mend="use name/version")
-    registry, notes = _open(name)
-    row = roll_back(registry, version, actor=by or actor_here(), reason=reason)
-    if as_json:
-        _print({"row": row.plain(), "notes": notes})
-        return
-    typer.echo(
-        f"{name}/{version} is champion again (ledger row {row.sequence}), "
-        f"in place of version {row.previous_champion}"
-    )
+app.command()(_decisions.register)
+app.command()(_decisions.promote)
+app.command()(_decisions.approve)
+app.command()(_decisions.rollback)

@@ -26,6 +26,8 @@ SMALL = {
             "min_image_auc": 0.0,
             "max_false_alarm_area": 1.0,
             "champion_margin": 1.0,
+            "champion_alarm_margin": 1.0,
+            "superiority": False,
         }
     },
 }

@@ -11,10 +11,15 @@ from components.errors import CheckError
 from components.files import sha256_bytes
 from components.lineage.case import Case, parsed
 from components.lineage.verdict import Finding, broken, compared, missing, verified
-from components.params import Gates
+from components.params import Promotion
 from components.registry import gates as judging
+from components.registry import layout, verdicts
 from components.registry.chain import Event, Row
-from components.registry.gates import Comparison, Evidence
+from components.registry.gates import Evidence
+from components.registry.licences import licences
+from components.registry.package import FILES
+from components.registry.rivalry import Comparison, Difference
+from components.registry.tracking import SIGNER
 
 PARITY = "runs/export/parity.json"
 
@@ -67,7 +72,9 @@ def _judged_again(case: Case, facts: dict[str, Any], parity: Any, where: str) ->
     record = case.record or {}
     told = {gate["name"]: gate for gate in facts["gates"]}
     try:
-        thresholds = Gates.model_validate(facts["thresholds"])
+        rules = Promotion.model_validate(
+            {"model": case.model, "mode": facts.get("mode"), "gates": facts["thresholds"]}
+        )
     except ValidationError:
         yield missing("gates", "judged by gates that this program does not know", where)
         return
@@ -76,11 +83,17 @@ def _judged_again(case: Case, facts: dict[str, Any], parity: Any, where: str) ->
         metrics=record["evaluation"][case.dataset]["result"],
         parity=parity,
         dirty=_dirty(told.get("workspace_clean", {})),
-        comparison=_comparison(told.get(judging.CHAMPION, {}), facts["champion"]),
+        record=record,
+        licences=licences(record),
+        signer=case.facts.get(SIGNER),
+        signature_problem="",
+        megabytes=_megabytes(case),
+        latency_ms=verdicts.finite(told.get(judging.LATENCY, {}).get("value")),
+        comparison=_comparison(told, facts["champion"]),
         champion=facts["champion"],
         hashes=facts["hashes"],
     )
-    again = judging.judge(case.version, evidence, thresholds)
+    again = judging.judge(case.version, evidence, rules)
     pairs = [
         (gate.name, _sides(told.get(gate.name)), (gate.passed, gate.value, gate.threshold))
         for gate in again
@@ -101,16 +114,25 @@ def _dirty(gate: dict[str, Any]) -> list[str] | None:
     return ["?"] * int(number) if number.isdecimal() else None
 
 
-def _comparison(gate: dict[str, Any], champion: int | None) -> Comparison | None:
-    value = judging.finite(gate.get("value"))
-    if champion is None or value is None:
+def _megabytes(case: Case) -> float | None:
+    path = case.files / layout.ARTIFACTS / FILES[0]
+    return path.stat().st_size / 1e6 if path.is_file() else None
+
+
+def _comparison(told: dict[str, Any], champion: int | None) -> Comparison | None:
+    """The bounds that the gates record; the photos behind them were those of that day."""
+    low = verdicts.finite(told.get(judging.F1_GATE, {}).get("value"))
+    high = verdicts.finite(told.get(judging.ALARM_GATE, {}).get("value"))
+    if champion is None:
         return None
-    return Comparison(champion, None, None, value, None, None, 0)
+    f1 = Difference(0.0, 0.0, 0.0, low, None, 0, 0)
+    return Comparison(champion, f1, Difference(0.0, 0.0, 0.0, None, high, 0, 0), 0)
 
 
 def _decisions(own: list[Row], gated: dict[str, Row]) -> list[Finding]:
-    """Promotions rest on passed gates, rejections on failed ones."""
+    """Promotions rest on passed gates and, where a person decides, on an approval of them."""
     found = []
+    approved = {row.hash: row for row in own if row.event == Event.APPROVED}
     for row in own:
         if row.event not in (Event.PROMOTED, Event.REJECTED):
             continue
@@ -123,4 +145,8 @@ def _decisions(own: list[Row], gated: dict[str, Row]) -> list[Finding]:
             found.append(
                 broken("gates", f"{row.event} against its gates", where, not passed, passed)
             )
+        approval = approved.get(row.facts().get("approved", ""))
+        by_hand = row.event == Event.PROMOTED and base.facts().get("mode") == "approve"
+        if by_hand and (approval is None or approval.facts().get("gated") != base.hash):
+            found.append(broken("gates", "was promoted without the approval it needs", where))
     return found or [verified("gates", "every decision follows from its gates")]

@@ -9,15 +9,14 @@ import subprocess
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import psycopg2
 import pytest
+from registry_support import RULES, evidence
 
-from components.params import Gates
 from components.registry import signing
-from components.registry.gates import Comparison, Evidence
+from components.registry.gates import Evidence
 from components.registry.ledger import Ledger
 from components.registry.package import Package
 from components.registry.promotion import decide_and_promote
@@ -183,45 +182,17 @@ def _packages(parent: Path) -> Callable[..., Package]:
 
 @pytest.fixture(scope="session")
 def make_evidence() -> Callable[..., Evidence]:
-    return _evidence
-
-
-def _evidence(champion: int | None = None, f1: float | None = 0.5, **changes: object) -> Evidence:
-    """Evidence that passes the thresholds of the tests, unless told otherwise."""
-    against = None
-    if champion is not None:
-        against = Comparison(champion, f1, 0.5, None if f1 is None else f1 - 0.5, -0.1, 0.1, 9)
-    passing = Evidence(
-        validation={"passed": True},
-        metrics={
-            "f1": {"value": f1},
-            "image_auc": {"value": 0.9},
-            "false_alarm_area": {"value": 0.01},
-        },
-        parity={"tolerance": 1e-4, "sizes": [{"largest_difference": 1e-6}]},
-        dirty=[],
-        comparison=against,
-        champion=champion,
-        hashes={"evaluation": str(f1)},
-    )
-    return replace(passing, **changes)
+    return evidence
 
 
 def fill(registry: Registry, folder: Path) -> None:
     """Version 1 was champion, version 2 is."""
-    thresholds = Gates(
-        min_f1=0.2,
-        min_image_auc=0.5,
-        max_false_alarm_area=0.2,
-        champion_margin=0.02,
-        require_clean=False,
-    )
     make = _packages(folder)
     for version, content in ((1, "a"), (2, "b")):
         champion = registry.ledger.champion(MODEL)
         assert register(registry, make(content), clean=True, actor="ann") == version
-        evidence = _evidence(champion)
-        assert decide_and_promote(registry, version, evidence, thresholds, actor="ann").promoted
+        found = evidence(champion)
+        assert decide_and_promote(registry, version, found, RULES, actor="ann").promoted
 
 
 @pytest.fixture(scope="session")

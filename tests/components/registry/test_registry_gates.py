@@ -7,56 +7,60 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from registry_support import GATES, RECORD, RULES, comparison, evidence, rules
 
-from components.errors import InputError
 from components.files import canonical_json
-from components.params import Evaluate, Gates
-from components.registry import gates
-from components.registry.evidence import compare, gather
-from components.registry.gates import Comparison, Evidence, Gate, judge
+from components.params import Gates
+from components.registry import gates, verdicts
+from components.registry.evidence import Attested, gather
+from components.registry.gates import ALARM_GATE, BETTER_GATE, F1_GATE, Evidence, judge
+from components.registry.rivalry import Difference
+from components.registry.verdicts import Gate
 
-THRESHOLDS = Gates(
-    min_f1=0.2,
-    min_image_auc=0.5,
-    max_false_alarm_area=0.2,
-    champion_margin=0.02,
-    require_clean=False,
-)
 NAMES = [
     "data_validation",
     "min_f1",
     "min_image_auc",
     "max_false_alarm_area",
     "onnx_parity",
+    "lineage_complete",
+    "signature_valid",
     "workspace_clean",
     "not_worse_than_champion",
+    "no_more_false_alarms_than_champion",
 ]
 NO_NUMBERS = [None, math.nan, math.inf, -math.inf, "0.9", True, [0.9], {}]
 
 
 def verdict(evidence: Evidence, name: str, version: int = 2, **changes: Any) -> Gate:
-    found = judge(version, evidence, THRESHOLDS.model_copy(update=changes))
-    assert [gate.name for gate in found] == NAMES
+    found = judge(version, evidence, rules(**changes))
+    assert [gate.name for gate in found if gate.name in NAMES] == NAMES
     canonical_json([gate.row() for gate in found])  # finite, whatever the evidence
     return next(gate for gate in found if gate.name == name)
 
 
 def test_good_evidence_passes_every_gate(make_evidence: Callable[..., Evidence]) -> None:
-    found = judge(2, make_evidence(champion=1), THRESHOLDS)
+    found = judge(2, make_evidence(champion=1), RULES)
     assert gates.passed(found)
     assert not any(gate.warning for gate in found)
     assert all(gate.reason for gate in found)
 
 
 def test_no_evidence_fails_every_gate_but_the_first_champions_comparison() -> None:
-    nothing = Evidence(None, None, None, None, None, None, {})
-    assert [gate.passed for gate in judge(1, nothing, THRESHOLDS)] == [False] * 6 + [True]
+    nothing = Evidence(*[None] * 7, "", *[None] * 4, {})  # type: ignore[arg-type]
+    everything = Gates(
+        **{n: 0.5 if v is None else v for n, v in GATES.model_dump().items()}
+        | {"allowed_licences": ["MIT"], "superiority": True}
+    )
+    asked = RULES.model_copy(update={"gates": everything})
+    found = judge(1, nothing, asked)
+    assert len(found) == 16
+    assert [gate.passed for gate in found] == [False] * 13 + [True] * 3
     against = replace(nothing, champion=3)
-    assert not any(gate.passed for gate in judge(4, against, THRESHOLDS))
+    assert not any(gate.passed for gate in judge(4, against, asked))
     assert not gates.passed([])
 
 
@@ -84,10 +88,10 @@ def test_a_metric_that_is_no_number_fails(
 
 @given(value=st.floats(0, 1), threshold=st.floats(0, 1))
 def test_thresholds_are_inclusive(value: float, threshold: float) -> None:
-    assert gates.at_least("g", "x", value, threshold).passed == (value >= threshold)
-    assert gates.at_most("g", "x", value, threshold).passed == (value <= threshold)
-    assert gates.at_least("g", "x", threshold, threshold).passed
-    assert gates.at_most("g", "x", threshold, threshold).passed
+    assert verdicts.at_least("g", "x", value, threshold).passed == (value >= threshold)
+    assert verdicts.at_most("g", "x", value, threshold).passed == (value <= threshold)
+    assert verdicts.at_least("g", "x", threshold, threshold).passed
+    assert verdicts.at_most("g", "x", threshold, threshold).passed
 
 
 @pytest.mark.parametrize(
@@ -135,85 +139,116 @@ def test_an_unclean_workspace_warns_or_fails(make_evidence: Callable[..., Eviden
     assert not verdict(make_evidence(dirty=None), "workspace_clean").passed
 
 
+@pytest.mark.parametrize("robustness", [None, {}, {"blur": {"3": {}}}, {"blur": [{"f1": None}]}])
+def test_robustness_needs_every_level(robustness: object) -> None:
+    metrics = {**(evidence().metrics or {}), "robustness": robustness}
+    assert not verdict(evidence(metrics=metrics), "min_robustness", min_robustness=0.0).passed
+
+
+def test_robustness_is_the_mean_share_of_f1_kept() -> None:
+    levels = {"blur": {"3": {"f1": {"value": 0.5}}, "7": {"f1": 0.3}}, "jpeg": [{"f1": 0.1}]}
+    metrics = {**(evidence().metrics or {}), "robustness": levels}
+    found = verdict(evidence(metrics=metrics), "min_robustness", min_robustness=0.6)
+    assert found.value == pytest.approx(0.6)
+    assert found.passed
+    nothing = {**metrics, "f1": {"value": 0.0}}
+    assert not verdict(evidence(metrics=nothing), "min_robustness", min_robustness=0.0).passed
+
+
 @pytest.mark.parametrize(
-    ("difference", "passes"),
-    [(0.1, True), (0.0, True), (-0.02, True), (-0.0201, False), (None, False), (math.nan, False)],
+    ("name", "field", "good", "bad"),
+    [("max_megabytes", "megabytes", 12.0, 12.1), ("max_latency_ms", "latency_ms", 80, 81.5)],
 )
-def test_the_point_difference_from_the_champion_decides(
-    make_evidence: Callable[..., Evidence], difference: float | None, passes: bool
-) -> None:
-    against = Comparison(1, 0.5, 0.5, difference, -0.9, 0.9, 9)
-    found = verdict(make_evidence(champion=1, comparison=against), "not_worse_than_champion")
-    assert found.passed == passes
+def test_budgets(name: str, field: str, good: float, bad: float) -> None:
+    assert verdict(evidence(**{field: good}), name, **{name: good}).passed
+    for value in (bad, None, math.nan):
+        assert not verdict(evidence(**{field: value}), name, **{name: good}).passed
+
+
+def test_calibration_is_asked_for_where_there_is_a_threshold() -> None:
+    metrics = {**(evidence().metrics or {}), "ece": {"value": 0.05}}
+    assert verdict(evidence(metrics=metrics), "max_ece", max_ece=0.05).passed
+    assert not verdict(evidence(metrics=metrics), "max_ece", max_ece=0.04).passed
+    assert not verdict(evidence(), "max_ece", max_ece=0.5).passed
+
+
+@pytest.mark.parametrize("part", sorted(RECORD))
+def test_a_record_without_one_of_its_parts_is_not_complete(part: str) -> None:
+    assert verdict(evidence(), "lineage_complete").passed
+    for gap in ({part: None}, {part: {}}):
+        found = verdict(evidence(record={**RECORD, **gap}), "lineage_complete")
+        assert not found.passed, (gap, found)
+
+
+def test_a_signature_that_was_not_verified_fails() -> None:
+    problem = evidence(signer=None, signature_problem="m/1: student.json was changed")
+    assert "student.json was changed" in verdict(problem, "signature_valid").reason
+    assert not verdict(problem, "signature_valid").passed
+    assert verdict(evidence(), "signature_valid").passed
+
+
+def test_licences() -> None:
+    allowed = {"allowed_licences": ["CC0-1.0", "Apache-2.0"]}
+    assert verdict(evidence(), "licences_allowed", **allowed).passed
+    for licences in (None, {}, {"data set made": "research only"}):
+        found = verdict(evidence(licences=licences), "licences_allowed", **allowed)
+        assert not found.passed
+    assert "data set made is 'research only'" in found.reason
+
+
+@pytest.mark.parametrize(
+    ("low", "passes"),
+    [(0.1, True), (-0.0199, True), (-0.02, False), (None, False), (math.nan, False)],
+)
+def test_the_lower_bound_of_f1_decides(low: float | None, passes: bool) -> None:
+    found = replace(comparison(1, 0.5, left_out=3), f1=Difference(0.5, 0.5, 0.0, low, 0.1, 9, 5))
+    gate = verdict(evidence(1, comparison=found), F1_GATE)
+    assert gate.passed == passes
     if passes:
-        assert "interval -0.9000 to +0.9000" in found.reason
+        assert "9 photos of 5 sources, 3 left out" in gate.reason
 
 
-def test_a_comparison_with_another_champion_does_not_count(
-    make_evidence: Callable[..., Evidence],
-) -> None:
-    against = Comparison(1, 0.9, 0.1, 0.8, 0.7, 0.9, 9)
-    assert not verdict(
-        make_evidence(champion=3, comparison=against), "not_worse_than_champion"
-    ).passed
+@pytest.mark.parametrize(
+    ("high", "passes"), [(0.0099, True), (0.01, False), (None, False), (math.inf, False)]
+)
+def test_the_upper_bound_of_false_alarms_decides(high: float | None, passes: bool) -> None:
+    alarms = Difference(0.01, 0.01, 0.0, -0.1, high, 9, 5)
+    found = replace(comparison(1, 0.5), false_alarm_area=alarms)
+    assert verdict(evidence(1, comparison=found), ALARM_GATE).passed == passes
 
 
-def test_the_champion_is_not_compared_with_itself(make_evidence: Callable[..., Evidence]) -> None:
-    evidence = make_evidence(champion=2, comparison=None)
-    assert verdict(evidence, "not_worse_than_champion", version=2).passed
+def test_alone_the_gates_ask_for_better_and_with_a_person_for_not_worse() -> None:
+    strict = rules(superiority=True)
+    names = [gate.name for gate in judge(2, evidence(1), strict)]
+    assert names[-1] == BETTER_GATE
+    assert not gates.passed(judge(2, evidence(1, f1=0.509), strict))  # the bound is 0
+    assert gates.passed(judge(2, evidence(1, f1=0.511), strict))
+    by_people = strict.model_copy(update={"mode": "approve"})
+    assert gates.passed(judge(2, evidence(1), by_people))
 
 
-PARAMS = Evaluate(datasets=["made"], bootstrap=200, confidence=0.9, seed=1, threads=1)
+def test_a_comparison_with_another_champion_does_not_count() -> None:
+    assert not verdict(evidence(3, comparison=comparison(1, 0.9)), F1_GATE).passed
 
 
-def scored(values: list[float | None], first: int = 0) -> pd.DataFrame:
-    rows = [
-        {"image_id": f"p{first + i}", "group": f"g{i // 2}", "label": "manipulated", "f1": value}
-        for i, value in enumerate(values)
-    ]
-    authentic = {"image_id": "a", "group": "g9", "label": "authentic", "f1": None}
-    return pd.DataFrame([*rows, authentic])
-
-
-def test_versions_are_compared_photo_by_photo() -> None:
-    ours, theirs = scored([0.5, 0.7, 0.9, 0.1]), scored([0.4, 0.6, 0.8, 0.4])
-    found = compare(7, ours.sample(frac=1, random_state=3), theirs, PARAMS)
-    assert (found.champion, found.n) == (7, 4)
-    assert found.candidate_f1 == pytest.approx(0.55)
-    assert found.champion_f1 == pytest.approx(0.55)
-    assert found.difference == pytest.approx(0.0)
-    assert found.low is not None
-    assert found.high is not None
-    assert found.low == pytest.approx(-0.1)
-    assert found.high == pytest.approx(0.1)
-
-
-def test_other_photos_cannot_be_compared() -> None:
-    with pytest.raises(InputError, match="different photos"):
-        compare(7, scored([0.5, 0.7]), scored([0.5, 0.7], first=1), PARAMS)
-    with pytest.raises(InputError, match="cannot be compared"):
-        compare(7, scored([0.5, None]), scored([0.5, 0.7]), PARAMS)
-    with pytest.raises(InputError, match="twice"):
-        compare(7, pd.concat([scored([0.5])] * 2), scored([0.5]), PARAMS)
-
-
-def test_a_comparison_over_no_photo_fails_its_gate(
-    make_evidence: Callable[..., Evidence],
-) -> None:
-    against = compare(1, scored([]), scored([]), PARAMS)
-    assert against.difference is None
-    evidence = make_evidence(champion=1, comparison=against)
-    assert not verdict(evidence, "not_worse_than_champion").passed
+def test_the_champion_is_not_compared_with_itself() -> None:
+    assert verdict(evidence(2, comparison=None), F1_GATE).passed
 
 
 def test_evidence_is_read_from_the_stages_files(tmp_path: Any) -> None:
-    empty = gather(tmp_path, "made", dirty=[], champion=None, comparison=None)
+    nothing: dict[str, Any] = {
+        "attested": Attested(None, None, "gone"),
+        "champion": None,
+        "comparison": None,
+        "latency_ms": None,
+    }
+    empty = gather(tmp_path, "made", dirty=[], **nothing)
     assert (empty.validation, empty.metrics, empty.parity, empty.hashes) == (None, None, None, {})
     (tmp_path / "validate").mkdir()
     (tmp_path / "validate/result.json").write_text('{"passed": true}')
     (tmp_path / "evaluate/made").mkdir(parents=True)
     (tmp_path / "evaluate/made/metrics.json").write_text('{"f1": {"value": 0.5}')  # cut short
-    found = gather(tmp_path, "made", dirty=["x"], champion=None, comparison=None)
+    found = gather(tmp_path, "made", dirty=["x"], **nothing)
     assert found.validation == {"passed": True}
     assert found.metrics is None
     assert sorted(found.hashes) == ["evaluation", "validation"]

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from registry_support import RULES, rules
 
 from components.errors import CheckError, InputError
-from components.params import Gates
+from components.params import Promotion
 from components.registry import promotion, registration
 from components.registry.chain import Event
 from components.registry.copies import fetch
@@ -23,13 +24,6 @@ from components.registry.rollback import rollback
 from components.registry.tracking import Store
 from components.registry.versions import Registry, standings
 
-THRESHOLDS = Gates(
-    min_f1=0.2,
-    min_image_auc=0.5,
-    max_false_alarm_area=0.2,
-    champion_margin=0.02,
-    require_clean=False,
-)
 Make = Callable[..., Any]
 
 
@@ -38,9 +32,9 @@ def register(registry: Registry, package: Package, clean: bool = True) -> int:
 
 
 def decide(
-    registry: Registry, version: int, evidence: Evidence, thresholds: Gates = THRESHOLDS
+    registry: Registry, version: int, evidence: Evidence, promotion: Promotion = RULES
 ) -> Decision:
-    return decide_and_promote(registry, version, evidence, thresholds, actor="ann")
+    return decide_and_promote(registry, version, evidence, promotion, actor="ann")
 
 
 def events(registry: Registry) -> list[tuple[str, int]]:
@@ -58,7 +52,7 @@ def test_the_first_version_is_promoted_and_the_alias_follows(
     assert decision.champion == registry.store.alias("m") == registry.ledger.champion("m") == 1
     assert events(registry) == [("registered", 1), ("gated", 1), ("promoted", 1)]
     gated = registry.rows()[1].facts()
-    assert [gate["passed"] for gate in gated["gates"]] == [True] * 7
+    assert [gate["passed"] for gate in gated["gates"]] == [True] * 10
     assert gated["thresholds"]["min_f1"] == 0.2
     assert registry.rows()[2].facts()["gated"] == registry.rows()[1].hash
 
@@ -95,7 +89,7 @@ def test_another_threshold_gates_the_same_version_again(
     registry: Registry, make_package: Make, make_evidence: Make
 ) -> None:
     package = make_package()
-    strict = THRESHOLDS.model_copy(update={"min_f1": 0.9})
+    strict = rules(min_f1=0.9)
     assert not decide(registry, register(registry, package), make_evidence(), strict).promoted
     # Thresholds stand in params.yaml, so changing them makes the workspace unclean.
     assert decide(registry, register(registry, package, clean=False), make_evidence()).promoted
@@ -106,7 +100,7 @@ def test_another_threshold_gates_the_same_version_again(
 def test_a_champion_that_no_longer_passes_stays_and_is_told(
     two: Registry, make_evidence: Make
 ) -> None:
-    strict = THRESHOLDS.model_copy(update={"min_f1": 0.9})
+    strict = rules(min_f1=0.9)
     decision = decide(two, 2, make_evidence(champion=2), strict)
     assert decision.champion == 2
     assert "no longer passes" in decision.sentence

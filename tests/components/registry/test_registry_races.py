@@ -75,7 +75,7 @@ print(Ledger(sys.argv[1]).models(), flush=True)
 """
 
 
-def test_processes_that_open_a_new_ledger_at_once_all_succeed(ledger_url: str) -> None:
+def test_processes_that_migrate_a_new_ledger_at_once_all_succeed(ledger_url: str) -> None:
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", MAKER, ledger_url],
@@ -96,27 +96,19 @@ def test_processes_that_open_a_new_ledger_at_once_all_succeed(ledger_url: str) -
 PROMOTER = """
 import sys
 from components.errors import CheckError
-from components.registry.gates import Comparison, Evidence
 from components.registry.promotion import decide_and_promote
 from components.registry.versions import Registry
-from components.params import Gates
+from registry_support import RULES, evidence
 
 me = int(sys.argv[1])
-gates = Gates(min_f1=0.2, min_image_auc=0.5, max_false_alarm_area=0.2, champion_margin=0.02,
-              require_clean=False)
 registry = Registry.open("m")
 print("ready", flush=True)
 for line in sys.stdin:
     number, champion = line.split()
     champion = None if champion == "None" else int(champion)
-    against = None if champion is None else Comparison(champion, 0.5, 0.5, 0.0, -0.1, 0.1, 9)
-    metrics = {"f1": {"value": 0.5}, "image_auc": {"value": 0.9},
-               "false_alarm_area": {"value": 0.01}}
-    parity = {"tolerance": 1e-4, "sizes": [{"largest_difference": 1e-6}]}
-    evidence = Evidence({"passed": True}, metrics, parity, [], against, champion,
-                        {"round": number})
+    found = evidence(champion, hashes={"round": number})
     try:
-        decide_and_promote(registry, me, evidence, gates, actor=f"p{me}")
+        decide_and_promote(registry, me, found, RULES, actor=f"p{me}")
         print("won", flush=True)
     except CheckError as error:
         print("lost" if "the champion is now" in error.line() else error, flush=True)
@@ -144,7 +136,7 @@ def test_of_two_promotions_that_race_one_wins_and_the_alias_follows(
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env=os.environ,
+            env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{Path(__file__).parent}"},
         )
     try:
         for process in racers.values():

@@ -161,14 +161,34 @@ BOMB = "R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"  # a GIF: not 
     [
         (pd.DataFrame({"picture": ["x"]}), "column 'image'"),
         (["x"], "column 'image'"),
-        (pd.DataFrame({"image": [None]}), "row 0: image is not base64 text but"),
-        (pd.DataFrame({"image": [b"abc"]}), "row 0: image is not base64 text but bytes"),
+        (pd.DataFrame({"image": [None]}), "row 0: image is neither"),
+        (
+            pd.DataFrame({"image": [b"abc"]}),
+            "row 0: image is neither base64 text nor an array but bytes",
+        ),
+        (pd.DataFrame({"image": [[[[0, 0, 0], [0, 0]]]]}), "row 0: image is not an array"),
+        (pd.DataFrame({"image": [[[0.5, 0.5]]]}), "row 0: image is not an array"),
+        (pd.DataFrame({"image": [[[0, 256]]]}), "row 0: image is not an array"),
+        (pd.DataFrame({"image": [[]]}), "row 0: image is not an array"),
         (pd.DataFrame({"image": ["%%%%"]}), "row 0: image is not base64 text"),
         (pd.DataFrame({"image": ["é"]}), "row 0: image is not base64 text"),
         (pd.DataFrame({"image": [""]}), "row 0: empty file"),
         (pd.DataFrame({"image": [BOMB]}), "row 0: not a JPEG"),
     ],
-    ids=["column", "list", "none", "bytes", "symbols", "letters", "empty", "gif"],
+    ids=[
+        "column",
+        "list",
+        "none",
+        "bytes",
+        "ragged",
+        "float",
+        "range",
+        "nothing",
+        "symbols",
+        "letters",
+        "empty",
+        "gif",
+    ],
 )
 def test_bad_input_is_an_invalid_parameter(model, table: object, message: str) -> None:
     with pytest.raises(MlflowException, match=message) as caught:

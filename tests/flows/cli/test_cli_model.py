@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +13,30 @@ import sqlalchemy as sa
 from click.testing import Result
 from typer.testing import CliRunner
 
+from components import params as parameters
 from components.errors import CheckError, ImlError, InputError
-from components.params import Gates
-from components.registry.gates import Comparison, Evidence
+from components.registry.gates import Evidence
 from components.registry.package import Package
 from components.registry.promotion import decide_and_promote
 from components.registry.registration import register
+from components.registry.rivalry import Comparison, Difference
 from components.registry.versions import Registry
 from flows.cli.model import app
 
-Call = Callable[..., Result]
+PROJECT = Path(__file__).parents[3]
+LOOSE = {"min_f1": 0.2, "superiority": False}
+RECORD = {
+    "git": {"commit": "c" * 40, "clean": False, "dirty": ["x"]},
+    "dvc_lock": {"sha256": "1" * 64},
+    "stages": [{"name": "distill", "outs": [{"path": "x"}], "params": {}}],
+    "datasets": {"made": {"licence": "CC0-1.0", "boxes_sha256": "b" * 64}},
+    "teacher": {"name": "grabcut", "sha256": "e" * 64},
+    "validation": {"sha256": "f" * 64},
+    "evaluation": {"made": {"sha256": "e" * 64, "result": {}}},
+    "files": {"student.json": "f" * 64},
+    "environment": {"packages": {"torch": "2"}},
+    "seeds_and_threads": {"distill.seed": 7},
+}
 
 
 def call(*arguments: str) -> Result:
@@ -47,41 +61,52 @@ def package(folder: Path, content: str) -> Package:
     folder.mkdir()
     for name in ("student.safetensors", "student.json", "student.onnx"):
         (folder / name).write_text(f"{content} {name}")
-    record = {
-        "git": {"commit": "c" * 40, "clean": False, "dirty": ["x"]},
-        "dvc_lock": {"sha256": "l" * 64},
-        "datasets": {"made": {"licence": "CC0-1.0", "boxes_sha256": "b" * 64}},
-        "teacher": {"name": "grabcut", "sha256": "t" * 64},
-    }
     metrics = {"made": {"f1": {"value": 0.5, "low": 0.4, "high": 0.6, "n": 9}}}
     tags = {"f1": "0.5000", "git_commit": "c" * 40}
-    return Package(content, folder, {}, metrics, {"distill": {"seed": 7}}, record, tags=tags)
+    return Package(
+        content,
+        folder,
+        {},
+        metrics,
+        {"distill": {"seed": 7}},
+        RECORD,
+        {"card.md": f"# {content}\n"},
+        tags=tags,
+    )
+
+
+def evidence(champion: int | None, f1: float) -> Evidence:
+    value = f1 - 0.5
+    better = Difference(f1, 0.5, value, value - 0.01, value + 0.01, 9, 5)
+    against = Comparison(champion or 0, better, Difference(0, 0, 0, 0, 0, 9, 5), 0)
+    metrics = {"f1": {"value": f1}, "image_auc": {"value": 0.9}}
+    return Evidence(
+        validation={"passed": True},
+        metrics={**metrics, "false_alarm_area": {"value": 0.01}},
+        parity={"tolerance": 1e-4, "sizes": [{"largest_difference": 1e-6}]},
+        dirty=["x"],
+        record=RECORD,
+        licences=None,
+        signer="5" * 64,
+        signature_problem="",
+        megabytes=12.0,
+        latency_ms=None,
+        comparison=against if champion else None,
+        champion=champion,
+        hashes={},
+    )
 
 
 def fill(registry: Registry, folder: Path, versions: Sequence[tuple[str, float]]) -> None:
     """Register and gate versions of some F1."""
-    gates = Gates(
-        min_f1=0.2,
-        min_image_auc=0.5,
-        max_false_alarm_area=0.2,
-        champion_margin=0.02,
-        require_clean=False,
-    )
+    rules = parameters.load(PROJECT / "params.yaml").promotion
+    rules = rules.model_copy(update={"gates": rules.gates.model_copy(update=LOOSE)})
     for content, f1 in versions:
         version = register(registry, package(folder, content), clean=False, actor="ann")
         champion = registry.ledger.champion(registry.model)
-        against = Comparison(champion, f1, 0.5, f1 - 0.5, -0.1, 0.1, 9) if champion else None
-        metrics = {"f1": {"value": f1}, "image_auc": {"value": 0.9}}
-        evidence = Evidence(
-            validation={"passed": True},
-            metrics={**metrics, "false_alarm_area": {"value": 0.01}},
-            parity={"tolerance": 1e-4, "sizes": [{"largest_difference": 1e-6}]},
-            dirty=["x"],
-            comparison=against,
-            champion=champion,
-            hashes={},
+        decide_and_promote(
+            registry, version, evidence(champion, f1), rules, actor="[bold]ann[/nothing]"
         )
-        decide_and_promote(registry, version, evidence, gates, actor="[bold]ann[/nothing]")
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +147,7 @@ def test_list(state: Path) -> None:
     text = call("list").stdout
     assert "former champion" in text
     assert "0.5000" in text
-    assert "5 of 7" in text  # version 3: below the threshold, and worse than the champion
+    assert "8 of 10" in text  # version 3: below the threshold, and worse than the champion
     assert "no versions yet" in call("list", "another").stdout
     assert document("list", "another")["versions"] == []
 
@@ -164,6 +189,49 @@ def test_rollback(state: Path) -> None:
     assert back["row"]["previous_champion"] == 1
 
 
+def test_approve_and_card(state: Path, tmp_path: Path) -> None:
+    because = ("--reason", "fewer false alarms")
+    assert "params.yaml" in refused(InputError, "approve", "boxpromptiml/3", *because)
+    text = (PROJECT / "params.yaml").read_text().replace("min_f1: 0.05", "min_f1: 0.2")
+    (tmp_path / "params.yaml").write_text(text.replace("superiority: true", "superiority: false"))
+    assert "was rejected: min_f1" in refused(CheckError, "approve", "boxpromptiml/3", *because)
+    assert "this workspace's model" in refused(InputError, "approve", "other/3", *because)
+    rules = parameters.load(tmp_path / "params.yaml").promotion
+    rules = rules.model_copy(update={"mode": "approve"})
+    registry = Registry.open("boxpromptiml")
+    decide_and_promote(registry, 3, evidence(2, 0.6), rules, actor="ann")
+    assert document("list")["versions"][2]["status"] == "awaiting approval"
+    found = document("approve", "boxpromptiml/3", *because, "--by", "bob")["row"]
+    assert (found["event"], found["actor"], found["previous_champion"]) == ("promoted", "bob", 2)
+    assert document("show")["version"] == 3
+    shown = call("card", "boxpromptiml/3")
+    assert shown.stdout == "# c\n\n"
+    assert "Verified copy" in shown.stderr
+
+
+def test_the_flows_decide_alike(state: Path, tmp_path: Path) -> None:
+    from prefect.testing.utilities import prefect_test_harness
+
+    from flows.promote import promote
+    from flows.rollback import rollback
+
+    text = (PROJECT / "params.yaml").read_text()
+    (tmp_path / "params.yaml").write_text(text.replace("min_f1: 0.05", "min_f1: 0.2"))
+    who = {"by": "bob", "reason": "because"}
+    with prefect_test_harness(server_startup_timeout=180):
+        refused = promote(3, **who, return_state=True)
+        assert refused.is_failed()
+        assert "was rejected: min_f1" in refused.message
+        back = rollback(1, **who, return_state=True)
+        assert back.message == "version 1 is champion again (ledger row 10)"
+        rules = parameters.load().promotion.model_copy(update={"mode": "approve"})
+        registry = Registry.open("boxpromptiml")
+        decide_and_promote(registry, 3, evidence(1, 0.6), rules, actor="ann")
+        done = promote(3, **who, return_state=True)
+    assert done.message == "version 3 is champion (ledger row 13)"
+    assert Registry.open("boxpromptiml").store.alias("boxpromptiml") == 3
+
+
 def test_wrong_use(state: Path) -> None:
     because = ("--reason", "because")
     assert "names no version" in refused(InputError, "rollback", "boxpromptiml@champion", *because)
@@ -198,7 +266,6 @@ def test_an_edited_ledger_is_refused_and_its_history_still_shown(state: Path) ->
 
 
 def test_the_name_comes_from_the_workspace(state: Path, tmp_path: Path) -> None:
-    project = Path(__file__).parents[3]
-    text = (project / "params.yaml").read_text().replace("model: boxpromptiml", "model: other")
+    text = (PROJECT / "params.yaml").read_text().replace("model: boxpromptiml", "model: other")
     (tmp_path / "params.yaml").write_text(text)
     assert document("list")["model"] == "other"

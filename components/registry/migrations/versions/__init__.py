@@ -1,0 +1,1 @@
+"""One module a revision, named after it; none is changed once released."""

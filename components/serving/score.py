@@ -1,0 +1,200 @@
+"""Batch scoring: every photo of a folder or S3 prefix into a table, overlays and a triage page.
+
+Rows are kept in parts of a few photos, each written whole, so a run that was killed goes on where
+it was; a photo is scored again when it changed. Memory does not grow with the number of photos'
+pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from components.data import images
+from components.data.manifest import read_table, write_table
+from components.errors import InputError
+from components.evaluation.pictures import overlay, thumbnail
+from components.evaluation.stream import ahead, batches
+from components.files import read_json, sha256_bytes, write_json
+from components.serving import triage
+from components.serving.batch import Progress
+from components.serving.predictor import Prediction, Predictor
+from components.serving.sources import Item, Source
+from components.serving.suitability import Limits, unsuitable
+
+TABLE, SETTINGS = "scores.parquet", "score.json"
+PARTS, OVERLAYS = "parts", "overlays"
+SCORED, ABSTAINED, FAILED = "scored", "abstained", "failed"
+_PART = 64  # photos a part; what a kill costs at most
+_SIDE = 640  # pixels of an overlay's longer side
+
+SCORES = pa.schema(
+    [
+        ("name", pa.string()),  # path below the source
+        ("mark", pa.string()),  # changes when the file may have
+        ("status", pa.string()),  # scored | abstained | failed
+        ("reason", pa.string()),  # why it was not scored, else null
+        ("score", pa.float64()),  # how manipulated the photo looks, 0..1; null unless scored
+        ("area", pa.float64()),  # share of its pixels above 0.5; null unless scored
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("sha256", pa.string()),  # of the photo's bytes
+        ("overlay", pa.string()),  # picture below the output folder; null unless scored
+    ]
+)
+
+
+class _Read(NamedTuple):
+    """A photo uint8 (H, W, 3) to score, or a finished row."""
+
+    item: Item
+    photo: np.ndarray | None
+    row: dict[str, object]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a run came to: photos in the table by status, and how many of them are new."""
+
+    scored: int
+    abstained: int
+    failed: int
+    new: int
+
+
+def score(
+    source: Source,
+    predictor: Predictor,
+    out: Path,
+    about: dict[str, str],
+    limits: Limits,
+    progress: Progress | None = None,
+) -> Summary:
+    """Score every photo of a source that is not scored yet, then write table and triage page.
+
+    Args:
+        source: where the photos are.
+        predictor: the model.
+        out: folder of the results; one that holds results goes on.
+        about: what the results belong to (source, model), kept beside them.
+        limits: where to abstain.
+        progress: called as progress(done, total).
+
+    Raises:
+        InputError: no photos, or `out` holds results of another source, model or limits.
+    """
+    items = source.items()
+    if not items:
+        raise InputError("no photos in it", where=about["source"])
+    settings: dict[str, object] = {
+        **about,
+        "weights_sha256": predictor.weights_sha256,
+        "limits": asdict(limits),
+    }
+    _claim(out, settings)
+    done = _finished(out)
+    todo = [item for item in items if done.get(item.name) != item.mark]
+    finished, number = 0, len(list((out / PARTS).glob("*.parquet")))
+    rows = _rows(source, predictor, todo, out, limits)
+    while part := list(islice(rows, _PART)):
+        number += 1
+        write_table(out / PARTS / f"{number:06d}.parquet", _frame(part), SCORES)
+        finished += len(part)
+        if progress:
+            progress(finished, len(todo))
+    table = _table(out, items)
+    write_table(out / TABLE, table, SCORES)
+    triage.write(out, table, about)
+    found = table["status"].value_counts()
+    scored, abstained, failed = (int(found.get(s, 0)) for s in (SCORED, ABSTAINED, FAILED))
+    return Summary(scored, abstained, failed, len(todo))
+
+
+def _claim(out: Path, settings: dict[str, object]) -> None:
+    """Note what the results belong to; raises InputError for a folder with others."""
+    path = out / SETTINGS
+    if path.is_file():
+        if read_json(path) != settings:
+            raise InputError(
+                "holds scores of another source, model or limits",
+                where=str(out),
+                mend="choose another folder",
+            )
+        return
+    (out / PARTS).mkdir(parents=True, exist_ok=True)
+    write_json(path, settings)
+
+
+def _frame(rows: Iterable[dict[str, object]]) -> pd.DataFrame:
+    return pd.DataFrame(list(rows), columns=SCORES.names)
+
+
+def _kept(out: Path) -> pd.DataFrame:
+    """All rows ever written, the newest of each photo."""
+    parts = [read_table(path, SCORES) for path in sorted((out / PARTS).glob("*.parquet"))]
+    rows = pd.concat(parts) if parts else _frame([])
+    return rows.drop_duplicates("name", keep="last")
+
+
+def _finished(out: Path) -> dict[str, str]:
+    """Mark by name of photos that need not be scored again; failed ones are tried again."""
+    rows = _kept(out)
+    rows = rows[rows["status"] != FAILED]
+    return dict(zip(rows["name"], rows["mark"], strict=True))
+
+
+def _table(out: Path, items: list[Item]) -> pd.DataFrame:
+    """Rows of the photos that the source has now: by score, then those without."""
+    rows = _kept(out)
+    rows = rows[rows["name"].isin([item.name for item in items])]
+    return rows.sort_values(["score", "name"], ascending=[False, True], na_position="last")
+
+
+def _rows(
+    source: Source, predictor: Predictor, todo: list[Item], out: Path, limits: Limits
+) -> Iterator[dict[str, object]]:
+    """A finished row for each item, in order."""
+    photos = ahead(todo, lambda item: _read(source, item, limits))
+    return ahead(_predicted(photos, predictor), lambda pair: _finish(*pair, out))
+
+
+def _read(source: Source, item: Item, limits: Limits) -> _Read:
+    row: dict[str, object] = {"name": item.name, "mark": item.mark, "status": FAILED}
+    try:
+        data = source.read(item)
+        photo = images.decode_photo(data, item.name)
+    except images.PhotoError as error:
+        return _Read(item, None, {**row, "reason": error.reason})
+    row |= {"width": photo.shape[1], "height": photo.shape[0], "sha256": sha256_bytes(data)}
+    if reason := unsuitable(data, photo, limits):
+        return _Read(item, None, {**row, "status": ABSTAINED, "reason": reason})
+    return _Read(item, photo, row)
+
+
+def _predicted(
+    photos: Iterable[_Read], predictor: Predictor
+) -> Iterator[tuple[_Read, Prediction | None]]:
+    """Predict in batches, in order; a finished row passes through."""
+    for batch in batches(photos, lambda read: 0 if read.photo is None else read.photo.size // 3):
+        answers = iter(predictor.predict([r.photo for r in batch if r.photo is not None]))
+        for read in batch:
+            yield read, None if read.photo is None else next(answers)
+
+
+def _finish(read: _Read, found: Prediction | None, out: Path) -> dict[str, object]:
+    """Write the overlay, complete the row."""
+    if read.photo is None or found is None:
+        return read.row
+    # Named by its path, so that two photos never share one and no name leaves the folder.
+    picture = f"{OVERLAYS}/{sha256_bytes(read.item.name.encode())[:32]}.png"
+    marked = overlay(read.photo, found.probability)
+    images.save_photo(out / picture, thumbnail(marked, _SIDE))
+    numbers = {"score": round(found.score, 6), "area": round(found.area, 6)}
+    return {**read.row, **numbers, "status": SCORED, "overlay": picture}

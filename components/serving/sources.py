@@ -1,0 +1,129 @@
+"""Where photos to score come from: a folder, or an S3 prefix (`s3://bucket/prefix`).
+
+S3's address and keys are boto3's own settings (`AWS_ENDPOINT_URL`, `AWS_ACCESS_KEY_ID`, ...).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Protocol
+
+from components.data import images
+from components.errors import InputError
+
+SCHEME = "s3://"
+_MOST_BYTES = 256 * 2**20  # of an object, which is read into memory
+
+
+@dataclass(frozen=True)
+class Item:
+    """One photo.
+
+    Attributes:
+        name: path below the source, with `/`.
+        mark: changes when the photo's bytes may have: size and time of a file, ETag of an object.
+        size: bytes.
+    """
+
+    name: str
+    mark: str
+    size: int
+
+
+class Source(Protocol):
+    """Photos that can be listed and read; reading is safe from several threads."""
+
+    def items(self) -> list[Item]:
+        """Every photo, by name; raises InputError when the source cannot be listed."""
+
+    def read(self, item: Item) -> bytes:
+        """The photo's bytes; raises `images.PhotoError` when it is gone or too large."""
+
+
+def open_source(place: str, out: Path) -> Source:
+    """The source behind a folder's path or an `s3://bucket/prefix`.
+
+    Args:
+        place: where the photos are.
+        out: the folder of the results, which is never a source itself.
+
+    Raises:
+        InputError: neither a folder nor a bucket.
+    """
+    if place.startswith(SCHEME):
+        return _Bucket(place)
+    folder = Path(place)
+    if not folder.is_dir():
+        raise InputError("no such folder", where=place, mend=f"use a folder or {SCHEME}bucket/dir")
+    return _Folder(folder, out)
+
+
+def _is_photo(name: str) -> bool:
+    path = PurePosixPath(name)
+    return path.suffix.lower() in images.SUFFIXES and not path.name.startswith(".")
+
+
+class _Folder:
+    def __init__(self, folder: Path, out: Path) -> None:
+        self._folder, self._out = folder, out.resolve()
+
+    def items(self) -> list[Item]:
+        return sorted(self._walk(), key=lambda item: item.name)
+
+    def _walk(self) -> Iterator[Item]:
+        for place, folders, files in os.walk(self._folder):
+            here = Path(place)
+            folders[:] = [f for f in folders if f[0] != "." and (here / f).resolve() != self._out]
+            for file in filter(_is_photo, files):
+                path = here / file
+                about = path.stat()
+                name = path.relative_to(self._folder).as_posix()
+                yield Item(name, f"{about.st_size}-{about.st_mtime_ns}", about.st_size)
+
+    def read(self, item: Item) -> bytes:
+        return images.read_bytes(self._folder / item.name)
+
+
+class _Bucket:
+    def __init__(self, place: str) -> None:
+        import boto3
+        from botocore.config import Config
+
+        self._place = place
+        self._bucket, _, prefix = place.removeprefix(SCHEME).partition("/")
+        self._prefix = f"{prefix.rstrip('/')}/" if prefix.strip("/") else ""
+        if not self._bucket:
+            raise InputError("names no bucket", where=place)
+        settings = Config(retries={"max_attempts": 5, "mode": "standard"})
+        self._client: Any = boto3.client("s3", config=settings)
+
+    def items(self) -> list[Item]:
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        pages = self._client.get_paginator("list_objects_v2")
+        found = []
+        try:
+            for page in pages.paginate(Bucket=self._bucket, Prefix=self._prefix):
+                for entry in page.get("Contents", []):
+                    name = entry["Key"].removeprefix(self._prefix)
+                    if _is_photo(name):
+                        found.append(Item(name, entry["ETag"].strip('"'), entry["Size"]))
+        except (BotoCoreError, ClientError) as error:
+            mend = "check AWS_ENDPOINT_URL and the keys"
+            raise InputError(f"cannot be listed ({error})", where=self._place, mend=mend) from None
+        return sorted(found, key=lambda item: item.name)
+
+    def read(self, item: Item) -> bytes:
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        if item.size > _MOST_BYTES:
+            raise images.PhotoError(f"{item.size / 1e6:.0f} MB is too large a file", item.name)
+        try:
+            answer = self._client.get_object(Bucket=self._bucket, Key=self._prefix + item.name)
+            data: bytes = answer["Body"].read()
+        except (BotoCoreError, ClientError) as error:
+            raise images.PhotoError(f"cannot be fetched ({error})", item.name) from None
+        return data

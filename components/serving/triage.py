@@ -1,0 +1,40 @@
+"""The triage page: photos by score, the most suspicious first, and those nobody was told about."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jinja2
+import pandas as pd
+
+from components.files import write_text
+
+PAGE = "triage.html"
+SHOWN = 500  # photos with a picture; the table has all
+
+
+def write(out: Path, table: pd.DataFrame, about: dict[str, str]) -> None:
+    """Write the page beside the overlays that it shows.
+
+    Args:
+        out: folder of the results.
+        table: columns of `components.serving.score.SCORES`, by score.
+        about: facts for the head of the page by name.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    scored = table[table["score"].notna()]
+    others = table[table["score"].isna()]
+    page = environment.get_template("triage.html").render(
+        about=about,
+        scored=scored.head(SHOWN).to_dict("records"),
+        n_scored=len(scored),
+        others=others.head(SHOWN).to_dict("records"),
+        n_others=len(others),
+    )
+    write_text(out / PAGE, page)

@@ -1,0 +1,124 @@
+"""The commands of `iml model` that change what the registry says."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flows.cli._registry import Json, opened, print_json
+
+if TYPE_CHECKING:
+    from components.registry.chain import Row
+
+Which = Annotated[str, typer.Argument(metavar="NAME/VERSION", help="A registered version.")]
+Why = Annotated[str, typer.Option(help="Why, on one line; goes into the ledger.")]
+Who = Annotated[str | None, typer.Option(help="Who decides; default: this account.")]
+
+
+def _parse(model: str) -> tuple[str, int]:
+    from components.errors import InputError
+    from components.registry.versions import parse_reference
+
+    name, version = parse_reference(model)
+    if version is None:
+        raise InputError(f"{model!r} names no version", mend="use name/version")
+    return name, version
+
+
+def _tell(row: Row, notes: list[str], as_json: bool, sentence: str) -> None:
+    if as_json:
+        print_json({"row": row.plain(), "notes": notes})
+        return
+    instead = row.previous_champion
+    after = f", in place of version {instead}" if instead else ""
+    typer.echo(f"{row.model}/{row.version} is {sentence} (ledger row {row.sequence}){after}")
+
+
+def _note(note: str) -> None:
+    print(f"note: {note}", file=sys.stderr)
+
+
+def register(as_json: Json = False) -> None:
+    """Register this workspace's student, signed; one that is registered stays as it is."""
+    from components import params, workspace
+    from flows import candidate
+
+    settings = params.load()
+    with workspace.exclusive():
+        version, new = candidate.register(settings, _note)
+    name = settings.promotion.model
+    if as_json:
+        print_json({"model": name, "version": version, "registered": new})
+    else:
+        typer.echo(f"{name}/{version} {'is registered' if new else 'was registered before'}")
+
+
+def promote(
+    model: Which,
+    as_json: Json = False,
+) -> None:
+    """Judge this workspace's student and promote it, or leave that to `approve`.
+
+    The version must be the student in runs/export. Exit code 1 when a gate says no.
+    """
+    from components import params, workspace
+    from components.errors import InputError
+    from flows import candidate
+
+    name, version = _parse(model)
+    settings = params.load()
+    if name != settings.promotion.model:
+        raise InputError(
+            f"this workspace's model is {settings.promotion.model!r}, not {name!r}",
+            where="params.yaml",
+        )
+    opened(name)
+    with workspace.exclusive():
+        decision = candidate.decide(settings, version)
+    if as_json:
+        gates = [gate.row() for gate in decision.gates]
+        said = {name: getattr(decision, name) for name in ("model", "version", "champion")}
+        state = {"promoted": decision.promoted, "awaiting": decision.awaiting}
+        typer.echo(json.dumps({**said, **state, "gates": gates, "sentence": decision.sentence}))
+    else:
+        from rich.console import Console
+
+        from flows.cli._tables import gates_table
+
+        rows = [gate.row() for gate in decision.gates]
+        Console().print(gates_table(f"Gates of {model}", rows))
+        typer.echo(decision.sentence)
+    if not (decision.promoted or decision.awaiting):
+        raise typer.Exit(1)
+
+
+def approve(model: Which, reason: Why, by: Who = None, as_json: Json = False) -> None:
+    """Make a version champion that passed its gates and waits; re-checks what was judged."""
+    from components import params
+    from components.errors import InputError
+    from components.registry import approval
+    from components.registry.ledger import actor_here
+
+    name, version = _parse(model)
+    rules = params.load().promotion
+    if name != rules.model:
+        raise InputError(
+            f"this workspace's model is {rules.model!r}, not {name!r}", where="params.yaml"
+        )
+    registry, notes = opened(name)
+    row = approval.approve(registry, version, rules, actor=by or actor_here(), reason=reason)
+    _tell(row, notes, as_json, "champion")
+
+
+def rollback(model: Which, reason: Why, by: Who = None, as_json: Json = False) -> None:
+    """Make an earlier champion champion again, after checking its files and signature."""
+    from components.registry.ledger import actor_here
+    from components.registry.rollback import rollback as roll_back
+
+    name, version = _parse(model)
+    registry, notes = opened(name)
+    row = roll_back(registry, version, actor=by or actor_here(), reason=reason)
+    _tell(row, notes, as_json, "champion again")

@@ -1,0 +1,48 @@
+"""The flow `score`: a folder or S3 prefix into a table, overlays and a triage page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from prefect import flow
+from prefect.states import Completed, Failed, State
+
+from components.errors import ImlError
+from flows.failures import step
+from flows.settings import configure
+
+if TYPE_CHECKING:
+    from components.serving.score import Summary
+
+
+@step("score {source}")
+def score_source(source: str, out: str, model: str) -> Summary:
+    """Score what is not scored yet; a run that was killed goes on."""
+    from components.registry.copies import fetch
+    from components.serving.predictor import Predictor
+    from components.serving.score import score as run
+    from components.serving.sources import open_source
+    from components.serving.suitability import Limits
+
+    photos = open_source(source, Path(out))
+    about = {"source": source, "model": model}
+    return run(photos, Predictor(fetch(model)), Path(out), about, Limits())
+
+
+@flow(name="score", persist_result=False)
+def score(source: str, out: str, model: str = "boxpromptiml@champion") -> State:
+    """Score every photo of a source; fails with one line where that cannot be.
+
+    Args:
+        source: a folder, or `s3://bucket/prefix`.
+        out: folder of the results.
+        model: `name@champion`, `name/version` or a folder.
+    """
+    configure()
+    try:
+        found = score_source(source, out, model)
+    except ImlError as error:
+        return Failed(message=error.line(), data=error)
+    counts = f"{found.scored} scored, {found.abstained} abstained, {found.failed} failed"
+    return Completed(message=f"{counts}; {out}/triage.html")

@@ -1,0 +1,52 @@
+"""The ledger's schema on both databases: made, taken over, never newer than the program."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+
+from components.errors import InputError
+from components.registry import ledger, schema
+from components.registry.chain import Event
+from components.registry.ledger import Entry, Ledger
+
+
+def tables(url: str) -> dict[str, set[str]]:
+    inspector = sa.inspect(sa.create_engine(url))
+    return {n: {c["name"] for c in inspector.get_columns(n)} for n in inspector.get_table_names()}
+
+
+def test_a_new_database_gets_the_schema_that_the_code_uses(ledger_url: str) -> None:
+    Ledger(ledger_url)
+    found = tables(ledger_url)
+    assert set(found) == {"ledger", schema.VERSION_TABLE}
+    assert found["ledger"] == {column.name for column in ledger.table.columns}
+
+
+def test_a_ledger_from_before_the_migrations_is_taken_over(ledger_url: str) -> None:
+    engine = sa.create_engine(ledger_url)
+    ledger.metadata.create_all(engine)
+    again = Ledger(ledger_url)
+    row = again.append(Entry("m", Event.APPROVED, 1, "ann", "fine", {}))
+    assert Ledger(ledger_url).rows("m") == [row]
+    with engine.connect() as connection:
+        said = connection.exec_driver_sql(f"SELECT version_num FROM {schema.VERSION_TABLE}")
+        assert said.scalars().all() == [schema.HEAD]
+
+
+def test_a_newer_schema_is_left_alone(ledger_url: str) -> None:
+    Ledger(ledger_url)
+    with sa.create_engine(ledger_url).begin() as connection:
+        connection.exec_driver_sql(f"UPDATE {schema.VERSION_TABLE} SET version_num = '9999'")
+    with pytest.raises(InputError, match="newer than this program"):
+        Ledger(ledger_url)
+
+
+def test_head_is_the_last_revision() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(schema.__file__).parent / "migrations"))
+    assert ScriptDirectory.from_config(config).get_heads() == [schema.HEAD]

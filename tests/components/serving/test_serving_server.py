@@ -1,0 +1,158 @@
+"""`mlflow models serve` for real: it answers, refuses wrong requests in one line, and lives on."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pytest
+from PIL import Image
+
+from components.serving import pyfunc
+from components.serving.predictor import Predictor
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(scope="module")
+def served(student_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of a server of the model, started without a network's or the project's help."""
+    folder = tmp_path_factory.mktemp("served")
+    mlflow.pyfunc.save_model(
+        path=str(folder / "model"),
+        python_model=pyfunc.__file__,
+        artifacts={n: str(student_folder / n) for n in ("student.safetensors", "student.json")},
+        signature=pyfunc.signature(),
+        code_paths=[str(ROOT / "components")],
+        pip_requirements=["mlflow"],
+    )
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", str(folder / "model")]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": "",
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+        "HF_HUB_OFFLINE": "1",
+        # Nothing outside this machine can be reached through it.
+        "HTTPS_PROXY": "http://127.0.0.1:9",
+    }
+    with open(folder / "log", "wb") as log:
+        process = subprocess.Popen(
+            [*command, "--env-manager", "local", "--port", port, "--workers", "1"],
+            cwd=folder,
+            env=environment,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    try:
+        limit = time.monotonic() + 150
+        while not alive(f"http://127.0.0.1:{port}"):
+            running = process.poll() is None and time.monotonic() < limit
+            assert running, (folder / "log").read_text()[-3000:]
+            time.sleep(0.3)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def alive(address: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{address}/ping", timeout=5) as answer:
+            return answer.status == 200
+    except OSError:
+        return False
+
+
+def ask(address: str, body: Any) -> tuple[int, Any]:
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    request = urllib.request.Request(
+        f"{address}/invocations", data=data, headers={"Content-Type": "application/json"}
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=120) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        text = error.read().decode().strip()
+        assert "\n" not in text  # one line of JSON
+        return error.code, json.loads(text)
+
+
+def rows(*values: Any) -> dict[str, Any]:
+    return {"dataframe_split": {"columns": ["image"], "data": [[value] for value in values]}}
+
+
+def png(photo: np.ndarray) -> str:
+    buffer = BytesIO()
+    Image.fromarray(photo).save(buffer, "PNG")
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def test_base64_and_arrays_of_any_size_are_answered(served: str, predictor: Predictor) -> None:
+    random = np.random.default_rng(4)
+    photos = [random.integers(0, 255, size, dtype=np.uint8) for size in ((40, 61, 3), (9, 5, 3))]
+    for encode in (png, np.ndarray.tolist):
+        status, answer = ask(served, rows(*(encode(photo) for photo in photos)))
+        assert status == 200
+        for found, photo in zip(answer["predictions"], photos, strict=True):
+            (expected,) = predictor.predict([photo])
+            assert found["score"] == pytest.approx(expected.score, abs=1e-4)
+            mask = np.asarray(Image.open(BytesIO(base64.b64decode(found["mask_png"]))))
+            assert mask.shape == photo.shape[:2]
+    grey = photos[0][..., 0]
+    same = np.repeat(grey[..., None], 3, axis=2)
+    _, answer = ask(served, rows(grey.tolist(), same.tolist()))
+    assert answer["predictions"][0] == answer["predictions"][1]
+
+
+HUGE = np.zeros((10_000, 10_000), dtype=np.uint8)  # 100 megapixels in a file of 100 kB
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (rows(base64.b64encode(b"not a photo").decode()), "row 0"),
+        (rows("?!"), "row 0: image is not base64 text"),
+        (rows(png(np.zeros((9, 9), np.uint8))[:-30]), "row 0"),
+        (rows(7), "row 0: image is neither base64 text nor an array"),
+        (rows(None), "image"),
+        (rows([[0, 999]]), "row 0: image is not an array"),
+        (lambda: rows(png(HUGE)), "row 0: 10000x10000 is larger than"),
+        ({"dataframe_split": {"columns": ["picture"], "data": [["x"]]}}, "image"),
+        ({"dataframe_split": {"columns": ["image"]}}, ""),
+        ({"something": 1}, ""),
+        ([], ""),
+        (b"{", ""),
+        (b"\xff\xfe", ""),
+    ],
+    ids=["no photo", "text", "cut", "number", "null", "range", "huge", "column", "no data",
+         "key", "list", "half json", "bytes"],
+)  # fmt: skip
+def test_wrong_requests_are_refused_and_the_server_lives_on(
+    served: str, body: Any, said: str
+) -> None:
+    status, answer = ask(served, body() if callable(body) else body)
+    assert 400 <= status < 500
+    # MLflow puts the request before it; the last line says what is wrong.
+    text = (answer.get("message") or json.dumps(answer)).strip().splitlines()[-1]
+    assert said in text
+    assert "Traceback" not in json.dumps(answer)
+    assert alive(served)
