@@ -187,7 +187,7 @@ def to_file(path: Path) -> Transport:
 
 def to_server(url: str) -> Transport:
     """Events to an OpenLineage server; `$OPENLINEAGE_API_KEY` is its key where it asks for one."""
-    return HttpTransport(HttpConfig.from_dict({"url": url, "timeout": 10}))
+    return HttpTransport(HttpConfig.from_dict({"url": url, "timeout": 10, "retry": {"total": 2}}))
 
 
 def emit(found: list[RunEvent], transport: Transport, where: str) -> None:

@@ -55,6 +55,22 @@ def pipeline(
 
 
 @app.command()
+def audit(
+    objects: Annotated[int, typer.Option(min=100, help="Objects to make.")] = 100_000,
+    size: Annotated[int, typer.Option(min=10, help="Mean bytes of one.")] = 4000,
+    as_json: AsJson = False,
+) -> None:
+    """The hashing of a deep audit against `md5sum` and `sha256sum` over the same objects."""
+    import tempfile
+
+    from components.lineage.bench import bench_audit
+
+    with tempfile.TemporaryDirectory() as folder:
+        rows = bench_audit(objects, size, Path(folder))
+    _report("Audit", rows, as_json)
+
+
+@app.command()
 def teacher(
     data: Annotated[
         Path | None, typer.Option(help="A data set with true masks; made photos if unset.")

@@ -52,6 +52,14 @@ def test_a_second_run_does_nothing(workspace: Workspace, first: dict) -> None:
     assert [row["event"] for row in history].count("registered") == 1
 
 
+def test_an_audit_proves_the_champion_to_the_last_photo(workspace: Workspace, first: dict) -> None:
+    page = workspace.root / ".state/audit.html"
+    said = json.loads(workspace.iml("audit", "--deep", "--json", "--page", str(page)).stdout)
+    assert (said["version"], said["verdict"]) == (1, "verified")
+    assert said["objects"] > 100
+    assert "boxpromptiml/1" in page.read_text()
+
+
 def test_dvc_repro_alone_agrees(workspace: Workspace, first: dict) -> None:
     assert "up to date" in workspace.run("dvc", "repro").stdout
 

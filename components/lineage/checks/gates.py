@@ -13,9 +13,11 @@ from components.lineage.case import Case, parsed
 from components.lineage.verdict import Finding, broken, compared, missing, verified
 from components.params import Promotion
 from components.registry import gates as judging
+from components.registry import layout, verdicts
 from components.registry.chain import Event, Row
 from components.registry.gates import Evidence
 from components.registry.licences import licences
+from components.registry.package import FILES
 from components.registry.rivalry import Comparison, Difference
 from components.registry.tracking import SIGNER
 
@@ -71,12 +73,11 @@ def _judged_again(case: Case, facts: dict[str, Any], parity: Any, where: str) ->
     told = {gate["name"]: gate for gate in facts["gates"]}
     try:
         rules = Promotion.model_validate(
-            {"model": case.model, "mode": facts["mode"], "gates": facts["thresholds"]}
+            {"model": case.model, "mode": facts.get("mode"), "gates": facts["thresholds"]}
         )
-    except (KeyError, ValidationError):
+    except ValidationError:
         yield missing("gates", "judged by gates that this program does not know", where)
         return
-    values = {name: gate.get("value") for name, gate in told.items()}
     evidence = Evidence(
         validation=record["validation"]["result"],
         metrics=record["evaluation"][case.dataset]["result"],
@@ -84,13 +85,11 @@ def _judged_again(case: Case, facts: dict[str, Any], parity: Any, where: str) ->
         dirty=_dirty(told.get("workspace_clean", {})),
         record=record,
         licences=licences(record),
-        # Whether the signature is valid now is a link of its own; latency and size were measured
-        # once, on the machine that decided.
-        signer=case.facts.get(SIGNER) if values.get("signature_valid") else None,
-        signature_problem="it was not valid then",
-        megabytes=values.get("max_megabytes"),
-        latency_ms=values.get(judging.LATENCY),
-        comparison=_comparison(values, facts["champion"]),
+        signer=case.facts.get(SIGNER),
+        signature_problem="",
+        megabytes=_megabytes(case),
+        latency_ms=verdicts.finite(told.get(judging.LATENCY, {}).get("value")),
+        comparison=_comparison(told, facts["champion"]),
         champion=facts["champion"],
         hashes=facts["hashes"],
     )
@@ -115,21 +114,25 @@ def _dirty(gate: dict[str, Any]) -> list[str] | None:
     return ["?"] * int(number) if number.isdecimal() else None
 
 
-def _comparison(values: dict[str, Any], champion: int | None) -> Comparison | None:
-    """The recorded bounds against the champion; the photos' own results are with the champion."""
+def _megabytes(case: Case) -> float | None:
+    path = case.files / layout.ARTIFACTS / FILES[0]
+    return path.stat().st_size / 1e6 if path.is_file() else None
+
+
+def _comparison(told: dict[str, Any], champion: int | None) -> Comparison | None:
+    """The bounds that the gates record; the photos behind them were those of that day."""
+    low = verdicts.finite(told.get(judging.F1_GATE, {}).get("value"))
+    high = verdicts.finite(told.get(judging.ALARM_GATE, {}).get("value"))
     if champion is None:
         return None
-    f1, alarm = values.get(judging.F1_GATE), values.get(judging.ALARM_GATE)
-
-    def bounded(low: float | None, high: float | None) -> Difference:
-        return Difference(0.0, 0.0, 0.0, low, high, 0, 0)
-
-    return Comparison(champion, bounded(f1, None), bounded(None, alarm), 0)
+    f1 = Difference(0.0, 0.0, 0.0, low, None, 0, 0)
+    return Comparison(champion, f1, Difference(0.0, 0.0, 0.0, None, high, 0, 0), 0)
 
 
 def _decisions(own: list[Row], gated: dict[str, Row]) -> list[Finding]:
-    """Promotions rest on passed gates, rejections on failed ones."""
+    """Promotions rest on passed gates and, where a person decides, on an approval of them."""
     found = []
+    approved = {row.hash: row for row in own if row.event == Event.APPROVED}
     for row in own:
         if row.event not in (Event.PROMOTED, Event.REJECTED):
             continue
@@ -142,17 +145,8 @@ def _decisions(own: list[Row], gated: dict[str, Row]) -> list[Finding]:
             found.append(
                 broken("gates", f"{row.event} against its gates", where, not passed, passed)
             )
-        elif passed and base.facts().get("mode") == "approve" and not _approved(own, row):
-            found.append(broken("gates", "promoted without the approval it needed", where))
+        approval = approved.get(row.facts().get("approved", ""))
+        by_hand = row.event == Event.PROMOTED and base.facts().get("mode") == "approve"
+        if by_hand and (approval is None or approval.facts().get("gated") != base.hash):
+            found.append(broken("gates", "was promoted without the approval it needs", where))
     return found or [verified("gates", "every decision follows from its gates")]
-
-
-def _approved(own: list[Row], promoted: Row) -> bool:
-    """Whether a person approved the very gating that a promotion rests on."""
-    facts = promoted.facts()
-    return any(
-        row.event == Event.APPROVED
-        and row.hash == facts.get("approved")
-        and row.facts()["gated"] == facts["gated"]
-        for row in own
-    )

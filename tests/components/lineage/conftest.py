@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,8 +14,19 @@ import pytest
 
 @pytest.fixture(scope="session")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The project; not to be changed."""
-    return support.build(tmp_path_factory.mktemp("project"))
+    """The project; not to be changed. Workers that run at once share one."""
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    root = shared / "lineage-project"
+    with open(shared / "lineage-project.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (shared / "lineage-project.built").exists():
+            shutil.rmtree(root, ignore_errors=True)
+            root.mkdir()
+            support.build(root)
+            (shared / "lineage-project.built").touch()
+    return root
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from components.lineage.audit import audit
 from components.lineage.gather import gather
 from components.lineage.verdict import Audit, Verdict
 
-CASES, SAMPLE = 200, 12
+CASES, SAMPLE = 200, 10
 UNTOUCHED = 50
 
 

@@ -66,6 +66,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "runs").mkdir()
     run(root, "dvc", "repro", "-q")
     write(root / "runs/pseudo_label/summary.json", {"teacher": "grabcut", "teacher_sha256": "t"})
+    backbone = {"name": "b", "weights": "package", "sha256": "w"}
+    write(root / "runs/distill/summary.json", {"backbone": backbone})
     write(root / "runs/validate/result.json", {"passed": True})
     write(root / "runs/evaluate/made/metrics.json", {"f1": {"value": 0.5}})
     write(root / "runs/export/student.json", {"size": 64})
@@ -94,7 +96,9 @@ def test_it_holds_what_the_design_says(workspace: Path) -> None:
     assert first["params"] == {"params.yaml": {"prepare": PARAMS["prepare"]}}
     assert first["outs"][0]["md5"] == second["deps"][0]["md5"]
     assert found["datasets"]["made"]["licence"] == "CC0-1.0"
+    assert found["dvc_lock"]["committed"] is True
     assert found["teacher"] == {"name": "grabcut", "sha256": "t"}
+    assert found["backbone"] == {"name": "b", "weights": "package", "sha256": "w"}
     assert found["validation"]["result"] == {"passed": True}
     assert found["evaluation"]["made"]["result"] == {"f1": {"value": 0.5}}
     assert found["files"] == {"student.json": sha256_file("runs/export/student.json")}
@@ -135,6 +139,7 @@ def test_an_uncommitted_change_is_in_it(workspace: Path) -> None:
         ("data/made/dataset.yaml", "[", "not valid YAML"),
         ("data/made/boxes.json", None, "boxes.json: no such file"),
         ("runs/pseudo_label/summary.json", "{}", "names no teacher_sha256"),
+        ("runs/distill/summary.json", "{}", "names no backbone"),
         ("runs/validate/result.json", None, "result.json: no such file"),
         ("runs/evaluate/made/metrics.json", "{", "not valid JSON"),
         ("dvc.lock", None, "dvc.lock: no such file"),

@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from components.lineage import sweep
+from components.lineage.bench import bench_audit
 from components.lineage.sweep import Job, hash_all
 from components.lineage.verdict import Verdict
 from components.workspace.remote import FOLDER, Objects
@@ -125,3 +126,10 @@ def test_memory_does_not_follow_the_size_of_an_object(tmp_path: Path) -> None:
     done = hash_all(Objects.of_folder(tmp_path), [Job(name, None, "big")], tmp_path / "n", watch)
     assert done.bytes == 400 << 20
     assert peak < 100 << 20
+
+
+def test_the_bench_measures_the_same_bytes(tmp_path: Path) -> None:
+    found = bench_audit(200, 100, tmp_path)
+    assert found["objects"] == 200
+    assert found["bytes"] >= 200 * 50
+    assert found["md5_against_md5sum"] > 0
