@@ -113,7 +113,8 @@ def _environment(folder: Path) -> dict[str, str]:
     """Addresses and fresh secrets; what the caller's environment says of ports and places wins."""
     ports = {_port_name(name): _port(name, default) for name, default in PORTS.items()}
     data = os.environ.get("IML_POSTGRES_DATA", "").strip() or str(folder / "postgres")
-    first = Settings(folder, {**_secrets(), **ports, "IML_POSTGRES_DATA": data})
+    told = {name: os.environ[name] for name in ("IML_NOTIFY",) if os.environ.get(name, "").strip()}
+    first = Settings(folder, {**_secrets(), **ports, **told, "IML_POSTGRES_DATA": data})
     return {
         **first.environment,
         "AWS_DEFAULT_REGION": "us-east-1",
