@@ -37,7 +37,7 @@ test: install ## the whole suite
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n auto --dist loadfile --durations=15
 
-verify: install ## the suite with its long campaigns (races of promotions) in full
+verify: install ## the suite with its long campaigns (races, kills, sizes of tests) in full
 	$(BIN)/python -m pytest --campaigns
 
 lint: install
