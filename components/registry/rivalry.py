@@ -1,8 +1,8 @@
 """A new version against the champion: paired over photos, clustered by source group, tested.
 
-The bounds are those of a studentised bootstrap over whole groups (Davison & Hinkley 1997, ch. 5):
-unlike percentile bounds they keep their size with few, unequal groups and many equal photos;
-`iml bench promotion` simulates that.
+Every source group counts alike, however many photos it has: where photos count alike, a few large
+groups decide, and no bound keeps its size. The bounds are those of a studentised bootstrap (Davison
+& Hinkley 1997, ch. 5); `iml bench promotion` simulates how often they are wrong.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ class Difference:
     """Candidate minus champion over the same photos.
 
     Attributes:
-        candidate, champion: means.
-        value: the mean difference; None where there is nothing to compare.
+        candidate, champion: means over source groups of the groups' means.
+        value: the difference; None where there is nothing to compare.
         low, high: one-sided bounds, each wrong with probability alpha; None with too few groups.
         n, groups: photos and source groups compared.
     """
@@ -121,7 +121,7 @@ def _photos(images: pd.DataFrame, label: str) -> pd.DataFrame:
 
 
 def bounds(ours: np.ndarray, theirs: np.ndarray, groups: np.ndarray, trial: Trial) -> Difference:
-    """The mean of `ours - theirs` with one-sided bounds.
+    """The mean of `ours - theirs` over source groups, with one-sided bounds.
 
     Args:
         ours: finite float64 (N,), one number a photo.
@@ -131,39 +131,36 @@ def bounds(ours: np.ndarray, theirs: np.ndarray, groups: np.ndarray, trial: Tria
     """
     if not ours.size:
         return Difference(None, None, None, None, None, 0, 0)
+    first, second = group_means(ours, groups), group_means(theirs, groups)
+    low, high = group_bounds(first - second, trial)
+    means = float(first.mean()), float(second.mean())
+    value = float((first - second).mean())
+    return Difference(*means, value, low, high, ours.size, len(first))
+
+
+def group_means(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Each source group's mean, float64 (G,), by sorted group."""
     _, codes = np.unique(groups, return_inverse=True)
-    sums = np.bincount(codes, weights=ours - theirs)
-    sizes = np.bincount(codes).astype(np.float64)
-    low, high = group_bounds(sums, sizes, trial)
-    value = float(sums.sum() / sizes.sum())
-    return Difference(
-        float(ours.mean()), float(theirs.mean()), value, low, high, ours.size, len(sums)
-    )
+    return np.bincount(codes, weights=values) / np.bincount(codes)
 
 
-def group_bounds(
-    sums: np.ndarray, sizes: np.ndarray, trial: Trial
-) -> tuple[float | None, float | None]:
+def group_bounds(values: np.ndarray, trial: Trial) -> tuple[float | None, float | None]:
     """One-sided lower and upper bounds of a mean over groups.
 
     Args:
-        sums: float64 (G,), sum of the differences in each group.
-        sizes: float64 (G,), photos in each group.
+        values: float64 (G,), one difference a group.
         trial: how bounds are drawn.
 
     Returns:
         Both None for fewer than two groups.
     """
-    count = len(sums)
+    count = len(values)
     if count < 2:
         return None, None
-    centre = sums.sum() / sizes.sum()
-    error = float(_errors(sums[None], sizes[None], np.array([centre]))[0])
-    if error == 0:  # every photo differs by the same amount
+    centre, error = values.mean(), float(values.std(ddof=1) / np.sqrt(count))
+    if error == 0:  # every group differs by the same amount
         return float(centre), float(centre)
-    ratios = np.concatenate(
-        [_studentised(sums[draw], sizes[draw], centre) for draw in _draws(count, trial)]
-    )
+    ratios = np.concatenate([_studentised(values[draw], centre) for draw in _draws(count, trial)])
     lower = float(np.quantile(ratios, trial.alpha, method="lower"))
     upper = float(np.quantile(ratios, 1 - trial.alpha, method="higher"))
     low, high = float(centre - upper * error), float(centre - lower * error)
@@ -178,18 +175,10 @@ def _draws(count: int, trial: Trial) -> Iterator[np.ndarray]:
         yield random.integers(0, count, (min(rows, trial.resamples - start), count))
 
 
-def _errors(sums: np.ndarray, sizes: np.ndarray, means: np.ndarray) -> np.ndarray:
-    """Standard errors (R,) of means over groups drawn as (R, G), by linearisation."""
-    count = sums.shape[1]
-    residuals = sums - means[:, None] * sizes
-    return np.sqrt(count / (count - 1) * (residuals**2).sum(axis=1)) / sizes.sum(axis=1)
-
-
-def _studentised(sums: np.ndarray, sizes: np.ndarray, centre: float) -> np.ndarray:
+def _studentised(drawn: np.ndarray, centre: float) -> np.ndarray:
     """How many of its own standard errors each resample's mean is off; (R,), may be infinite."""
-    means = sums.sum(axis=1) / sizes.sum(axis=1)
-    errors = _errors(sums, sizes, means)
+    errors = drawn.std(axis=1, ddof=1) / np.sqrt(drawn.shape[1])
     with np.errstate(divide="ignore", invalid="ignore"):
-        ratios = (means - centre) / errors
-    # A resample without any spread says nothing certain: it counts as infinitely far off.
+        ratios = (drawn.mean(axis=1) - centre) / errors
+    # A resample that is all equal to the mean is not off at all.
     return np.where(np.isnan(ratios), 0.0, ratios)

@@ -16,7 +16,7 @@ import pandas as pd
 
 from components.errors import InputError
 from components.evaluation.statistics import Bootstrap, mean
-from components.registry.rivalry import Trial, group_bounds
+from components.registry.rivalry import Trial, group_bounds, group_means
 from components.seeds import generator
 
 _FEWEST = 10  # groups without which there is no population to draw from
@@ -24,19 +24,15 @@ _FEWEST = 10  # groups without which there is no population to draw from
 
 @dataclass(frozen=True)
 class Population:
-    """Differences by source group: sums float64 (G,), photos in each (G,); shifted on drawing."""
+    """Differences by source group, float64 (G,), and photos in each (G,); shifted on drawing."""
 
-    sums: np.ndarray
-    sizes: np.ndarray
+    values: np.ndarray
+    photos: np.ndarray
 
-    def draw(
-        self, groups: int, true: float, random: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """A test set of so many groups in which the true mean difference is `true`."""
-        chosen = random.integers(0, len(self.sums), groups)
-        centre = self.sums.sum() / self.sizes.sum()
-        sizes = self.sizes[chosen]
-        return self.sums[chosen] + (true - centre) * sizes, sizes
+    def draw(self, groups: int, true: float, random: np.random.Generator) -> tuple[np.ndarray, int]:
+        """A test set of so many groups, the true mean being `true`; and its photos."""
+        chosen = random.integers(0, len(self.values), groups)
+        return self.values[chosen] + (true - self.values.mean()), int(self.photos[chosen].sum())
 
 
 def population(first: pd.DataFrame, second: pd.DataFrame, column: str) -> Population:
@@ -50,13 +46,13 @@ def population(first: pd.DataFrame, second: pd.DataFrame, column: str) -> Popula
     )
     both = both.dropna(subset=[column, f"{column}_2"])
     values = (both[column] - both[f"{column}_2"]).to_numpy(dtype=float)
-    _, codes = np.unique(both["group"].astype(str), return_inverse=True)
-    sizes = np.bincount(codes).astype(float)
-    if len(sizes) < _FEWEST:
+    groups = both["group"].astype(str).to_numpy()
+    _, photos = np.unique(groups, return_counts=True)
+    if len(photos) < _FEWEST:
         raise InputError(
-            f"only {len(sizes)} source groups have {column!r} from both", mend="use more photos"
+            f"only {len(photos)} source groups have {column!r} from both", mend="use more photos"
         )
-    return Population(np.bincount(codes, weights=values), sizes)
+    return Population(group_means(values, groups), photos)
 
 
 def simulate(
@@ -88,14 +84,15 @@ def simulate(
     for count in groups:
         for difference in true:
             passed = np.zeros(3)
-            photos = 0.0
+            photos = 0
             for _ in range(times):
-                sums, sizes = drawn_from.draw(count, difference, random)
-                low, _ = group_bounds(sums, sizes, trial)
-                percentile = _percentile(sums, sizes, plain)
+                values, count_photos = drawn_from.draw(count, difference, random)
+                low, _ = group_bounds(values, trial)
+                percentile = mean(values, np.arange(count), plain).low
                 found = -np.inf if low is None else low
-                passed += [found > -margin, found > 0, percentile > 0]
-                photos += sizes.sum()
+                plainly = -np.inf if percentile is None else percentile
+                passed += [found > -margin, found > 0, plainly > 0]
+                photos += count_photos
             share = dict(
                 zip(("not_worse", "better", "better_percentile"), passed / times, strict=True)
             )
@@ -103,10 +100,3 @@ def simulate(
                 {"groups": count, "photos": round(photos / times), "true": difference, **share}
             )
     return rows
-
-
-def _percentile(sums: np.ndarray, sizes: np.ndarray, plain: Bootstrap) -> float:
-    """The lower percentile bound of the same mean; every photo of a group at the group's mean."""
-    counts = sizes.astype(int)
-    found = mean(np.repeat(sums / sizes, counts), np.repeat(np.arange(len(sums)), counts), plain)
-    return -np.inf if found.low is None else found.low

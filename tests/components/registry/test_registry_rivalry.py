@@ -66,7 +66,7 @@ def test_the_order_of_the_photos_does_not_matter() -> None:
 
 def test_many_equal_groups_agree_with_students_t() -> None:
     values = np.random.default_rng(4).normal(0.03, 0.1, 400)
-    low, high = group_bounds(values, np.ones(400), Trial(0.05, 20_000, 1))
+    low, high = group_bounds(values, Trial(0.05, 20_000, 1))
     spread = stats.t.ppf(0.95, 399) * values.std(ddof=1) / 20
     assert low == pytest.approx(values.mean() - spread, abs=spread / 20)
     assert high == pytest.approx(values.mean() + spread, abs=spread / 20)
@@ -74,7 +74,7 @@ def test_many_equal_groups_agree_with_students_t() -> None:
 
 def test_photos_of_one_source_count_as_one() -> None:
     values = np.random.default_rng(5).normal(0, 0.1, 30)
-    single, _ = group_bounds(values, np.ones(30), TRIAL)
+    single, _ = group_bounds(values, TRIAL)
     copied = np.repeat(values, 10)
     clustered = bounds(copied, np.zeros(300), np.repeat(np.arange(30), 10), TRIAL)
     alone = bounds(copied, np.zeros(300), np.arange(300), TRIAL)
