@@ -16,7 +16,8 @@ def run(
 ) -> None:
     """Bring every stage up to date, register what is new, apply the gates, move the champion.
 
-    Exit code 0: the version is champion; 1: a gate said no or a stage failed; 2: bad input.
+    Exit code 0: the version is champion or awaits approval; 1: a gate said no or a stage failed;
+    2: bad input.
     """
     from components import params, workspace
     from flows.servers import end_orphans, require_server
@@ -33,7 +34,7 @@ def run(
         typer.echo(json.dumps(outcome.row(), indent=2))
     else:
         _show(outcome)
-    if not outcome.promoted:
+    if not (outcome.promoted or outcome.awaiting):
         raise typer.Exit(1)
 
 
