@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-CONTEXT = 1.75  # side of the crop as a multiple of the box's longer side
+CONTEXT = 1.4  # side of the crop as a multiple of the box's longer side; best on held-out pairs
 _LEAST = 24  # pixels of the photo that a crop spans at least
 _GREY = 127  # where the photo ends; near zero once normalised
 

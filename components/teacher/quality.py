@@ -22,7 +22,7 @@ RULES: dict[str, str | float] = {
     "threshold": 0.5,  # probability from which a pixel belongs to the mask
     "min_fill": 0.2,  # share of the box below which a mask is degenerate
     "box_prior": BOX_PRIOR,
-    "unsure": 0.4,  # calibrated confidence below which the filled box is the better mask
+    "unsure": 0.3,  # calibrated confidence below which the filled box is the better mask
 }
 _THRESHOLD = float(RULES["threshold"])
 _MIN_FILL = float(RULES["min_fill"])

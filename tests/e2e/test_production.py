@@ -221,7 +221,7 @@ def test_a_scheduled_run_promotes_and_the_next_one_skips(stack: Stack) -> None:
     tip = stack.git("rev-parse", "retrain")
     assert stack.git("rev-parse", "HEAD") == main
     assert stack.git("rev-parse", f"{TAG.format(1)}^{{commit}}") == tip
-    record = json.loads(stack.iml("model", "show", "boxpromptiml/1", "--json"))["record"]
+    record = json.loads(stack.iml("model", "show", "boxpromptiml/1", "--json"))["lineage"]
     assert record["git"] == {"commit": tip, "clean": True, "dirty": []}
     assert record["dvc_lock"]["text"] == stack.git("show", "retrain:dvc.lock") + "\n"
 

@@ -12,9 +12,11 @@ import torch
 from torch import Tensor
 
 from components.seeds import generator
-from components.teacher.crops import CONTEXT, cut
+from components.teacher.crops import cut
 from components.teacher.learning import pairs
 from components.teacher.learning.sources import Sources
+
+_CONTEXT = 1.75  # in the mean: pairs show more round the box than will be asked with
 
 Example = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
@@ -80,5 +82,5 @@ def stream(
 def _numbered(
     sources: Sources, shares: dict[str, float], seed: int, number: int, size: int
 ) -> Example:
-    context = generator(seed, "context", number).uniform(0.85, 1.2) * CONTEXT
+    context = generator(seed, "context", number).uniform(0.85, 1.2) * _CONTEXT
     return example(pairs.make(sources, shares, seed, number), size, context)
