@@ -27,6 +27,7 @@ ROOT = Path(__file__).parents[3]
 MODEL = "boxpromptiml"
 SMALL = {
     "prepare": {"dataset": "made", "near_duplicate_bits": 0},
+    "pseudo_label": {"teacher": "grabcut"},
     "distill": {
         "size": 64, "epochs": 1, "channels": 8, "prototypes": 4, "batch": 8, "threads": 1,
         "augment": False,

@@ -13,14 +13,12 @@ from pathlib import Path
 
 import psycopg2
 import pytest
-from registry_support import RULES, evidence
+from registry_support import evidence, fill, packages
 
 from components.registry import signing
 from components.registry.gates import Evidence
 from components.registry.ledger import Ledger
 from components.registry.package import Package
-from components.registry.promotion import decide_and_promote
-from components.registry.registration import register
 from components.registry.tracking import Store
 from components.registry.versions import Registry
 
@@ -150,49 +148,12 @@ def registry(addresses: dict[str, str]) -> Registry:
 
 @pytest.fixture
 def make_package(tmp_path: Path) -> Callable[..., Package]:
-    return _packages(tmp_path)
-
-
-def _packages(parent: Path) -> Callable[..., Package]:
-    """Makes packages whose files are a few bytes: nothing here loads them."""
-
-    def make(content: str = "a", dirty: tuple[str, ...] = (), lock: str = "lock") -> Package:
-        folder = parent / f"export-{content}"
-        folder.mkdir(exist_ok=True)
-        for name in ("student.safetensors", "student.json", "student.onnx"):
-            (folder / name).write_text(f"{content} {name}")
-        record = {
-            "git": {"commit": "c" * 40, "clean": not dirty, "dirty": list(dirty)},
-            "dvc_lock": {"sha256": lock},
-            "datasets": {"made": {"licence": "CC0-1.0", "boxes_sha256": "b" * 64}},
-            "teacher": {"name": "grabcut", "sha256": "t" * 64},
-        }
-        return Package(
-            name=f"made {content}",
-            folder=folder,
-            files={},
-            metrics={"made": {"f1": {"value": 0.5, "low": 0.4, "high": 0.6, "n": 9}}},
-            params={"distill": {"seed": 7}},
-            record=record,
-            tags={"f1": "0.5", "git_commit": "c" * 40},
-        )
-
-    return make
+    return packages(tmp_path)
 
 
 @pytest.fixture(scope="session")
 def make_evidence() -> Callable[..., Evidence]:
     return evidence
-
-
-def fill(registry: Registry, folder: Path) -> None:
-    """Version 1 was champion, version 2 is."""
-    make = _packages(folder)
-    for version, content in ((1, "a"), (2, "b")):
-        champion = registry.ledger.champion(MODEL)
-        assert register(registry, make(content), clean=True, actor="ann") == version
-        found = evidence(champion)
-        assert decide_and_promote(registry, version, found, RULES, actor="ann").promoted
 
 
 @pytest.fixture(scope="session")

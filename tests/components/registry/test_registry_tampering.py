@@ -10,7 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from registry_support import BY_PEOPLE, evidence
+from registry_support import BY_PEOPLE, evidence, fill, packages
 
 from components.errors import CheckError
 from components.files import sha256_json
@@ -33,8 +33,6 @@ def made(
     empty_store: Path, keys: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Path]:
     """State folder: version 1 was champion, 2 is, 3 waits for approval. Beside it, a copy."""
-    from conftest import _packages, fill
-
     root = tmp_path_factory.mktemp("tampering")
     state = root / "state"
     (state / "mlflow").mkdir(parents=True)
@@ -44,7 +42,7 @@ def made(
             patch.setenv(name, value)
         registry = Registry(Ledger(), Store(), "m")
         fill(registry, root)
-        register(registry, _packages(root)("c"), clean=True, actor="ann")
+        register(registry, packages(root)("c"), clean=True, actor="ann")
         assert decide_and_promote(registry, 3, evidence(2), BY_PEOPLE, actor="ann").awaiting
         shutil.copytree(state, root / "whole")
         yield state

@@ -56,10 +56,10 @@ def test_a_calibrated_guess_is_the_confidence_as_it_stands() -> None:
 
 
 def test_a_calibrated_guess_below_the_boxs_worth_falls_back_with_its_reason() -> None:
-    one = offer(block(12, 12, 28, 28), iou=[0.31], stability=[np.nan])
+    one = offer(block(12, 12, 28, 28), iou=[0.21], stability=[np.nan])
     chosen = quality.choose(one, BOX, np.nan, calibrated=True)
     assert np.array_equal(chosen.mask, block(10, 10, 30, 30))
-    assert chosen.fallback == "expected IoU is 0.31"
+    assert chosen.fallback == "expected IoU is 0.21"
     assert chosen.confidence == BOX_PRIOR
 
 
