@@ -56,21 +56,25 @@ def logged(student_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tu
     """Tracking address, model address and the folder the model lies in."""
     store = tmp_path_factory.mktemp("mlflow")
     address = f"sqlite:///{store}/mlflow.db"
-    # Another module's store may be the process's current one.
-    mlflow.set_tracking_uri(address)
-    mlflow.set_registry_uri(address)
-    experiment = mlflow.create_experiment("e", artifact_location=(store / "artifacts").as_uri())
-    with mlflow.start_run(experiment_id=experiment):
-        model = mlflow.pyfunc.log_model(
-            name="model",
-            python_model=pyfunc.__file__,
-            artifacts={
-                name: str(student_folder / name) for name in ("student.safetensors", "student.json")
-            },
-            signature=pyfunc.signature(),
-            code_paths=[str(ROOT / "components")],
-            pip_requirements=["mlflow"],
-        )
+    with pytest.MonkeyPatch.context() as patch:
+        # MLflow writes the addresses it is told into the environment.
+        patch.setenv("MLFLOW_TRACKING_URI", address)
+        patch.setenv("MLFLOW_REGISTRY_URI", address)
+        mlflow.set_tracking_uri(address)
+        mlflow.set_registry_uri(address)
+        experiment = mlflow.create_experiment("e", artifact_location=(store / "artifacts").as_uri())
+        with mlflow.start_run(experiment_id=experiment):
+            model = mlflow.pyfunc.log_model(
+                name="model",
+                python_model=pyfunc.__file__,
+                artifacts={
+                    name: str(student_folder / name)
+                    for name in ("student.safetensors", "student.json")
+                },
+                signature=pyfunc.signature(),
+                code_paths=[str(ROOT / "components")],
+                pip_requirements=["mlflow"],
+            )
     return address, model.model_uri, store / "artifacts"
 
 
