@@ -55,6 +55,14 @@ def test_a_calibrated_guess_is_the_confidence_as_it_stands() -> None:
     assert chosen.fallback is None
 
 
+def test_a_calibrated_teacher_may_find_a_thin_object() -> None:
+    thin = block(10, 18, 30, 20)
+    chosen = quality.choose(offer(thin, iou=[0.6], stability=[np.nan]), BOX, np.nan, True)
+    assert np.array_equal(chosen.mask, thin)
+    nothing = offer(block(0, 0, 0, 0), iou=[0.9], stability=[np.nan])
+    assert quality.choose(nothing, BOX, np.nan, True).fallback == "empty mask"
+
+
 def test_a_calibrated_guess_below_the_boxs_worth_falls_back_with_its_reason() -> None:
     one = offer(block(12, 12, 28, 28), iou=[0.21], stability=[np.nan])
     chosen = quality.choose(one, BOX, np.nan, calibrated=True)
