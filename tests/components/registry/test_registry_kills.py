@@ -91,6 +91,8 @@ def test_a_kill_at_any_point_leaves_the_truth_and_the_next_command_completes(
     campaigns: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    if not campaigns:
+        pytest.skip("whole registrations killed and repeated, over a minute: with --campaigns")
     package = make_package("c")
     package.hashes()
     fresh(filled_stores, tmp_path, 0, monkeypatch)
@@ -105,7 +107,7 @@ def test_a_kill_at_any_point_leaves_the_truth_and_the_next_command_completes(
     check_done(Registry(Ledger(), Store(), "m"))
     draw = random.Random(5)
     reached = set()
-    for number in range(1, 1 + (30 if campaigns else 3)):
+    for number in range(1, 31):
         fresh(filled_stores, tmp_path, number, monkeypatch)
         process = start(package)
         time.sleep(draw.uniform(0, seconds))
@@ -119,5 +121,4 @@ def test_a_kill_at_any_point_leaves_the_truth_and_the_next_command_completes(
         assert process.exitcode == 0
         check_whole(registry)
         check_done(registry)
-    if campaigns:
-        assert len(reached) >= 3, "the kills all fell on the same step"
+    assert len(reached) >= 3, "the kills all fell on the same step"
