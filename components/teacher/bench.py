@@ -6,7 +6,6 @@ A measurement only: no threshold of the teachers may be set by what comes out he
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -46,21 +45,14 @@ def available(params: PseudoLabel) -> list[str]:
     ]
 
 
-@dataclass(frozen=True)
-class Pairs:
-    """Photos with true masks, and how their boxes are drawn."""
-
-    records: list[Record]
-
-    @classmethod
-    def of(cls, data: Path, limit: int | None) -> Pairs:
-        """The manipulated photos of a data set; at most `limit`, the same ones every time."""
-        found = [r for r in read(data).records if r.label == MANIPULATED and r.mask]
-        records = sorted(found, key=lambda record: record.name)
-        if limit is not None and limit < len(records):
-            drawn = generator(_SEED, "bench-teacher").choice(len(records), limit, replace=False)
-            records = [records[index] for index in sorted(drawn.tolist())]
-        return cls(records)
+def pairs(data: Path, limit: int | None) -> list[Record]:
+    """The manipulated photos with masks; at most `limit`, the same ones every time."""
+    found = [r for r in read(data).records if r.label == MANIPULATED and r.mask]
+    records = sorted(found, key=lambda record: record.name)
+    if limit is None or limit >= len(records):
+        return records
+    drawn = generator(_SEED, "bench-teacher").choice(len(records), limit, replace=False)
+    return [records[index] for index in sorted(drawn.tolist())]
 
 
 def boxes_of(truth: np.ndarray, jitter: float, name: str) -> np.ndarray:
@@ -97,7 +89,7 @@ def bench_teacher(
     Raises:
         InputError: nothing readable there, or an unusable photo.
     """
-    records = Pairs.of(data, limit).records
+    records = pairs(data, limit)
     names = available(params)
     teachers = [build(params.model_copy(update={"teacher": name})) for name in names]
     found = scan.run(lambda record: _rows(record, teachers, jitter), records, progress)

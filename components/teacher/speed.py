@@ -1,7 +1,7 @@
 """How fast are pseudo-masks made? Against a plain predictor loop, cold and from the cache.
 
-Start-up (imports, worker processes, weights) is left out on both sides: a rate is taken from the
-first finished photos to the last.
+Start-up (imports, worker processes, weights) is left out of loop and cold stage: a rate is taken
+from the first finished photos to the last. The cached stage is timed whole, weights included.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def _settings() -> Prepare:
 
 def _measure(manifest: Manifest, root: Path, params: PseudoLabel, scratch: Path) -> dict[str, Any]:
     count = manifest.boxes["image_id"].nunique()
-    watch = _Watch(count)
+    watch = _Watch()
     label_dataset(manifest, root, params, scratch / "cold", scratch / "cache", watch)
     start = time.perf_counter()
     label_dataset(manifest, root, params, scratch / "warm", scratch / "cache")
@@ -90,7 +90,7 @@ def _measure(manifest: Manifest, root: Path, params: PseudoLabel, scratch: Path)
 class _Watch:
     """Called with (done, total): when the first and the last were done, and memory meanwhile."""
 
-    def __init__(self, total: int) -> None:
+    def __init__(self) -> None:
         self._begun: tuple[float, int] | None = None
         self._ended = (0.0, 0)
         self.peaks: dict[str, dict[str, float]] = {}

@@ -14,11 +14,11 @@ from components.files import sha256_bytes, sha256_file
 from components.lineage.case import Case, parsed
 from components.lineage.checks.data import refused
 from components.lineage.verdict import Finding, Pair, broken, compared, missing, verified
+from components.registry.licences import NO_WEIGHTS
 
 SUMMARY, LABELS = "runs/pseudo_label/summary.json", "runs/pseudo_label/labels.parquet"
 STUDENT = "runs/distill/summary.json"
 _SAM_LITE = "components/teacher/assets/sam_lite.safetensors"
-_WEIGHTLESS = ("box", "grabcut")
 _RESTS = "rests on the lineage record, which is missing or broken"
 
 
@@ -53,7 +53,7 @@ def _teacher_weights(case: Case, said: dict[str, Any], told: dict[str, Any]) -> 
     from components.teacher.checkpoints import CHECKPOINTS, on_disk
 
     link, name, digest = "teacher", said["name"], said["sha256"]
-    if name in _WEIGHTLESS:
+    if name in NO_WEIGHTS:
         return [verified(link, "it has no weights; the hash names its algorithm", name)]
     if told.get("checkpoint"):
         return [_file(link, Path(told["checkpoint"]), digest)]
