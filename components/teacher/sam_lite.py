@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load
-from torch import Tensor
 
 from components.errors import InputError
 from components.files import sha256_bytes
@@ -177,8 +176,10 @@ def restore(answer: Answer, crop: Crop, shape: tuple[int, int]) -> np.ndarray:
     return mask
 
 
-def read_weights(data: bytes, where: str) -> dict[str, Tensor]:
-    """Tensors of a `sam_lite` file, as float32; stored in half precision they lose nothing seen.
+def network_of(data: bytes, where: str) -> SamLite:
+    """The network with the tensors of a `sam_lite` file, as float32.
+
+    Stored in half precision they lose nothing seen.
 
     Raises:
         InputError: not safetensors, or weights of another network.
@@ -187,8 +188,8 @@ def read_weights(data: bytes, where: str) -> dict[str, Tensor]:
         state = {name: value.float() for name, value in load(data).items()}
     except SafetensorError as error:
         raise InputError(f"not a safetensors file ({error})", where=where) from None
-    with torch.device("meta"):
-        wanted = SamLite(SIZE).state_dict()
+    network = SamLite(SIZE)
+    wanted = network.state_dict()
     strange = sorted(wanted.keys() ^ state.keys())
     strange += sorted(k for k in wanted.keys() & state.keys() if wanted[k].shape != state[k].shape)
     if strange:
@@ -196,7 +197,8 @@ def read_weights(data: bytes, where: str) -> dict[str, Tensor]:
             f"not weights of sam_lite: {len(strange)} tensors differ (first: {strange[0]})",
             where=where,
         )
-    return state
+    network.load_state_dict(state, strict=True)
+    return network
 
 
 def load_teacher(
@@ -225,6 +227,5 @@ def load_teacher(
             where=str(source),
             mend="install the project again",
         )
-    network = SamLite(SIZE)
-    network.load_state_dict(read_weights(data, str(source)), strict=True)
+    network = network_of(data, str(source))
     return SamLiteTeacher(network, sha256, threads, batch, half)
