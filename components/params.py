@@ -82,6 +82,8 @@ class Distill(_Block):
 
     seed: Seed
     threads: Threads
+    supervision: Literal["pseudo_masks", "masks"]
+    share: Annotated[float, Field(gt=0, le=1)]
     backbone: Name
     weights: Annotated[str, Field(min_length=1)]
     size: Annotated[int, Field(ge=64, le=2048, multiple_of=32)]

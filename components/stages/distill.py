@@ -47,6 +47,7 @@ def _write(result: Distilled, told: params.Distill) -> None:
             "weights": told.weights,
             "sha256": weights_sha256(told.backbone, told.weights),
         },
+        "annotation_hours": result.hours,
         **result.counts,
     }
     store.save(result.student, OUT)

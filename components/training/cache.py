@@ -67,10 +67,11 @@ def kept_size(width: int, height: int, side: int) -> tuple[int, int]:
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
-def data_key(examples: list[Example], side: int) -> str:
+def data_key(examples: list[Example], side: int, binary: bool) -> str:
     """Content key of the decoded arrays."""
     rows = [[e.image_id, e.split, e.sha256, e.mask_sha256] for e in examples]
-    facts = {"format": FORMAT, "side": side, "rows": rows, "decoder": images.decoder()}
+    facts = {"format": FORMAT, "side": side, "binary": binary, "rows": rows}
+    facts["decoder"] = images.decoder()
     return sha256_json(facts)
 
 
@@ -85,11 +86,12 @@ def decoded(
     """
     weights = weigh(examples, params.loss.confidence)
     side = round(params.size * params.zoom)
-    key = data_key(examples, side)
+    binary = params.supervision == "masks"
+    key = data_key(examples, side, binary)
     folder = root / key
     if not _intact(folder):
         shutil.rmtree(folder, ignore_errors=True)
-        _decode_all(examples, side, folder, progress)
+        _decode_all(examples, side, binary, folder, progress)
     split = np.array([example.split for example in examples])
     return Decoded(
         key=key,
@@ -113,7 +115,7 @@ def _intact(folder: Path) -> bool:
 
 
 def _decode_all(
-    examples: list[Example], side: int, folder: Path, progress: Progress | None
+    examples: list[Example], side: int, binary: bool, folder: Path, progress: Progress | None
 ) -> None:
     """Fill a temporary folder on all cores, then rename it: it is complete or not there."""
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -128,7 +130,7 @@ def _decode_all(
         def fill(row: int) -> None:
             """Decode one photo into its row."""
             height, width = kept_size(examples[row].width, examples[row].height, side)
-            photo, mask = _decode(examples[row])
+            photo, mask = _decode(examples[row], binary)
             photos[row, :height, :width] = resize(photo, height, width)
             if mask is not None:
                 masks[row, :height, :width] = resize(mask, height, width)
@@ -158,8 +160,8 @@ def _array(path: Path, shape: tuple[int, ...]) -> np.memmap:
     return array
 
 
-def _decode(example: Example) -> tuple[np.ndarray, np.ndarray | None]:
-    """One photo and its pseudo-mask at their own size."""
+def _decode(example: Example, binary: bool) -> tuple[np.ndarray, np.ndarray | None]:
+    """One photo and its mask at their own size, the mask black and white where it is a true one."""
     # The manifest says how large the photo is; the default limit only covers tiny files' metadata.
     limit = max(images.MAX_MEGAPIXELS, (example.width * example.height + 1) / 1e6)
     data = images.read_bytes(example.photo, limit)
@@ -170,10 +172,13 @@ def _decode(example: Example) -> tuple[np.ndarray, np.ndarray | None]:
     photo = images.decode_photo(data, str(example.photo), limit)
     if example.mask is None:
         return _same_tables(photo, example), None
-    mask = images.open_photo(example.mask, limit)[:, :, 0]
+    if binary:
+        mask = images.open_mask(example.mask, limit).astype(np.uint8) * 255
+    else:
+        mask = images.open_photo(example.mask, limit)[:, :, 0]
     if mask.shape != photo.shape[:2]:
         raise InputError(
-            f"pseudo-mask is {mask.shape[1]}x{mask.shape[0]}, the photo "
+            f"the mask is {mask.shape[1]}x{mask.shape[0]}, the photo "
             f"{photo.shape[1]}x{photo.shape[0]}",
             where=str(example.mask),
         )

@@ -18,7 +18,7 @@ from components.student.model import Student, build, configure
 from components.student.store import weights_bytes
 from components.training.cache import Decoded, decoded
 from components.training.calibration import calibrate
-from components.training.examples import Example, collect, counts
+from components.training.examples import Example, annotation_hours, collect, counts
 from components.training.parallel import ALONE, Team
 from components.training.progress import Watcher
 from components.training.trainer import Trained, train
@@ -26,11 +26,12 @@ from components.training.trainer import Trained, train
 
 @dataclass(frozen=True)
 class Distilled:
-    """A trained student, its curve and the number of photos per split and label."""
+    """A trained student, its curve, photos per split and label, hours of drawing behind them."""
 
     student: Student
     trained: Trained
     counts: dict[str, int]
+    hours: dict[str, float]
 
 
 def distill(
@@ -54,7 +55,7 @@ def distill(
     """
     fix_torch(derive(params.seed, "student"), params.threads)
     hold_memory()
-    examples = collect(manifest, dataset, pseudo)
+    examples = collect(manifest, dataset, pseudo, params)
     student = build(configure(params), params.weights)
     root = state_dir() / "cache" / "distill"
     data = _decoded(examples, params, root / "data", team)
@@ -62,7 +63,7 @@ def distill(
     folder.mkdir(parents=True, exist_ok=True)
     trained = train(student, data, params, folder, watcher, team)
     calibrate(student, data)
-    return Distilled(student, trained, counts(examples))
+    return Distilled(student, trained, counts(examples), annotation_hours(manifest, examples))
 
 
 def _decoded(examples: list[Example], params: Distill, root: Path, team: Team) -> Decoded:

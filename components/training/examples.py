@@ -7,12 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from components.data.manifest import AUTHENTIC, MANIPULATED, Manifest
 from components.errors import InputError
 from components.files import inside, sha256_file
+from components.params import Distill
+from components.seeds import generator
+
+# What drawing costs where nobody recorded it (BoxPromptIML, arXiv 2511.20359).
+BOX_SECONDS, MASK_SECONDS = 7.0, 23 * 60.0
 
 
 @dataclass(frozen=True)
@@ -34,27 +40,35 @@ class Example:
     confidence: float | None
 
 
-def collect(manifest: Manifest, dataset: Path, pseudo: Path) -> list[Example]:
-    """The photos to learn from: every authentic one, and each with an accepted pseudo-mask.
+def collect(manifest: Manifest, dataset: Path, pseudo: Path, params: Distill) -> list[Example]:
+    """The photos to learn from: every authentic one, and each with a mask to learn.
+
+    That mask is the accepted pseudo-mask, or with `supervision: masks` the true one, which counts
+    in full: the upper bound that box supervision is compared with.
 
     Args:
         manifest: what `prepare` made.
         dataset: the data set's folder, below which the manifest's paths lie.
         pseudo: the folder of `pseudo_label` (`labels.parquet`, `masks/`).
+        params: `supervision` and `share` are read.
 
     Raises:
         InputError: no labels, a mask that is missing, or nothing to learn from or to select on.
     """
-    accepted = _accepted(pseudo / "labels.parquet")
+    if params.supervision == "masks":
+        drawn = manifest.select(label=MANIPULATED).images.dropna(subset="mask_path")
+        masks = {n: inside(dataset, m) for n, m in drawn[["image_id", "mask_path"]].to_numpy()}
+        confidence = dict.fromkeys(masks, 1.0)
+    else:
+        confidence = _accepted(pseudo / "labels.parquet")
+        masks = {name: inside(pseudo / "masks", f"{name}.png") for name in confidence}
     examples = []
-    for row in manifest.images.to_dict("records"):
-        if row["split"] not in ("train", "val"):
-            continue
+    for row in _kept(manifest, params).to_dict("records"):
         mask = None
         if row["label"] == MANIPULATED:
-            if row["image_id"] not in accepted:
+            if row["image_id"] not in masks:
                 continue
-            mask = inside(pseudo / "masks", f"{row['image_id']}.png")
+            mask = masks[row["image_id"]]
         examples.append(
             Example(
                 image_id=row["image_id"],
@@ -65,11 +79,35 @@ def collect(manifest: Manifest, dataset: Path, pseudo: Path) -> list[Example]:
                 height=row["height"],
                 mask=mask,
                 mask_sha256=_digest(mask) if mask else None,
-                confidence=accepted[row["image_id"]] if mask else None,
+                confidence=confidence[row["image_id"]] if mask else None,
             )
         )
     _check(examples)
     return examples
+
+
+def _kept(manifest: Manifest, params: Distill) -> pd.DataFrame:
+    """Training and validation photos; of the training photos `share`, by whole source groups.
+
+    A smaller share is part of a larger one of the same seed.
+    """
+    images = manifest.images
+    train, val = images["split"] == "train", images["split"] == "val"
+    groups = np.array(sorted(images.loc[train, "group"].unique()))
+    order = generator(params.seed, "share").permutation(groups)
+    chosen = set(order[: max(1, round(params.share * len(order)))])
+    return images[val | (train & images["group"].isin(chosen))]
+
+
+def annotation_hours(manifest: Manifest, examples: list[Example]) -> dict[str, float]:
+    """Hours of drawing behind the examples: as boxes (recorded seconds, else 7 s each), as masks.
+
+    A mask is reckoned at 23 minutes a photo.
+    """
+    masked = [example.image_id for example in examples if example.mask]
+    boxes = manifest.boxes[manifest.boxes["image_id"].isin(masked)]
+    seconds = boxes["seconds"].fillna(BOX_SECONDS).sum()
+    return {"boxes": float(seconds) / 3600, "masks": len(masked) * MASK_SECONDS / 3600}
 
 
 def _accepted(path: Path) -> dict[str, float]:
@@ -88,7 +126,7 @@ def _digest(path: Path) -> str:
     try:
         return sha256_file(path)
     except FileNotFoundError:
-        raise InputError("no such pseudo-mask", where=str(path), mend="run `iml run`") from None
+        raise InputError("no such mask", where=str(path), mend="run `iml run`") from None
 
 
 def _check(examples: list[Example]) -> None:

@@ -20,10 +20,13 @@ from components.data.images import save_grey, save_photo
 from components.data.manifest import Manifest
 from components.files import sha256_file
 from components.params import Distill
+from components.training.examples import Example, collect
 
 SETTINGS = {
     "seed": 3,
     "threads": 1,
+    "supervision": "pseudo_masks",
+    "share": 1.0,
     "backbone": "tf_efficientnet_lite0",
     "weights": "none",
     "size": 64,
@@ -65,6 +68,10 @@ class Made:
     @property
     def pseudo(self) -> Path:
         return self.root / "runs/pseudo_label"
+
+    def examples(self, **changes: object) -> list[Example]:
+        told = Distill.model_validate(SETTINGS | changes)
+        return collect(self.manifest, self.dataset, self.pseudo, told)
 
 
 @pytest.fixture(autouse=True)

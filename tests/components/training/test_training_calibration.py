@@ -9,7 +9,6 @@ from components.student.infer import probabilities
 from components.student.model import build, configure
 from components.training.cache import decoded
 from components.training.calibration import _binned, best_threshold, calibrate, fit_temperature
-from components.training.examples import collect
 
 
 @pytest.mark.parametrize("true", [0.5, 1.0, 3.0])
@@ -31,7 +30,7 @@ def test_threshold_by_hand():
 
 
 def test_student_is_calibrated_and_no_pixel_crosses_a_half(made, settings, tmp_path):
-    examples = collect(made.manifest, made.dataset, made.pseudo)
+    examples = made.examples()
     data = decoded(examples, settings(), tmp_path / "arrays")
     torch.manual_seed(0)
     student = build(configure(settings()), "none").eval()

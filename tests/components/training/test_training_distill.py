@@ -15,7 +15,6 @@ from components.files import sha256_file
 from components.student.model import build, configure
 from components.training.cache import decoded
 from components.training.distill import training_key
-from components.training.examples import collect
 
 ROOT = Path(__file__).parents[3]
 FILES = ("student.safetensors", "student.json", "history.csv", "summary.json")
@@ -94,7 +93,7 @@ def test_bad_input_is_one_line_and_exit_code_2(made):
 
 @pytest.fixture
 def data(made, tmp_path, settings):
-    examples = collect(made.manifest, made.dataset, made.pseudo)
+    examples = made.examples()
     return decoded(examples, settings(), tmp_path / "arrays")
 
 

@@ -7,7 +7,6 @@ from components.training import splices
 from components.training.augment import augment
 from components.training.batches import epoch_batches
 from components.training.cache import decoded
-from components.training.examples import collect
 from components.training.splices import spliced
 
 
@@ -60,7 +59,7 @@ def test_same_draw_same_splice_and_the_rest_is_as_without():
 
 
 def test_both_kinds_of_photo_get_them(made, tmp_path, settings):
-    examples = collect(made.manifest, made.dataset, made.pseudo)
+    examples = made.examples()
     data = decoded(examples, settings(), tmp_path / "arrays")
     parts = [
         part for epoch in range(1, 5) for part in epoch_batches(data, settings(splices=1.0), epoch)

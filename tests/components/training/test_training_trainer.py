@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -13,7 +15,6 @@ from components.training import trainer
 from components.training.batches import epoch_batches
 from components.training.cache import decoded
 from components.training.calibration import calibrate
-from components.training.examples import collect
 from components.training.progress import Epoch
 from components.training.state import State, average, begin, finished, note
 from components.training.trainer import schedule, train, train_step, validate
@@ -37,7 +38,7 @@ class Silent:
 
 @pytest.fixture
 def data(made, tmp_path, settings):
-    examples = collect(made.manifest, made.dataset, made.pseudo)
+    examples = made.examples()
     return decoded(examples, settings(), tmp_path / "arrays")
 
 
@@ -217,7 +218,9 @@ def test_backbone_learns_at_its_own_rate(run, settings):
 def test_no_authentic_photo_is_no_hindrance_but_sets_no_threshold(made, tmp_path, settings):
     frame = made.manifest.images
     only = Manifest(frame[frame["label"] == "manipulated"].reset_index(drop=True), frame[:0])
-    data = decoded(collect(only, made.dataset, made.pseudo), settings(), tmp_path / "only")
+    data = decoded(
+        dataclasses.replace(made, manifest=only).examples(), settings(), tmp_path / "only"
+    )
     student = build(configure(settings()), "none")
     trained = train(student, data, settings(epochs=1), tmp_path, Silent())
     assert np.isfinite(trained.history[0]["train_loss"])
