@@ -78,7 +78,9 @@ def test_prepared_data_set_is_scored_on_its_test_split(
     expected = manifest.read("runs/prepare").select(split="test").images
     metrics = read_json("runs/evaluate/demo/metrics.json")
     assert metrics["n_manipulated"] + metrics["n_authentic"] == len(expected) < 24
-    assert f"{len(expected)}/{len(expected)} photos" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    for part in ("evaluate", "jpeg 70"):
+        assert f"demo, {part}: {len(expected)}/{len(expected)} photos" in told
 
 
 def test_another_process_writes_the_same_bytes(inside: Path) -> None:
