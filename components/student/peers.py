@@ -11,6 +11,7 @@ import importlib
 import io
 import sys
 import types
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
@@ -75,7 +76,8 @@ def _importable(folder: Path) -> Iterator[None]:
             package.__path__ = [str(folder.joinpath(*name.split(".")))]
             sys.modules[name] = package
         model_zoo.load_url = lambda *_, **__: {}
-        with redirect_stdout(io.StringIO()):  # what they say belongs to no report
+        # What they say while they load belongs to no report.
+        with redirect_stdout(io.StringIO()), warnings.catch_warnings(action="ignore"):
             yield
     finally:
         model_zoo.load_url = load

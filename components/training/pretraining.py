@@ -30,7 +30,7 @@ from components.training.distill import code_hash
 from components.training.losses import distillation
 from components.training.progress import Epoch, Watcher
 from components.training.state import State, average, begin, note, restore, store
-from components.training.trainer import schedule, validate
+from components.training.trainer import pace, validate
 
 BACKBONE, STUDENT, REPORT = "backbone.safetensors", "student.safetensors", "pretraining.json"
 _MATCH = "match."
@@ -139,9 +139,7 @@ def _epoch(
     total, rate = 0.0, 0.0
     made = batches(sources, params.seed, params.size, params.batch, steps)
     for step, batch in zip(steps, made, strict=True):
-        rate = params.learning_rate * schedule(step, plan.steps)
-        for group in state.optimiser.param_groups:
-            group["lr"] = rate * group["share"]
+        rate = pace(state, params, step, plan.steps)
         value = _step(state, student, reference, batch, params)
         if not math.isfinite(value):
             raise ImlError(
