@@ -18,10 +18,11 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 from components.errors import ImlError
-from components.files import sha256_bytes, sha256_json, write_bytes, write_json
+from components.files import sha256_file, sha256_json, write_bytes, write_json
 from components.params import Distill
 from components.seeds import derive, fix_torch, hold_memory
 from components.student import backbones
+from components.student import store as students
 from components.student.model import Student, StudentConfig, build, configure
 from components.teacher.learning.sources import Sources
 from components.training.batches import Batch
@@ -32,7 +33,7 @@ from components.training.progress import Epoch, Watcher
 from components.training.state import State, average, begin, note, restore, store
 from components.training.trainer import pace, validate
 
-BACKBONE, STUDENT, REPORT = "backbone.safetensors", "student.safetensors", "pretraining.json"
+BACKBONE, REPORT = "backbone.safetensors", "pretraining.json"
 _MATCH = "match."
 
 
@@ -172,15 +173,13 @@ def _step(
 def _write(
     state: State, params: Distill, plan: Plan, sources: Sources, out: Path
 ) -> dict[str, Any]:
-    """The backbone alone, the whole student, and what was measured, each atomically."""
-    best = {k: v.contiguous() for k, v in state.best.items() if not k.startswith(_MATCH)}
-    prefix = "backbone."
-    backbone = {k.removeprefix(prefix): v for k, v in best.items() if k.startswith(prefix)}
-    hashes = {}
-    for name, tensors in ((BACKBONE, backbone), (STUDENT, best)):
-        data = to_bytes(tensors)
-        write_bytes(out / name, data)
-        hashes[name] = {"sha256": sha256_bytes(data), "bytes": len(data)}
+    """The whole student, its backbone alone, and what was measured, each atomically."""
+    student = Student(configure(params))
+    kept = {name: value for name, value in state.best.items() if not name.startswith(_MATCH)}
+    student.load_state_dict(kept)
+    students.save(student, out)
+    backbone = student.backbone.state_dict()
+    write_bytes(out / BACKBONE, to_bytes({k: v.contiguous() for k, v in backbone.items()}))
     report = {
         "backbone": params.backbone,
         "first_weights": params.weights,
@@ -189,7 +188,10 @@ def _write(
         **asdict(plan),
         "sources": sources.digest,
         "best": state.history[state.best_epoch - 1],
-        "files": hashes,
+        "files": {
+            name: {"sha256": sha256_file(out / name), "bytes": (out / name).stat().st_size}
+            for name in (BACKBONE, students.WEIGHTS)
+        },
     }
     write_json(out / REPORT, report | {"history": state.history})
     return report
