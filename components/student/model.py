@@ -52,9 +52,12 @@ class Student(nn.Module):
 
         They are divided by the config's temperature, so that their sigmoid is calibrated.
         """
-        coarse = self.fusion(self.features(photos))
-        coarse = coarse / self.config.temperature
-        return F.interpolate(coarse, size=photos.shape[-2:], mode="bilinear", align_corners=False)
+        return self.answer(self.features(photos), photos.shape[-2:])
+
+    def answer(self, features: list[Tensor], size: torch.Size) -> Tensor:
+        """The logits (B, 1, *size) that belong to `features` of photos of this size."""
+        coarse = self.fusion(features) / self.config.temperature
+        return F.interpolate(coarse, size=size, mode="bilinear", align_corners=False)
 
 
 def configure(params: Distill) -> StudentConfig:
@@ -79,8 +82,18 @@ def configure(params: Distill) -> StudentConfig:
 def build(config: StudentConfig, weights: str) -> Student:
     """A student to be trained: random fusion, backbone filled from `weights` (see `backbones`).
 
-    Random numbers come from torch's global generator: seed it first.
+    A `.safetensors` file of a whole student fills the fusion too; what it has beyond this config
+    (the memory of one without) is left. Random numbers come from torch's global generator: seed it
+    first.
+
+    Raises:
+        InputError: weights that are not there, not reachable or do not fit.
     """
     student = Student(config)
+    if weights.endswith(".safetensors"):
+        state = backbones.read_file(weights)
+        if any(name.startswith("fusion.") for name in state):
+            backbones.fill(student, state, weights)
+            return student
     backbones.load_weights(student.backbone, config.backbone, weights)
     return student

@@ -96,9 +96,7 @@ def train_epoch(
     total, rate = 0.0, 0.0
     for step, batch in enumerate(epoch_batches(data, params, epoch, team)):
         done = (epoch - 1) * steps + step
-        rate = params.learning_rate * schedule(done, params.epochs * steps)
-        for group in state.optimiser.param_groups:
-            group["lr"] = rate * group["share"]
+        rate = pace(state, params, done, params.epochs * steps)
         value = train_step(state.student, state.optimiser, batch, params, team)
         if not math.isfinite(value):
             raise ImlError(
@@ -134,6 +132,14 @@ def train_step(
     if math.isfinite(value):
         optimiser.step()
     return value
+
+
+def pace(state: State, params: Distill, step: int, steps: int) -> float:
+    """Set the learning rates of a step; returns that of the new layers."""
+    rate = params.learning_rate * schedule(step, steps)
+    for group in state.optimiser.param_groups:
+        group["lr"] = rate * group["share"]
+    return rate
 
 
 def schedule(step: int, steps: int) -> float:

@@ -109,13 +109,22 @@ def teacher(
 
 
 @app.command()
-def student(as_json: AsJson = False) -> None:
-    """Latency of the student against its bare backbone, 512x512, for every tested backbone."""
+def student(
+    peers: Annotated[
+        Path | None, typer.Option(help="Folder with the imdlbenco package, to compare with.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Latency of the student against its bare backbone, 512x512, for every tested backbone.
+
+    Published networks beside it: pip install --no-deps --target FOLDER imdlbenco yacs
+    """
     from components import params
     from components.student.backbones import TESTED
     from components.student.bench import bench_student
 
-    _report("Student", bench_student(list(TESTED), params.load().distill), as_json)
+    rows = bench_student(list(TESTED), params.load().distill, peers)
+    _report("Student", rows, as_json)
 
 
 @app.command()

@@ -61,11 +61,11 @@ def evaluate(
             "Model": model,
             "Weights (SHA-256)": predictor.weights_sha256,
         }
-        predict, progress = predictor.probabilities, bar("evaluate")
         config, _ = store.read_config(folder)
         calibration = Calibration(config.temperature, config.image_threshold)
+        predict = predictor.probabilities
         result = report.produce(
-            predict, images, root, settings.evaluate, about, out, progress, calibration
+            predict, images, root, settings.evaluate, about, out, bar, calibration
         )
     if as_json:
         document = {"data": str(data), "photos": which, "model": model, "out": str(out)}

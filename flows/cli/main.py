@@ -21,6 +21,7 @@ from flows.cli import (
     run,
     score,
     stack,
+    student,
     teacher,
 )
 from flows.settings import configure
@@ -40,6 +41,7 @@ app.command("replay")(replay.replay)
 app.command("drift")(drift.drift)
 app.add_typer(dataset.app, name="dataset")
 app.add_typer(teacher.app, name="teacher")
+app.add_typer(student.app, name="student")
 app.add_typer(model.app, name="model")
 app.add_typer(lineage.app, name="lineage")
 app.add_typer(bench.app, name="bench")

@@ -12,9 +12,9 @@ from safetensors.torch import load_file, save_file
 from components.errors import InputError
 from components.files import atomic, sha256_file, write_json
 from components.teacher.learning import sources, tuning
-from components.teacher.learning.imagenet import trunk_weights
 from components.teacher.learning.train import Progress, TrainConfig, train
 from components.teacher.sam_lite import load_teacher
+from components.weights import lite0
 
 RELEASE, REPORT = "sam_lite-half.safetensors", "tuning.json"
 _WITH_REGIONS = {
@@ -66,7 +66,7 @@ def train_command(
     shares = _WITH_REGIONS if regions else TrainConfig().shares
     config = replace(TrainConfig(), steps=steps, seed=seed, threads=threads, shares=shares)
     material = sources.load(photos, cutouts, regions, held_out=False)
-    first = None if start else trunk_weights()
+    first = None if start else lite0()
     trained = train(config, material, first, out, progress, _weights(start) if start else None)
     release = store_half(trained, out / RELEASE)
     held = sources.load(photos, cutouts, regions, held_out=True)

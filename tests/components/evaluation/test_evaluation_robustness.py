@@ -20,6 +20,7 @@ from components.evaluation.robustness import (
     robustness,
     social,
 )
+from components.evaluation.run import Progress
 from components.files import read_json
 from components.params import Evaluate, Robustness, parse
 
@@ -88,7 +89,16 @@ def test_block_holds_every_level(make_dataset, red_channel, levels) -> None:
 
 def test_it_stands_in_report_and_metrics(make_dataset, red_channel, levels, tmp_path) -> None:
     images, root = make_dataset()
-    result = report.produce(red_channel, images, root, levels, {"Data": "x"}, tmp_path / "o")
+    told: list[tuple[str, int, int]] = []
+
+    def progress(part: str) -> Progress:
+        return lambda done, total: told.append((part, done, total))
+
+    about, out = {"Data": "x"}, tmp_path / "o"
+    result = report.produce(red_channel, images, root, levels, about, out, progress)
+    n = len(images)
+    parts = ["evaluate", "jpeg 90", "jpeg 20", "noise 4", "resize 0.5", "social 75"]
+    assert told == [(part, done, n) for part in parts for done in range(1, n + 1)]
     stored = read_json(tmp_path / "o/metrics.json")
     assert stored == result.metrics
     assert stored["robustness"]["jpeg"]["20"]["f1"]["value"] is not None

@@ -23,8 +23,8 @@ import grimp
 import mlflow
 import numpy as np
 import pytest
-import torch
 import yaml
+from small_students import small_student
 
 from components.data.images import decode_photo
 from components.errors import CheckError, InputError
@@ -37,8 +37,6 @@ from components.registry.tracking import Store
 from components.registry.versions import Registry
 from components.serving.predictor import Predictor
 from components.student import store as files
-from components.student.config import StudentConfig
-from components.student.model import Student
 
 ROOT = Path(__file__).parents[3]
 
@@ -47,17 +45,7 @@ ROOT = Path(__file__).parents[3]
 def package(tmp_path_factory: pytest.TempPathFactory) -> Package:
     """A small random student and the reports of an evaluation."""
     root = tmp_path_factory.mktemp("package")
-    torch.manual_seed(5)
-    config = StudentConfig(
-        backbone="tf_efficientnet_lite0",
-        size=64,
-        channels=8,
-        prototypes=4,
-        alpha="learned",
-        mean=(0.5, 0.5, 0.5),
-        std=(0.5, 0.5, 0.5),
-    )
-    files.save(Student(config), root / "export")
+    files.save(small_student(5, backbone="tf_efficientnet_lite0"), root / "export")
     (root / "export/student.onnx").write_bytes(b"onnx")
     (root / "evaluate").mkdir()
     (root / "evaluate/report.html").write_text("<p>fine")

@@ -6,28 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
+from small_students import small_student
 
 from components.serving.predictor import Predictor
 from components.student import store
-from components.student.config import StudentConfig
-from components.student.model import Student
 
 
 @pytest.fixture(scope="session")
 def student_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(0)
-    config = StudentConfig(
-        backbone="mobilenetv3_small_050",
-        size=64,
-        channels=8,
-        prototypes=4,
-        alpha="learned",
-        mean=(0.5, 0.5, 0.5),
-        std=(0.5, 0.5, 0.5),
-    )
     folder = tmp_path_factory.mktemp("student")
-    store.save(Student(config), folder)
+    store.save(small_student(), folder)
     return folder
 
 

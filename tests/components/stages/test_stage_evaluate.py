@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from small_students import small_student
 
 from components.data import manifest, prepare
 from components.data.images import save_grey, save_photo
@@ -21,8 +22,6 @@ from components.files import read_json, sha256_file
 from components.params import load
 from components.stages.evaluate import main
 from components.student import store
-from components.student.config import StudentConfig
-from components.student.model import Student
 
 ROOT = Path(__file__).parents[3]
 
@@ -48,17 +47,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "params.yaml").write_text(yaml.safe_dump(values))
     tables, _ = prepare.build(root / "data/demo", load(root / "params.yaml").prepare)
     manifest.write(root / "runs/prepare", tables)
-    torch.manual_seed(0)
-    config = StudentConfig(
-        backbone="mobilenetv3_small_050",
-        size=64,
-        channels=8,
-        prototypes=0,
-        alpha=0.5,
-        mean=(0.5, 0.5, 0.5),
-        std=(0.5, 0.5, 0.5),
-    )
-    store.save(Student(config), root / "runs/distill")
+    store.save(small_student(prototypes=0, alpha=0.5), root / "runs/distill")
     return root
 
 
@@ -78,7 +67,9 @@ def test_prepared_data_set_is_scored_on_its_test_split(
     expected = manifest.read("runs/prepare").select(split="test").images
     metrics = read_json("runs/evaluate/demo/metrics.json")
     assert metrics["n_manipulated"] + metrics["n_authentic"] == len(expected) < 24
-    assert f"{len(expected)}/{len(expected)} photos" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    for part in ("evaluate", "jpeg 70"):
+        assert f"demo, {part}: {len(expected)}/{len(expected)} photos" in told
 
 
 def test_another_process_writes_the_same_bytes(inside: Path) -> None:

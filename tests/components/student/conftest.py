@@ -10,38 +10,12 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from small_students import small_settings
 
 from components.params import Distill
 from components.student.model import Student, build, configure
 
-SETTINGS = {
-    "seed": 3,
-    "threads": 1,
-    "backbone": "tf_efficientnet_lite0",
-    "weights": "none",
-    "size": 64,
-    "channels": 16,
-    "prototypes": 8,
-    "alpha": "learned",
-    "gates": True,
-    "dual_guidance": True,
-    "frontend": "none",
-    "view": "resize",
-    "overlap": 0.25,
-    "zoom": 1.5,
-    "device": "cpu",
-    "amp": False,
-    "epochs": 2,
-    "patience": 0,
-    "batch": 8,
-    "learning_rate": 0.001,
-    "backbone_rate": 0.3,
-    "weight_decay": 0.01,
-    "ema": 0.0,
-    "loss": {"confidence": True, "dice": 1.0, "boundary": 0.0},
-    "augment": True,
-    "splices": 0.0,
-}
+_LARGER = {"channels": 16, "prototypes": 8}
 
 
 @pytest.fixture(autouse=True)
@@ -54,7 +28,7 @@ def one_thread():
 
 @pytest.fixture(scope="session")
 def settings() -> Callable[..., Distill]:
-    return lambda **changes: Distill.model_validate(SETTINGS | changes)
+    return lambda **changes: small_settings(**_LARGER | changes)
 
 
 @pytest.fixture

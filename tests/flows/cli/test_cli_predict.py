@@ -10,17 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 import typer
 from click.testing import Result
+from small_students import small_student
 from typer.testing import CliRunner
 
 from components.data.images import save_grey, save_photo
 from components.errors import InputError
 from components.files import read_json, sha256_file
 from components.student import store
-from components.student.config import StudentConfig
-from components.student.model import Student
 from flows.cli import evaluate, predict
 
 ROOT = Path(__file__).parents[3]
@@ -28,18 +26,8 @@ ROOT = Path(__file__).parents[3]
 
 @pytest.fixture(scope="module")
 def student_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(0)
-    config = StudentConfig(
-        backbone="mobilenetv3_small_050",
-        size=64,
-        channels=8,
-        prototypes=4,
-        alpha="learned",
-        mean=(0.5, 0.5, 0.5),
-        std=(0.5, 0.5, 0.5),
-    )
     folder = tmp_path_factory.mktemp("student")
-    store.save(Student(config), folder)
+    store.save(small_student(), folder)
     return folder
 
 

@@ -1,0 +1,61 @@
+"""`iml student`: a start of our own for the student."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="Students: pretrain.", no_args_is_help=True)
+_DEMO = Path("data/demo-sources")
+
+
+@app.callback()
+def _group() -> None:
+    """Keep `pretrain` a command of its own name."""
+
+
+@app.command()
+def pretrain(
+    out: Annotated[Path, typer.Option(help="Folder of checkpoints, weights and figures.")],
+    photos: Annotated[list[Path] | None, typer.Option(help="Folder of photos; repeat.")] = None,
+    cutouts: Annotated[list[Path] | None, typer.Option(help="Folder of RGBA cut-outs.")] = None,
+    backbone: Annotated[str, typer.Option(help="timm name.")] = "mobilenetv3_large_100",
+    start: Annotated[
+        str, typer.Option(help="First weights of the backbone, as `distill.weights`.")
+    ] = "none",
+    steps: Annotated[int, typer.Option(min=1)] = 3000,
+    every: Annotated[int, typer.Option(min=1, help="Steps between two checkpoints.")] = 250,
+    size: Annotated[int, typer.Option(min=64, help="Side of what it sees.")] = 128,
+    batch: Annotated[int, typer.Option(min=2)] = 32,
+    rate: Annotated[float, typer.Option(min=0, help="Peak learning rate.")] = 0.002,
+    threads: Annotated[int, typer.Option(min=1)] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+) -> None:
+    """Teach a backbone to see as EfficientNet-Lite0 does and to find pastes; needs no hub.
+
+    Shape and seed are those of `distill` in params.yaml. Give the file it makes as
+    `distill.weights`. Killed, it goes on where it stopped.
+    """
+    from components import params as parameters
+    from components.params import Distill
+    from components.teacher.learning import sources
+    from components.training.pretraining import Plan, pretrain
+    from components.training.progress import ProgressReport
+
+    given = {"backbone": backbone, "weights": start, "size": size, "batch": batch}
+    given |= {"learning_rate": rate, "backbone_rate": 1.0, "ema": 0.998, "threads": threads}
+    settings = Distill.model_validate(parameters.load().distill.model_dump() | given)
+    folders = photos or [_DEMO / "photos"], cutouts or [_DEMO / "cutouts"]
+    learnt, held = (sources.load(*folders, None, held_out=side) for side in (False, True))
+    with ProgressReport() as report:
+        made = pretrain(learnt, held, settings, Plan(steps, every), out, report)
+    if as_json:
+        typer.echo(json.dumps(made, indent=2))
+        return
+    best = made["best"]
+    typer.echo(f"held-out composites: F1 {best['val_f1']:.3f}, loss {best['val_loss']:.4f}")
+    for name, facts in made["files"].items():
+        typer.echo(f"{out / name}, {facts['bytes']} bytes, SHA-256 {facts['sha256']}")

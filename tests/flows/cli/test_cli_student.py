@@ -1,0 +1,57 @@
+"""`iml student pretrain` from folders of pictures to files that a student starts from."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from components import params
+from components.errors import InputError
+from components.files import sha256_file
+from components.student.model import build, configure
+from flows.cli.student import app
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with params.yaml, photos and cut-outs, to stand in."""
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    for kind, channels in (("photos", 3), ("cutouts", 4)):
+        Path(kind).mkdir()
+        for n in range(20):
+            cloud = rng.integers(0, 255, (9, 12, channels)).astype(np.uint8)
+            cv2.imwrite(f"{kind}/{n}.png", cv2.resize(cloud, (160, 120)))
+    return tmp_path
+
+
+def test_folders_to_first_weights(project: Path) -> None:
+    threads = torch.get_num_threads()
+    options = ["--backbone", "mobilenetv3_small_050", "--steps", "2", "--every", "2"]
+    options += ["--size", "64", "--batch", "2", "--json"]
+    folders = ["--photos", "photos", "--cutouts", "cutouts", "--out", "made"]
+    done = CliRunner().invoke(app, ["pretrain", *folders, *options])
+    torch.set_num_threads(threads)
+    assert done.exit_code == 0, done.output
+    report = json.loads(done.stdout)
+    assert report["backbone"] == "mobilenetv3_small_050"
+    for name, facts in report["files"].items():
+        assert sha256_file(project / "made" / name) == facts["sha256"]
+        told = params.load().distill.model_copy(update={"backbone": "mobilenetv3_small_050"})
+        build(configure(told), f"made/{name}")
+
+
+def test_a_folder_that_is_not_there(project: Path) -> None:
+    done = CliRunner().invoke(app, ["pretrain", "--photos", "none", "--out", "made"])
+    assert isinstance(done.exception, InputError)
+    assert done.exception.line() == "none: no such folder"
