@@ -198,7 +198,7 @@ def promotion(
 
     from flows.cli._tables import add_row, new_table
 
-    names = ("groups", "photos", "true", "not_worse", "better", "better_percentile")
+    names = ("groups", "photos", "true", "not_worse", "better")
     table = new_table("Share of test sets that pass", *names)
     for row in rows:
         shares = (f"{row[name]:.1%}" for name in names[3:])

@@ -24,12 +24,14 @@ def results(seed: int, groups: int = 60) -> pd.DataFrame:
     return pd.DataFrame({"image_id": names, "group": sources, "f1": f1})
 
 
-def test_neither_test_passes_too_often_and_power_grows(campaigns: bool) -> None:
+@pytest.mark.parametrize("swapped", [False, True])
+def test_neither_test_passes_too_often_and_power_grows(campaigns: bool, swapped: bool) -> None:
     first = results(1)
     second = first.assign(f1=np.random.default_rng(2).permutation(first["f1"]))
-    times = 2000 if campaigns else 300
+    pair = (second, first) if swapped else (first, second)
+    times = 20_000 if campaigns else 2000
     rows = simulate(
-        population(first, second, "f1"),
+        population(*pair, "f1"),
         margin=0.05,
         true=[-0.05, 0.0, 0.1],
         groups=[30, 120],
