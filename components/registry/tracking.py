@@ -1,7 +1,7 @@
 """MLflow: runs, versions, the alias. Knows nothing of gates or the ledger.
 
-Where MLflow has no server of its own, artifacts go to `$MLFLOW_DEFAULT_ARTIFACT_ROOT`
-or the XX
+Where MLflow has no server of its own, artifacts go to `$MLFLOW_DEFAULT_ARTIFACT_ROOT` or the state
+folder.
 """
 
 from __future__ import annotations
@@ -29,10 +29,9 @@ if TYPE_CHECKING:  # it imports torch, which reading the registry does not need
     from components.registry.package import Package
 
 ARTIFACT_ROOT = "MLFLOW_DEFAULT_ARTIFACT_ROOT"
-ALIAS = "champion"
+ALIAS, WITNESS = "champion", "ledger_head"
 IDENTITY, RECORD_HASH = "identity", "record_sha256"
 SIGNATURE_HASH, SIGNER = "signature_sha256", "signing_key"
-_WITNESS = "ledger_head"
 _META = "registered_model_meta"  # MLflow's own note in every downloaded version
 _ABOUT = (
     "The alias `champion` follows the promotion ledger. Move it with `iml model approve` or "
@@ -212,7 +211,7 @@ class Store:
         """The end of the ledger's chain as it was last shown to MLflow."""
         with self._answering():
             try:
-                return self._client.get_registered_model(model).tags.get(_WITNESS)
+                return self._client.get_registered_model(model).tags.get(WITNESS)
             except MlflowException as error:
                 if error.error_code == _ABSENT:
                     return None
@@ -221,7 +220,7 @@ class Store:
     def set_witness(self, model: str, text: str) -> None:
         """Remember the end of the ledger's chain."""
         with self._answering():
-            self._client.set_registered_model_tag(model, _WITNESS, text)
+            self._client.set_registered_model_tag(model, WITNESS, text)
 
     def download(self, model: str, version: int, run_id: str, folder: Path) -> tuple[Path, Path]:
         """Fetch a version into a folder: (the version's folder, its signature)."""
