@@ -113,13 +113,13 @@ class Store:
             self._client.set_terminated(run_id)
             self._register_name(model)
             page = f"#/experiments/{experiment}/models/{model_id}"
+            files = f"ajax-api/2.0/mlflow/logged-models/{model_id}/artifacts/files"
             made = self._client.create_model_version(
                 model,
                 f"models:/{model_id}",
                 run_id,
                 tags={**package.version_tags(), **seal},
-                description=f"{package.description}\n\n[Metrics]({page}) · "
-                f"[card, reports, pictures and all other files]({page}/artifacts)",
+                description=package.page(page, f"{files}?artifact_file_path="),
                 model_id=model_id,
             )
             said = [{"name": model, "version": made.version}]
@@ -128,7 +128,13 @@ class Store:
 
     def _upload(self, experiment: str, run_id: str, package: Package) -> tuple[str, dict[str, str]]:
         """Compose, sign and upload a version's folder: MLflow's id of it, tags of its signature."""
-        made = self._client.create_logged_model(experiment, "student", run_id)
+        made = self._client.create_logged_model(
+            experiment,
+            "student",
+            run_id,
+            tags={MLFLOW_RUN_NOTE: package.description},
+            params=package.parameters(),
+        )
         package.log(self._client, run_id, made.model_id)
         with TemporaryDirectory(prefix="iml-version-") as scratch:
             folder, signature = Path(scratch, layout.FOLDER), Path(scratch, layout.SIGNATURE)
