@@ -171,7 +171,7 @@ def promotion(
     first: Annotated[Path, typer.Argument(help="images.parquet of one model.")],
     second: Annotated[Path, typer.Argument(help="The same photos by another model.")],
     column: Annotated[str, typer.Option(help="The number to compare.")] = "f1",
-    times: Annotated[int, typer.Option(min=50, help="Test sets drawn for each row.")] = 1000,
+    times: Annotated[int, typer.Option(min=50, help="Test sets drawn for each row.")] = 10_000,
     as_json: AsJson = False,
 ) -> None:
     """How often the tests against the champion pass, simulated from real per-photo results."""

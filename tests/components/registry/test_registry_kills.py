@@ -13,6 +13,7 @@ import random
 import shutil
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -170,11 +171,14 @@ def test_a_kill_at_any_point_leaves_the_truth_and_the_next_command_completes(
     step: str,
     tmp_path: Path,
     campaigns: bool,
+    record_property: Callable[[str, object], None],
 ) -> None:
     place = STEPS.index(step)
     first = ends[place - 1] if place else 0
     draw = random.Random(place)
-    for number in range(10 if campaigns else 1):
+    points = 10 if campaigns else 1
+    record_property("kills", points)
+    for number in range(points):
         point = draw.randrange(first, ends[place])
         environment = fresh(filled_stores, keys, tmp_path / str(number))
         assert run(environment, package, last=point) == -signal.SIGKILL
