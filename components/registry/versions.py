@@ -46,10 +46,12 @@ class Registry:
         # the ledger could be cut off and nobody would know.
         if not seen and any(row.event != Event.REGISTERED for row in rows):
             raise CheckError(
-                f"the note of where the ledger of {self.model} ends is missing",
+                f"the note of where the ledger of {self.model} ({self.ledger.name}) ends is "
+                f"missing from MLflow",
                 where=self.store.name,
-                mend=f"compare the ledger with a backup; if it is whole, set the tag {WITNESS} of "
-                f"the model to {Witness(rows[-1].sequence, rows[-1].hash)}",
+                mend="see that both addresses belong together; if they do, compare the ledger with "
+                f"a backup and, if it is whole, set the tag {WITNESS} of the registered model to "
+                f"{Witness(rows[-1].sequence, rows[-1].hash)}",
             )
         return rows
 
