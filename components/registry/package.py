@@ -98,6 +98,7 @@ class Package:
         own = {
             IDENTITY: self.identity,
             RECORD_HASH: self.record_sha256,
+            "weights_sha256": self.hashes()[FILES[0]],
         }
         return {**self.tags, **own}
 

@@ -94,6 +94,7 @@ def test_a_version_comes_back_with_everything(
         "f1": "0.5",
         "identity": package.identity,
         "record_sha256": package.record_sha256,
+        "weights_sha256": package.hashes()["student.safetensors"],
         "signature_sha256": version.tags["signature_sha256"],
         "signing_key": version.tags["signing_key"],
     }
