@@ -37,8 +37,8 @@ test: install ## the whole suite
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n auto --dist loadfile --durations=15
 
-verify: install ## the suite with its long campaigns (races, kills, sizes of tests) in full
-	$(BIN)/python -m pytest --campaigns
+verify: install ## the suite with its long campaigns in full; what they counted goes to docs/VERIFY.md
+	$(BIN)/python -m pytest --campaigns --report docs/VERIFY.md
 
 lint: install
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format .

@@ -6,27 +6,19 @@ Prefect, so that a decision never waits for a server.
 
 from __future__ import annotations
 
-from prefect import flow, get_run_logger
-from prefect.states import Completed, Failed, State
+from prefect import flow
+from prefect.states import State
 
-from components import params as parameters
-from components.errors import ImlError
-from flows import notify
+from flows import notify, people
 from flows.failures import step
-from flows.settings import configure
 
 
 @step("approve {version}")
 def approve(version: int, by: str, reason: str) -> int:
     """Re-check what was judged, record the approval, move the champion; gives the ledger's row."""
     from components.registry import approval
-    from components.registry.projection import reconcile
-    from components.registry.versions import Registry
 
-    rules = parameters.load().promotion
-    registry = Registry.open(rules.model)
-    for note in reconcile(registry):
-        get_run_logger().warning(note)
+    registry, rules = people.opened()
     return approval.approve(registry, version, rules, actor=by, reason=reason).sequence
 
 
@@ -44,11 +36,4 @@ def promote(version: int, by: str, reason: str) -> State:
         by: who approves.
         reason: why, on one line.
     """
-    configure()
-    try:
-        row = approve(version, by, reason)
-    except ImlError as error:
-        return Failed(message=error.line(), data=error)
-    said = f"version {version} is champion (ledger row {row})"
-    notify.send("promoted", f"{said}: {by}, {reason}")
-    return Completed(message=said)
+    return people.decide(approve, version, by, reason)

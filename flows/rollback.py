@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-from prefect import flow, get_run_logger
-from prefect.states import Completed, Failed, State
+from prefect import flow
+from prefect.states import State
 
-from components import params as parameters
-from components.errors import ImlError
-from flows import notify
+from flows import notify, people
 from flows.failures import step
-from flows.settings import configure
 
 
 @step("roll back to {version}")
 def roll_back(version: int, by: str, reason: str) -> int:
     """Check the version, move the champion; gives the ledger's row."""
     from components.registry import rollback as registry_rollback
-    from components.registry.projection import reconcile
-    from components.registry.versions import Registry
 
-    registry = Registry.open(parameters.load().promotion.model)
-    for note in reconcile(registry):
-        get_run_logger().warning(note)
+    registry, _ = people.opened()
     return registry_rollback.rollback(registry, version, actor=by, reason=reason).sequence
 
 
@@ -39,11 +32,4 @@ def rollback(version: int, by: str, reason: str) -> State:
         by: who decides.
         reason: why, on one line.
     """
-    configure()
-    try:
-        row = roll_back(version, by, reason)
-    except ImlError as error:
-        return Failed(message=error.line(), data=error)
-    said = f"version {version} is champion again (ledger row {row})"
-    notify.send("promoted", f"{said}: {by}, {reason}")
-    return Completed(message=said)
+    return people.decide(roll_back, version, by, reason)

@@ -12,11 +12,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 import pandas as pd
 from scipy.stats import false_discovery_control, ks_2samp
 
+from components import pages
 from components.errors import InputError
 
 SIGNIFICANCE, EFFECT, FEWEST = 0.01, 0.15, 30
@@ -113,15 +113,8 @@ def compare(
 
 def render(drift: Drift, reference: pd.DataFrame, current: pd.DataFrame) -> str:
     """One self-contained HTML page: the table, and both distributions of every column."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     bars = {c.name: _bars(reference[c.name], current[c.name]) for c in drift.columns}
-    return environment.get_template("drift.html").render(drift=drift, bars=bars)
+    return pages.render(Path(__file__).with_name("drift.html"), {"drift": drift, "bars": bars})
 
 
 def _bars(reference: pd.Series, current: pd.Series) -> list[tuple[str, float, float]]:

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 import pandas as pd
 
+from components import pages
 from components.data.manifest import AUTHENTIC, MANIPULATED, write_table
 from components.evaluation import pictures
 from components.evaluation.calibration import Calibration
@@ -158,30 +158,23 @@ def render(
         params: number of resamples and confidence, for "how measured".
         about: facts for the head of the page by name (data set, model, weights).
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["number"] = _number
     rows = evaluation.images
     scores = {
         label: _histogram(rows.loc[rows["label"] == label, "score"])
         for label in (MANIPULATED, AUTHENTIC)
     }
-    return environment.get_template("report.html").render(
-        about=about,
-        metrics=evaluation.metrics,
-        headlines=HEADLINES,
-        slices=SLICES,
-        sections=sections,
-        scores=scores,
-        f1=_histogram(rows["f1"].dropna()),
-        curves=_curves(evaluation.metrics),
-        params=params,
-    )
+    values = {
+        "about": about,
+        "metrics": evaluation.metrics,
+        "headlines": HEADLINES,
+        "slices": SLICES,
+        "sections": sections,
+        "scores": scores,
+        "f1": _histogram(rows["f1"].dropna()),
+        "curves": _curves(evaluation.metrics),
+        "params": params,
+    }
+    return pages.render(Path(__file__).with_name("report.html"), values, {"number": _number})
 
 
 def produce(

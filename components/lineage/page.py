@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import jinja2
-
+from components import pages
 from components.lineage.verdict import LINKS, Audit, Verdict, worst
 
 _WIDTH, _BOX, _HEIGHT, _GAP, _STEP = 980, 172, 46, 24, 78
@@ -44,25 +43,19 @@ def _edges(places: dict[str, tuple[float, float]]) -> list[str]:
 
 def render(audit: Audit) -> str:
     """The page of an audit, as HTML; texts from outside are escaped."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     places = _places()
     found = audit.by_link()
     verdicts = {name: worst(f.verdict for f in found[name]) for name in LINKS}
-    return environment.get_template("page.html").render(
-        audit=audit,
-        links=[(name, LINKS[name][0], verdicts[name], found[name]) for name in LINKS],
-        places=places,
-        edges=_edges(places),
-        width=_WIDTH,
-        height=len(_levels()) * _STEP - _STEP + _HEIGHT + 4,
-        box=(_BOX, _HEIGHT),
-        marks=_MARKS,
-        wrong=[f for f in audit.findings if f.verdict != Verdict.VERIFIED],
-        counts={verdict: len(audit.of(verdict)) for verdict in Verdict},
-    )
+    values = {
+        "audit": audit,
+        "links": [(name, LINKS[name][0], verdicts[name], found[name]) for name in LINKS],
+        "places": places,
+        "edges": _edges(places),
+        "width": _WIDTH,
+        "height": len(_levels()) * _STEP - _STEP + _HEIGHT + 4,
+        "box": (_BOX, _HEIGHT),
+        "marks": _MARKS,
+        "wrong": [f for f in audit.findings if f.verdict != Verdict.VERIFIED],
+        "counts": {verdict: len(audit.of(verdict)) for verdict in Verdict},
+    }
+    return pages.render(Path(__file__).with_name("page.html"), values)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import jinja2
-
+from components import pages
 from components.files import state_dir, write_text
 from components.registry.gates import Evidence
 from components.registry.promotion import Decision
@@ -26,26 +25,19 @@ def write(decision: Decision, evidence: Evidence) -> Path:
 
 def render(decision: Decision, evidence: Evidence) -> str:
     """The page as HTML; every text that came from outside is escaped."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["number"] = _number
     rival = evidence.comparison
     differences: list[tuple[str, Difference]] = []
     if rival:
         differences = [("F1", rival.f1), ("False-alarm area", rival.false_alarm_area)]
-    return environment.get_template("decision.html").render(
-        decision=decision,
-        rival=rival,
-        differences=differences,
-        licences=evidence.licences or {},
-        record=evidence.record,
-        hashes=evidence.hashes,
-    )
+    values = {
+        "decision": decision,
+        "rival": rival,
+        "differences": differences,
+        "licences": evidence.licences or {},
+        "record": evidence.record,
+        "hashes": evidence.hashes,
+    }
+    return pages.render(Path(__file__).with_name("decision.html"), values, {"number": _number})
 
 
 def _number(value: object) -> str:

@@ -40,6 +40,8 @@ REQUIRES = (
     "pandas", "pillow", "pydantic", "pyyaml",
 )  # fmt: skip
 _INTERVAL = ("low", "high", "n")
+_BOUNDS = tuple(f".{name}" for name in _INTERVAL)
+_ROOM, _PARAM = 5000, 6000  # characters that MLflow keeps of a description, of a parameter
 
 
 @dataclass(frozen=True)
@@ -100,15 +102,38 @@ class Package:
         }
         return {**self.tags, **own}
 
+    def parameters(self) -> dict[str, str]:
+        """Parameters as MLflow keeps them, by dotted name."""
+        return {name: text[:_PARAM] for name, text in leaves(self.params)}
+
+    def page(self, address: str, files: str) -> str:
+        """What people see on the version's page in MLflow, Markdown.
+
+        The summary, links, the card as far as there is room for whole sections of it, pictures.
+
+        Args:
+            address: of the model's page.
+            files: what a path in the version's folder is put behind to fetch that file.
+        """
+        head = f"{self.description}\n\n[Metrics]({address}) · [all files]({address}/artifacts)"
+        pictures = [name for name in self.files if name.endswith(".png")]
+        tail = "".join(f"\n\n![{name}]({files}{name})" for name in pictures)
+        _, *sections = self.documents.get(layout.CARD, "").split("\n## ")
+        # MLflow's style leaves no room between the columns of a table.
+        shown = [re.sub(r"(?<!-) \| ", "&emsp; | ", f"\n\n## {part.strip()}") for part in sections]
+        while shown and len(head + "".join(shown) + tail) > _ROOM:
+            shown.pop()
+        return head + "".join(shown) + tail
+
     def log(self, client: MlflowClient, run_id: str, model_id: str) -> None:
         """Write metrics and parameters into a run; the metrics are the model's too."""
         now = int(time.time() * 1000)
-        metrics = [
-            Metric(name, value, now, 0, model_id=model_id) for name, value in numbers(self.metrics)
-        ]
+        # MLflow lists them as they come: what people look for before its intervals.
+        found = sorted(numbers(self.metrics), key=lambda pair: pair[0].endswith(_BOUNDS))
+        metrics = [Metric(name, value, now, 0, model_id=model_id) for name, value in found]
         for start in range(0, len(metrics), 1000):
             client.log_batch(run_id, metrics=metrics[start : start + 1000])
-        params = [Param(name, text[:6000]) for name, text in leaves(self.params)]
+        params = [Param(name, text) for name, text in self.parameters().items()]
         for start in range(0, len(params), 100):
             client.log_batch(run_id, params=params[start : start + 100])
 

@@ -1,7 +1,7 @@
 """MLflow: runs, versions, the alias. Knows nothing of gates or the ledger.
 
-Where MLflow has no server of its own, artifacts go to `$MLFLOW_DEFAULT_ARTIFACT_ROOT`
-or the XX
+Where MLflow has no server of its own, artifacts go to `$MLFLOW_DEFAULT_ARTIFACT_ROOT` or the state
+folder.
 """
 
 from __future__ import annotations
@@ -29,10 +29,9 @@ if TYPE_CHECKING:  # it imports torch, which reading the registry does not need
     from components.registry.package import Package
 
 ARTIFACT_ROOT = "MLFLOW_DEFAULT_ARTIFACT_ROOT"
-ALIAS = "champion"
+ALIAS, WITNESS = "champion", "ledger_head"
 IDENTITY, RECORD_HASH = "identity", "record_sha256"
 SIGNATURE_HASH, SIGNER = "signature_sha256", "signing_key"
-_WITNESS = "ledger_head"
 _META = "registered_model_meta"  # MLflow's own note in every downloaded version
 _ABOUT = (
     "The alias `champion` follows the promotion ledger. Move it with `iml model approve` or "
@@ -114,13 +113,13 @@ class Store:
             self._client.set_terminated(run_id)
             self._register_name(model)
             page = f"#/experiments/{experiment}/models/{model_id}"
+            files = f"ajax-api/2.0/mlflow/logged-models/{model_id}/artifacts/files"
             made = self._client.create_model_version(
                 model,
                 f"models:/{model_id}",
                 run_id,
                 tags={**package.version_tags(), **seal},
-                description=f"{package.description}\n\n[Metrics]({page}) · "
-                f"[card, reports, pictures and all other files]({page}/artifacts)",
+                description=package.page(page, f"{files}?artifact_file_path="),
                 model_id=model_id,
             )
             said = [{"name": model, "version": made.version}]
@@ -129,7 +128,13 @@ class Store:
 
     def _upload(self, experiment: str, run_id: str, package: Package) -> tuple[str, dict[str, str]]:
         """Compose, sign and upload a version's folder: MLflow's id of it, tags of its signature."""
-        made = self._client.create_logged_model(experiment, "student", run_id)
+        made = self._client.create_logged_model(
+            experiment,
+            "student",
+            run_id,
+            tags={MLFLOW_RUN_NOTE: package.description},
+            params=package.parameters(),
+        )
         package.log(self._client, run_id, made.model_id)
         with TemporaryDirectory(prefix="iml-version-") as scratch:
             folder, signature = Path(scratch, layout.FOLDER), Path(scratch, layout.SIGNATURE)
@@ -212,7 +217,7 @@ class Store:
         """The end of the ledger's chain as it was last shown to MLflow."""
         with self._answering():
             try:
-                return self._client.get_registered_model(model).tags.get(_WITNESS)
+                return self._client.get_registered_model(model).tags.get(WITNESS)
             except MlflowException as error:
                 if error.error_code == _ABSENT:
                     return None
@@ -221,7 +226,7 @@ class Store:
     def set_witness(self, model: str, text: str) -> None:
         """Remember the end of the ledger's chain."""
         with self._answering():
-            self._client.set_registered_model_tag(model, _WITNESS, text)
+            self._client.set_registered_model_tag(model, WITNESS, text)
 
     def download(self, model: str, version: int, run_id: str, folder: Path) -> tuple[Path, Path]:
         """Fetch a version into a folder: (the version's folder, its signature)."""

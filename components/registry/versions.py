@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from components.errors import InputError
+from components.errors import CheckError, InputError
 from components.registry import chain
 from components.registry.chain import Event, Row, Witness
 from components.registry.ledger import Ledger
-from components.registry.tracking import ALIAS, Store
+from components.registry.tracking import ALIAS, WITNESS, Store
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -40,7 +40,20 @@ class Registry:
 
     def rows(self) -> list[Row]:
         """The model's ledger, verified up to what MLflow has seen of it; raises CheckError."""
-        return self.ledger.verify(self.model, Witness.parse(self.store.witness(self.model)))
+        seen = self.store.witness(self.model)
+        rows = self.ledger.verify(self.model, Witness.parse(seen))
+        # Whatever follows a registration was shown to MLflow first: without its note, the end of
+        # the ledger could be cut off and nobody would know.
+        if not seen and any(row.event != Event.REGISTERED for row in rows):
+            raise CheckError(
+                f"the note of where the ledger of {self.model} ({self.ledger.name}) ends is "
+                f"missing from MLflow",
+                where=self.store.name,
+                mend="see that both addresses belong together; if they do, compare the ledger with "
+                f"a backup and, if it is whole, set the tag {WITNESS} of the registered model to "
+                f"{Witness(rows[-1].sequence, rows[-1].hash)}",
+            )
+        return rows
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import jinja2
 import pandas as pd
 
+from components import pages
 from components.files import write_text
 
 PAGE = "triage.html"
@@ -21,20 +21,13 @@ def write(out: Path, table: pd.DataFrame, about: dict[str, str]) -> None:
         table: columns of `components.serving.score.SCORES`, by score.
         about: facts for the head of the page by name.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     scored = table[table["score"].notna()]
     others = table[table["score"].isna()]
-    page = environment.get_template("triage.html").render(
-        about=about,
-        scored=scored.head(SHOWN).to_dict("records"),
-        n_scored=len(scored),
-        others=others.head(SHOWN).to_dict("records"),
-        n_others=len(others),
-    )
-    write_text(out / PAGE, page)
+    values = {
+        "about": about,
+        "scored": scored.head(SHOWN).to_dict("records"),
+        "n_scored": len(scored),
+        "others": others.head(SHOWN).to_dict("records"),
+        "n_others": len(others),
+    }
+    write_text(out / PAGE, pages.render(Path(__file__).with_name("triage.html"), values))

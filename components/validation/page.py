@@ -5,10 +5,10 @@ from __future__ import annotations
 from itertools import pairwise
 from pathlib import Path
 
-import jinja2
 import numpy as np
 import pandas as pd
 
+from components import pages
 from components.data.manifest import MANIPULATED, SPLITS, Manifest
 from components.validation.report import Report, shown
 from components.validation.tables import COORDINATES, LABELS, counts
@@ -55,19 +55,11 @@ def render(report: Report, manifest: Manifest) -> str:
 
     Names of photos are text from outside: they are escaped, and their control characters shown.
     """
-    loader = jinja2.FileSystemLoader(Path(__file__).parent)
-    environment = jinja2.Environment(
-        loader=loader,
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["shown"] = shown
-    return environment.get_template("report.html").render(
-        report=report,
-        groups=manifest.images["group"].nunique(),
-        photos=photos_by_split(manifest.images),
-        area_shares=area_shares(manifest),
-        boxes_per_photo=boxes_per_photo(manifest),
-    )
+    values = {
+        "report": report,
+        "groups": manifest.images["group"].nunique(),
+        "photos": photos_by_split(manifest.images),
+        "area_shares": area_shares(manifest),
+        "boxes_per_photo": boxes_per_photo(manifest),
+    }
+    return pages.render(Path(__file__).with_name("report.html"), values, {"shown": shown})

@@ -180,7 +180,7 @@ def promotion(
     first: Annotated[Path, typer.Argument(help="images.parquet of one model.")],
     second: Annotated[Path, typer.Argument(help="The same photos by another model.")],
     column: Annotated[str, typer.Option(help="The number to compare.")] = "f1",
-    times: Annotated[int, typer.Option(min=50, help="Test sets drawn for each row.")] = 1000,
+    times: Annotated[int, typer.Option(min=50, help="Test sets drawn for each row.")] = 10_000,
     as_json: AsJson = False,
 ) -> None:
     """How often the tests against the champion pass, simulated from real per-photo results."""
@@ -207,7 +207,7 @@ def promotion(
 
     from flows.cli._tables import add_row, new_table
 
-    names = ("groups", "photos", "true", "not_worse", "better", "better_percentile")
+    names = ("groups", "photos", "true", "not_worse", "better")
     table = new_table("Share of test sets that pass", *names)
     for row in rows:
         shares = (f"{row[name]:.1%}" for name in names[3:])

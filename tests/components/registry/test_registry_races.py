@@ -18,6 +18,7 @@ from components.registry.versions import Registry
 
 ROOT = Path(__file__).parents[3]
 Make = Callable[..., Any]
+Tell = Callable[[str, object], None]
 
 APPENDER = """
 import sys, time
@@ -36,8 +37,11 @@ for number in range(rounds):
 """
 
 
-def test_of_promotions_that_race_exactly_one_wins(ledger_url: str, campaigns: bool) -> None:
+def test_of_promotions_that_race_exactly_one_wins(
+    ledger_url: str, campaigns: bool, record_property: Tell
+) -> None:
     rounds, racers = (100 if campaigns else 5), 4
+    record_property("races of four", rounds)
     command = [sys.executable, "-c", APPENDER, ledger_url]
     processes = [
         subprocess.Popen(
@@ -121,7 +125,10 @@ def test_of_two_promotions_that_race_one_wins_and_the_alias_follows(
     make_package: Make,
     campaigns: bool,
     monkeypatch: pytest.MonkeyPatch,
+    record_property: Tell,
 ) -> None:
+    rounds = 100 if campaigns else 5
+    record_property("races of two with MLflow's alias", rounds)
     monkeypatch.setenv("IML_LEDGER_URL", ledger_url)
     registry = Registry.open("m")
     racers = {}
@@ -142,7 +149,7 @@ def test_of_two_promotions_that_race_one_wins_and_the_alias_follows(
         for process in racers.values():
             assert process.stdout is not None
             assert process.stdout.readline() == "ready\n"
-        for number in range(100 if campaigns else 5):
+        for number in range(rounds):
             champion = registry.ledger.champion("m")
             said = {}
             pair = [v for v in racers if v != champion][:2]

@@ -66,17 +66,46 @@ def test_the_order_of_the_photos_does_not_matter() -> None:
 
 def test_many_equal_groups_agree_with_students_t() -> None:
     values = np.random.default_rng(4).normal(0.03, 0.1, 400)
-    low, high = group_bounds(values, Trial(0.05, 20_000, 1))
+    low, high = group_bounds(values[None], Trial(0.05, 20_000, 1))
     spread = stats.t.ppf(0.95, 399) * values.std(ddof=1) / 20
-    assert low == pytest.approx(values.mean() - spread, abs=spread / 20)
-    assert high == pytest.approx(values.mean() + spread, abs=spread / 20)
+    assert low[0] == pytest.approx(values.mean() - spread, abs=spread / 20)
+    assert high[0] == pytest.approx(values.mean() + spread, abs=spread / 20)
+
+
+def test_bounds_are_those_of_the_bootstrap_done_by_hand_where_they_are_wider() -> None:
+    values = np.random.default_rng(6).exponential(1.0, 12)  # skewed: the upper bound is far out
+    low, high = group_bounds(values[None], Trial(0.05, 20_000, 1))
+    random = np.random.default_rng(7)
+    drawn = values[random.integers(0, 12, (20_000, 12))]
+    error = values.std(ddof=1) / np.sqrt(12)
+    ratios = (drawn.mean(axis=1) - values.mean()) / (drawn.std(axis=1, ddof=1) / np.sqrt(12))
+    student = stats.t.ppf(0.95, 11)
+    assert np.quantile(ratios, 0.05) < -student < -np.quantile(ratios, 0.95)
+    expected = values.mean() - np.quantile(ratios, 0.05) * error
+    assert high[0] == pytest.approx(expected, abs=error / 10)
+    assert low[0] == pytest.approx(values.mean() - student * error)
+
+
+def test_test_sets_are_judged_alike_together_and_alone() -> None:
+    values = np.random.default_rng(8).normal(size=(5, 20))
+    values[3] = 0.25  # all groups alike
+    low, high = group_bounds(values, TRIAL)
+    assert (low[3], high[3]) == (0.25, 0.25)
+    for row in range(5):
+        alone = group_bounds(values[row : row + 1], TRIAL)
+        assert (low[row], high[row]) == pytest.approx((alone[0][0], alone[1][0]))
+
+
+def test_two_groups_tell_nothing() -> None:
+    found = bounds(np.array([0.5, 0.9]), np.array([0.4, 0.4]), np.array(["g", "h"]), TRIAL)
+    assert (found.low, found.high, found.groups) == (None, None, 2)
 
 
 def test_photos_of_one_source_count_as_one() -> None:
     values = np.random.default_rng(5).normal(0, 0.1, 30)
-    single, _ = group_bounds(values, TRIAL)
+    single, _ = group_bounds(values[None], TRIAL)
     copied = np.repeat(values, 10)
     clustered = bounds(copied, np.zeros(300), np.repeat(np.arange(30), 10), TRIAL)
     alone = bounds(copied, np.zeros(300), np.arange(300), TRIAL)
-    assert clustered.low == pytest.approx(single)
+    assert clustered.low == pytest.approx(single[0])
     assert alone.low > clustered.low

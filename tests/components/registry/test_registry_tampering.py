@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from registry_support import BY_PEOPLE, evidence, fill, packages
 
 from components.errors import CheckError
 from components.files import sha256_json
 from components.registry import chain
 from components.registry.approval import approve
-from components.registry.copies import fetch, inspect
+from components.registry.copies import check, fetch, inspect
 from components.registry.evidence import attest
 from components.registry.ledger import Ledger
+from components.registry.projection import reconcile
 from components.registry.promotion import decide_and_promote
 from components.registry.registration import register
 from components.registry.rollback import rollback
@@ -56,9 +61,16 @@ def state(made: Path, keys: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> 
     shutil.copytree(whole / "mlflow/artifacts", made / "mlflow/artifacts")
     shutil.rmtree(made / "cache", ignore_errors=True)
     for name in ("ledger.db", "mlflow/mlflow.db"):
-        # In place: MLflow keeps the file open.
-        shutil.copyfile(whole / name, made / name)
-    for name, value in {"IML_STATE": str(made), **keys}.items():
+        # By SQLite's own means: MLflow keeps the file open, and pages of it.
+        with (
+            closing(sqlite3.connect(whole / name)) as old,
+            closing(sqlite3.connect(made / name)) as now,
+        ):
+            old.backup(now)
+    shutil.rmtree(made / "trust", ignore_errors=True)
+    shutil.copytree(keys["IML_TRUSTED_KEYS"], made / "trust")
+    own = {"IML_STATE": str(made), "IML_TRUSTED_KEYS": str(made / "trust")}
+    for name, value in {**keys, **own}.items():
         monkeypatch.setenv(name, value)
     return made
 
@@ -130,6 +142,31 @@ def other_source(state: Path) -> None:
             )
 
 
+def sql(statement: str, name: str = "ledger.db") -> Tamper:
+    def tamper(state: Path) -> None:
+        with closing(sqlite3.connect(state / name)) as database, database:
+            database.execute(statement)
+
+    return tamper
+
+
+def mlflow(statement: str) -> Tamper:
+    return sql(statement, "mlflow/mlflow.db")
+
+
+def no_key(state: Path) -> None:
+    for path in (state / "trust").iterdir():
+        path.unlink()
+
+
+def other_key(state: Path) -> None:
+    """Another public key under the name of the trusted one."""
+    public = ec.generate_private_key(ec.SECP256R1()).public_key()
+    encoding, form = serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    for path in (state / "trust").iterdir():
+        path.write_bytes(public.public_bytes(encoding, form))
+
+
 @pytest.mark.parametrize(
     "tamper",
     [
@@ -142,9 +179,13 @@ def other_source(state: Path) -> None:
         no_signature,
         sign_again,
         other_source,
+        mlflow("DELETE FROM model_versions"),
+        mlflow("UPDATE runs SET lifecycle_stage='deleted', artifact_uri='/nowhere'"),
+        no_key,
+        other_key,
     ],
-    ids=["weights", "record", "code", "added", "removed",
-         "swapped", "unsigned", "signed again", "source"],
+    ids=["weights", "record", "code", "added", "removed", "swapped", "unsigned", "signed again",
+         "source", "no version", "no run", "no key", "other key"],
 )  # fmt: skip
 def test_a_tampered_version_is_refused_everywhere(state: Path, tamper: Tamper) -> None:
     tamper(state)
@@ -162,6 +203,47 @@ def test_a_tampered_version_is_refused_everywhere(state: Path, tamper: Tamper) -
     assert (found.signer, found.record) == (None, None)
     assert found.problem.startswith("m/3: ")
     assert registry.ledger.champion("m") == registry.store.alias("m") == 2
+
+
+def test_no_file_of_a_version_can_be_changed(
+    state: Path, campaigns: bool, record_property: Callable[[str, object], None]
+) -> None:
+    """What load, gates, approval, rollback and show all begin with refuses a bit in any file."""
+    registry = Registry(Ledger(), Store(), "m")
+    born = registration(registry.rows(), 2)
+    with TemporaryDirectory(dir=state) as copy:
+        registry.store.download("m", 2, born.facts()["run_id"], Path(copy))
+        check(Path(copy), born.facts(), "m/2")
+        files = sorted(path for path in Path(copy).rglob("*") if path.is_file())
+        assert len(files) > 100
+        chosen = files if campaigns else random.Random(3).sample(files, 12)
+        record_property("files with a bit changed", len(chosen))
+        for path in chosen:
+            whole = path.read_bytes()
+            path.write_bytes(bytes([whole[0] ^ 1]) + whole[1:] if whole else b"x")
+            with pytest.raises(CheckError, match=r"^m/2: .*(since it was signed|registered)"):
+                check(Path(copy), born.facts(), "m/2")
+            path.write_bytes(whole)
+        check(Path(copy), born.facts(), "m/2")
+
+
+ALIASES = {
+    "moved": "UPDATE registered_model_aliases SET version=1",
+    "to the waiting one": "UPDATE registered_model_aliases SET version=3",
+    "removed": "DELETE FROM registered_model_aliases",
+}
+
+
+@pytest.mark.parametrize("statement", ALIASES.values(), ids=ALIASES)
+def test_a_tampered_alias_misleads_nobody_and_is_named(state: Path, statement: str) -> None:
+    mlflow(statement)(state)
+    registry = Registry(Ledger(), Store(), "m")
+    assert registry.store.alias("m") != 2
+    assert (fetch("m@champion") / "student.json").read_text().startswith("b")
+    (note,) = reconcile(registry)  # what list, show, approve and rollback begin with
+    assert note.startswith("the alias champion of m pointed at version")
+    assert note.endswith("the ledger says 2: it was moved past the ledger; put right")
+    assert registry.store.alias("m") == 2
 
 
 def rehash(state: Path, change: Callable[[dict], None], *, chained: bool) -> None:
@@ -186,14 +268,6 @@ def rehash(state: Path, change: Callable[[dict], None], *, chained: bool) -> Non
             )
 
 
-def sql(statement: str) -> Tamper:
-    def tamper(state: Path) -> None:
-        with closing(sqlite3.connect(state / "ledger.db")) as database, database:
-            database.execute(statement)
-
-    return tamper
-
-
 def other_hash(facts: dict) -> None:
     facts["signature_sha256"] = sha256_json("evil")
 
@@ -207,8 +281,19 @@ def other_hash(facts: dict) -> None:
         (sql("DELETE FROM ledger WHERE sequence=8"), "rows after 7 are missing"),
         (lambda state: rehash(state, other_hash, chained=False), "does not follow"),
         (lambda state: rehash(state, other_hash, chained=True), "the registry has seen"),
+        (mlflow("UPDATE registered_model_tags SET value='1:x'"), "the registry has seen"),
+        (mlflow("DELETE FROM registered_model_tags"), "where the ledger of m .* ends is missing"),
     ],
-    ids=["reason", "version", "deleted", "cut off", "hash of one row", "whole chain"],
+    ids=[
+        "reason",
+        "version",
+        "deleted",
+        "cut off",
+        "hash of one row",
+        "whole chain",
+        "witness",
+        "no witness",
+    ],
 )
 def test_a_tampered_ledger_is_refused_everywhere(state: Path, tamper: Tamper, said: str) -> None:
     tamper(state)

@@ -54,7 +54,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Package:
         name="made",
         folder=root / "export",
         files={"evaluation/made": root / "evaluate", "pictures/sheet.png": root / "sheet.png"},
-        documents={"card.md": "# made"},
+        documents={"card.md": "# made\n\n## Limits\n\n| a | b |\n| --- | --- |\n| 1 | 2 |\n"},
         description="made for a test",
         metrics={"made": {"f1": {"value": 0.5, "low": None, "high": 0.6, "n": 9}, "photos": 12}},
         params={"distill": {"seed": 7, "alpha": "learned"}, "evaluate": {"datasets": ["made"]}},
@@ -109,10 +109,31 @@ def test_a_version_comes_back_with_everything(
         ).read_bytes()
     assert (folder / "evaluation/made/report.html").read_text() == "<p>fine"
     assert (folder / "pictures/sheet.png").is_file()
-    assert (folder / "card.md").read_text() == "# made"
+    assert (folder / "card.md").read_text() == package.documents["card.md"]
     assert sha256_file(signature) == version.tags["signature_sha256"]
     key = signing.trusted(version.tags["signing_key"])
     assert signing.verify(folder, signature, key) == version.tags["signing_key"]
+
+
+def test_the_versions_page_shows_summary_links_card_and_pictures(
+    addresses: dict[str, str], package: Package
+) -> None:
+    version = Store().register("m", package)
+    said = mlflow.MlflowClient().get_model_version("m", "1").description
+    assert said.startswith("made for a test\n\n[Metrics](#/experiments/")
+    assert "## Limits\n\n| a&emsp; | b |\n| --- | --- |\n| 1&emsp; | 2 |" in said
+    assert said.endswith("artifacts/files?artifact_file_path=pictures/sheet.png)")
+    (model,) = mlflow.get_run(version.run_id).outputs.model_outputs
+    logged = mlflow.get_logged_model(model.model_id)
+    assert logged.params["distill.seed"] == "7"
+    assert logged.tags["mlflow.note.content"] == "made for a test"
+
+
+def test_a_long_card_is_cut_between_sections(package: Package) -> None:
+    card = f"# m\n\n## First\n\nshort\n\n## Second\n\n{'x' * 5000}\n"
+    said = replace(package, documents={"card.md": card}).page("#/page", "files/")
+    assert "## First\n\nshort\n\n![" in said
+    assert "Second" not in said
 
 
 def test_the_served_model_answers_as_the_student_does_and_holds_no_pickle(

@@ -223,7 +223,7 @@ def test_the_flows_decide_alike(state: Path, tmp_path: Path) -> None:
         assert refused.is_failed()
         assert "was rejected: min_f1" in refused.message
         back = rollback(1, **who, return_state=True)
-        assert back.message == "version 1 is champion again (ledger row 10)"
+        assert back.message == "version 1 is champion (ledger row 10)"
         rules = parameters.load().promotion.model_copy(update={"mode": "approve"})
         registry = Registry.open("boxpromptiml")
         decide_and_promote(registry, 3, evidence(1, 0.6), rules, actor="ann")
