@@ -160,8 +160,10 @@ def push() -> None:
 
 
 @contextmanager
-def exclusive() -> Iterator[None]:
+def exclusive() -> Iterator[str | None]:
     """Hold the workspace: one run at a time; ends what a killed run left behind.
+
+    Gives the stage in which the run before was killed, or None.
 
     Raises CheckError when another run is at work here.
     """
@@ -174,25 +176,35 @@ def exclusive() -> Iterator[None]:
             raise CheckError(
                 "another run is at work in this workspace", where=str(path), mend="wait for its end"
             ) from None
-        _end_leftover()
-        yield
+        yield _end_leftover()
 
 
 def _running_file() -> Path:
     return state_dir() / "running.json"
 
 
-def _end_leftover() -> None:
+def _end_leftover() -> str | None:
     """Kill the process group of a stage whose run was killed; we hold the lock, so it is ours."""
     path = _running_file()
     if not path.exists():
-        return
-    with suppress(InputError, KeyError, psutil.Error):
+        return None
+    stage = None
+    with suppress(InputError, KeyError, psutil.AccessDenied):
         left = read_json(path)
-        # The creation time tells the process from a later one that got the same number.
-        if psutil.Process(left["pid"]).create_time() == left["created"]:
+        stage = str(left["stage"])
+        if _same_group(left["pid"], left["created"]):
             end_group(left["pid"])
     path.unlink(missing_ok=True)
+    return stage
+
+
+def _same_group(pid: int, created: float) -> bool:
+    """Whether a process group can only be the one whose leader was created then."""
+    try:
+        # The creation time tells the leader from a later process that got the same number.
+        return psutil.Process(pid).create_time() == created
+    except psutil.NoSuchProcess:
+        return True  # dead alone: nobody gets its number as long as its group lives
 
 
 def end_group(pid: int, ending: signal.Signals = signal.SIGTERM, *, patience: float = 3.0) -> None:

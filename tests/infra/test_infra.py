@@ -18,7 +18,7 @@ INFRA = Path(__file__).parents[2] / "infra"
 COMPOSE = yaml.safe_load((INFRA / "compose.yaml").read_text())["services"]
 KUBERNETES = [
     document
-    for path in sorted((INFRA / "kubernetes").glob("*.yaml"))
+    for path in sorted(INFRA.glob("kubernetes*/*.yaml"))
     for document in yaml.safe_load_all(path.read_text())
 ]
 WORKLOADS = [row for row in KUBERNETES if row["kind"] in ("Deployment", "StatefulSet")]
@@ -88,14 +88,24 @@ def test_services_find_their_pods() -> None:
         assert row["spec"]["ports"][0]["port"] in (PORTS[name], 5432)
 
 
-def test_kustomize_builds_it() -> None:
+@pytest.mark.parametrize(("folder", "clusters"), [("kubernetes", 0), ("kubernetes-ray", 1)])
+def test_kustomize_builds_it(folder: str, clusters: int) -> None:
     if not shutil.which("kubectl"):
         pytest.skip("kubectl is not installed")
-    command = ["kubectl", "kustomize", str(INFRA / "kubernetes")]
+    command = ["kubectl", "kustomize", str(INFRA / folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    built = [row["kind"] for row in yaml.safe_load_all(done.stdout)]
-    assert (built.count("StatefulSet"), built.count("Deployment")) == (2, 3)
+    built = list(yaml.safe_load_all(done.stdout))
+    kinds = [row["kind"] for row in built]
+    assert (kinds.count("StatefulSet"), kinds.count("Deployment")) == (2, 3)
+    assert kinds.count("RayCluster") == clusters
+    settings = next(row for row in built if row["metadata"]["name"].startswith("iml-settings-"))
+    assert ("RAY_ADDRESS" in settings["data"]) == bool(clusters)
+    for row in built:
+        if row["kind"] == "RayCluster":
+            assert row["metadata"]["namespace"] == "boxpromptiml"
+            address = f"ray://{row['metadata']['name']}-head-svc:10001"
+            assert settings["data"]["RAY_ADDRESS"] == address
 
 
 @pytest.mark.parametrize("kind", ["kubernetes", "docker"])

@@ -106,11 +106,12 @@ def test_one_run_at_a_time(here: Path) -> None:
         code = "from components import workspace as w\nwith w.exclusive(): pass"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
         assert "another run is at work" in done.stderr
-    with workspace.exclusive():
-        pass
+    with workspace.exclusive() as killed_in:
+        assert killed_in is None
 
 
-def test_what_a_killed_run_left_behind_is_ended(here: Path) -> None:
+@pytest.mark.parametrize("with_dvc", [False, True])
+def test_what_a_killed_run_left_behind_is_ended(here: Path, with_dvc: bool) -> None:
     code = "from components import workspace as w\nw.reproduce('slow', print)"
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL) as process:
         deadline = time.monotonic() + 60
@@ -118,8 +119,13 @@ def test_what_a_killed_run_left_behind_is_ended(here: Path) -> None:
             assert time.monotonic() < deadline
             time.sleep(0.05)
         os.kill(process.pid, signal.SIGKILL)
+    if with_dvc:
+        leader = psutil.Process(os.getpgid(left[0]))
+        assert "repro" in leader.cmdline()
+        leader.kill()
     assert all(psutil.pid_exists(pid) for pid in left)
-    with workspace.exclusive():
+    with workspace.exclusive() as killed_in:
+        assert killed_in == "slow"
         assert sleepers(here) == []
     assert workspace.reproduce("first", lambda line: None) is True
 
