@@ -56,6 +56,31 @@ def test_compose_takes_secrets_from_its_example_alone() -> None:
             assert needed in COMPOSE
 
 
+def composer() -> list[str] | None:
+    """The installed command of Docker Compose, which needs no engine to check a file."""
+    for command in (["docker", "compose"], ["docker-compose"]):
+        if shutil.which(command[0]):
+            done = subprocess.run([*command, "version"], capture_output=True, check=False)
+            if not done.returncode:
+                return command
+    return None
+
+
+def test_docker_compose_takes_it(tmp_path: Path) -> None:
+    command = composer()
+    if command is None:
+        pytest.skip("Docker Compose is not installed")
+    secrets = tmp_path / "secrets.env"
+    secrets.write_text("".join(f"{name}=x\n" for name in names(".env.example")))
+    # Compose 1 knows no top-level name.
+    rows = (INFRA / "compose.yaml").read_text().splitlines(keepends=True)
+    (tmp_path / "compose.yaml").write_text("".join(r for r in rows if not r.startswith("name:")))
+    files = ["--file", str(tmp_path / "compose.yaml"), "--env-file", str(secrets)]
+    done = subprocess.run([*command, *files, "config"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert set(yaml.safe_load(done.stdout)["services"]) == set(COMPOSE)
+
+
 def test_databases_are_those_of_the_stack() -> None:
     text = (INFRA / "kubernetes/databases.sql").read_text()
     made = {row.split()[-1].rstrip(";") for row in text.splitlines() if row.startswith("CREATE")}
@@ -115,6 +140,17 @@ def test_prefect_takes_the_job_templates(kind: str) -> None:
     template = json.loads((INFRA / f"pools/{kind}.json").read_text())
     pool = WorkPool(name="p", type=kind, base_job_template=template)
     assert pool.base_job_template["variables"]["properties"]["env"]["default"]["IML_TIME_LIMIT"]
+
+
+def test_automations_are_what_prefect_takes() -> None:
+    from prefect.server.events.schemas.automations import AutomationCreate
+
+    job = yaml.safe_load((INFRA / "prefect.yaml").read_text())["definitions"]["pools"]["process"]
+    heartbeat = int(job["job_variables"]["env"]["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"])
+    for row in yaml.safe_load((INFRA / "automations.yaml").read_text()):
+        made = AutomationCreate.model_validate(row)
+        # Servers may be away for four minutes before a run gives up.
+        assert made.trigger.within.total_seconds() >= 240 + heartbeat
 
 
 def test_deployments_load_what_is_there() -> None:
