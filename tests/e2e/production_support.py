@@ -54,10 +54,10 @@ class Stack:
         """Flow runs in a state of this name."""
         return [run for run in self.runs() if run["state"]["name"] == name]
 
-    def trigger(self) -> str:
-        """Ask for a run now; gives its id."""
-        deployment = self.ask("deployments/name/retrain/nightly")["id"]
-        body: dict[str, Any] = {"state": {"type": "SCHEDULED"}}
+    def trigger(self, name: str = "retrain/nightly", **parameters: Any) -> str:
+        """Ask for a run of a deployment now; gives its id."""
+        deployment = self.ask(f"deployments/name/{name}")["id"]
+        body: dict[str, Any] = {"state": {"type": "SCHEDULED"}, "parameters": parameters}
         return self.ask(f"deployments/{deployment}/create_flow_run", body)["id"]
 
     def ended(self, run: str, seconds: float = 400) -> dict[str, Any]:

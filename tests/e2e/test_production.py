@@ -16,6 +16,7 @@ import psutil
 import pytest
 import yaml
 from e2e_support import Workspace, commit_all
+from PIL import Image
 from production_support import TAG, Stack, pause, running, wait_for
 
 pytestmark = pytest.mark.e2e
@@ -45,6 +46,8 @@ def test_a_scheduled_run_promotes_and_the_next_one_skips(stack: Stack) -> None:
     record = json.loads(stack.iml("model", "show", "boxpromptiml/1", "--json"))["lineage"]
     assert record["git"] == {"commit": tip, "clean": True, "dirty": []}
     assert record["dvc_lock"]["text"] == stack.git("show", "retrain:dvc.lock") + "\n"
+    # Over MLflow's server and S3, where nothing can be read in place.
+    assert "boxpromptiml/1 is verified" in stack.iml("audit", "boxpromptiml/1", "--deep")
 
 
 def test_the_stack_keeps_its_secrets_and_its_processes(stack: Stack) -> None:
@@ -112,6 +115,53 @@ def test_two_triggers_make_one_run(stack: Stack, long: None) -> None:
     first, second = stack.trigger(), stack.trigger()
     names = sorted(stack.ended(run)["state"]["name"] for run in (first, second))
     assert names == ["Cancelled", "Completed"], stack.log()
+
+
+def told_after(stack: Stack, name: str, **parameters: object) -> tuple[str, list[str]]:
+    """How a run of a deployment ended, and what people were told meanwhile."""
+    before = len(stack.notices)
+    state = stack.ended(stack.trigger(name, **parameters))["state"]["name"]
+    return state, stack.told()[before:]
+
+
+def champion(stack: Stack) -> int:
+    return next(n for n, row in stack.versions().items() if row["status"] == "champion")
+
+
+def test_people_decide_through_deployments_and_are_told(stack: Stack, long: None) -> None:
+    nightly, who = "retrain/nightly", {"by": "anna", "reason": "looked at the overlays"}
+    first, rules = champion(stack), {"mode": "approve", "gates": {"min_f1": 0.0}}
+    skipped = told_after(stack, nightly, publish=True, stale_days=-1)
+    assert skipped == ("Skipped", ["skipped too long"])
+    stack.change("a person decides", distill={"seed": 20}, promotion=rules)
+    assert told_after(stack, nightly, publish=True) == ("Completed", ["awaiting approval"])
+    new = max(stack.versions())
+    assert told_after(stack, "promote/approve", version=new, **who) == ("Completed", ["promoted"])
+    assert champion(stack) == new
+    assert told_after(stack, "rollback/back", version=first, **who) == ("Completed", ["promoted"])
+    assert champion(stack) == first
+    assert told_after(stack, "rollback/back", version=99, **who) == ("Failed", ["failed"])
+    rules["gates"]["min_f1"] = 1.0
+    stack.change("nothing is good enough", distill={"seed": 21}, promotion=rules)
+    assert told_after(stack, nightly, publish=True) == ("Completed", ["rejected"])
+    assert champion(stack) == first
+
+
+def test_audit_score_and_drift_run_as_deployments(stack: Stack, long: None, tmp_path: Path) -> None:
+    assert told_after(stack, "audit/weekly", sample=1) == ("Completed", [])
+    photos, tampered = stack.workspace.root / "data/demo/photos", tmp_path / "tampered"
+    tampered.mkdir()
+    for path in photos.iterdir():
+        with Image.open(path) as photo:
+            photo.convert("RGB").resize((96, 64)).save(tampered / f"{path.stem}.jpg", quality=20)
+    for name, source in (("then", photos), ("now", tampered)):
+        done = told_after(stack, "score/on-demand", source=str(source), out=str(tmp_path / name))
+        assert done == ("Completed", [])
+        assert (tmp_path / name / "triage.html").exists()
+    then, now = (str(tmp_path / name / "scores.parquet") for name in ("then", "now"))
+    out = str(tmp_path / "drift")
+    found = told_after(stack, "drift/drift", reference=then, current=now, out=out)
+    assert found == ("Completed", ["drift"])
 
 
 def test_bad_data_is_refused_and_the_champion_stays(stack: Stack, long: None) -> None:
