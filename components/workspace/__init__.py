@@ -65,7 +65,7 @@ def call(*command: str, folder: Path | None = None) -> str:
 
     Raises:
         InputError: it is not installed.
-        CheckError: it failed; its last line.
+        CheckError: it failed; its last line, or its last error where it says so.
     """
     try:
         done = subprocess.run(
@@ -75,12 +75,17 @@ def call(*command: str, folder: Path | None = None) -> str:
         raise InputError(f"{command[0]} is not installed") from None
     if done.returncode:
         lines = (done.stderr.strip() or done.stdout.strip()).splitlines() or ["no message"]
+        # DVC's last line may be an offer of help.
+        lines = [line for line in lines if line.startswith("ERROR: ")] or lines
         raise CheckError(lines[-1].removeprefix("ERROR: "), where=" ".join(command[:3]))
     return done.stdout
 
 
 def dvc(*arguments: str, folder: Path | None = None) -> str:
-    """Run DVC and give its stdout; raises CheckError with its last line."""
+    """Run DVC and give its stdout; raises CheckError with its last error.
+
+    Never with --quiet, where it fails without a reason.
+    """
     command = (sys.executable, "-m", "dvc", *arguments)
     try:
         return call(*command, folder=folder)
@@ -151,12 +156,12 @@ def changed() -> dict[str, Any]:
 
 def dvc_add(path: Path) -> None:
     """Track a data folder with DVC."""
-    dvc("add", "--quiet", str(path))
+    dvc("add", str(path))
 
 
 def push() -> None:
     """Copy everything that the workspace's dvc files name to the default remote."""
-    dvc("push", "--quiet")
+    dvc("push")
 
 
 @contextmanager

@@ -101,6 +101,20 @@ def test_a_remote_that_is_missing_is_one_line(here: Path) -> None:
         workspace.push()
 
 
+def test_a_remote_that_is_away_is_named(
+    here: Path, monkeypatch: pytest.MonkeyPatch, free_port: int
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "x")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    workspace.dvc("remote", "add", "--default", "away", "s3://bucket")
+    workspace.dvc("remote", "modify", "away", "endpointurl", f"http://127.0.0.1:{free_port}")
+    (here / "data").write_text("x")
+    workspace.dvc_add(here / "data")
+    with pytest.raises(CheckError, match=f"Could not connect.*{free_port}"):
+        workspace.push()
+
+
 def test_one_run_at_a_time(here: Path) -> None:
     with workspace.exclusive():
         code = "from components import workspace as w\nwith w.exclusive(): pass"
