@@ -117,11 +117,13 @@ def test_two_triggers_make_one_run(stack: Stack, long: None) -> None:
     assert names == ["Cancelled", "Completed"], stack.log()
 
 
-def told_after(stack: Stack, name: str, **parameters: object) -> tuple[str, list[str]]:
-    """How a run of a deployment ended, and what people were told meanwhile."""
+def run(stack: Stack, name: str, *told: str, **parameters: object) -> str:
+    """Run a deployment and wait for exactly these notices; gives the state that it ended in."""
     before = len(stack.notices)
     state = stack.ended(stack.trigger(name, **parameters))["state"]["name"]
-    return state, stack.told()[before:]
+    expected = list(told)
+    wait_for(str(told), 30, lambda: stack.told()[before:] == expected, lambda: str(stack.told()))
+    return state
 
 
 def champion(stack: Stack) -> int:
@@ -131,37 +133,36 @@ def champion(stack: Stack) -> int:
 def test_people_decide_through_deployments_and_are_told(stack: Stack, long: None) -> None:
     nightly, who = "retrain/nightly", {"by": "anna", "reason": "looked at the overlays"}
     first, rules = champion(stack), {"mode": "approve", "gates": {"min_f1": 0.0}}
-    skipped = told_after(stack, nightly, publish=True, stale_days=-1)
-    assert skipped == ("Skipped", ["skipped too long"])
+    assert run(stack, nightly, "skipped too long", publish=True, stale_days=-1) == "Skipped"
     stack.change("a person decides", distill={"seed": 20}, promotion=rules)
-    assert told_after(stack, nightly, publish=True) == ("Completed", ["awaiting approval"])
+    assert run(stack, nightly, "awaiting approval", publish=True) == "Completed"
     new = max(stack.versions())
-    assert told_after(stack, "promote/approve", version=new, **who) == ("Completed", ["promoted"])
+    assert run(stack, "promote/approve", "promoted", version=new, **who) == "Completed"
     assert champion(stack) == new
-    assert told_after(stack, "rollback/back", version=first, **who) == ("Completed", ["promoted"])
+    assert run(stack, "rollback/back", "promoted", version=first, **who) == "Completed"
     assert champion(stack) == first
-    assert told_after(stack, "rollback/back", version=99, **who) == ("Failed", ["failed"])
+    assert run(stack, "rollback/back", "failed", version=99, **who) == "Failed"
     rules["gates"]["min_f1"] = 1.0
     stack.change("nothing is good enough", distill={"seed": 21}, promotion=rules)
-    assert told_after(stack, nightly, publish=True) == ("Completed", ["rejected"])
+    assert run(stack, nightly, "rejected", publish=True) == "Completed"
     assert champion(stack) == first
+    stack.change("as before", promotion={"mode": "auto", "gates": {"min_f1": 0.0}})
 
 
 def test_audit_score_and_drift_run_as_deployments(stack: Stack, long: None, tmp_path: Path) -> None:
-    assert told_after(stack, "audit/weekly", sample=1) == ("Completed", [])
+    assert run(stack, "audit/weekly", sample=1) == "Completed"
     photos, tampered = stack.workspace.root / "data/demo/photos", tmp_path / "tampered"
     tampered.mkdir()
     for path in photos.iterdir():
         with Image.open(path) as photo:
             photo.convert("RGB").resize((96, 64)).save(tampered / f"{path.stem}.jpg", quality=20)
     for name, source in (("then", photos), ("now", tampered)):
-        done = told_after(stack, "score/on-demand", source=str(source), out=str(tmp_path / name))
-        assert done == ("Completed", [])
+        out = str(tmp_path / name)
+        assert run(stack, "score/on-demand", source=str(source), out=out) == "Completed"
         assert (tmp_path / name / "triage.html").exists()
     then, now = (str(tmp_path / name / "scores.parquet") for name in ("then", "now"))
     out = str(tmp_path / "drift")
-    found = told_after(stack, "drift/drift", reference=then, current=now, out=out)
-    assert found == ("Completed", ["drift"])
+    assert run(stack, "drift/drift", "drift", reference=then, current=now, out=out) == "Completed"
 
 
 def test_bad_data_is_refused_and_the_champion_stays(stack: Stack, long: None) -> None:
