@@ -57,7 +57,7 @@ def prepare(source: str, folder: Path, remote: str, cache: Path) -> str:
     commit = call(*git, "rev-parse", "HEAD").strip()
     if call(*git, "config", "--default", "", "--get", _PULLED).strip() != commit:
         # Outputs of a run elsewhere may never have been pushed; those stages then run again.
-        dvc("pull", "--quiet", "--force", "--allow-missing", folder=folder)
+        dvc("pull", "--force", "--allow-missing", folder=folder)
         call(*git, "config", _PULLED, commit)
     return commit
 

@@ -22,7 +22,10 @@ def checkout() -> Path:
     if not Path(_setting("IML_STATE")).is_absolute():
         raise InputError("not an absolute path", where="IML_STATE", mend="name a folder from /")
     clone = state_dir() / "clone"
-    with workspace.exclusive():
+    with workspace.exclusive() as killed_in:
+        if killed_in:
+            # A killed run cannot tell anybody itself.
+            notify.send("failed", f"a run was killed in stage {killed_in}; the next one resumes it")
         repository.prepare(source, clone, remote, state_dir() / "dvc-cache")
     return clone
 

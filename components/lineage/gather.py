@@ -138,10 +138,14 @@ def _fetch(place: str | None, scratch: Path, part: str = "") -> Path:
         return scratch
     local = place.startswith(("file:", "/"))
     try:
-        found = mlflow.artifacts.download_artifacts(
-            artifact_uri=place if local or not part else f"{place}/{part}",
-            dst_path=None if local else str(scratch),
+        found = Path(
+            mlflow.artifacts.download_artifacts(
+                artifact_uri=place if local or not part else f"{place}/{part}",
+                dst_path=None if local else str(scratch),
+            )
         )
     except (MlflowException, OSError):
         return scratch
-    return Path(found) if local and Path(found).is_dir() else scratch
+    # MLflow gives the folder of the last name in the address: of the part, where one is asked for.
+    folder = found if local or not part else scratch
+    return folder if folder.is_dir() else scratch

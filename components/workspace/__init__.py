@@ -65,7 +65,7 @@ def call(*command: str, folder: Path | None = None) -> str:
 
     Raises:
         InputError: it is not installed.
-        CheckError: it failed; its last line.
+        CheckError: it failed; its last line, or its last error where it says so.
     """
     try:
         done = subprocess.run(
@@ -75,12 +75,17 @@ def call(*command: str, folder: Path | None = None) -> str:
         raise InputError(f"{command[0]} is not installed") from None
     if done.returncode:
         lines = (done.stderr.strip() or done.stdout.strip()).splitlines() or ["no message"]
+        # DVC's last line may be an offer of help.
+        lines = [line for line in lines if line.startswith("ERROR: ")] or lines
         raise CheckError(lines[-1].removeprefix("ERROR: "), where=" ".join(command[:3]))
     return done.stdout
 
 
 def dvc(*arguments: str, folder: Path | None = None) -> str:
-    """Run DVC and give its stdout; raises CheckError with its last line."""
+    """Run DVC and give its stdout; raises CheckError with its last error.
+
+    Never with --quiet, where it fails without a reason.
+    """
     command = (sys.executable, "-m", "dvc", *arguments)
     try:
         return call(*command, folder=folder)
@@ -151,17 +156,19 @@ def changed() -> dict[str, Any]:
 
 def dvc_add(path: Path) -> None:
     """Track a data folder with DVC."""
-    dvc("add", "--quiet", str(path))
+    dvc("add", str(path))
 
 
 def push() -> None:
     """Copy everything that the workspace's dvc files name to the default remote."""
-    dvc("push", "--quiet")
+    dvc("push")
 
 
 @contextmanager
-def exclusive() -> Iterator[None]:
+def exclusive() -> Iterator[str | None]:
     """Hold the workspace: one run at a time; ends what a killed run left behind.
+
+    Gives the stage in which the run before was killed, or None.
 
     Raises CheckError when another run is at work here.
     """
@@ -174,25 +181,35 @@ def exclusive() -> Iterator[None]:
             raise CheckError(
                 "another run is at work in this workspace", where=str(path), mend="wait for its end"
             ) from None
-        _end_leftover()
-        yield
+        yield _end_leftover()
 
 
 def _running_file() -> Path:
     return state_dir() / "running.json"
 
 
-def _end_leftover() -> None:
+def _end_leftover() -> str | None:
     """Kill the process group of a stage whose run was killed; we hold the lock, so it is ours."""
     path = _running_file()
     if not path.exists():
-        return
-    with suppress(InputError, KeyError, psutil.Error):
+        return None
+    stage = None
+    with suppress(InputError, KeyError, psutil.AccessDenied):
         left = read_json(path)
-        # The creation time tells the process from a later one that got the same number.
-        if psutil.Process(left["pid"]).create_time() == left["created"]:
+        stage = str(left["stage"])
+        if _same_group(left["pid"], left["created"]):
             end_group(left["pid"])
     path.unlink(missing_ok=True)
+    return stage
+
+
+def _same_group(pid: int, created: float) -> bool:
+    """Whether a process group can only be the one whose leader was created then."""
+    try:
+        # The creation time tells the leader from a later process that got the same number.
+        return psutil.Process(pid).create_time() == created
+    except psutil.NoSuchProcess:
+        return True  # dead alone: nobody gets its number as long as its group lives
 
 
 def end_group(pid: int, ending: signal.Signals = signal.SIGTERM, *, patience: float = 3.0) -> None:

@@ -10,8 +10,11 @@ import pwd
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
+from typing import Any, cast
 
 from components.errors import InputError
 from flows.stack.settings import DATABASES, USER, Settings
@@ -58,7 +61,8 @@ def ready(settings: Settings) -> bool:
 
 
 def prepare(settings: Settings) -> None:
-    """Make the server's folder where there is none yet."""
+    """Make the server's folder where there is none yet; all that it needs must be installed."""
+    _driver()
     data = settings.postgres_data
     if (data / "PG_VERSION").is_file():
         return
@@ -98,32 +102,43 @@ def _as(user: str | None, command: list[str]) -> subprocess.CompletedProcess[str
 
 def make_databases(settings: Settings) -> None:
     """Make the databases of ledger, MLflow and Prefect where they are missing."""
-    import psycopg2
-    from psycopg2 import sql
-
-    connection = psycopg2.connect(settings.database("postgres"), connect_timeout=5)
-    try:
-        connection.autocommit = True
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT datname FROM pg_database")
-            known = {row[0] for row in cursor.fetchall()}
-            for name in sorted(set(DATABASES) - known):
-                cursor.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-    finally:
-        connection.close()
+    sql = _driver().sql
+    with _cursor(settings) as cursor:
+        cursor.execute("SELECT datname FROM pg_database")
+        known = {row[0] for row in cursor.fetchall()}
+        for name in sorted(set(DATABASES) - known):
+            cursor.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
 
 
 def change_password(old: Settings, new: Settings) -> None:
     """Give the server the new password; it must run."""
-    import psycopg2
-    from psycopg2 import sql
+    sql = _driver().sql
+    statement = sql.SQL("ALTER ROLE {} PASSWORD {}")
+    password = sql.Literal(new.environment["IML_POSTGRES_PASSWORD"])
+    with _cursor(old) as cursor:
+        cursor.execute(statement.format(sql.Identifier(USER), password))
 
-    connection = psycopg2.connect(old.database("postgres"), connect_timeout=5)
+
+@contextmanager
+def _cursor(settings: Settings) -> Iterator[Any]:
+    """A cursor on the server's own database, each statement by itself."""
+    connection = _driver().connect(settings.database("postgres"), connect_timeout=5)
     try:
         connection.autocommit = True
         with connection.cursor() as cursor:
-            statement = sql.SQL("ALTER ROLE {} PASSWORD {}")
-            password = sql.Literal(new.environment["IML_POSTGRES_PASSWORD"])
-            cursor.execute(statement.format(sql.Identifier(USER), password))
+            yield cursor
     finally:
         connection.close()
+
+
+def _driver() -> ModuleType:
+    """The optional client of PostgreSQL; raises InputError where it is missing."""
+    try:
+        import psycopg2
+        import psycopg2.sql
+    except ImportError:
+        raise InputError(
+            "PostgreSQL's Python client psycopg2 is missing",
+            mend="install this project with its extra `postgres`, or run `make install`",
+        ) from None
+    return cast(ModuleType, psycopg2)

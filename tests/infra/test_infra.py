@@ -18,7 +18,7 @@ INFRA = Path(__file__).parents[2] / "infra"
 COMPOSE = yaml.safe_load((INFRA / "compose.yaml").read_text())["services"]
 KUBERNETES = [
     document
-    for path in sorted((INFRA / "kubernetes").glob("*.yaml"))
+    for path in sorted(INFRA.glob("kubernetes*/*.yaml"))
     for document in yaml.safe_load_all(path.read_text())
 ]
 WORKLOADS = [row for row in KUBERNETES if row["kind"] in ("Deployment", "StatefulSet")]
@@ -56,6 +56,31 @@ def test_compose_takes_secrets_from_its_example_alone() -> None:
             assert needed in COMPOSE
 
 
+def composer() -> list[str] | None:
+    """The installed command of Docker Compose, which needs no engine to check a file."""
+    for command in (["docker", "compose"], ["docker-compose"]):
+        if shutil.which(command[0]):
+            done = subprocess.run([*command, "version"], capture_output=True, check=False)
+            if not done.returncode:
+                return command
+    return None
+
+
+def test_docker_compose_takes_it(tmp_path: Path) -> None:
+    command = composer()
+    if command is None:
+        pytest.skip("Docker Compose is not installed")
+    secrets = tmp_path / "secrets.env"
+    secrets.write_text("".join(f"{name}=x\n" for name in names(".env.example")))
+    # Compose 1 knows no top-level name.
+    rows = (INFRA / "compose.yaml").read_text().splitlines(keepends=True)
+    (tmp_path / "compose.yaml").write_text("".join(r for r in rows if not r.startswith("name:")))
+    files = ["--file", str(tmp_path / "compose.yaml"), "--env-file", str(secrets)]
+    done = subprocess.run([*command, *files, "config"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert set(yaml.safe_load(done.stdout)["services"]) == set(COMPOSE)
+
+
 def test_databases_are_those_of_the_stack() -> None:
     text = (INFRA / "kubernetes/databases.sql").read_text()
     made = {row.split()[-1].rstrip(";") for row in text.splitlines() if row.startswith("CREATE")}
@@ -88,14 +113,24 @@ def test_services_find_their_pods() -> None:
         assert row["spec"]["ports"][0]["port"] in (PORTS[name], 5432)
 
 
-def test_kustomize_builds_it() -> None:
+@pytest.mark.parametrize(("folder", "clusters"), [("kubernetes", 0), ("kubernetes-ray", 1)])
+def test_kustomize_builds_it(folder: str, clusters: int) -> None:
     if not shutil.which("kubectl"):
         pytest.skip("kubectl is not installed")
-    command = ["kubectl", "kustomize", str(INFRA / "kubernetes")]
+    command = ["kubectl", "kustomize", str(INFRA / folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    built = [row["kind"] for row in yaml.safe_load_all(done.stdout)]
-    assert (built.count("StatefulSet"), built.count("Deployment")) == (2, 3)
+    built = list(yaml.safe_load_all(done.stdout))
+    kinds = [row["kind"] for row in built]
+    assert (kinds.count("StatefulSet"), kinds.count("Deployment")) == (2, 3)
+    assert kinds.count("RayCluster") == clusters
+    settings = next(row for row in built if row["metadata"]["name"].startswith("iml-settings-"))
+    assert ("RAY_ADDRESS" in settings["data"]) == bool(clusters)
+    for row in built:
+        if row["kind"] == "RayCluster":
+            assert row["metadata"]["namespace"] == "boxpromptiml"
+            address = f"ray://{row['metadata']['name']}-head-svc:10001"
+            assert settings["data"]["RAY_ADDRESS"] == address
 
 
 @pytest.mark.parametrize("kind", ["kubernetes", "docker"])
@@ -105,6 +140,17 @@ def test_prefect_takes_the_job_templates(kind: str) -> None:
     template = json.loads((INFRA / f"pools/{kind}.json").read_text())
     pool = WorkPool(name="p", type=kind, base_job_template=template)
     assert pool.base_job_template["variables"]["properties"]["env"]["default"]["IML_TIME_LIMIT"]
+
+
+def test_automations_are_what_prefect_takes() -> None:
+    from prefect.server.events.schemas.automations import AutomationCreate
+
+    job = yaml.safe_load((INFRA / "prefect.yaml").read_text())["definitions"]["pools"]["process"]
+    heartbeat = int(job["job_variables"]["env"]["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"])
+    for row in yaml.safe_load((INFRA / "automations.yaml").read_text()):
+        made = AutomationCreate.model_validate(row)
+        # Servers may be away for four minutes before a run gives up.
+        assert made.trigger.within.total_seconds() >= 240 + heartbeat
 
 
 def test_deployments_load_what_is_there() -> None:

@@ -23,16 +23,18 @@ ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[str]:
-    """Address of a head node with two cores."""
+def cluster() -> Iterator[dict[str, str]]:
+    """Addresses of a head node with two cores: as its node, and as its client from afar."""
     import socket
 
-    with socket.socket() as probe:
+    with socket.socket() as probe, socket.socket() as other:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+        other.bind(("127.0.0.1", 0))
+        port, client = probe.getsockname()[1], other.getsockname()[1]
     folder = tempfile.mkdtemp(prefix="ray", dir="/tmp")  # its sockets need a short path
     ray = str(Path(sys.executable).parent / "ray")
     command = [ray, "start", "--head", "--block", f"--port={port}", "--num-cpus=2"]
+    command += [f"--ray-client-server-port={client}"]
     command += ["--node-ip-address=127.0.0.1", f"--temp-dir={folder}", "--include-dashboard=false"]
     head = subprocess.Popen(
         [*command, "--disable-usage-stats", "--object-store-memory=100000000"],
@@ -41,7 +43,7 @@ def cluster() -> Iterator[str]:
         start_new_session=True,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
-    yield f"127.0.0.1:{port}"
+    yield {"node": f"127.0.0.1:{port}", "client": f"ray://127.0.0.1:{client}"}
     family = psutil.Process(head.pid).children(recursive=True)
     os.killpg(head.pid, signal.SIGKILL)
     for process in family:
@@ -80,13 +82,13 @@ def labellers() -> list[psutil.Process]:
     return found
 
 
-def test_a_lost_worker_changes_no_byte(cluster: str, tmp_path: Path) -> None:
+def test_a_lost_worker_changes_no_byte(cluster: dict[str, str], tmp_path: Path) -> None:
     here, there = tmp_path / "here", tmp_path / "there"
     for root in (here, there):
         workspace(root, 120)
     out, error = stage(here, "").communicate(timeout=200)
     assert "120 photos labelled" in out, error
-    run = stage(there, cluster)
+    run = stage(there, cluster["node"])
     entries = there / "state" / "cache" / "pseudo_label"
     while not list(entries.rglob("*.label")):
         assert run.poll() is None, run.communicate()
@@ -100,14 +102,17 @@ def test_a_lost_worker_changes_no_byte(cluster: str, tmp_path: Path) -> None:
     assert tree(here / "state" / "cache") == tree(entries.parent)
 
 
-def test_bad_photo_on_the_cluster_is_one_clear_line(cluster: str, tmp_path: Path) -> None:
-    workspace(tmp_path, 3)
-    (tmp_path / "data" / "demo" / "photos" / "p002.png").write_bytes(b"other bytes")
-    run = stage(tmp_path, cluster)
+@pytest.mark.parametrize("way", ["node", "client"])
+def test_bad_photo_on_the_cluster_is_one_clear_line(
+    cluster: dict[str, str], way: str, tmp_path: Path
+) -> None:
+    workspace(tmp_path, 40)
+    (tmp_path / "data" / "demo" / "photos" / "p039.png").write_bytes(b"other bytes")
+    run = stage(tmp_path, cluster[way])
     _, error = run.communicate(timeout=200)
     assert run.returncode == 2
     assert error.strip().splitlines()[-1].startswith("error: ")
-    assert "p002.png: is not the photo of the manifest" in error
+    assert "p039.png: is not the photo of the manifest" in error
     assert "Traceback" not in error
 
 

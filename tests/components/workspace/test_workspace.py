@@ -101,16 +101,31 @@ def test_a_remote_that_is_missing_is_one_line(here: Path) -> None:
         workspace.push()
 
 
+def test_a_remote_that_is_away_is_named(
+    here: Path, monkeypatch: pytest.MonkeyPatch, free_port: int
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "x")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    workspace.dvc("remote", "add", "--default", "away", "s3://bucket")
+    workspace.dvc("remote", "modify", "away", "endpointurl", f"http://127.0.0.1:{free_port}")
+    (here / "data").write_text("x")
+    workspace.dvc_add(here / "data")
+    with pytest.raises(CheckError, match=f"Could not connect.*{free_port}"):
+        workspace.push()
+
+
 def test_one_run_at_a_time(here: Path) -> None:
     with workspace.exclusive():
         code = "from components import workspace as w\nwith w.exclusive(): pass"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
         assert "another run is at work" in done.stderr
-    with workspace.exclusive():
-        pass
+    with workspace.exclusive() as killed_in:
+        assert killed_in is None
 
 
-def test_what_a_killed_run_left_behind_is_ended(here: Path) -> None:
+@pytest.mark.parametrize("with_dvc", [False, True])
+def test_what_a_killed_run_left_behind_is_ended(here: Path, with_dvc: bool) -> None:
     code = "from components import workspace as w\nw.reproduce('slow', print)"
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL) as process:
         deadline = time.monotonic() + 60
@@ -118,8 +133,13 @@ def test_what_a_killed_run_left_behind_is_ended(here: Path) -> None:
             assert time.monotonic() < deadline
             time.sleep(0.05)
         os.kill(process.pid, signal.SIGKILL)
+    if with_dvc:
+        leader = psutil.Process(os.getpgid(left[0]))
+        assert "repro" in leader.cmdline()
+        leader.kill()
     assert all(psutil.pid_exists(pid) for pid in left)
-    with workspace.exclusive():
+    with workspace.exclusive() as killed_in:
+        assert killed_in == "slow"
         assert sleepers(here) == []
     assert workspace.reproduce("first", lambda line: None) is True
 
