@@ -19,12 +19,14 @@ EVIDENCE = (
 class Expected(NamedTuple):
     """A finding on one of `links` must name `named`; no other link may be called broken.
 
-    `evidence` is the kind that was corrupted, of EVIDENCE.
+    `evidence` is the kind that was corrupted, of EVIDENCE. The finding must be `broken`, unless
+    something is `gone`: then it may say what is missing.
     """
 
     links: set[str]
     named: str
     evidence: str
+    gone: bool = False
 
 
 Corruption = Callable[[Path, random.Random], Expected]

@@ -105,7 +105,7 @@ def object_deleted(root: Path, draw: random.Random) -> Expected:
     _, path = one_object(root, draw, "data/", "runs/")
     md5 = path.parent.name + path.name
     path.unlink()
-    return Expected(ALL_DATA, md5, "deletions")
+    return Expected(ALL_DATA, md5, "deletions", gone=True)
 
 
 def objects_swapped(root: Path, draw: random.Random) -> Expected:

@@ -79,7 +79,7 @@ def file_deleted(root: Path, draw: random.Random) -> Expected:
     path = draw.choice(files)
     path.unlink()
     allowed = {"version", "run", "record", "evaluation", "validation", "data", "signature"}
-    return Expected(allowed, path.name, "deletions")
+    return Expected(allowed, path.name, "deletions", gone=True)
 
 
 def file_added(root: Path, draw: random.Random) -> Expected:
@@ -113,13 +113,13 @@ def parameter_edited(root: Path, draw: random.Random) -> Expected:
 def run_deleted(root: Path, draw: random.Random) -> Expected:
     run_id = sql(root, "SELECT run_id FROM model_versions WHERE version = 1")[0][0]
     sql(root, "UPDATE runs SET lifecycle_stage = 'deleted' WHERE run_uuid = ?", run_id)
-    return Expected({"version", "run", "evaluation"}, f"{MODEL}/1", "deletions")
+    return Expected({"version", "run", "evaluation"}, f"{MODEL}/1", "deletions", gone=True)
 
 
 def version_deleted(root: Path, draw: random.Random) -> Expected:
     sql(root, "UPDATE model_versions SET current_stage = 'Deleted_Internal' WHERE version = 1")
     every = {"version", "run", "record", "signature", "evaluation", "gates"}
-    return Expected(every, f"{MODEL}/1", "deletions")
+    return Expected(every, f"{MODEL}/1", "deletions", gone=True)
 
 
 def alias_moved(root: Path, draw: random.Random) -> Expected:
@@ -137,7 +137,7 @@ def signature_flipped(root: Path, draw: random.Random) -> Expected:
 
 def signature_deleted(root: Path, draw: random.Random) -> Expected:
     signature(root).unlink()
-    return Expected({"signature"}, "version.sig", "deletions")
+    return Expected({"signature"}, "version.sig", "deletions", gone=True)
 
 
 def signed_by_another(root: Path, draw: random.Random) -> Expected:
