@@ -12,6 +12,7 @@ from prefect.states import Completed, Failed, State
 from components import params as parameters
 from components.errors import ImlError
 from flows import notify
+from flows.catalogue import Catalogue
 from flows.failures import step
 from flows.settings import configure
 
@@ -27,7 +28,8 @@ def approve(version: int, by: str, reason: str) -> int:
     registry = Registry.open(rules.model)
     for note in reconcile(registry):
         get_run_logger().warning(note)
-    return approval.approve(registry, version, rules, actor=by, reason=reason).sequence
+    with Catalogue(rules.model).decisions():
+        return approval.approve(registry, version, rules, actor=by, reason=reason).sequence
 
 
 @flow(

@@ -8,6 +8,7 @@ from prefect.states import Completed, Failed, State
 from components import params as parameters
 from components.errors import ImlError
 from flows import notify
+from flows.catalogue import Catalogue
 from flows.failures import step
 from flows.settings import configure
 
@@ -19,10 +20,12 @@ def roll_back(version: int, by: str, reason: str) -> int:
     from components.registry.projection import reconcile
     from components.registry.versions import Registry
 
-    registry = Registry.open(parameters.load().promotion.model)
+    model = parameters.load().promotion.model
+    registry = Registry.open(model)
     for note in reconcile(registry):
         get_run_logger().warning(note)
-    return registry_rollback.rollback(registry, version, actor=by, reason=reason).sequence
+    with Catalogue(model).decisions():
+        return registry_rollback.rollback(registry, version, actor=by, reason=reason).sequence
 
 
 @flow(
