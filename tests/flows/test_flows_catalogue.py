@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import copy
+import gzip
+import http.server
 import json
 import logging
 import os
 import subprocess
 import sys
+import threading
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -155,6 +158,34 @@ def test_the_check_of_events_sees_what_is_wrong(sent: Sent) -> None:
     assert not problems(good)
 
 
+def test_a_server_gets_them_with_its_key(made: Path, tmp_path: Path) -> None:
+    posted: list[tuple[str, str, dict[str, Any]]] = []
+
+    class Hook(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            if self.headers["Content-Encoding"] == "gzip":
+                body = gzip.decompress(body)
+            posted.append((self.path, self.headers["Authorization"], json.loads(body)))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Stay silent."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hook) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        setting = {"OPENLINEAGE_URL": address, "OPENLINEAGE_API_KEY": "s3cr3t"}
+        setting["IML_LEDGER_URL"] = f"sqlite:///{tmp_path}/ledger.db"
+        # The client writes settings of its own into the environment.
+        with mock.patch.dict(os.environ, setting), Catalogue("m").decisions():
+            Ledger().append(Entry("m", Event.PROMOTED, 1, "ann", "passed", {}))
+        server.shutdown()
+    assert [(path, key) for path, key, _ in posted] == [("/api/v1/lineage", "Bearer s3cr3t")] * 2
+    assert not [problem for _, _, event in posted for problem in problems(event)]
+
+
 @pytest.mark.parametrize(
     "setting",
     [
@@ -172,7 +203,6 @@ def test_a_catalogue_that_does_not_answer_is_one_warning(
 ) -> None:
     monkeypatch.chdir(made)
     monkeypatch.setattr("time.sleep", lambda seconds: None)  # between the client's own tries
-    # The client writes settings of its own into the environment.
     with (
         mock.patch.dict(os.environ, setting),
         caplog.at_level(logging.WARNING, logger="flows.catalogue"),
