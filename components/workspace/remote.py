@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
-from io import BufferedIOBase, RawIOBase
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +54,8 @@ class Objects:
         """Where an object lies in the store."""
         return str(self._store.oid_to_path(md5))
 
-    def open(self, md5: str) -> RawIOBase | BufferedIOBase:
-        """An object as a stream of bytes; raises MissingError."""
+    def open(self, md5: str) -> FileIO:
+        """An object as a stream of bytes, S3's with the same methods; raises MissingError."""
         path = self.path(md5)
         try:
             if self.local:
