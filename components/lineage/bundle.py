@@ -138,7 +138,7 @@ def _unpack(path: Path, root: Path) -> None:
     with tarfile.open(path, "r:") as archive:
         count = 0
         while (member := archive.next()) is not None:
-            archive.members = []  # else it keeps every one in memory
+            archive.members = []  # type: ignore[attr-defined]  # else it keeps every one
             count += 1
             plain = (member.isfile() or member.isdir()) and not member.issparse()
             if not plain or count > _MEMBERS:

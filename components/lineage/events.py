@@ -62,17 +62,20 @@ class Execution:
 
     def failed(self, time: str, why: str, *, stopped: bool = False) -> RunEvent:
         """The event of its failure, or of its being stopped from outside."""
-        event = self._event(
-            RunState.ABORT if stopped else RunState.FAIL,
-            time,
-            {"jobType": facets.kind("DVC", "STAGE")},
-        )
-        event.run.facets["errorMessage"] = error_message_run.ErrorMessageRunFacet(
+        said = error_message_run.ErrorMessageRunFacet(
             message=why, programmingLanguage="Python", producer=PRODUCER
         )
-        return event
+        state = RunState.ABORT if stopped else RunState.FAIL
+        kind = facets.kind("DVC", "STAGE")
+        return self._event(state, time, {"jobType": kind}, {"errorMessage": said})
 
-    def _event(self, state: RunState, time: str, job: dict[str, Any]) -> RunEvent:
+    def _event(
+        self,
+        state: RunState,
+        time: str,
+        job: dict[str, Any],
+        run: dict[str, Any] | None = None,
+    ) -> RunEvent:
         name, run_id = self.parent
         above = parent_run.ParentRunFacet(
             run=parent_run.Run(run_id), job=parent_run.Job(self.space, name), producer=PRODUCER
@@ -80,7 +83,7 @@ class Execution:
         return RunEvent(
             eventType=state,
             eventTime=time,
-            run=Run(self.run_id, {"parent": above}),
+            run=Run(self.run_id, {"parent": above, **(run or {})}),
             job=Job(self.space, self.stage, job),
             producer=PRODUCER,
         )
