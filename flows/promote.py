@@ -10,6 +10,7 @@ from prefect import flow
 from prefect.states import State
 
 from flows import notify, people
+from flows.catalogue import Catalogue
 from flows.failures import step
 
 
@@ -19,7 +20,8 @@ def approve(version: int, by: str, reason: str) -> int:
     from components.registry import approval
 
     registry, rules = people.opened()
-    return approval.approve(registry, version, rules, actor=by, reason=reason).sequence
+    with Catalogue(rules.model).decisions():
+        return approval.approve(registry, version, rules, actor=by, reason=reason).sequence
 
 
 @flow(

@@ -16,6 +16,7 @@ from components import params as parameters
 from components import workspace
 from components.errors import CheckError, ImlError
 from flows import notify, publishing
+from flows.catalogue import Catalogue
 from flows.failures import step
 from flows.settings import configure, time_limit
 from flows.stages import StageRun, run_stage
@@ -76,7 +77,7 @@ def decide(params: parameters.Params, version: int) -> Decision:
     return candidate.decide(params, version)
 
 
-def _stages(changed: dict[str, Any]) -> list[StageRun]:
+def _stages(changed: dict[str, Any], catalogue: Catalogue) -> list[StageRun]:
     """Bring all stages up to date; one `dvc status` has decided that none has anything to do."""
     names = workspace.stages()
     moved = [name for name in changed if name.endswith(".dvc")]
@@ -89,17 +90,19 @@ def _stages(changed: dict[str, Any]) -> list[StageRun]:
     if not changed:
         get_run_logger().info("nothing has changed since the last run")
         return [StageRun(name, False, 0.0) for name in names]
-    return [run_stage(name) for name in names]
+    return [run_stage(name, catalogue) for name in names]
 
 
 def _run(params: parameters.Params, changed: dict[str, Any], publish: bool) -> Outcome:
     """Stages, outputs, commit, version, gates, tag: each names only what is safe already."""
-    done = _stages(changed)
+    catalogue = Catalogue(params.promotion.model)
+    done = _stages(changed, catalogue)
     push_outputs()
     if publish:
         publishing.commit_results(params)
-    version, new = register(params)
-    decision = decide(params, version)
+    with catalogue.decisions():
+        version, new = register(params)
+        decision = decide(params, version)
     if publish:
         publishing.tag_version(params.promotion.model, version)
     return Outcome(

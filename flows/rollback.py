@@ -6,6 +6,7 @@ from prefect import flow
 from prefect.states import State
 
 from flows import notify, people
+from flows.catalogue import Catalogue
 from flows.failures import step
 
 
@@ -14,8 +15,9 @@ def roll_back(version: int, by: str, reason: str) -> int:
     """Check the version, move the champion; gives the ledger's row."""
     from components.registry import rollback as registry_rollback
 
-    registry, _ = people.opened()
-    return registry_rollback.rollback(registry, version, actor=by, reason=reason).sequence
+    registry, rules = people.opened()
+    with Catalogue(rules.model).decisions():
+        return registry_rollback.rollback(registry, version, actor=by, reason=reason).sequence
 
 
 @flow(

@@ -6,8 +6,10 @@ import time
 from dataclasses import asdict, dataclass
 
 from prefect import get_run_logger
+from prefect.runtime import flow_run
 
 from components import workspace
+from flows.catalogue import Catalogue
 from flows.failures import step
 
 
@@ -31,9 +33,10 @@ class StageRun:
 
 
 @step("{stage}")
-def run_stage(stage: str) -> StageRun:
-    """Bring one stage up to date; raises `components.workspace.StageError`."""
+def run_stage(stage: str, catalogue: Catalogue) -> StageRun:
+    """Bring one stage up to date and tell the catalogue; raises `workspace.StageError`."""
     logger = get_run_logger()
     start = time.monotonic()
-    ran = workspace.reproduce(stage, logger.info)
+    with catalogue.stage(stage, flow_run.id) as tell:
+        ran = workspace.reproduce(stage, logger.info, on_start=tell)
     return StageRun(stage, ran, round(time.monotonic() - start, 1))

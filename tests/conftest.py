@@ -1,10 +1,14 @@
-"""Shared by all tests: quiet telemetry, one thread a worker, the campaign switch."""
+"""Shared by all tests: quiet telemetry, one thread a worker, the campaign switch, an S3 server."""
 
 from __future__ import annotations
 
 import os
 import socket
 import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import campaign_report
@@ -29,12 +33,52 @@ def campaigns(request: pytest.FixtureRequest) -> bool:
     return bool(request.config.getoption("--campaigns"))
 
 
-@pytest.fixture
-def free_port() -> int:
-    """A loopback port that nobody listens on."""
+def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A loopback port that nobody listens on."""
+    return _free_port()
+
+
+@pytest.fixture(scope="session")
+def _s3_server() -> Iterator[str]:
+    """The address of a real S3 server process, whose lists come in pages of twenty."""
+    port = str(_free_port())
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", port]
+    environment = {**os.environ, "MOTO_S3_DEFAULT_MAX_KEYS": "20"}
+    silent = subprocess.DEVNULL
+    with subprocess.Popen(command, env=environment, stdout=silent, stderr=silent) as process:
+        try:
+            _wait_for(f"http://127.0.0.1:{port}")
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.kill()
+
+
+def _wait_for(address: str) -> None:
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            urllib.request.urlopen(address, timeout=1).close()
+            return
+        except OSError:
+            assert time.monotonic() < deadline, f"nothing answers at {address}"
+            time.sleep(0.2)
+
+
+@pytest.fixture
+def s3(_s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The address of an S3 server that the environment names, as its users do; make a bucket."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", _s3_server)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    return _s3_server
 
 
 @pytest.fixture(autouse=True)

@@ -27,6 +27,7 @@ from components.workspace import history
 from components.workspace.remote import FOLDER, Objects
 
 SCHEMA = 1
+_MEMBERS = 1_000_000  # files and folders in an archive; more is no bundle of ours
 
 
 @contextmanager
@@ -113,16 +114,37 @@ def opened(path: Path) -> Iterator[Case]:
     """The evidence in a bundle, unpacked for the block.
 
     Raises:
-        InputError: not a bundle.
+        InputError: not a bundle, or no room to unpack it.
     """
     with TemporaryDirectory(prefix="iml-audit-") as scratch:
         root = Path(scratch)
         try:
-            with tarfile.open(path, "r:") as archive:
-                archive.extractall(root, filter="data")
+            _unpack(path, root)
         except (tarfile.TarError, OSError, EOFError) as error:
             raise InputError(f"not a bundle ({error})", where=str(path)) from None
         yield _read(root, path)
+
+
+def _unpack(path: Path, root: Path) -> None:
+    """Put the files and folders of an archive from outside below `root`.
+
+    A plain tar is no smaller than the files in it, so that its size bounds what they take; only
+    sparse files could grow, and are refused like links and devices.
+    """
+    size, free = path.stat().st_size, shutil.disk_usage(root).free
+    if size > free:
+        what = f"takes {size / 1e9:.1f} GB unpacked, and {root.parent} has {free / 1e9:.1f}"
+        raise InputError(what, where=str(path), mend="set TMPDIR to a folder with more room")
+    with tarfile.open(path, "r:") as archive:
+        count = 0
+        while (member := archive.next()) is not None:
+            archive.members = []  # type: ignore[attr-defined]  # else it keeps every one
+            count += 1
+            plain = (member.isfile() or member.isdir()) and not member.issparse()
+            if not plain or count > _MEMBERS:
+                what = "is neither a plain file nor a folder" if not plain else "is one too many"
+                raise tarfile.ExtractError(f"{member.name!r} {what}")
+            archive.extract(member, root, filter="data")
 
 
 def _read(root: Path, path: Path) -> Case:

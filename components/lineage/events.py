@@ -1,45 +1,113 @@
-"""OpenLineage events of a version: one for each stage, and one for each decision in the ledger.
+"""OpenLineage events: of a stage that runs, of a decision in the ledger, of a version afterwards.
 
-They are exports of recorded facts: the same version gives the same events, with the same run ids,
-however often they are sent. A stage's event carries the time of registration, because no stage
-records the time of day.
+They are exports of recorded facts. Flows emit a stage's events as it runs and a decision's when its
+row is written. `events` tells of a registered version afterwards: the same version gives the same
+events, with the same run ids, however often they are sent; its stages carry the time of
+registration, because no stage records the time of day.
 """
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 import requests
 from attr import evolve
 from openlineage.client import OpenLineageClient
 from openlineage.client.event_v2 import InputDataset, Job, OutputDataset, Run, RunEvent, RunState
-from openlineage.client.facet_v2 import (
-    data_quality_assertions_dataset,
-    data_quality_metrics_input_dataset,
-    dataset_version_dataset,
-    documentation_job,
-    job_type_job,
-    parent_run,
-    schema_dataset,
-    source_code_location_job,
-)
+from openlineage.client.facet_v2 import error_message_run, parent_run
 from openlineage.client.transport import Transport
 from openlineage.client.transport.file import FileConfig, FileTransport
 from openlineage.client.transport.http import HttpConfig, HttpTransport
 from openlineage.client.uuid import generate_static_uuid
 
 from components.errors import CheckError, InputError
+from components.lineage import facets
 from components.lineage.case import Case
-from components.lineage.checks.data import BOXES, MANIFEST
+from components.lineage.facets import PRODUCER, Facts
 from components.lineage.photos import require_record
-from components.registry.chain import Row
+from components.registry.chain import CROWNING, Row
 
-PRODUCER = "urn:boxpromptiml:lineage"
+
+@dataclass(frozen=True)
+class Execution:
+    """One execution of a stage.
+
+    Attributes:
+        space: the namespace, which is the model's name.
+        stage: its name in dvc.yaml.
+        run_id: a UUID.
+        parent: job name and run id of the run that it is a part of.
+    """
+
+    space: str
+    stage: str
+    run_id: str
+    parent: tuple[str, str]
+
+    def started(self, time: str) -> RunEvent:
+        """The event of its start, at a time in ISO 8601."""
+        return self._event(RunState.START, time, {"jobType": facets.kind("DVC", "STAGE")})
+
+    def completed(self, time: str, facts: Facts, stage: Mapping[str, Any]) -> RunEvent:
+        """The event of its end; `stage` is a stage of the lineage record."""
+        return evolve(
+            self._event(RunState.COMPLETE, time, facets.job(facts, stage["command"])),
+            inputs=facets.inputs(facts, stage),
+            outputs=facets.outputs(facts, stage),
+        )
+
+    def failed(self, time: str, why: str, *, stopped: bool = False) -> RunEvent:
+        """The event of its failure, or of its being stopped from outside."""
+        said = error_message_run.ErrorMessageRunFacet(
+            message=why, programmingLanguage="Python", producer=PRODUCER
+        )
+        state = RunState.ABORT if stopped else RunState.FAIL
+        kind = facets.kind("DVC", "STAGE")
+        return self._event(state, time, {"jobType": kind}, {"errorMessage": said})
+
+    def _event(
+        self,
+        state: RunState,
+        time: str,
+        job: dict[str, Any],
+        run: dict[str, Any] | None = None,
+    ) -> RunEvent:
+        name, run_id = self.parent
+        above = parent_run.ParentRunFacet(
+            run=parent_run.Run(run_id), job=parent_run.Job(self.space, name), producer=PRODUCER
+        )
+        return RunEvent(
+            eventType=state,
+            eventTime=time,
+            run=Run(self.run_id, {"parent": above, **(run or {})}),
+            job=Job(self.space, self.stage, job),
+            producer=PRODUCER,
+        )
+
+
+def decision(row: Row) -> list[RunEvent]:
+    """Start and end of what happened to a version: registered, gated, promoted, rolled back..."""
+    about = {"version": facets.version(str(row.version))}
+    told = facets.told(f"{row.event} by {row.actor}: {row.reason}")
+    crowned = row.event in CROWNING
+    end = RunEvent(
+        eventType=RunState.COMPLETE,
+        eventTime=row.time,
+        run=Run(_run_id(row.time, row.hash)),
+        job=Job(
+            row.model,
+            row.event,
+            {"documentation": told, "jobType": facets.kind("LEDGER", row.event.upper())},
+        ),
+        inputs=[InputDataset(row.model, f"version/{row.version}", facets=about)],
+        outputs=[OutputDataset(row.model, "champion", facets=about)] if crowned else [],
+        producer=PRODUCER,
+    )
+    return [_start(end), end]
 
 
 def events(case: Case) -> list[RunEvent]:
@@ -51,11 +119,18 @@ def events(case: Case) -> list[RunEvent]:
     record = require_record(case)
     if case.born is None:
         raise CheckError("its row in the ledger is missing or broken", where=case.name)
-    parent = _run_id(case.born.time, case.name)
-    stages = [_stage(case, record, stage, case.born.time, parent) for stage in record["stages"]]
+    time = case.born.time
+    facts = Facts(
+        case.model, record["git"]["commit"], case.read, lambda: record["validation"]["result"]
+    )
+    found = []
+    for stage in record["stages"]:
+        run_id = _run_id(time, f"{case.name}/{stage['name']}")
+        parent = ("pipeline", _run_id(time, case.name))
+        end = Execution(case.model, stage["name"], run_id, parent).completed(time, facts, stage)
+        found += [_start(end), end]
     own = [row for row in case.rows if row.version == case.version and row.intact()]
-    ends = [*stages, *(_decision(case, row) for row in own)]
-    return [event for end in ends for event in (_start(end), end)]
+    return [*found, *(event for row in own for event in decision(row))]
 
 
 def _start(end: RunEvent) -> RunEvent:
@@ -66,117 +141,6 @@ def _start(end: RunEvent) -> RunEvent:
 def _run_id(time: str, name: str) -> str:
     """The same run id for the same thing at the same time."""
     return str(generate_static_uuid(datetime.fromisoformat(time), name.encode()))
-
-
-def _stage(
-    case: Case, record: Mapping[str, Any], stage: Mapping[str, Any], time: str, parent: str
-) -> RunEvent:
-    name, space = stage["name"], case.model
-    above = parent_run.ParentRunFacet(
-        run=parent_run.Run(parent), job=parent_run.Job(space, "pipeline"), producer=PRODUCER
-    )
-    code = source_code_location_job.SourceCodeLocationJobFacet(
-        type="git", url="urn:git", path="dvc.yaml", version=record["git"]["commit"],
-        producer=PRODUCER,
-    )  # fmt: skip
-    kind = job_type_job.JobTypeJobFacet(
-        processingType="BATCH", integration="DVC", jobType="STAGE", producer=PRODUCER
-    )
-    told = documentation_job.DocumentationJobFacet(description=stage["command"], producer=PRODUCER)
-    facets: dict[str, Any] = {"sourceCodeLocation": code, "jobType": kind, "documentation": told}
-    return RunEvent(
-        eventType=RunState.COMPLETE,
-        eventTime=time,
-        run=Run(_run_id(time, f"{case.name}/{name}"), {"parent": above}),
-        job=Job(space, name, facets),
-        inputs=[_input(case, record, row) for row in stage["deps"] if "md5" in row],
-        outputs=[_output(case, row) for row in stage["outs"] if "md5" in row],
-        producer=PRODUCER,
-    )
-
-
-def _facets(case: Case, row: Mapping[str, Any]) -> dict[str, Any]:
-    """Version of a dataset and, of a table, its columns."""
-    version = dataset_version_dataset.DatasetVersionDatasetFacet(row["md5"], producer=PRODUCER)
-    facets: dict[str, Any] = {"version": version}
-    if row["path"].endswith(".parquet"):
-        try:
-            schema = pq.read_schema(io.BytesIO(case.read(row["path"], row["md5"])))
-        except CheckError:  # not in the remote: the version is known all the same
-            return facets
-        fields = [
-            schema_dataset.SchemaDatasetFacetFields(name=field.name, type=str(field.type))
-            for field in schema
-        ]
-        facets["schema"] = schema_dataset.SchemaDatasetFacet(fields=fields, producer=PRODUCER)
-    return facets
-
-
-def _output(case: Case, row: Mapping[str, Any]) -> OutputDataset:
-    return OutputDataset(case.model, row["path"], facets=_facets(case, row))
-
-
-def _input(case: Case, record: Mapping[str, Any], row: Mapping[str, Any]) -> InputDataset:
-    quality: dict[str, Any] = {}
-    if row["path"] == MANIFEST:
-        quality["dataQualityAssertions"] = _assertions(record["validation"]["result"])
-    if row["path"] in (MANIFEST, BOXES):
-        quality |= _counts(case, row)
-    return InputDataset(case.model, row["path"], facets=_facets(case, row), inputFacets=quality)
-
-
-def _assertions(result: Mapping[str, Any]) -> Any:
-    """The validation's checks, as assertions on the manifest."""
-    rows = [
-        data_quality_assertions_dataset.Assertion(assertion=check["name"], success=check["passed"])
-        for check in result.get("details", [])
-    ]
-    return data_quality_assertions_dataset.DataQualityAssertionsDatasetFacet(
-        assertions=rows, producer=PRODUCER
-    )
-
-
-def _counts(case: Case, row: Mapping[str, Any]) -> dict[str, Any]:
-    """Rows and nulls by column of a table."""
-    try:
-        table = pq.read_table(io.BytesIO(case.read(row["path"], row["md5"])))
-    except CheckError:
-        return {}
-    columns = {
-        name: data_quality_metrics_input_dataset.ColumnMetrics(
-            nullCount=table[name].null_count, count=float(table.num_rows)
-        )
-        for name in table.column_names
-    }
-    facet = data_quality_metrics_input_dataset.DataQualityMetricsInputDatasetFacet(
-        columnMetrics=columns, rowCount=table.num_rows, bytes=row.get("size"), producer=PRODUCER
-    )
-    return {"dataQualityMetrics": facet}
-
-
-def _decision(case: Case, row: Row) -> RunEvent:
-    """What happened to the version: registered, gated, promoted, rejected, rolled back."""
-    version = dataset_version_dataset.DatasetVersionDatasetFacet(
-        str(row.version), producer=PRODUCER
-    )
-    told = documentation_job.DocumentationJobFacet(
-        description=f"{row.event} by {row.actor}: {row.reason}", producer=PRODUCER
-    )
-    kind = job_type_job.JobTypeJobFacet(
-        processingType="BATCH", integration="LEDGER", jobType=row.event.upper(), producer=PRODUCER
-    )
-    crowned = row.event in ("promoted", "rolled_back")
-    return RunEvent(
-        eventType=RunState.COMPLETE,
-        eventTime=row.time,
-        run=Run(_run_id(row.time, row.hash)),
-        job=Job(case.model, row.event, {"documentation": told, "jobType": kind}),
-        inputs=[InputDataset(case.model, f"version/{row.version}", facets={"version": version})],
-        outputs=[OutputDataset(case.model, "champion", facets={"version": version})]
-        if crowned
-        else [],
-        producer=PRODUCER,
-    )
 
 
 def to_file(path: Path) -> Transport:

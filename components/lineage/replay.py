@@ -77,8 +77,8 @@ class Replay:
         """The outcome for people, with its likely cause."""
         name = f"{self.model}/{self.version}"
         if self.first is None:
-            noted = f" although {len(self.changes)} things changed" if self.changes else ""
-            return f"{name} was made again, bit by bit{noted}."
+            noted = f" What changed made no difference: {' '.join(self.changes[:3])}"
+            return f"{name} was made again, bit by bit.{noted if self.changes else ''}"
         worst = max(self.first.outputs, key=lambda out: _WORSE.index(out.likeness))
         cause = " ".join(self.changes[:3]) or (
             "Environment, parameters and code are the recorded ones, so a stage is not repeatable."

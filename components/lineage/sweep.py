@@ -1,6 +1,7 @@
 """The deep part of an audit: every object of the remote fetched and hashed, in parallel.
 
-Objects are hashed in blocks, so memory does not grow with their size. What has been hashed is
+Objects are hashed in blocks, so memory does not grow with their size. Files of a few kilobytes are
+hashed one by one: there threads wait for each other longer than they hash. What has been hashed is
 noted under the state folder as the work goes on; an audit that was killed goes on from there
 within a day, and a finished one leaves no notes.
 """
@@ -9,13 +10,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 from components.files import sha256_json, state_dir
 from components.lineage.case import Case
@@ -26,8 +28,9 @@ from components.workspace.remote import MissingError, Objects
 Progress = Callable[[int, int], None]
 _BLOCK = 1 << 20
 _CHUNK = 1024  # objects between two notes
-_SHARE = 32  # objects that a thread takes at once
+_SMALL = 1 << 16  # bytes of a file that is not worth a thread
 _FRESH = 24 * 3600  # seconds after which notes count no more
+_own = threading.local()  # a buffer for each thread
 
 
 @dataclass(frozen=True)
@@ -53,8 +56,7 @@ class Job:
     path: str
 
 
-@dataclass(frozen=True)
-class Hashed:
+class Hashed(NamedTuple):
     """What an object hashed to; `md5` None where it is missing."""
 
     job: Job
@@ -107,8 +109,7 @@ def hash_all(
     notes.parent.mkdir(parents=True, exist_ok=True)
     with open(notes, "a", encoding="ascii") as file, ThreadPoolExecutor(_workers(objects)) as pool:
         for chunk in _chunks(left):
-            parts = pool.map(partial(_several, objects), _chunks(chunk, _SHARE))
-            hashed = [result for part in parts for result in part]
+            hashed = _hash_all(objects, pool, chunk)
             # What is missing has been told by the check of `data`.
             bad += [_finding(result) for result in hashed if result.md5 and not result.good]
             file.writelines(f"{result.job.md5}\n" for result in hashed if result.good)
@@ -139,28 +140,55 @@ def _noted(notes: Path) -> set[str]:
         return set()
 
 
-def _chunks(jobs: Sequence[Job], size: int = _CHUNK) -> Iterator[list[Job]]:
+def _chunks(jobs: Sequence[Job]) -> Iterator[list[Job]]:
     waiting = iter(jobs)
-    while chunk := list(islice(waiting, size)):
+    while chunk := list(islice(waiting, _CHUNK)):
         yield chunk
 
 
-def _several(objects: Objects, jobs: Sequence[Job]) -> list[Hashed]:
-    return [_hash(objects, job) for job in jobs]
+def _hash_all(objects: Objects, pool: Executor, jobs: Sequence[Job]) -> list[Hashed]:
+    """In the order of the jobs."""
+    found: list[Hashed | Future[Hashed]] = [
+        (_hash_small(objects, job) if objects.local else None) or pool.submit(_hash, objects, job)
+        for job in jobs
+    ]
+    return [result if isinstance(result, Hashed) else result.result() for result in found]
+
+
+def _hash_small(objects: Objects, job: Job) -> Hashed | None:
+    """A small file, in one read; None for one that is large, missing or not as expected."""
+    buffer = _buffer()
+    try:
+        with objects.open(job.md5) as file:
+            count = file.readinto(buffer)
+    except MissingError:
+        return None
+    if not count or count > _SMALL:
+        return None
+    data = buffer[:count]
+    md5 = hashlib.md5(data, usedforsecurity=False).hexdigest()
+    found = Hashed(job, md5, hashlib.sha256(data).hexdigest() if job.sha256 else None, count)
+    return found if found.good else None
+
+
+def _buffer() -> memoryview:
+    if not hasattr(_own, "buffer"):
+        _own.buffer = memoryview(bytearray(_BLOCK))
+    return _own.buffer
 
 
 def _hash(objects: Objects, job: Job) -> Hashed:
     """One object, read in blocks."""
     md5 = hashlib.md5(usedforsecurity=False)
     sha256 = hashlib.sha256() if job.sha256 else None
-    size = 0
+    size, buffer = 0, _buffer()
     try:
         with objects.open(job.md5) as file:
-            while block := file.read(_BLOCK):
-                md5.update(block)
+            while count := file.readinto(buffer):
+                md5.update(buffer[:count])
                 if sha256:
-                    sha256.update(block)
-                size += len(block)
+                    sha256.update(buffer[:count])
+                size += count
     except MissingError:
         return Hashed(job, None, None, 0)
     return Hashed(job, md5.hexdigest(), sha256.hexdigest() if sha256 else None, size)

@@ -93,11 +93,20 @@ def fingerprint(public_key: Path) -> str:
     return sha256_bytes(loaded.public_bytes(serialization.Encoding.DER, form))
 
 
+class UntrustedError(CheckError):
+    """A key that this machine does not trust."""
+
+
 def trusted(mark: str) -> Path:
-    """The trusted public key with this fingerprint; raises CheckError when it is not trusted."""
+    """The trusted public key with this fingerprint.
+
+    Raises:
+        UntrustedError: there is none.
+        CheckError: the file of that name holds another key.
+    """
     path = _trusted_folder() / f"{mark}.pem"
     if not re.fullmatch(r"[0-9a-f]{64}", mark) or not path.is_file():
-        raise CheckError(
+        raise UntrustedError(
             f"the key {mark[:16]} that signed it is not trusted here",
             where=str(path.parent),
             mend=f"if you know whose it is, put it there as {path.name}",

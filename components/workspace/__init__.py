@@ -230,12 +230,19 @@ def _group_alive(pid: int) -> bool:
     return False
 
 
-def reproduce(stage: str, on_line: Callable[[str], None], *, force: bool = False) -> bool:
+def reproduce(
+    stage: str,
+    on_line: Callable[[str], None],
+    *,
+    on_start: Callable[[], None] = lambda: None,
+    force: bool = False,
+) -> bool:
     """Bring one stage up to date in a process group of its own; True when it had to run.
 
     Args:
         stage: its name in dvc.yaml.
         on_line: called with each line the stage prints.
+        on_start: called when DVC has found that it has to run.
         force: run it even where nothing has changed.
 
     Raises:
@@ -255,7 +262,7 @@ def reproduce(stage: str, on_line: Callable[[str], None], *, force: bool = False
     try:
         created = psutil.Process(process.pid).create_time()
         write_json(_running_file(), {"pid": process.pid, "created": created, "stage": stage})
-        last, ran = _stream(process.stdout, stage, on_line)
+        last, ran = _stream(process.stdout, stage, on_line, on_start)
         code = process.wait()
     except BaseException:
         end_group(process.pid)
@@ -269,7 +276,10 @@ def reproduce(stage: str, on_line: Callable[[str], None], *, force: bool = False
 
 
 def _stream(
-    output: IO[str] | None, stage: str, on_line: Callable[[str], None]
+    output: IO[str] | None,
+    stage: str,
+    on_line: Callable[[str], None],
+    on_start: Callable[[], None],
 ) -> tuple[list[str], bool]:
     """Pass lines on; keep the last twenty, and whether DVC said that it ran the stage."""
     last: deque[str] = deque(maxlen=20)
@@ -278,7 +288,9 @@ def _stream(
         line = raw.rstrip()
         if not line:
             continue
-        ran = ran or line == f"Running stage '{stage}':"
+        if not ran and line == f"Running stage '{stage}':":
+            ran = True
+            on_start()
         last.append(line)
         on_line(line)
     return list(last), ran

@@ -13,14 +13,18 @@ from pathlib import Path
 
 from components.errors import CheckError, InputError
 
+_TREE = 1 << 29  # bytes of a commit's files; packed, a small bundle may hold far more
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
-def _git(root: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+def _command(root: Path, *arguments: str) -> tuple[str, ...]:
     # Replacement refs would show other objects under the recorded names.
-    command = ("git", "--no-replace-objects", "-C", str(root), *arguments)
+    return ("git", "--no-replace-objects", "-C", str(root), *arguments)
+
+
+def _git(root: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
     try:
-        return subprocess.run(command, capture_output=True, check=False)
+        return subprocess.run(_command(root, *arguments), capture_output=True, check=False)
     except FileNotFoundError:
         raise InputError("git is not installed") from None
 
@@ -28,9 +32,12 @@ def _git(root: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
 def _must(root: Path, *arguments: str) -> bytes:
     done = _git(root, *arguments)
     if done.returncode:
-        lines = done.stderr.decode(errors="replace").strip().splitlines() or ["no message"]
-        raise CheckError(lines[-1], where=f"git {arguments[0]}")
+        raise CheckError(_last_line(done.stderr), where=f"git {arguments[0]}")
     return done.stdout
+
+
+def _last_line(said: bytes) -> str:
+    return (said.decode(errors="replace").strip().splitlines() or ["no message"])[-1]
 
 
 def is_commit(text: str) -> bool:
@@ -68,15 +75,31 @@ def tree(root: Path, commit: str) -> dict[str, bytes]:
     """Every file of a commit by path.
 
     Raises:
-        CheckError: a missing commit or a corrupt object.
+        CheckError: a missing commit, a corrupt object, or more than half a gigabyte of files.
     """
-    packed = _must(root, "archive", "--format=tar", commit)
+    packed = _archive(root, commit)
     with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
         return {
             member.name: file.read()
             for member in archive
             if member.isfile() and (file := archive.extractfile(member)) is not None
         }
+
+
+def _archive(root: Path, commit: str) -> bytes:
+    """A commit's files as a tar; raises CheckError."""
+    command = _command(root, "archive", "--format=tar", commit)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        if process.stdout is None or process.stderr is None:
+            raise OSError("git has no output")
+        packed = process.stdout.read(_TREE + 1)
+        if len(packed) > _TREE:
+            process.kill()
+            raise CheckError(f"its files are more than {_TREE >> 20} MB", where=f"commit {commit}")
+        said = process.stderr.read()
+    if process.returncode:
+        raise CheckError(_last_line(said), where="git archive")
+    return packed
 
 
 def bundle(root: Path, commit: str, tag: str, target: Path) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from flows.catalogue import Catalogue
 from flows.cli._registry import Json, opened, print_json
 
 if TYPE_CHECKING:
@@ -47,9 +48,9 @@ def register(as_json: Json = False) -> None:
     from flows import candidate
 
     settings = params.load()
-    with workspace.exclusive():
-        version, new = candidate.register(settings, _note)
     name = settings.promotion.model
+    with workspace.exclusive(), Catalogue(name).decisions():
+        version, new = candidate.register(settings, _note)
     if as_json:
         print_json({"model": name, "version": version, "registered": new})
     else:
@@ -76,7 +77,7 @@ def promote(
             where="params.yaml",
         )
     opened(name)
-    with workspace.exclusive():
+    with workspace.exclusive(), Catalogue(name).decisions():
         decision = candidate.decide(settings, version)
     if as_json:
         gates = [gate.row() for gate in decision.gates]
@@ -109,7 +110,8 @@ def approve(model: Which, reason: Why, by: Who = None, as_json: Json = False) ->
             f"this workspace's model is {rules.model!r}, not {name!r}", where="params.yaml"
         )
     registry, notes = opened(name)
-    row = approval.approve(registry, version, rules, actor=by or actor_here(), reason=reason)
+    with Catalogue(name).decisions():
+        row = approval.approve(registry, version, rules, actor=by or actor_here(), reason=reason)
     _tell(row, notes, as_json, "champion")
 
 
@@ -120,5 +122,6 @@ def rollback(model: Which, reason: Why, by: Who = None, as_json: Json = False) -
 
     name, version = _parse(model)
     registry, notes = opened(name)
-    row = roll_back(registry, version, actor=by or actor_here(), reason=reason)
+    with Catalogue(name).decisions():
+        row = roll_back(registry, version, actor=by or actor_here(), reason=reason)
     _tell(row, notes, as_json, "champion again")

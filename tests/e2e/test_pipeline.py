@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from e2e_support import Workspace, commit_all
+from openlineage_schemas import problems
 from PIL import Image
 
 pytestmark = pytest.mark.e2e
@@ -31,8 +32,10 @@ def ran(outcome: dict) -> list[str]:
 
 @pytest.fixture(scope="module")
 def first(workspace: Workspace) -> dict:
-    """The outcome of the first run."""
-    return run_json(workspace)
+    """The outcome of the first run, which a lineage catalogue was told of."""
+    transport = {"TYPE": "file", "LOG_FILE_PATH": ".state/events.jsonl", "APPEND": "true"}
+    told = {f"OPENLINEAGE__TRANSPORT__{name}": value for name, value in transport.items()}
+    return run_json(workspace, **told)
 
 
 def test_the_first_run_makes_a_champion(workspace: Workspace, first: dict) -> None:
@@ -40,6 +43,21 @@ def test_the_first_run_makes_a_champion(workspace: Workspace, first: dict) -> No
     assert (first["version"], first["registered"], first["promoted"]) == (1, True, True)
     shown = json.loads(workspace.iml("model", "show", "boxpromptiml@champion", "--json").stdout)
     assert shown["version"] == 1
+
+
+def test_a_catalogue_was_told_of_every_stage_and_decision(
+    workspace: Workspace, first: dict
+) -> None:
+    lines = (workspace.root / ".state/events.jsonl").read_text().splitlines()
+    events = [json.loads(line) for line in lines]
+    assert [problem for event in events for problem in problems(event)] == []
+    told = [(e["job"]["name"], e["eventType"]) for e in events]
+    jobs = [*STAGES, "registered", "gated", "promoted"]
+    assert told == [(job, state) for job in jobs for state in ("START", "COMPLETE")]
+    trained = events[2 * STAGES.index("distill") + 1]
+    (manifest,) = [i for i in trained["inputs"] if i["name"].endswith("manifest.parquet")]
+    assert {"version", "schema"} <= manifest["facets"].keys()
+    assert {"dataQualityMetrics", "dataQualityAssertions"} <= manifest["inputFacets"].keys()
 
 
 def test_a_second_run_does_nothing(workspace: Workspace, first: dict) -> None:

@@ -10,6 +10,7 @@ import shlex
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import boto3
 import psutil
@@ -75,11 +76,38 @@ def long(campaigns: bool) -> None:
         pytest.skip("a long scenario; run with --campaigns")
 
 
-def upload(stack: Stack, folder: Path, prefix: str) -> None:
+def s3_client(stack: Stack) -> Any:
     names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
     keys = {name.lower(): stack.environment[name] for name in names}
     address = stack.environment["AWS_ENDPOINT_URL"]
-    client = boto3.client("s3", endpoint_url=address, region_name="us-east-1", **keys)
+    return boto3.client("s3", endpoint_url=address, region_name="us-east-1", **keys)
+
+
+def test_the_audit_flow_on_the_stack(stack: Stack, long: None) -> None:
+    ended = stack.ended(stack.trigger("audit/weekly"))
+    assert ended["state"]["name"] == "Completed", ended["state"]["message"] + stack.log()
+    said = json.loads((stack.workspace.root / ".state/audit/boxpromptiml-1.json").read_text())
+    assert (said["verdict"], said["deep"]) == ("verified", True)
+    assert said["objects"] > 100
+    assert "postgresql" in said["source"]
+    client, told = s3_client(stack), len(stack.told())
+    address, _, prefix = stack.environment["IML_DVC_REMOTE"].removeprefix("s3://").partition("/")
+    listed = client.list_objects_v2(Bucket=address, Prefix=f"{prefix}/files/md5")["Contents"]
+    place = max(listed, key=lambda row: row["Size"])["Key"]
+    good = client.get_object(Bucket=address, Key=place)["Body"].read()
+    client.put_object(Bucket=address, Key=place, Body=b"x" + good[1:])
+    try:
+        ended = stack.ended(stack.trigger("audit/weekly"))
+    finally:
+        client.put_object(Bucket=address, Key=place, Body=good)
+    assert ended["state"]["name"] == "Failed"
+    assert "boxpromptiml/1 is broken: data" in ended["state"]["message"]
+    wait_for("a notice", 30, lambda: "failed" in stack.told()[told:])
+    assert json.loads(stack.iml("audit", "--deep", "--json"))["verdict"] == "verified"
+
+
+def upload(stack: Stack, folder: Path, prefix: str) -> None:
+    client = s3_client(stack)
     for path in sorted(folder.iterdir(), key=lambda path: path.suffix == ".json"):
         client.put_object(Bucket="inbox", Key=f"{prefix}/{path.name}", Body=path.read_bytes())
 

@@ -108,8 +108,10 @@ def signature(case: Case) -> list[Finding]:
         return [broken(link, "is not the registered one", where, facts[SIGNATURE_HASH], digest)]
     try:
         key = signing.trusted(facts[SIGNER])
-    except ImlError as error:
+    except signing.UntrustedError as error:
         return [missing(link, error.what, error.where)]
+    except ImlError as error:
+        return [broken(link, error.what, error.where)]
     try:
         signing.verify(case.files, path, key)
     except ImlError as error:

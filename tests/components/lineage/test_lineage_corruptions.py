@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import random
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import lineage_support as support
 import pytest
-from corruptions import KINDS
+from corruptions_base import EVIDENCE, Expected
+from corruptions_history import HISTORY
+from corruptions_remote import REMOTE
+from corruptions_version import VERSION
 
 from components.lineage.audit import audit
 from components.lineage.gather import gather
 from components.lineage.verdict import Audit, Verdict
 
+KINDS = [*REMOTE, *VERSION, *HISTORY]
 CASES, SAMPLE = 200, 10
 UNTOUCHED = 50
 
@@ -24,25 +29,41 @@ def audited(reference: str = f"{support.MODEL}/1") -> Audit:
         return audit(case, deep=True)
 
 
+def problem(expected: Expected, answer: Audit) -> str | None:
+    """What is wrong with an audit of a corrupted project, or None."""
+    found = [f for f in answer.findings if f.verdict != Verdict.VERIFIED]
+    named = [
+        f
+        for f in found
+        if f.link in expected.links
+        and expected.named in f.line()
+        and (f.verdict == Verdict.BROKEN or expected.gone)
+    ]
+    stray = {f.link for f in answer.of(Verdict.BROKEN)} - expected.links
+    if named and not stray and answer.exit_code != 0:
+        return None
+    return f"{expected} {stray} {[f'{f.verdict} {f.line()}' for f in found[:6]]}"
+
+
+@pytest.mark.timeout(3600)
 def test_corruptions_are_found_and_named(
     project: Path, tmp_path: Path, standing: Callable[[Path], None], campaigns: bool
 ) -> None:
     chosen = range(CASES) if campaigns else sorted(random.Random(7).sample(range(CASES), SAMPLE))
-    wrong = []
+    wrong, touched = [], Counter[str]()
     for number in chosen:
         kind = KINDS[number % len(KINDS)]
         root = support.copy(project, tmp_path / f"case{number}")
         standing(root)
         expected = kind(root, random.Random(number))
-        answer = audited()
-        found = [f for f in answer.findings if f.verdict != Verdict.VERIFIED]
-        named = [f for f in found if f.link in expected.links and expected.named in f.line()]
-        stray = {f.link for f in answer.of(Verdict.BROKEN)} - expected.links
-        if not named or stray or answer.exit_code == 0:
-            lines = [f"{f.verdict} {f.line()}" for f in found[:6]]
-            wrong.append((number, kind.__name__, expected, stray, lines))
+        touched[expected.evidence] += 1
+        if said := problem(expected, audited()):
+            wrong.append(f"{number} {kind.__name__}: {said}")
         shutil.rmtree(root)
-    assert not wrong, "\n".join(map(str, wrong))
+    print("\n".join(f"{count:3} {evidence}" for evidence, count in touched.most_common()))
+    assert not wrong, "\n".join(wrong)
+    if campaigns:
+        assert touched.keys() == set(EVIDENCE)
 
 
 @pytest.mark.parametrize("version", [1, 2])

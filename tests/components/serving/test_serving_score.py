@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import time
-import urllib.request
-from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 
@@ -172,27 +167,11 @@ def test_other_formats_have_no_jpeg_quality() -> None:
 
 
 @pytest.fixture
-def bucket(free_port: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
+def bucket(s3: str) -> object:
     """boto3's client of a real S3 server with the bucket `desk`."""
-    address = f"http://127.0.0.1:{free_port}"
-    monkeypatch.setenv("AWS_ENDPOINT_URL", address)
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "test")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(free_port)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        try:
-            for _ in range(300):
-                try:
-                    urllib.request.urlopen(address, timeout=1)
-                    break
-                except OSError:
-                    time.sleep(0.2)
-            client = boto3.client("s3")
-            client.create_bucket(Bucket="desk")
-            yield client
-        finally:
-            process.kill()
+    client = boto3.client("s3")
+    client.create_bucket(Bucket="desk")
+    return client
 
 
 def test_an_s3_prefix_is_scored(bucket, photos: Path, predictor: Predictor, tmp_path: Path) -> None:

@@ -1,0 +1,153 @@
+"""Telling a lineage catalogue of stages and decisions as they happen, as OpenLineage events.
+
+The environment says where to, as OpenLineage defines it: `$OPENLINEAGE_URL` (and its API key), a
+transport by `$OPENLINEAGE__TRANSPORT__TYPE`, or a file named in `$OPENLINEAGE_CONFIG`. Nothing set,
+nothing sent. What cannot be sent is one warning, after which the run tells no more; it never fails.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components import workspace
+from components.errors import ImlError
+from components.files import read_json
+
+if TYPE_CHECKING:
+    from openlineage.client.event_v2 import RunEvent
+
+    from components.lineage.events import Execution
+    from components.registry.chain import Row
+
+SETTINGS = ("OPENLINEAGE_URL", "OPENLINEAGE_CONFIG", "OPENLINEAGE__TRANSPORT__TYPE")
+_logger = logging.getLogger(__name__)
+
+
+class Catalogue:
+    """What one run tells of one model; does nothing, and imports nothing, where none is set."""
+
+    def __init__(self, model: str) -> None:
+        self._model = model
+        self._on = any(os.environ.get(name, "").strip() for name in SETTINGS)
+        self._client: Any = None
+
+    @contextmanager
+    def stage(self, name: str, run: str) -> Iterator[Callable[[], None]]:
+        """Tell of a stage that the block brings up to date.
+
+        Args:
+            name: in dvc.yaml.
+            run: id of the flow's run, which is the stage's parent.
+
+        Yields:
+            What the block calls when the stage starts; one that is up to date never does.
+        """
+        execution, started = self._execution(name, run), False
+
+        def start() -> None:
+            nonlocal started
+            started = True
+            self._tell(lambda: [execution().started(_now())])
+
+        try:
+            yield start
+        except BaseException as error:
+            if not started:
+                start()
+            why = error.line() if isinstance(error, ImlError) else type(error).__name__
+            stopped = not isinstance(error, Exception)
+            self._tell(lambda: [execution().failed(_now(), why, stopped=stopped)])
+            raise
+        if started:
+            self._tell(lambda: [self._completed(execution())])
+
+    @contextmanager
+    def decisions(self) -> Iterator[None]:
+        """Tell of every row that the ledger gets in the block."""
+        before = [row.sequence for row in self._rows()]
+        try:
+            yield
+        finally:
+            self._tell(
+                lambda: [
+                    event
+                    for row in self._rows()
+                    if row.sequence not in before
+                    for event in _decision(row)
+                ]
+            )
+
+    def _rows(self) -> list[Row]:
+        if not self._on:
+            return []
+        from components.registry.ledger import Ledger
+
+        try:
+            return Ledger().rows(self._model)
+        except ImlError as error:
+            self._give_up(error)
+            return []
+
+    def _execution(self, stage: str, run: str) -> Callable[[], Execution]:
+        """Makes the execution of a stage, the same one each time."""
+        found: list[Execution] = []
+
+        def make() -> Execution:
+            from openlineage.client.uuid import generate_new_uuid
+
+            from components.lineage.events import Execution
+
+            if not found:
+                parent = ("retrain", run)
+                found.append(Execution(self._model, stage, str(generate_new_uuid()), parent))
+            return found[0]
+
+        return make
+
+    def _completed(self, execution: Execution) -> RunEvent:
+        """The end of a stage, told from dvc.lock and the files in the workspace."""
+        from components.lineage import record
+        from components.lineage.facets import Facts
+
+        facts = Facts(
+            space=self._model,
+            commit=workspace.git_commit(),
+            read=lambda path, md5: Path(path).read_bytes(),
+            validation=lambda: read_json("runs/validate/result.json"),
+        )
+        entry = workspace.read_lock()["stages"][execution.stage]
+        return execution.completed(_now(), facts, record.stage(execution.stage, entry))
+
+    def _tell(self, make: Callable[[], list[RunEvent]]) -> None:
+        if not self._on:
+            return
+        try:
+            if self._client is None:
+                from openlineage.client import OpenLineageClient
+
+                self._client = OpenLineageClient()
+            for event in make():
+                self._client.emit(event)
+        except Exception as error:  # whatever the network, a setting or a file is: no run fails
+            self._give_up(error)
+
+    def _give_up(self, error: Exception) -> None:
+        self._on = False
+        # Addresses may hold tokens, so none is repeated.
+        _logger.warning("OpenLineage events are not sent: %s", type(error).__name__)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat()
+
+
+def _decision(row: Row) -> list[RunEvent]:
+    from components.lineage.events import decision
+
+    return decision(row)
