@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -22,11 +23,15 @@ from components.data.manifest import write
 ROOT = Path(__file__).parents[3]
 
 
+def silent(port: int) -> bool:
+    """Whether nobody listens on a loopback port."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[dict[str, str]]:
     """Addresses of a head node with two cores: as its node, and as its client from afar."""
-    import socket
-
     with socket.socket() as probe, socket.socket() as other:
         probe.bind(("127.0.0.1", 0))
         other.bind(("127.0.0.1", 0))
@@ -43,6 +48,11 @@ def cluster() -> Iterator[dict[str, str]]:
         start_new_session=True,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
+    deadline = time.monotonic() + 120
+    while any(silent(number) for number in (port, client)):
+        assert head.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
     yield {"node": f"127.0.0.1:{port}", "client": f"ray://127.0.0.1:{client}"}
     family = psutil.Process(head.pid).children(recursive=True)
     os.killpg(head.pid, signal.SIGKILL)
@@ -106,13 +116,13 @@ def test_a_lost_worker_changes_no_byte(cluster: dict[str, str], tmp_path: Path) 
 def test_bad_photo_on_the_cluster_is_one_clear_line(
     cluster: dict[str, str], way: str, tmp_path: Path
 ) -> None:
-    workspace(tmp_path, 40)
-    (tmp_path / "data" / "demo" / "photos" / "p039.png").write_bytes(b"other bytes")
+    workspace(tmp_path, 3)
+    (tmp_path / "data" / "demo" / "photos" / "p002.png").write_bytes(b"other bytes")
     run = stage(tmp_path, cluster[way])
     _, error = run.communicate(timeout=200)
     assert run.returncode == 2
     assert error.strip().splitlines()[-1].startswith("error: ")
-    assert "p039.png: is not the photo of the manifest" in error
+    assert "p002.png: is not the photo of the manifest" in error
     assert "Traceback" not in error
 
 
