@@ -91,15 +91,15 @@ def test_the_audit_flow_on_the_stack(stack: Stack, long: None) -> None:
     assert said["objects"] > 100
     assert "postgresql" in said["source"]
     client, told = s3_client(stack), len(stack.told())
-    address, _, prefix = stack.environment["IML_DVC_REMOTE"].removeprefix("s3://").partition("/")
-    listed = client.list_objects_v2(Bucket=address, Prefix=f"{prefix}/files/md5")["Contents"]
+    bucket = stack.environment["IML_DVC_REMOTE"].removeprefix("s3://")
+    listed = client.list_objects_v2(Bucket=bucket, Prefix="files/md5")["Contents"]
     place = max(listed, key=lambda row: row["Size"])["Key"]
-    good = client.get_object(Bucket=address, Key=place)["Body"].read()
-    client.put_object(Bucket=address, Key=place, Body=b"x" + good[1:])
+    good = client.get_object(Bucket=bucket, Key=place)["Body"].read()
+    client.put_object(Bucket=bucket, Key=place, Body=b"x" + good[1:])
     try:
         ended = stack.ended(stack.trigger("audit/weekly"))
     finally:
-        client.put_object(Bucket=address, Key=place, Body=good)
+        client.put_object(Bucket=bucket, Key=place, Body=good)
     assert ended["state"]["name"] == "Failed"
     assert "boxpromptiml/1 is broken: data" in ended["state"]["message"]
     wait_for("a notice", 30, lambda: "failed" in stack.told()[told:])
