@@ -47,7 +47,11 @@ def problem(expected: Expected, answer: Audit) -> str | None:
 
 @pytest.mark.timeout(3600)
 def test_corruptions_are_found_and_named(
-    project: Path, tmp_path: Path, standing: Callable[[Path], None], campaigns: bool
+    project: Path,
+    tmp_path: Path,
+    standing: Callable[[Path], None],
+    campaigns: bool,
+    record_property: Callable[[str, object], None],
 ) -> None:
     chosen = range(CASES) if campaigns else sorted(random.Random(7).sample(range(CASES), SAMPLE))
     wrong, touched = [], Counter[str]()
@@ -61,6 +65,8 @@ def test_corruptions_are_found_and_named(
             wrong.append(f"{number} {kind.__name__}: {said}")
         shutil.rmtree(root)
     print("\n".join(f"{count:3} {evidence}" for evidence, count in touched.most_common()))
+    record_property("corruptions", len(chosen))
+    record_property("found and named", len(chosen) - len(wrong))
     assert not wrong, "\n".join(wrong)
     if campaigns:
         assert touched.keys() == set(EVIDENCE)
@@ -68,10 +74,16 @@ def test_corruptions_are_found_and_named(
 
 @pytest.mark.parametrize("version", [1, 2])
 def test_an_untouched_project_is_verified(
-    project: Path, standing: Callable[[Path], None], campaigns: bool, version: int
+    project: Path,
+    standing: Callable[[Path], None],
+    campaigns: bool,
+    version: int,
+    record_property: Callable[[str, object], None],
 ) -> None:
     standing(project)
-    for _ in range(UNTOUCHED // 2 if campaigns else 1):
+    audits = UNTOUCHED // 2 if campaigns else 1
+    record_property("audits of an untouched project", audits)
+    for _ in range(audits):
         answer = audited(f"{support.MODEL}/{version}")
         assert answer.verdict == Verdict.VERIFIED, answer.sentence()
         assert answer.objects > 50
