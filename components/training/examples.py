@@ -55,15 +55,16 @@ def collect(manifest: Manifest, dataset: Path, pseudo: Path, params: Distill) ->
     Raises:
         InputError: no labels, a mask that is missing, or nothing to learn from or to select on.
     """
+    kept = _kept(manifest, params)
     if params.supervision == "masks":
-        drawn = manifest.select(label=MANIPULATED).images.dropna(subset="mask_path")
+        drawn = kept[kept["label"] == MANIPULATED].dropna(subset="mask_path")
         masks = {n: inside(dataset, m) for n, m in drawn[["image_id", "mask_path"]].to_numpy()}
         confidence = dict.fromkeys(masks, 1.0)
     else:
         confidence = _accepted(pseudo / "labels.parquet")
         masks = {name: inside(pseudo / "masks", f"{name}.png") for name in confidence}
     examples = []
-    for row in _kept(manifest, params).to_dict("records"):
+    for row in kept.to_dict("records"):
         mask = None
         if row["label"] == MANIPULATED:
             if row["image_id"] not in masks:

@@ -17,7 +17,6 @@ import torch.nn.functional as F
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
-from components.errors import ImlError
 from components.files import sha256_file, sha256_json, write_bytes, write_json
 from components.params import Distill
 from components.seeds import derive, fix_torch, hold_memory
@@ -31,7 +30,7 @@ from components.training.distill import code_hash
 from components.training.losses import distillation
 from components.training.progress import Epoch, Watcher
 from components.training.state import State, average, begin, note, restore, store
-from components.training.trainer import pace, validate
+from components.training.trainer import check_finite, pace, validate
 
 BACKBONE, REPORT = "backbone.safetensors", "pretraining.json"
 _MATCH = "match."
@@ -142,12 +141,7 @@ def _epoch(
     for step, batch in zip(steps, made, strict=True):
         rate = pace(state, params, step, plan.steps)
         value = _step(state, student, reference, batch, params)
-        if not math.isfinite(value):
-            raise ImlError(
-                f"the loss became {value} in step {step + 1}",
-                where="pretrain",
-                mend="lower the learning rate; the checkpoints before are kept",
-            )
+        check_finite(value, "pretrain", f"step {step + 1}")
         average(state, params.ema, step)
         total += value
         watcher.step(value)

@@ -98,12 +98,7 @@ def train_epoch(
         done = (epoch - 1) * steps + step
         rate = pace(state, params, done, params.epochs * steps)
         value = train_step(state.student, state.optimiser, batch, params, team)
-        if not math.isfinite(value):
-            raise ImlError(
-                f"the loss became {value} in epoch {epoch}, step {step + 1}",
-                where="distill",
-                mend="lower distill.learning_rate; the epochs before are kept",
-            )
+        check_finite(value, "distill", f"epoch {epoch}, step {step + 1}")
         average(state, params.ema, done)
         total += value * batch.whole
         watcher.step(value)
@@ -132,6 +127,16 @@ def train_step(
     if math.isfinite(value):
         optimiser.step()
     return value
+
+
+def check_finite(loss: float, where: str, step: str) -> None:
+    """Raise ImlError where the loss of a step is not finite."""
+    if not math.isfinite(loss):
+        raise ImlError(
+            f"the loss became {loss} in {step}",
+            where=where,
+            mend="lower the learning rate; the checkpoints before are kept",
+        )
 
 
 def pace(state: State, params: Distill, step: int, steps: int) -> float:

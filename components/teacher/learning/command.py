@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from components.errors import InputError
 from components.files import atomic, sha256_file, write_json
+from components.teacher.calibration import calibration
 from components.teacher.learning import sources, tuning
 from components.teacher.learning.train import Progress, TrainConfig, train
 from components.teacher.sam_lite import load_teacher
@@ -106,6 +107,6 @@ def _tuning(
     }
     return {
         "tuning": table,
-        "calibration": tuning.calibration(scores).to_dict("records"),
+        "calibration": calibration(scores),
         "fit": tuning.fit(scores),
     }

@@ -72,10 +72,3 @@ def fit(scores: pd.DataFrame) -> tuple[float, float, float]:
 def iou(mask: np.ndarray, truth: np.ndarray) -> float:
     """Intersection over union of two bool masks, 0 where both are empty."""
     return float((mask & truth).sum() / max(1, (mask | truth).sum()))
-
-
-def calibration(scores: pd.DataFrame, bins: int = 10) -> pd.DataFrame:
-    """Mean confidence, mean true IoU and the box's in equally filled bins of confidence."""
-    edges = np.unique(np.quantile(scores["confidence"], np.linspace(0, 1, bins + 1)))
-    place = np.clip(np.searchsorted(edges, scores["confidence"], "right") - 1, 0, len(edges) - 2)
-    return scores.groupby(place)[["confidence", "iou", "box"]].mean().reset_index(drop=True)
