@@ -82,16 +82,32 @@ def postgres() -> Iterator[str]:
 
 
 @pytest.fixture
-def database(postgres: str) -> str:
+def make_database(postgres: str) -> Callable[[], str]:
+    """Makes a fresh PostgreSQL database and says its URL."""
+
+    def make() -> str:
+        name = f"d{uuid.uuid4().hex[:12]}"
+        connection = psycopg2.connect(f"{postgres}/postgres")
+        try:
+            connection.autocommit = True
+            connection.cursor().execute(f"CREATE DATABASE {name} TEMPLATE template0")
+        finally:
+            connection.close()
+        return f"{postgres}/{name}"
+
+    return make
+
+
+@pytest.fixture
+def database(make_database: Callable[[], str]) -> str:
     """URL of a fresh PostgreSQL database."""
-    name = f"d{uuid.uuid4().hex[:12]}"
-    connection = psycopg2.connect(f"{postgres}/postgres")
-    try:
-        connection.autocommit = True
-        connection.cursor().execute(f"CREATE DATABASE {name} TEMPLATE template0")
-    finally:
-        connection.close()
-    return f"{postgres}/{name}"
+    return make_database()
+
+
+@pytest.fixture(scope="session")
+def postgres_programs() -> Path:
+    """The folder of `psql`, `pg_dump` and the server's programs."""
+    return _postgres_programs()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

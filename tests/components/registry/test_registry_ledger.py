@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -223,3 +225,21 @@ def test_the_address_comes_from_the_environment(
     assert (tmp_path / "state/ledger.db").is_file()
     monkeypatch.setenv("IML_LEDGER_URL", f"sqlite:///{tmp_path}/other.db")
     assert Ledger().rows("m") == []
+
+
+def test_a_dump_restores_to_a_ledger_that_goes_on(
+    make_database: Callable[[], str], postgres_programs: Path
+) -> None:
+    url, restored = make_database(), make_database()
+    rows = filled(url).verify("m")
+    dump = subprocess.run(
+        [postgres_programs / "pg_dump", url], capture_output=True, check=True, timeout=60
+    ).stdout
+    subprocess.run(
+        [postgres_programs / "psql", "--quiet", "--set=ON_ERROR_STOP=1", restored],
+        input=dump, capture_output=True, check=True, timeout=60,
+    )  # fmt: skip
+    ledger = Ledger(restored)
+    assert ledger.verify("m") == rows
+    assert ledger.append(entry(Event.ROLLED_BACK, 1, expected_champion=2)).sequence == 6
+    assert len(ledger.verify("m")) == 6
