@@ -24,6 +24,7 @@ from components.files import atomic, sha256_file
 FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP")
 SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".tif", ".tiff", ".webp", ".bmp"})
 MAX_MEGAPIXELS = 64.0
+MAX_SIDE = 65_500  # pixels; more cannot be saved as JPEG, as training and robustness do
 
 # A pixel takes at most 8 bytes (16-bit RGBA) before compression; twice that is no honest photo.
 _BYTES_PER_PIXEL = 16
@@ -100,6 +101,8 @@ def _open(data: bytes, name: str, max_megapixels: float) -> Image.Image:
         raise PhotoError(f"has no pixels ({width}x{height})", name)
     if width * height > max_megapixels * 1e6:
         raise PhotoError(f"{width}x{height} is larger than {max_megapixels:g} megapixels", name)
+    if max(width, height) > MAX_SIDE:
+        raise PhotoError(f"{width}x{height} has a side above {MAX_SIDE} pixels", name)
     return image
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -82,20 +83,21 @@ def training_key(student: Student, data: Decoded, params: Distill, processes: in
             "weights": data.weights.tolist(),
             "processes": processes,
             "params": params.model_dump(),
-            "first_weights": sha256_bytes(weights_bytes(student)),
-            "code": code_hash(),
-            "versions": [m.__version__ for m in (torch, timm, np, cv2)],
+            **maker(student, "training", "student"),
         }
     )
 
 
-def code_hash() -> str:
-    """Hash of the modules that make a student: another line of code is another training."""
-    training = Path(__file__).parent
-    components = training.parent
-    paths = [
-        *sorted(training.glob("*.py")),
-        *sorted((components / "student").glob("*.py")),
-        components / "seeds.py",
-    ]
-    return sha256_json([[path.name, sha256_file(path)] for path in paths])
+def maker(student: Student, *packages: str) -> dict[str, Any]:
+    """What makes a student besides data and parameters: first weights, code, library versions.
+
+    Another line of code in one of these packages of `components` is another training.
+    """
+    components = Path(__file__).parents[1]
+    paths = [path for name in packages for path in sorted((components / name).glob("*.py"))]
+    paths.append(components / "seeds.py")
+    return {
+        "first_weights": sha256_bytes(weights_bytes(student)),
+        "code": sha256_json([[path.name, sha256_file(path)] for path in paths]),
+        "versions": [m.__version__ for m in (torch, timm, np, cv2)],
+    }

@@ -129,7 +129,8 @@ def _whole_batch_norm(norm: Any, photos: Tensor) -> Tensor:
     """
     if not norm.training:
         return type(norm).forward(norm, photos)
-    axes = (0, 2, 3)
+    kind, axes = photos.dtype, (0, 2, 3)
+    photos = photos.float()  # sums in bfloat16 would be off by more than their order
     count = _Sum.apply(photos.new_tensor([photos.numel() / photos.shape[1]]))
     mean = _Sum.apply(photos.sum(axes)) / count
     centred = photos - mean[:, None, None]
@@ -142,4 +143,4 @@ def _whole_batch_norm(norm: Any, photos: Tensor) -> Tensor:
     normal = centred * scale[:, None, None] + norm.bias[:, None, None]
     for name in ("drop", "act"):  # timm's norm carries them
         normal = getattr(norm, name)(normal) if hasattr(norm, name) else normal
-    return normal
+    return normal.to(kind)

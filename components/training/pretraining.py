@@ -26,7 +26,7 @@ from components.student.model import Student, StudentConfig, build, configure
 from components.teacher.learning.sources import Sources
 from components.training.batches import Batch
 from components.training.composites import batches, held_out
-from components.training.distill import code_hash
+from components.training.distill import maker
 from components.training.losses import distillation
 from components.training.progress import Epoch, Watcher
 from components.training.state import State, average, begin, note, restore, store
@@ -99,7 +99,7 @@ def pretrain(
     backbones.load_weights(student.backbone, params.backbone, params.weights)
     state = begin(student, params)
     judged = held_out(held, params.seed, params.size, plan.held_out)
-    folder = out / "checkpoints" / _key(sources, held, params, plan)
+    folder = out / "checkpoints" / _key(student, sources, held, params, plan)
     folder.mkdir(parents=True, exist_ok=True)
     restore(state, folder)
     student.to(memory_format=torch.channels_last)
@@ -116,10 +116,12 @@ def pretrain(
     return _write(state, params, plan, sources, out)
 
 
-def _key(sources: Sources, held: Sources, params: Distill, plan: Plan) -> str:
+def _key(student: Apprentice, sources: Sources, held: Sources, params: Distill, plan: Plan) -> str:
     """What a pre-training is filed under: everything its result depends on."""
-    facts = {"params": params.model_dump(), "plan": asdict(plan), "code": code_hash()}
-    return sha256_json(facts | {"sources": [sources.digest, held.digest]})[:16]
+    digests = [sources.digest, held.digest]
+    facts = {"params": params.model_dump(), "plan": asdict(plan), "sources": digests}
+    facts |= maker(student, "training", "student", "teacher/learning")
+    return sha256_json(facts)[:16]
 
 
 def _epoch(
@@ -141,7 +143,7 @@ def _epoch(
     for step, batch in zip(steps, made, strict=True):
         rate = pace(state, params, step, plan.steps)
         value = _step(state, student, reference, batch, params)
-        check_finite(value, "pretrain", f"step {step + 1}")
+        check_finite(value, f"the loss of step {step + 1}", "pretrain")
         average(state, params.ema, step)
         total += value
         watcher.step(value)

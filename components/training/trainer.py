@@ -98,7 +98,7 @@ def train_epoch(
         done = (epoch - 1) * steps + step
         rate = pace(state, params, done, params.epochs * steps)
         value = train_step(state.student, state.optimiser, batch, params, team)
-        check_finite(value, "distill", f"epoch {epoch}, step {step + 1}")
+        check_finite(value, f"the loss of epoch {epoch}, step {step + 1}", "distill")
         average(state, params.ema, done)
         total += value * batch.whole
         watcher.step(value)
@@ -129,11 +129,11 @@ def train_step(
     return value
 
 
-def check_finite(loss: float, where: str, step: str) -> None:
-    """Raise ImlError where the loss of a step is not finite."""
-    if not math.isfinite(loss):
+def check_finite(value: float, what: str, where: str) -> None:
+    """Raise ImlError where a loss, or a trained student's answer, is not finite."""
+    if not math.isfinite(value):
         raise ImlError(
-            f"the loss became {loss} in {step}",
+            f"{what} is {value}",
             where=where,
             mend="lower the learning rate; the checkpoints before are kept",
         )
@@ -160,6 +160,10 @@ def validate(student: Student, data: Decoded, team: Team = ALONE) -> tuple[float
     """Cross-entropy over all validation photos and mean F1 over the manipulated ones.
 
     Both on pseudo-masks, photos predicted by the rule of inference, each photo counted once.
+
+    Raises:
+        ImlError: an answer that is not finite: the last step of an epoch can spoil the weights.
+        InputError: every pseudo-mask of the validation photos is empty.
     """
     student.eval()
     own = data.val[team.rank :: team.size]
@@ -168,6 +172,7 @@ def validate(student: Student, data: Decoded, team: Team = ALONE) -> tuple[float
         pairs = [data.photo(row) for row in own[start : start + BATCH]]
         maps = probabilities(student, [photo for photo, _ in pairs])
         for (_, mask), found in zip(pairs, maps, strict=True):
+            check_finite(float(found.sum()), "the student's answer to a photo", "validation")
             given, target = torch.from_numpy(found), torch.from_numpy(mask / np.float32(255))
             f1 = pseudo_f1(given, target)
             loss = F.binary_cross_entropy(given, target).item()

@@ -134,6 +134,12 @@ def test_a_huge_header_is_refused_before_anything_is_allocated(side: int) -> Non
     assert peak < 5e6
 
 
+@pytest.mark.parametrize("size", [(65_501, 1), (1, 65_501)])
+def test_a_side_that_no_jpeg_can_hold_is_refused(size: tuple[int, int]) -> None:
+    with pytest.raises(PhotoError, match="has a side above 65500 pixels"):
+        images.decode_photo(lying_png(*size), "long.png")
+
+
 def test_the_limit_is_the_callers() -> None:
     data = encode(SMOOTH, "PNG")
     assert images.decode_photo(data, "x", max_megapixels=0.0024).shape == (40, 60, 3)

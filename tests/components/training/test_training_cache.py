@@ -7,9 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from components.data.images import save_grey, save_photo
+from components.data.images import open_photo, save_grey, save_photo
 from components.data.manifest import Manifest
 from components.errors import InputError
+from components.training.augment import recompress
 from components.training.cache import data_key, decoded, kept_size
 from components.training.examples import annotation_hours, counts, weigh
 
@@ -35,6 +36,20 @@ def test_rows_are_photos_and_masks_at_their_own_size(made, tmp_path, settings):
         "val_manipulated": 2,
         "val_authentic": 2,
     }
+
+
+def test_both_kinds_of_photo_are_saved_once_more(made, tmp_path, settings):
+    """Authentic and manipulated alike, at a quality that says nothing of the kind."""
+    examples = made.examples()
+    data = decoded(examples, settings(zoom=2.0), tmp_path / "cache")
+    qualities = set()
+    for row, example in enumerate(examples):
+        quality = 70 + int(example.sha256[:8], 16) % 26
+        original = open_photo(example.photo)
+        assert np.array_equal(data.photo(row)[0], recompress(original, quality))
+        assert not np.array_equal(data.photo(row)[0], original)
+        qualities.add((example.mask is None, quality))
+    assert len(qualities) > 8
 
 
 def test_second_time_nothing_is_decoded(made, tmp_path, settings):

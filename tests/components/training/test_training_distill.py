@@ -8,10 +8,12 @@ import sys
 import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 
 from components.files import sha256_file
+from components.student import store
 from components.student.model import build, configure
 from components.training.cache import decoded
 from components.training.distill import training_key
@@ -31,9 +33,13 @@ def write_params(folder: Path, **changes: object) -> None:
     (folder / "params.yaml").write_text(yaml.safe_dump(values))
 
 
-def stage(name: str, folder: Path, state: Path) -> subprocess.Popen:
+def stage(name: str, folder: Path, state: Path, processes: int = 1) -> subprocess.Popen:
+    command = [sys.executable, "-W", "ignore"]
+    if processes > 1:
+        command += ["-m", "torch.distributed.run", "--standalone"]
+        command += ["--nproc-per-node", str(processes)]
     return subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-m", f"components.stages.{name}"],
+        [*command, "-m", f"components.stages.{name}"],
         cwd=folder,
         env=os.environ | {"PYTHONPATH": str(ROOT), "IML_STATE": str(state)},
         stderr=subprocess.PIPE,
@@ -81,6 +87,27 @@ def test_killed_and_started_again_equals_uninterrupted(made):
         "student.onnx",
         "parity.json",
     }
+
+
+def test_two_processes_train_the_student_of_one(made):
+    write_params(made.root, ema=0.9, epochs=2, learning_rate=0.0001)  # Adam enlarges what differs
+    found = []
+    for processes in (1, 2):
+        code, err = finish(stage("distill", made.root, made.root / str(processes), processes))
+        assert code == 0, err
+        history = pd.read_csv(made.root / "runs/distill/history.csv")
+        found.append((history, store.load(made.root / "runs/distill").config))
+    (one, config), (two, other) = found
+    pd.testing.assert_frame_equal(two, one, rtol=1e-3)
+    assert other.temperature == pytest.approx(config.temperature, rel=1e-2)
+    assert other.image_threshold == pytest.approx(config.image_threshold, rel=1e-2)
+
+
+def test_more_processes_than_photos_in_a_batch_is_one_line(made):
+    write_params(made.root, batch=1)
+    code, err = finish(stage("distill", made.root, made.root / "state", 2))
+    assert code != 0
+    assert "2 processes, but batches of 1 photos" in err
 
 
 def test_bad_input_is_one_line_and_exit_code_2(made):

@@ -82,12 +82,13 @@ def test_two_processes_follow_one(tmp_path):
     assert one["losses"][1] < one["losses"][0]
 
 
-@pytest.mark.parametrize("norm", [torch.nn.BatchNorm2d(5), BatchNormAct2d(5)])
-def test_batch_norm_of_one_process_is_torchs(norm, monkeypatch):
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("norm", [torch.nn.BatchNorm2d, BatchNormAct2d])
+def test_batch_norm_of_one_process_is_torchs(norm, kind, monkeypatch):
     """The arithmetic alone: with one process the sum over processes is the value itself."""
     monkeypatch.setattr(parallel, "_summed", lambda values: values)
     torch.manual_seed(0)
-    photos = torch.randn(4, 5, 6, 7)
+    norm, photos = norm(5), torch.randn(4, 5, 6, 7).to(kind)
     twin = type(norm)(5)
     twin.load_state_dict(norm.state_dict())
     for _ in range(2):

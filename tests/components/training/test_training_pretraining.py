@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from components.errors import InputError
 from components.files import read_json, sha256_file
@@ -109,6 +109,18 @@ def test_a_killed_run_ends_with_the_same_bytes(sides, settings, tmp_path) -> Non
     another = Silent()
     pretrain(*sides, settings(backbone="mobilenetv3_large_100"), PLAN, tmp_path / "b", another)
     assert another.resumed == 0  # other parameters: another run
+
+
+def test_other_bytes_under_the_same_name_are_another_run(sides, settings, tmp_path) -> None:
+    first, runs = tmp_path / "first.safetensors", tmp_path / "runs"
+    params = settings(weights=str(first))
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        student = build(configure(params), "none")
+        save_file({k: v.contiguous() for k, v in student.backbone.state_dict().items()}, first)
+        watcher = Silent()
+        pretrain(*sides, params, Plan(1, 1, 8), runs, watcher)
+        assert watcher.resumed == 0
 
 
 def test_students_start_from_either_file(sides, settings, tmp_path) -> None:

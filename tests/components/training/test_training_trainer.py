@@ -155,13 +155,17 @@ def test_damaged_checkpoint_costs_an_epoch_not_the_result(run, settings, tmp_pat
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_loss_that_is_not_finite_is_one_line_and_keeps_what_was_there(run, settings, tmp_path):
+@pytest.mark.parametrize(
+    ("batch", "said"),
+    [(4, r"the loss of epoch 2, step \d is \w+"), (10, "the student's answer to a photo is nan")],
+)
+def test_a_broken_step_is_one_line_and_keeps_what_was_there(run, settings, tmp_path, batch, said):
     with pytest.raises(KeyboardInterrupt):
-        run(settings(), stop_after=1)
-    broken = settings()
+        run(settings(batch=batch), stop_after=1)
+    broken = settings(batch=batch)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trainer, "schedule", lambda step, steps: 1e30)
-        with pytest.raises(ImlError, match=r"the loss became \w+ in epoch 2") as caught:
+        with pytest.raises(ImlError, match=said) as caught:
             run(broken)
     assert "\n" not in caught.value.line()
     assert (tmp_path / "a/epoch-0001.json").exists()
