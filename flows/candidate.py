@@ -44,6 +44,7 @@ def package(params: Params) -> Package:
         **reports,
         "validation": RUNS / "validate",
         "pictures/contact_sheet.png": RUNS / "pseudo_label/contact_sheet.png",
+        layout.CURVE: RUNS / "distill/history.csv",
         layout.MANIFEST: RUNS / "prepare/manifest.parquet",
     }
     f1 = metrics[params.prepare.dataset]["f1"]["value"]

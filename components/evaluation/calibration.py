@@ -56,6 +56,32 @@ def _binned(prob: np.ndarray, truth: np.ndarray) -> np.ndarray:
     return np.stack([np.bincount(places, part, BINS) for part in parts]) / len(prob)
 
 
+class BinSums:
+    """Bins of many photos, summed as they come: memory grows with source groups, not with photos.
+
+    Attributes:
+        photos: how many were added.
+        total: float64 (2, 3, BINS), their sum.
+    """
+
+    def __init__(self) -> None:
+        self.photos = 0
+        self.total = np.zeros((2, 3, BINS))
+        self._groups: dict[str, np.ndarray] = {}
+
+    def add(self, group: object, bins: np.ndarray) -> None:
+        """One photo's `reliability`, and its source group."""
+        self.photos += 1
+        self.total += bins
+        held = self._groups.setdefault(str(group), np.zeros((2, 3, BINS)))
+        held += bins
+
+    def by_group(self, part: int) -> np.ndarray:
+        """Calibrated (0) or raw (1) sums of each group, by name: float64 (G, 3 * BINS)."""
+        found = [self._groups[name][part].ravel() for name in sorted(self._groups)]
+        return np.stack(found) if found else np.zeros((0, 3 * BINS))
+
+
 def _error(sums: np.ndarray) -> np.ndarray:
     """Expected calibration error of summed bins (R, 3 * BINS): (R,)."""
     weight, prob, truth = np.split(sums, 3, axis=1)
@@ -63,21 +89,20 @@ def _error(sums: np.ndarray) -> np.ndarray:
 
 
 def calibration_block(
-    bins: np.ndarray, groups: np.ndarray, bootstrap: statistics.Bootstrap, found: Calibration
+    sums: BinSums, bootstrap: statistics.Bootstrap, found: Calibration
 ) -> dict[str, Any]:
     """`ece` and `calibration` of the metrics.
 
     Args:
-        bins: (N, 2, 3, BINS), of `reliability`, for photos whose truth is known.
-        groups: (N,), their source groups.
+        sums: of the photos whose truth is known.
         bootstrap: how intervals are drawn.
         found: what the model brought.
     """
     errors = [
-        statistics.of_sums(part.reshape(len(bins), -1), groups, _error, bootstrap).as_dict()
-        for part in (bins[:, 0], bins[:, 1])
+        statistics.of_group_sums(sums.by_group(part), sums.photos, _error, bootstrap).as_dict()
+        for part in (0, 1)
     ]
-    mean = bins[:, 0].mean(axis=0) if len(bins) else np.zeros((3, BINS))
+    mean = sums.total[0] / max(sums.photos, 1)
     rows = [
         {
             "from": number / BINS,

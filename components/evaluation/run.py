@@ -1,7 +1,7 @@
 """Evaluate a predictor on the rows of a manifest: one row a photo, one block of metrics.
 
-Photos are decoded and measured in threads while the model predicts; nothing but the rows is kept,
-so memory does not grow with the number of photos' pixels.
+Photos are decoded and measured in threads while the model predicts; nothing but the rows and sums
+by source group is kept, so memory does not grow with the number of photos' pixels.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from components.data import images as photos_io
 from components.data.manifest import AUTHENTIC
 from components.errors import InputError
 from components.evaluation import metrics as measure
-from components.evaluation.calibration import BINS, Calibration, reliability
+from components.evaluation.calibration import BinSums, Calibration, reliability
 from components.evaluation.stream import ahead, batches
 from components.evaluation.summary import summarise
 from components.files import inside, sha256_bytes
@@ -155,13 +155,13 @@ def evaluate(
         raise InputError("no photos to evaluate", where=str(root))
     calibration = calibration or Calibration()
     rows: list[dict[str, Any]] = []
-    bins: list[np.ndarray] = []
+    bins = BinSums()
     measured = partial(_measured, temperature=calibration.temperature)
     for row, counted in ahead(_predicted(load_all(images, root), predict), measured):
         rows.append(row)
-        bins += [] if counted is None else [counted]
+        if counted is not None:
+            bins.add(row["group"], counted)
         if progress:
             progress(len(rows), len(images))
     frame = pd.DataFrame(rows, columns=IMAGES.names)
-    known = np.stack(bins) if bins else np.zeros((0, 2, 3, BINS))
-    return Evaluation(frame, summarise(frame, known, params, calibration))
+    return Evaluation(frame, summarise(frame, bins, params, calibration))

@@ -212,11 +212,29 @@ def of_sums(
         bootstrap: number of resamples, confidence, seed.
     """
     array = np.asarray(sums, dtype=np.float64)
-    if not len(array):
-        return Interval(None, None, None, 0)
     codes, count = _codes(groups)
     by_group = np.zeros((count, array.shape[1]))
     np.add.at(by_group, codes, array)
+    return of_group_sums(by_group, len(array), statistic, bootstrap)
+
+
+def of_group_sums(
+    by_group: np.ndarray,
+    photos: int,
+    statistic: Callable[[np.ndarray], np.ndarray],
+    bootstrap: Bootstrap,
+) -> Interval:
+    """As `of_sums`, where the photos of each source group are summed already.
+
+    Args:
+        by_group: float64 (G, K), groups in the order of their names.
+        photos: how many were summed.
+        statistic: maps sums (R, K) to numbers (R,); NaN where undefined.
+        bootstrap: number of resamples, confidence, seed.
+    """
+    if not photos:
+        return Interval(None, None, None, 0)
+    count = len(by_group)
 
     def resampled(draw: np.ndarray) -> np.ndarray:
         times = np.zeros(draw.shape, dtype=np.float64)
@@ -224,4 +242,4 @@ def of_sums(
         return statistic(times @ by_group)
 
     value = float(statistic(by_group.sum(axis=0, keepdims=True))[0])
-    return _interval(value, len(array), count, resampled, count, bootstrap)
+    return _interval(value, photos, count, resampled, count, bootstrap)

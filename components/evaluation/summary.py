@@ -10,7 +10,12 @@ import pandas as pd
 
 from components.data.manifest import MANIPULATED
 from components.evaluation import statistics
-from components.evaluation.calibration import Calibration, balanced_accuracy, calibration_block
+from components.evaluation.calibration import (
+    BinSums,
+    Calibration,
+    balanced_accuracy,
+    calibration_block,
+)
 from components.params import Evaluate
 
 MEANS = ("f1", "iou", "mcc", "auc", "false_alarm_area", "imdlbenco_f1")
@@ -20,13 +25,13 @@ Block = dict[str, Any]
 
 
 def summarise(
-    images: pd.DataFrame, bins: np.ndarray, params: Evaluate, calibration: Calibration
+    images: pd.DataFrame, bins: BinSums, params: Evaluate, calibration: Calibration
 ) -> Block:
     """All metrics, each `{value, low, high, n}`: finite numbers or None throughout.
 
     Args:
         images: rows of `run.IMAGES`.
-        bins: (M, 2, 3, BINS) of the M photos whose truth is known (see `calibration.reliability`).
+        bins: of the photos whose truth is known.
         params: resamples, confidence, seed.
         calibration: what the model brought from its validation photos.
 
@@ -48,8 +53,7 @@ def summarise(
     block["balanced_accuracy"] = balanced_accuracy(
         scores, manipulated, groups, calibration.image_threshold, bootstrap
     ).as_dict()
-    known = images["imdlbenco_f1"].notna().to_numpy()
-    block |= calibration_block(bins, groups[known], bootstrap, calibration)
+    block |= calibration_block(bins, bootstrap, calibration)
     kinds = images["kind"].where(manipulated)
     block["groups"] = _parts(kinds, mean)
     block["slices"] = {

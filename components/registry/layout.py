@@ -9,6 +9,7 @@ FOLDER, SIGNATURE = "version", "version.sig"
 ARTIFACTS = "artifacts"  # the student's files, where MLflow puts a model's own
 RECORD = "lineage/record.json"
 MANIFEST = "lineage/manifest.parquet"  # the photos that it was trained, validated and tested on
+CURVE = "training/history.csv"
 CARD, BOM = "card.md", "bom.cdx.json"
 
 

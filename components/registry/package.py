@@ -29,7 +29,7 @@ from PIL import Image
 import components
 from components.errors import InputError
 from components.files import sha256_file, sha256_json, write_json, write_text
-from components.registry import layout
+from components.registry import curve, layout
 from components.registry.tracking import IDENTITY, RECORD_HASH
 from components.serving import pyfunc
 
@@ -52,7 +52,8 @@ class Package:
         name: of the run, for people.
         folder: holds `FILES` (runs/export).
         files: path in the version's folder to a local file or folder, e.g.
-            {"evaluation/demo": runs/evaluate/demo}.
+            {"evaluation/demo": runs/evaluate/demo}; the training curve at `layout.CURVE`, if any,
+            goes among the run's metrics too.
         documents: path in the version's folder to text, e.g. {"card.md": "..."}.
         metrics: nested numbers, e.g. {"demo": metrics.json}; null and non-finite ones are left out.
         params: params.yaml, nested.
@@ -126,16 +127,24 @@ class Package:
         return head + "".join(shown) + tail
 
     def log(self, client: MlflowClient, run_id: str, model_id: str) -> None:
-        """Write metrics and parameters into a run; the metrics are the model's too."""
+        """Write metrics and parameters into a run; the metrics are the model's too.
+
+        The training curve is the run's alone, one step an epoch: the model is one of its points.
+        """
         now = int(time.time() * 1000)
         # MLflow lists them as they come: what people look for before its intervals.
         found = sorted(numbers(self.metrics), key=lambda pair: pair[0].endswith(_BOUNDS))
         metrics = [Metric(name, value, now, 0, model_id=model_id) for name, value in found]
+        metrics += [Metric(point.name, point.value, now, point.epoch) for point in self._curve()]
         for start in range(0, len(metrics), 1000):
             client.log_batch(run_id, metrics=metrics[start : start + 1000])
         params = [Param(name, text) for name, text in self.parameters().items()]
         for start in range(0, len(params), 100):
             client.log_batch(run_id, params=params[start : start + 100])
+
+    def _curve(self) -> list[curve.Point]:
+        path = self.files.get(layout.CURVE)
+        return curve.points(path.read_bytes(), str(path)) if path else []
 
     def write(self, folder: Path, run_id: str, model: LoggedModel) -> None:
         """Compose the version's folder.

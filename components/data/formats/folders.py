@@ -31,10 +31,11 @@ def read(source: Path) -> Reading:
     """All photos of the folders, or those that `split.csv` lists.
 
     Raises:
-        InputError: a malformed `split.csv`, or manipulated photos without any mask folder.
+        InputError: a malformed `split.csv`, or manipulated photos without any mask.
     """
     masks = _masks(source)
-    if _folders(source, _MANIPULATED) and not masks:
+    # An empty Sp/ or Gt/ beside authentic photos is nobody's mistake.
+    if not masks and any(any(_photos(folder)) for folder in _folders(source, _MANIPULATED)):
         raise InputError(
             "manipulated photos but no masks",
             where=str(source),

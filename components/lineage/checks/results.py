@@ -9,15 +9,16 @@ from typing import Any
 
 import pandas as pd
 
-from components.errors import CheckError
+from components.errors import CheckError, InputError
 from components.files import sha256_bytes, sha256_file
 from components.lineage.case import Case, parsed
 from components.lineage.checks.data import refused
 from components.lineage.verdict import Finding, Pair, broken, compared, missing
+from components.registry import curve, layout
 from components.registry.package import numbers
 
 _RESTS = "rests on the lineage record, which is missing or broken"
-VALIDATION = "runs/validate/result.json"
+VALIDATION, CURVE = "runs/validate/result.json", "runs/distill/history.csv"
 
 
 def validation(case: Case) -> list[Finding]:
@@ -36,7 +37,7 @@ def validation(case: Case) -> list[Finding]:
 
 
 def evaluation(case: Case) -> list[Finding]:
-    """Every data set's figures: record, remote, per-photo rows and MLflow agree."""
+    """Every data set's figures and the training curve: record, remote, rows and MLflow agree."""
     link = "evaluation"
     if case.record is None:
         return [missing(link, _RESTS)]
@@ -46,7 +47,7 @@ def evaluation(case: Case) -> list[Finding]:
         found += _result(case, link, f"{place}/metrics.json", said)
         found += _reports(case, link, f"evaluation/{name}", f"evaluate@{name}")
         found += _mean(case, f"{place}/images.parquet", said["result"])
-    return [*found, *_metrics(case)]
+    return [*found, *_metrics(case), *_curve(case)]
 
 
 def _result(case: Case, link: str, path: str, said: dict[str, Any]) -> Iterator[Finding]:
@@ -113,3 +114,27 @@ def _metrics(case: Case) -> list[Finding]:
     ]
     pairs += [(name, "no such metric", case.run.metrics[name]) for name in sorted(more)]
     return compared("evaluation", "MLflow's metrics are the record's", "MLflow metric", pairs)
+
+
+def _curve(case: Case) -> list[Finding]:
+    """The training curve: remote, the version's copy and MLflow's last epoch agree.
+
+    Versions that were registered before curves were kept have neither copy nor metrics.
+    """
+    link, file = "evaluation", case.files / layout.CURVE
+    metrics = case.run.metrics if case.run else {}
+    told = {name: metrics[name] for name in curve.COLUMNS if name in metrics}
+    if not file.is_file() and not told:
+        return []
+    try:
+        data = case.read(CURVE, case.outs()[CURVE])
+        last = {point.name: point.value for point in curve.points(data, CURVE)}
+    except CheckError as error:
+        return [refused(link, CURVE, error)]
+    except InputError as error:
+        return [broken(link, error.what, CURVE)]
+    copy = sha256_file(file) if file.is_file() else None
+    pairs: list[Pair] = [(layout.CURVE, sha256_bytes(data), copy)]
+    if case.run:
+        pairs += [(name, last.get(name), told.get(name)) for name in curve.COLUMNS]
+    return compared(link, "the training curve is the stage's", "MLflow", pairs)

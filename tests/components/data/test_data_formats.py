@@ -117,6 +117,19 @@ def test_manipulated_photos_without_a_mask_folder_are_refused(tmp_path: Path) ->
     write_photo(tmp_path / "Tp" / "x.jpg", 1)
     with pytest.raises(InputError, match="no masks"):
         registry.read(tmp_path)
+    (tmp_path / "Gt").mkdir()
+    with pytest.raises(InputError, match="no masks"):
+        registry.read(tmp_path)
+
+
+def test_authentic_photos_beside_empty_folders_are_read(tmp_path: Path) -> None:
+    write_photo(tmp_path / "Au" / "x.jpg", 1)
+    for name in ("Sp", "Gt"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "Sp" / ".hidden.jpg").write_bytes(b"no photo")
+    records = by_name(tmp_path)
+    assert list(records) == ["Au/x.jpg"]
+    assert (records["Au/x.jpg"].label, records["Au/x.jpg"].problem) == ("authentic", None)
 
 
 # --- COCO

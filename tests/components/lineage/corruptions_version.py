@@ -69,6 +69,7 @@ def code_edited(root: Path, draw: random.Random) -> Expected:
 def report_edited(root: Path, draw: random.Random) -> Expected:
     names = ["evaluation/made/metrics.json", "evaluation/made/images.parquet"]
     names += ["validation/result.json", "evaluation/made/report.html", "lineage/manifest.parquet"]
+    names += ["training/history.csv"]
     name = draw.choice(names)
     flip(folder(root) / name, draw)
     return Expected({"evaluation", "validation", "data", "signature"}, name, "MLflow artifacts")

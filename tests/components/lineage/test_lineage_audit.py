@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import corruptions_remote
+import corruptions_version
 import lineage_support as support
 import pytest
-from corruptions_base import flip
+from corruptions_base import flip, sql
 
 from components.errors import InputError
 from components.files import sha256_file
 from components.lineage.audit import CHECKS, audit
+from components.lineage.case import Case
 from components.lineage.gather import gather
 from components.lineage.page import render
-from components.lineage.verdict import LINKS, Verdict, broken, missing, verified
+from components.lineage.verdict import LINKS, Finding, Verdict, broken, missing, verified
 
 ONE = f"{support.MODEL}/1"
 Stand = Callable[[Path], None]
@@ -67,6 +70,44 @@ def test_exit_codes(project: Path, standing: Stand, findings: list, code: int) -
     with gather(ONE) as case:
         answer = replace(audit(case), findings=findings)
     assert answer.exit_code == code
+
+
+def evaluation(case: Case) -> list[Finding]:
+    return [f for f in CHECKS["evaluation"](case) if f.verdict != Verdict.VERIFIED]
+
+
+def test_the_training_curve_is_the_stages_in_the_version_and_in_mlflow(copied: Path) -> None:
+    with gather(ONE) as case:
+        (said,) = [f for f in CHECKS["evaluation"](case) if "curve" in f.what]
+        assert said.verdict == Verdict.VERIFIED
+    sql(copied, "UPDATE latest_metrics SET value = value / 2 WHERE key = 'val_loss'")
+    with gather(ONE) as case:
+        (finding,) = evaluation(case)
+    assert (finding.verdict, finding.where) == (Verdict.BROKEN, "MLflow val_loss")
+    sql(copied, "DELETE FROM latest_metrics WHERE key = 'val_loss'")
+    flip(corruptions_version.folder(copied) / "training/history.csv", random.Random(1))
+    with gather(ONE) as case:
+        changed, gone = evaluation(case)
+    assert (changed.verdict, changed.where) == (Verdict.BROKEN, "MLflow training/history.csv")
+    assert (gone.verdict, gone.where) == (Verdict.UNVERIFIABLE, "MLflow val_loss")
+
+
+def test_a_version_from_before_curves_were_kept_is_still_verified(
+    project: Path, standing: Stand, tmp_path: Path
+) -> None:
+    standing(project)
+    with gather(ONE) as case:
+        older = tmp_path / "older"
+        shutil.copytree(case.files, older)
+        (older / "training/history.csv").unlink()
+        assert case.run is not None
+        kept = {name: v for name, v in case.run.metrics.items() if name.startswith("made/")}
+        assert len(kept) < len(case.run.metrics)
+        before = replace(case, files=older, run=replace(case.run, metrics=kept))
+        assert evaluation(before) == []
+        # Its metrics without the file are another matter.
+        (finding,) = evaluation(replace(case, files=older))
+        assert finding.where == "MLflow training/history.csv"
 
 
 def test_an_audit_changes_no_evidence(copied: Path) -> None:

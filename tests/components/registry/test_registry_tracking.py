@@ -29,7 +29,7 @@ from small_students import small_student
 from components.data.images import decode_photo
 from components.errors import CheckError, InputError
 from components.files import sha256_file
-from components.registry import layout, registration, signing
+from components.registry import curve, layout, registration, signing
 from components.registry.copies import fetch
 from components.registry.database import safe_name, scrub
 from components.registry.package import REQUIRES, Package, example, leaves, numbers
@@ -39,6 +39,11 @@ from components.serving.predictor import Predictor
 from components.student import store as files
 
 ROOT = Path(__file__).parents[3]
+CURVE = """epoch,train_loss,val_loss,val_f1,lr
+1,0.75,0.5,nan,0.002
+2,0.5,0.25,0.125,0.001
+3,0.625,0.375,0.0,0.0
+"""
 
 
 @pytest.fixture(scope="module")
@@ -50,10 +55,15 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Package:
     (root / "evaluate").mkdir()
     (root / "evaluate/report.html").write_text("<p>fine")
     (root / "sheet.png").write_bytes(b"png")
+    (root / "history.csv").write_text(CURVE)
     return Package(
         name="made",
         folder=root / "export",
-        files={"evaluation/made": root / "evaluate", "pictures/sheet.png": root / "sheet.png"},
+        files={
+            "evaluation/made": root / "evaluate",
+            "pictures/sheet.png": root / "sheet.png",
+            layout.CURVE: root / "history.csv",
+        },
         documents={"card.md": "# made\n\n## Limits\n\n| a | b |\n| --- | --- |\n| 1 | 2 |\n"},
         description="made for a test",
         metrics={"made": {"f1": {"value": 0.5, "low": None, "high": 0.6, "n": 9}, "photos": 12}},
@@ -93,6 +103,10 @@ def test_a_version_comes_back_with_everything(
         "made/f1.high": 0.6,
         "made/f1.n": 9.0,
         "made/photos": 12.0,
+        "train_loss": 0.625,
+        "val_loss": 0.375,
+        "val_f1": 0.0,
+        "lr": 0.0,
     }
     run = mlflow.get_run(version.run_id)
     assert run.info.status == "FINISHED"
@@ -113,6 +127,37 @@ def test_a_version_comes_back_with_everything(
     assert sha256_file(signature) == version.tags["signature_sha256"]
     key = signing.trusted(version.tags["signing_key"])
     assert signing.verify(folder, signature, key) == version.tags["signing_key"]
+
+
+def test_the_training_curve_is_the_runs_metrics_by_epoch(
+    addresses: dict[str, str], package: Package, tmp_path: Path
+) -> None:
+    store = Store()
+    version = store.register("m", package)
+    expected = {
+        "train_loss": [(1, 0.75), (2, 0.5), (3, 0.625)],
+        "val_loss": [(1, 0.5), (2, 0.25), (3, 0.375)],
+        "val_f1": [(2, 0.125), (3, 0.0)],
+        "lr": [(1, 0.002), (2, 0.001), (3, 0.0)],
+    }
+    assert tuple(expected) == curve.COLUMNS
+    client = mlflow.MlflowClient()
+    for name, values in expected.items():
+        history = client.get_metric_history(version.run_id, name)
+        assert [(metric.step, metric.value) for metric in history] == values
+    folder, signature = store.download("m", version.version, version.run_id, tmp_path)
+    assert (folder / layout.CURVE).read_text() == CURVE
+    (folder / layout.CURVE).write_text(CURVE.replace("0.75", "0.74"))
+    with pytest.raises(CheckError, match=r"history\.csv"):
+        signing.verify(folder, signature, signing.trusted(version.tags["signing_key"]))
+
+
+@pytest.mark.parametrize(
+    "text", [b"\xff\xfe", b"epoch,train_loss\n1,0.5\n", CURVE[:-8].encode(), b"epoch\n1\n"]
+)
+def test_what_is_no_training_curve_is_named(text: bytes) -> None:
+    with pytest.raises(InputError, match=r"made/history\.csv: not a training curve"):
+        curve.points(text, "made/history.csv")
 
 
 def test_the_versions_page_shows_summary_links_card_and_pictures(
