@@ -15,12 +15,14 @@ from typing import NamedTuple
 import numpy as np
 
 from components.data import images
+from components.data.jpeg import jpeg_quality
 from components.errors import InputError
 from components.evaluation.metrics import THRESHOLD
 from components.evaluation.pictures import overlay
 from components.evaluation.stream import ahead, batches
 from components.files import sha256_bytes, write_json
 from components.serving.predictor import Prediction, Predictor
+from components.serving.suitability import Limits, unsuitable
 
 MASK, OVERLAY, RECORD = ".mask.png", ".overlay.png", ".json"
 Progress = Callable[[int, int], None]
@@ -44,6 +46,7 @@ class Outcome:
         area: share of its pixels above the threshold.
         width, height: pixels, upright.
         sha256: of the file.
+        unsuitable: why these numbers say little of this photo; None for a suitable one.
         error: why the photo cannot be used.
     """
 
@@ -54,16 +57,18 @@ class Outcome:
     width: int | None = None
     height: int | None = None
     sha256: str | None = None
+    unsuitable: str | None = None
     error: str | None = None
 
 
 class _Read(NamedTuple):
-    """A decoded photo uint8 (H, W, 3) with its file's SHA-256, or the reason why there is none."""
+    """A decoded photo uint8 (H, W, 3) with what is known of it, or the reason why there is none."""
 
     task: Task
-    photo: np.ndarray | None
-    sha256: str | None
-    error: str | None
+    photo: np.ndarray | None = None
+    sha256: str | None = None
+    unsuitable: str | None = None
+    error: str | None = None
 
 
 def find(paths: Sequence[Path], out: Path) -> list[Task]:
@@ -119,8 +124,9 @@ def _read(task: Task, max_megapixels: float) -> _Read:
         data = images.read_bytes(task.photo, max_megapixels)
         photo = images.decode_photo(data, str(task.photo), max_megapixels)
     except images.PhotoError as error:
-        return _Read(task, None, None, error.reason)
-    return _Read(task, photo, sha256_bytes(data), None)
+        return _Read(task, error=error.reason)
+    reason = unsuitable(photo, jpeg_quality(data), Limits())
+    return _Read(task, photo, sha256_bytes(data), reason)
 
 
 def _predicted(
@@ -147,6 +153,7 @@ def _write(read: _Read, found: Prediction | None, out: Path, model: dict[str, st
         width=read.photo.shape[1],
         height=read.photo.shape[0],
         sha256=read.sha256,
+        unsuitable=read.unsuitable,
     )
     images.save_grey(out / (task.name + MASK), found.grey())
     images.save_photo(out / (task.name + OVERLAY), overlay(read.photo, found.probability))
@@ -176,6 +183,9 @@ def predict_files(
 
     Returns:
         One outcome per task, in their order.
+
+    Raises:
+        InputError: the model's answer is unusable; of that photo nothing is written.
     """
     identity = {"model": model, "weights_sha256": predictor.weights_sha256}
     photos = ahead(tasks, lambda task: _read(task, max_megapixels))

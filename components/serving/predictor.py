@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from components.evaluation.metrics import image_score, predicted_area
+from components.errors import InputError
+from components.evaluation.metrics import check_probability, image_score, predicted_area
 from components.student import infer, store
 
 
@@ -40,6 +41,7 @@ class Predictor:
         Raises:
             InputError: a file is missing, tampered with, truncated or of another architecture.
         """
+        self._folder = Path(folder)
         self.weights_sha256 = store.read_config(folder)[1]
         self._student = store.load(folder)
 
@@ -48,8 +50,19 @@ class Predictor:
         return infer.probabilities(self._student, photos)
 
     def predict(self, photos: Sequence[np.ndarray]) -> list[Prediction]:
-        """Photos uint8 (H, W, 3), RGB, of any size, to one `Prediction` each, in order."""
-        return [
-            Prediction(prob, image_score(prob), predicted_area(prob))
-            for prob in self.probabilities(photos)
-        ]
+        """Photos uint8 (H, W, 3), RGB, of any size, to one `Prediction` each, in order.
+
+        Raises:
+            InputError: an answer that is no probability map, as weights that are NaN give.
+        """
+        maps = self.probabilities(photos)
+        try:
+            for photo, prob in zip(photos, maps, strict=True):
+                check_probability(prob, photo.shape[:2])
+        except ValueError as error:
+            raise InputError(
+                f"the model's answer is unusable ({error})",
+                where=str(self._folder / store.WEIGHTS),
+                mend="use another model",
+            ) from None
+        return [Prediction(prob, image_score(prob), predicted_area(prob)) for prob in maps]

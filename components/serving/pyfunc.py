@@ -125,15 +125,19 @@ class StudentModel(PythonModel):
             params: there are none.
 
         Raises:
-            MlflowException: INVALID_PARAMETER_VALUE, naming the first bad row and what is wrong.
+            MlflowException: INVALID_PARAMETER_VALUE, naming the first bad row and what is wrong;
+                INTERNAL_ERROR where the model's answer is unusable.
         """
         if not isinstance(model_input, pd.DataFrame) or COLUMN not in model_input:
             raise _refuse(f"expected a table with the column {COLUMN!r}")
         photos = (decode(text, row) for row, text in enumerate(model_input[COLUMN]))
         rows = []
         for batch in batches(photos, lambda photo: photo.shape[0] * photo.shape[1]):
-            for found in self._predictor.predict(batch):
-                rows.append((found.score, found.area, _png(found.grey())))
+            try:
+                answers = self._predictor.predict(batch)
+            except InputError as error:  # the model is wrong, not the request: HTTP 500
+                raise MlflowException(error.line()) from None
+            rows += [(found.score, found.area, _png(found.grey())) for found in answers]
         return pd.DataFrame(rows, columns=["score", "area", "mask_png"])
 
 

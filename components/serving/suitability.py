@@ -1,4 +1,7 @@
-"""Whether a photo is one that the student can say something about; if not, it abstains."""
+"""Whether a photo is one that the student can say something about.
+
+Scoring abstains from others; prediction answers, and tells the reason beside its answer.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Limits:
-    """Below these the student abstains.
+    """Below these a photo is unsuitable.
 
     Attributes:
         side: pixels of a photo's shorter side.
@@ -26,11 +29,14 @@ def unsuitable(photo: np.ndarray, quality: float | None, limits: Limits) -> str 
     Args:
         photo: uint8 (H, W, 3).
         quality: of its JPEG file (`components.data.jpeg`), None for other files.
-        limits: where to abstain.
+        limits: below them it is unsuitable.
     """
     height, width = photo.shape[:2]
     if min(height, width) < limits.side:
         return f"too small ({width}x{height})"
+    # Row by row: nearly every photo is told from a plain one by its first.
+    if all((row == photo[0, 0]).all() for row in photo):
+        return "featureless (all pixels are alike)"
     if quality is not None and quality < limits.quality:
         return f"recompressed too strongly (JPEG quality about {quality:.0f})"
     return None

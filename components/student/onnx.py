@@ -20,6 +20,9 @@ from components.student.model import Student
 INPUT, OUTPUT, OPSET = "photo", "probability", 18
 MAX_BYTES = 25_000_000
 BATCH = 2
+# What the graph is traced at, whatever the student's own size: windowed attention pads only where
+# its windows do not fit, tracing keeps the branch it takes, and at 64 every backbone pads.
+TRACED = 64
 
 
 class Difference(TypedDict):
@@ -51,7 +54,7 @@ def export(student: Student, path: str | Path) -> None:
     Raises:
         CheckError: the file is larger than 25 MB.
     """
-    size, free = student.config.size, {0: "batch", 2: "height", 3: "width"}
+    free = {0: "batch", 2: "height", 3: "width"}
     with atomic(path) as temporary:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -59,7 +62,7 @@ def export(student: Student, path: str | Path) -> None:
             # padding makes it solve for every size at every convolution.
             torch.onnx.export(
                 _Probability(student).eval(),
-                (torch.rand(BATCH, 3, size, size),),
+                (torch.rand(BATCH, 3, TRACED, TRACED),),
                 str(temporary),
                 input_names=[INPUT],
                 output_names=[OUTPUT],
@@ -77,12 +80,19 @@ def differences(
     """Largest difference in probability between torch and ONNX Runtime, per (height, width).
 
     The photos are blocks of random colour under noise, so that the features see edges too.
+
+    Raises:
+        InputError: not an ONNX file.
+        CheckError: the graph does not run at one of the sizes.
     """
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # what it would print before it raises is in the error
     try:
-        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(
+            str(path), options, providers=["CPUExecutionProvider"]
+        )
     except Exception as error:  # ONNX Runtime's exceptions share no public base class
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"not an ONNX file ({reason})", where=str(path)) from None
+        raise InputError(f"not an ONNX file ({_reason(error)})", where=str(path)) from None
     model, found = _Probability(student).eval(), []
     for height, width in sizes:
         draw = generator(0, "parity", height, width)
@@ -91,11 +101,21 @@ def differences(
         photo = 0.8 * photo + 0.2 * draw.random(photo.shape, dtype=np.float32)
         with torch.inference_mode():
             expected = model(torch.from_numpy(photo)).numpy()
-        (given,) = session.run([OUTPUT], {INPUT: photo})
+        try:
+            (given,) = session.run([OUTPUT], {INPUT: photo})
+        except Exception as error:  # as above
+            raise CheckError(
+                f"ONNX Runtime fails at {height}x{width} ({_reason(error)})", where=str(path)
+            ) from None
         same = given.shape == expected.shape
         largest = float(np.abs(given - expected).max()) if same else float("inf")
         found.append(Difference(height=height, width=width, largest_difference=largest))
     return found
+
+
+def _reason(error: Exception) -> str:
+    """The beginning of what ONNX Runtime says, on one line."""
+    return " ".join(str(error).split())[:200]
 
 
 def check_parity(found: Sequence[Difference], tolerance: float) -> None:

@@ -1,13 +1,14 @@
 """A student on disk: `student.safetensors` and the `student.json` that says how to build it.
 
-The JSON carries the SHA-256 of the weights, so a file that was cut short or changed is one clear
-error and never a network that answers nonsense.
+The JSON carries the SHA-256 of the weights and one of everything else in itself, so a file that was
+cut short or changed is one clear error and never a network that answers nonsense.
 """
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 from pydantic import ValidationError
@@ -16,12 +17,19 @@ from safetensors.torch import load as from_bytes
 from safetensors.torch import save as to_bytes
 
 from components.errors import InputError
-from components.files import canonical_json, read_json, sha256_bytes, write_bytes, write_json
+from components.files import (
+    canonical_json,
+    read_json,
+    sha256_bytes,
+    sha256_json,
+    write_bytes,
+    write_json,
+)
 from components.student.config import StudentConfig
 from components.student.model import Student
 
 WEIGHTS, CONFIG = "student.safetensors", "student.json"
-HASH = "weights_sha256"
+HASH, OWN_HASH = "weights_sha256", "config_sha256"
 
 
 def weights_bytes(student: Student) -> bytes:
@@ -34,15 +42,20 @@ def save(student: Student, folder: str | Path) -> None:
     """Write both files, each atomically; the config, which vouches for the weights, last."""
     data = weights_bytes(student)
     write_bytes(Path(folder) / WEIGHTS, data)
-    config = student.config.model_dump(mode="json")
-    write_json(Path(folder) / CONFIG, config | {HASH: sha256_bytes(data)})
+    values = student.config.model_dump(mode="json") | {HASH: sha256_bytes(data)}
+    write_json(Path(folder) / CONFIG, values | {OWN_HASH: sha256_json(values)})
 
 
 def read_config(folder: str | Path) -> tuple[StudentConfig, str]:
-    """The config and the SHA-256 its weights must have; raises InputError."""
+    """The config and the SHA-256 its weights must have.
+
+    Raises:
+        InputError: the file is missing, was changed or is no config.
+    """
     path = Path(folder) / CONFIG
     values = read_json(path)
-    digest = values.pop(HASH, None) if isinstance(values, dict) else None
+    _check_unchanged(values, path)
+    digest = values.pop(HASH, None)
     if not isinstance(digest, str):
         raise InputError(f"{HASH} is missing", where=str(path))
     try:
@@ -51,6 +64,24 @@ def read_config(folder: str | Path) -> tuple[StudentConfig, str]:
         first = error.errors(include_url=False)[0]
         key = ".".join(str(part) for part in first["loc"]) or "(whole file)"
         raise InputError(f"{key}: {first['msg']}", where=str(path)) from None
+
+
+def _check_unchanged(values: Any, path: Path) -> None:
+    """Take the file's own SHA-256 out of `values`; InputError unless it is that of the rest."""
+    told = values.pop(OWN_HASH, None) if isinstance(values, dict) else None
+    if not isinstance(told, str):
+        mend = "make the student anew, e.g. with `iml run`"
+        raise InputError(f"{OWN_HASH} is missing", where=str(path), mend=mend)
+    try:
+        same = sha256_json(values) == told
+    except ValueError:  # NaN, or half a character: nothing that `save` wrote
+        same = False
+    if not same:
+        raise InputError(
+            f"SHA-256 differs from {OWN_HASH}: the file was changed",
+            where=str(path),
+            mend="fetch both files again",
+        )
 
 
 def load(folder: str | Path) -> Student:

@@ -58,7 +58,9 @@ def blended(
     # The weights' sum is a product too, so no second map is needed.
     total /= _cover(photo.shape[0], rows, weight)[:, None]
     total /= _cover(photo.shape[1], columns, weight)
-    return np.clip(total[:height, :width], 0, 1)
+    # In place: a second map of a large photo would double what is held.
+    found = np.ascontiguousarray(total[:height, :width])
+    return np.clip(found, 0, 1, out=found)
 
 
 def _cover(length: int, starts: list[int], weight: np.ndarray) -> np.ndarray:

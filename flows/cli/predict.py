@@ -26,6 +26,7 @@ def predict(
 ) -> None:
     """Where photos were manipulated: NAME.mask.png, NAME.overlay.png and NAME.json for each.
 
+    A photo of which the numbers say little (small, featureless, strongly recompressed) is told.
     Exit code 2 when a photo could not be read; the others are done all the same.
     """
     from components.serving import batch
@@ -83,7 +84,10 @@ def _show(outcomes: list[Outcome], out: Path) -> None:
         else:
             size = f"{row.width}x{row.height}"
             numbers = f"{row.score:.3f}", f"{row.area:.1%}"
-            table.add_row(escape(row.photo), *numbers, size, escape(f"{row.name}.*"))
+            results = escape(f"{row.name}.*")
+            if row.unsuitable:
+                results += f"\n[yellow]unsuitable: {escape(row.unsuitable)}[/]"
+            table.add_row(escape(row.photo), *numbers, size, results)
     console.print(table)
     if len(shown) < len(outcomes):
         console.print(f"the highest {len(shown)} of {len(outcomes)} photos")

@@ -40,14 +40,15 @@ def pretrain(
     `distill.weights`. Killed, it goes on where it stopped.
     """
     from components import params as parameters
-    from components.params import Distill
     from components.teacher.learning import sources
     from components.training.pretraining import Plan, pretrain
     from components.training.progress import ProgressReport
 
     given = {"backbone": backbone, "weights": start, "size": size, "batch": batch}
     given |= {"learning_rate": rate, "backbone_rate": 1.0, "ema": 0.998, "threads": threads}
-    settings = Distill.model_validate(parameters.load().distill.model_dump() | given)
+    values = parameters.load().model_dump(by_alias=True)
+    values["distill"] |= given
+    settings = parameters.parse(values, "iml student pretrain").distill
     folders = photos or [_DEMO / "photos"], cutouts or [_DEMO / "cutouts"]
     learnt, held = (sources.load(*folders, None, held_out=side) for side in (False, True))
     with ProgressReport() as report:

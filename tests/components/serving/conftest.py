@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from small_students import small_student
 
 from components.serving.predictor import Predictor
@@ -22,6 +23,16 @@ def student_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def predictor(student_folder: Path) -> Predictor:
     return Predictor(student_folder)
+
+
+@pytest.fixture(scope="session")
+def broken_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A student whose files agree with each other and whose answers are NaN."""
+    folder, student = tmp_path_factory.mktemp("broken"), small_student()
+    with torch.no_grad():
+        student.fusion.head.bias.fill_(float("nan"))
+    store.save(student, folder)
+    return folder
 
 
 @pytest.fixture

@@ -75,6 +75,7 @@ def test_three_files_a_photo(tmp_path: Path, predictor: Predictor) -> None:
         "width": 44,
         "height": 30,
         "sha256": sha256_file(path),
+        "unsuitable": "too small (44x30)",
         "threshold": 0.5,
         "model": "name@alias",
         "weights_sha256": predictor.weights_sha256,
@@ -86,6 +87,30 @@ def test_three_files_a_photo(tmp_path: Path, predictor: Predictor) -> None:
         "p.mask.png",
         "p.overlay.png",
     ]
+
+
+def test_suitable_photos_have_no_reason(tmp_path: Path, predictor: Predictor) -> None:
+    good = _photo(tmp_path / "good.png", size=(64, 80))
+    save_photo(tmp_path / "black.png", np.zeros((64, 80, 3), dtype=np.uint8))
+    Image.open(good).save(tmp_path / "poor.jpg", quality=10)
+    outcomes = predict_files(predictor, find([tmp_path], tmp_path / "o"), tmp_path / "o", "m")
+    reasons = {outcome.name: outcome.unsuitable for outcome in outcomes}
+    assert reasons["good"] is None
+    assert reasons["black"] == "featureless (all pixels are alike)"
+    assert (reasons["poor"] or "").startswith("recompressed too strongly")
+    for outcome in outcomes:  # the answer is given all the same
+        assert outcome.score is not None
+        record = read_json(tmp_path / "o" / f"{outcome.name}.json")
+        assert record["unsuitable"] == outcome.unsuitable
+
+
+def test_of_an_answer_that_is_nan_nothing_is_written(tmp_path: Path, broken_folder: Path) -> None:
+    for number in range(3):
+        _photo(tmp_path / "in" / f"{number}.png", number)
+    out = tmp_path / "out"
+    with pytest.raises(InputError, match="the model's answer is unusable"):
+        predict_files(Predictor(broken_folder), find([tmp_path / "in"], out), out, "m")
+    assert not list(tmp_path.glob("out/**/*"))
 
 
 def test_bad_photos_do_not_stop_the_good(tmp_path: Path, predictor: Predictor) -> None:

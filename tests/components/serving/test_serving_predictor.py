@@ -63,3 +63,14 @@ def test_tampered_weights_are_refused(student_folder: Path, tmp_path: Path) -> N
         Predictor(tmp_path / "s")
     with pytest.raises(InputError, match="no such file"):
         Predictor(tmp_path / "nowhere")
+
+
+def test_an_answer_that_is_nan_is_one_clear_line(broken_folder: Path, photo: np.ndarray) -> None:
+    broken = Predictor(broken_folder)
+    assert np.isnan(broken.probabilities([photo])[0]).any()
+    with pytest.raises(InputError) as caught:
+        broken.predict([photo])
+    assert caught.value.line() == (
+        f"{broken_folder}/student.safetensors: the model's answer is unusable "
+        "(probabilities range over nan..nan, not within 0..1); use another model"
+    )

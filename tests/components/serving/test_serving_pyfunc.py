@@ -134,14 +134,26 @@ def test_nothing_is_pickled(logged) -> None:
     assert not [name for name in names if name.endswith((".pkl", ".pickle", ".pt", ".pth", ".bin"))]
 
 
-@pytest.fixture
-def model(student_folder: Path) -> pyfunc.StudentModel:
+def loaded(folder: Path) -> pyfunc.StudentModel:
     from mlflow.pyfunc import PythonModelContext
 
-    files = {name: str(student_folder / name) for name in ("student.safetensors", "student.json")}
+    files = {name: str(folder / name) for name in ("student.safetensors", "student.json")}
     made = pyfunc.StudentModel()
     made.load_context(context=PythonModelContext(files, None))
     return made
+
+
+@pytest.fixture
+def model(student_folder: Path) -> pyfunc.StudentModel:
+    return loaded(student_folder)
+
+
+def test_a_model_that_answers_nan_is_an_internal_error(
+    broken_folder: Path, photo: np.ndarray
+) -> None:
+    with pytest.raises(MlflowException, match="the model's answer is unusable") as caught:
+        loaded(broken_folder).predict(None, pd.DataFrame({"image": [_base64(photo)]}))
+    assert caught.value.error_code == "INTERNAL_ERROR"
 
 
 def test_jpeg_is_decoded_like_a_file(model, predictor: Predictor, photo: np.ndarray) -> None:

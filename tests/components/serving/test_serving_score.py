@@ -78,6 +78,14 @@ def test_a_folder_is_scored_and_unsuitable_photos_are_told(
     assert page.index("Most suspicious") < page.index("too small (90x20)")
 
 
+def test_a_plain_photo_is_abstained_from(predictor: Predictor, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    images.save_photo(tmp_path / "in/black.png", np.zeros((64, 96, 3), dtype=np.uint8))
+    out = tmp_path / "out"
+    assert run(open_source(str(tmp_path / "in"), out), predictor, out) == Summary(0, 1, 0, 1)
+    assert table(out).loc["black.png", "reason"] == "featureless (all pixels are alike)"
+
+
 class _Counting:
     """A folder that notes what is read, and dies on command."""
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from components.errors import CheckError, InputError
+from components.student import onnx as exporter
 from components.student.infer import probabilities
 from components.student.onnx import MAX_BYTES, check_parity, differences, export
 
@@ -24,6 +25,28 @@ def test_agrees_at_any_size(make, tmp_path, backbone, prototypes):
     assert path.stat().st_size < MAX_BYTES
     onnx.checker.check_model(str(path))
     check_parity(differences(student, path, SIZES), 1e-4)
+
+
+def test_windowed_attention_agrees_where_its_windows_fit_and_where_not(make, tmp_path):
+    """The student's own size needs no padding, as most other sizes do."""
+    student, path = make(backbone="tiny_vit_5m_224", size=224), tmp_path / "student.onnx"
+    export(student, path)
+    sizes = [[224, 224], [448, 224], [256, 256], [192, 320], [1, 50], [7, 33]]
+    check_parity(differences(student, path, sizes), 1e-4)
+
+
+def test_a_size_at_which_the_graph_does_not_run_is_one_clear_line(
+    make, tmp_path, monkeypatch, capfd
+):
+    monkeypatch.setattr(exporter, "TRACED", 224)  # a size without padding
+    student, path = make(backbone="tiny_vit_5m_224", size=224), tmp_path / "student.onnx"
+    export(student, path)
+    check_parity(differences(student, path, [[224, 224]]), 1e-4)
+    with pytest.raises(CheckError, match="ONNX Runtime fails at 256x256") as caught:
+        differences(student, path, [[256, 256]])
+    assert "Reshape" in caught.value.line()
+    assert "\n" not in caught.value.line()
+    assert capfd.readouterr().err == ""
 
 
 def test_every_switch_is_in_the_graph(make, tmp_path):

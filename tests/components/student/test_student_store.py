@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from components.errors import InputError
+from components.files import sha256_json
 from components.student import store
+from components.student.config import StudentConfig
 
 
 def test_round_trip(make, tmp_path):
@@ -40,6 +42,81 @@ def test_weights_that_are_not_what_was_saved(make, tmp_path, how):
         store.load(tmp_path)
 
 
+CHANGES = {
+    "backbone": "mobilenetv3_large_100",
+    "size": 96,
+    "channels": 24,
+    "prototypes": 0,
+    "alpha": 0.25,
+    "gates": False,
+    "dual_guidance": False,
+    "frontend": "highpass",
+    "view": "tiles",
+    "overlap": 0.5,
+    "mean": [0.4, 0.5, 0.5],
+    "std": [0.5, 0.5, 0.4],
+    "temperature": 1.5,
+    "image_threshold": 0.5,
+    "weights_sha256": "0" * 64,
+    "colour": 1,
+}
+
+
+def write(path, values, own_hash=None):
+    rest = {name: value for name, value in values.items() if name != "config_sha256"}
+    path.write_text(json.dumps(rest | {"config_sha256": own_hash or sha256_json(rest)}))
+
+
+def test_every_value_is_covered():
+    assert CHANGES.keys() >= StudentConfig.model_fields.keys() - {"format"}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_one_changed_value_is_refused(make, tmp_path, name):
+    store.save(make(), tmp_path)
+    path = tmp_path / store.CONFIG
+    values = json.loads(path.read_text())
+    assert values.get(name) != CHANGES[name]
+    write(path, values | {name: CHANGES[name]}, values["config_sha256"])
+    with pytest.raises(InputError, match=r"student\.json: SHA-256 differs from config_sha256"):
+        store.load(tmp_path)
+    # The way it is written is no change.
+    write(path, dict(sorted(values.items())), values["config_sha256"])
+    store.load(tmp_path)
+
+
+@pytest.mark.parametrize("name", [name for name in CHANGES if name != "colour"])
+def test_a_value_that_was_taken_out_is_refused(make, tmp_path, name):
+    store.save(make(), tmp_path)
+    path = tmp_path / store.CONFIG
+    values = json.loads(path.read_text())
+    path.write_text(json.dumps({key: value for key, value in values.items() if key != name}))
+    with pytest.raises(InputError, match="config_sha256"):
+        store.read_config(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("told", "complaint"),
+    [("missing", "config_sha256 is missing; make"), (None, "is missing"), (7, "is missing")],
+)
+def test_config_without_its_own_hash(make, tmp_path, told, complaint):
+    store.save(make(), tmp_path)
+    path = tmp_path / store.CONFIG
+    values = json.loads(path.read_text()) | {"config_sha256": told}
+    if told == "missing":
+        del values["config_sha256"]
+    path.write_text(json.dumps(values))
+    with pytest.raises(InputError, match=complaint):
+        store.load(tmp_path)
+
+
+@pytest.mark.parametrize("text", ['{"temperature": NaN, %s}', '{"backbone": "\\ud800", %s}'])
+def test_config_that_no_hash_can_be_made_of(tmp_path, text):
+    (tmp_path / store.CONFIG).write_text(text % f'"config_sha256": "{"0" * 64}"')
+    with pytest.raises(InputError, match="the file was changed"):
+        store.load(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
@@ -52,16 +129,18 @@ def test_weights_that_are_not_what_was_saved(make, tmp_path, how):
         ({"prototypes": 0}, "does not fit"),
     ],
 )
-def test_config_that_is_not_what_was_saved(make, tmp_path, change, complaint):
+def test_config_that_was_written_by_something_else(make, tmp_path, change, complaint):
     store.save(make(), tmp_path)
     path = tmp_path / store.CONFIG
-    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    write(path, json.loads(path.read_text()) | change)
     with pytest.raises(InputError, match=complaint):
         store.load(tmp_path)
 
 
-def test_config_that_is_no_json(make, tmp_path):
-    store.save(make(), tmp_path)
-    (tmp_path / store.CONFIG).write_text("[1")
-    with pytest.raises(InputError, match="not valid JSON"):
+@pytest.mark.parametrize(
+    ("text", "complaint"), [("[1", "not valid JSON"), ("[1]", "config_sha256 is missing")]
+)
+def test_config_that_is_no_json(tmp_path, text, complaint):
+    (tmp_path / store.CONFIG).write_text(text)
+    with pytest.raises(InputError, match=complaint):
         store.load(tmp_path)

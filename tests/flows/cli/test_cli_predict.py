@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -10,12 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import typer
 from click.testing import Result
 from small_students import small_student
 from typer.testing import CliRunner
 
-from components.data.images import save_grey, save_photo
+from components.data.images import open_photo, save_grey, save_photo
 from components.errors import InputError
 from components.files import read_json, sha256_file
 from components.student import store
@@ -93,6 +95,63 @@ def test_predict_of_many_shows_the_highest(project: Path, student_folder: Path) 
     assert "the highest 40 of 45 photos" in done.stdout
     scores = sorted(read_json(path)["score"] for path in Path("o").glob("*.json"))
     assert f"{scores[-1]:.3f}" in done.stdout.splitlines()[3]
+
+
+@pytest.mark.parametrize(
+    ("shape", "reason"),
+    [
+        ((70, 90), "featureless (all pixels are alike)"),
+        ((300, 1), "too small (1x300)"),
+        ((1, 300), "too small (300x1)"),
+    ],
+    ids=["all black", "one pixel wide", "one pixel high"],
+)
+def test_predict_tells_which_photos_it_cannot_judge(
+    project: Path, student_folder: Path, shape: tuple[int, int], reason: str
+) -> None:
+    save_photo(project / "p.png", np.zeros((*shape, 3), dtype=np.uint8))
+    _photos(project / "in", 1, size=(70, 90))
+    arguments = ("predict", "p.png", "in", "--model", student_folder, "--out", "o")
+    done = _iml(*arguments, "--json")
+    assert done.exit_code == 0, (done.exception, done.stderr)
+    poor, good = json.loads(done.stdout)["photos"]
+    assert (poor["unsuitable"], good["unsuitable"]) == (reason, None)
+    assert (poor["height"], poor["width"]) == shape
+    assert read_json("o/p.json")["unsuitable"] == reason
+    for name in ("p.mask.png", "p.overlay.png"):
+        assert open_photo(Path("o") / name).shape[:2] == shape
+    shown = _iml(*arguments).stdout
+    assert shown.count("unsuitable") == 1
+    assert reason.split()[0] in shown
+
+
+def _main(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """The whole command in a process of its own."""
+    code = "from flows.cli.main import main; main()"
+    command = [sys.executable, "-c", code, *(str(argument) for argument in arguments)]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("how", ["truncated", "nan"])
+def test_predict_with_weights_that_are_no_use_is_one_line(project: Path, how: str) -> None:
+    student = small_student()
+    if how == "nan":
+        with torch.no_grad():
+            student.fusion.head.bias.fill_(float("nan"))
+    store.save(student, "model")
+    weights = Path("model/student.safetensors")
+    if how == "truncated":
+        weights.write_bytes(weights.read_bytes()[:-1000])
+    _photos(project / "in", 2)
+    done = _main("predict", "in", "--model", "model", "--out", "o")
+    assert done.returncode == 2
+    (line,) = done.stderr.strip().splitlines()
+    said = "cut short" if how == "truncated" else "the model's answer is unusable"
+    assert line.startswith("error: model/student.safetensors: ")
+    assert said in line
+    assert done.stdout == ""
+    assert not list(Path().glob("o/**/*"))
 
 
 @pytest.mark.parametrize(

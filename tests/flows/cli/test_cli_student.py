@@ -16,6 +16,7 @@ from components import params
 from components.errors import InputError
 from components.files import sha256_file
 from components.student.model import build, configure
+from flows.cli.main import main
 from flows.cli.student import app
 
 ROOT = Path(__file__).parents[3]
@@ -55,3 +56,35 @@ def test_a_folder_that_is_not_there(project: Path) -> None:
     done = CliRunner().invoke(app, ["pretrain", "--photos", "none", "--out", "made"])
     assert isinstance(done.exception, InputError)
     assert done.exception.line() == "none: no such folder"
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "complaint"),
+    [
+        ("--size", "100", "distill.size: Input should be a multiple of 32, not 100"),
+        (
+            "--rate",
+            "3",
+            "distill.learning_rate: Input should be less than or equal to 1, not 3.0",
+        ),
+        ("--rate", "0", "distill.learning_rate: "),
+        ("--backbone", "no such", "distill.backbone: "),
+        ("--start", "", "distill.weights: "),
+        ("--threads", "1000", "distill.threads: "),
+    ],
+)
+def test_a_value_out_of_range_is_one_clear_line(
+    project: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    option: str,
+    value: str,
+    complaint: str,
+) -> None:
+    monkeypatch.setattr("sys.argv", ["iml", "student", "pretrain", "--out", "made", option, value])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: iml student pretrain: {complaint}")
+    assert not (project / "made").exists()
