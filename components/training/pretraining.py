@@ -107,9 +107,8 @@ def pretrain(
     watcher.start(len(state.history), epochs, plan.every)
     while len(state.history) < epochs:
         loss, rate = _epoch(state, student, reference, sources, params, plan, watcher)
-        val_loss, val_f1 = validate(state.mean, judged)
         number = len(state.history) + 1
-        row = Epoch(epoch=number, train_loss=loss, val_loss=val_loss, val_f1=val_f1, lr=rate)
+        row = Epoch(epoch=number, train_loss=loss, **validate(state.mean, judged), lr=rate)
         note(state, row)
         store(state, folder)
         watcher.epoch(row)

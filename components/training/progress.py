@@ -11,21 +11,32 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 
-class Epoch(TypedDict):
+class Validation(TypedDict):
+    """What a student is worth on the validation photos.
+
+    Attributes:
+        val_loss: mean cross-entropy over the photos, nats per pixel.
+        val_f1: mean F1 at 0.5 on the manipulated photos' pseudo-masks.
+        val_false_alarm_area: mean share of an authentic photo answered above 0.5; 0 where there
+            are none.
+    """
+
+    val_loss: float
+    val_f1: float
+    val_false_alarm_area: float
+
+
+class Epoch(Validation):
     """One row of the training curve.
 
     Attributes:
         epoch: from 1.
         train_loss: mean over the epoch's photos, nats per pixel.
-        val_loss: the same over the validation photos after the epoch.
-        val_f1: mean F1 at 0.5 on the validation photos' pseudo-masks.
         lr: learning rate of the new layers at the epoch's end.
     """
 
     epoch: int
     train_loss: float
-    val_loss: float
-    val_f1: float
     lr: float
 
 
@@ -96,7 +107,8 @@ class ProgressReport:
         left = (time.monotonic() - self._began) / done * (self._epochs - row["epoch"])
         self._line(
             f"epoch {row['epoch']}/{self._epochs}  train loss {row['train_loss']:.4f}  "
-            f"val loss {row['val_loss']:.4f}  val F1 {row['val_f1']:.3f}  {left:.0f} s left"
+            f"val loss {row['val_loss']:.4f}  val F1 {row['val_f1']:.3f}  "
+            f"false alarms {row['val_false_alarm_area']:.1%}  {left:.0f} s left"
         )
 
     @staticmethod

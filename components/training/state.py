@@ -93,10 +93,12 @@ def note(state: State, row: Epoch) -> None:
 
 
 def _better(row: Epoch, state: State) -> bool:
-    if not state.best_epoch:
-        return True
-    best = state.history[state.best_epoch - 1]
-    return (row["val_f1"], -row["val_loss"]) > (best["val_f1"], -best["val_loss"])
+    return not state.best_epoch or _worth(row) > _worth(state.history[state.best_epoch - 1])
+
+
+def _worth(row: Epoch) -> tuple[float, float]:
+    """F1 less false alarms, then the loss: F1 alone would keep whatever answers most boldly."""
+    return row["val_f1"] - row["val_false_alarm_area"], -row["val_loss"]
 
 
 def finished(state: State, params: Distill) -> bool:

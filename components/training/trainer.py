@@ -24,7 +24,7 @@ from components.training.batches import Batch, count, epoch_batches
 from components.training.cache import Decoded
 from components.training.losses import distillation, pseudo_f1
 from components.training.parallel import ALONE, Team
-from components.training.progress import Epoch, Watcher
+from components.training.progress import Epoch, Validation, Watcher
 from components.training.state import State, average, begin, finished, note, restore, store
 
 WARMUP = 0.05  # share of all steps
@@ -48,8 +48,9 @@ def train(
 ) -> Trained:
     """Train in place, resuming from the newest intact checkpoint in `folder`.
 
-    The best epoch is the one with the highest F1 on the validation photos' pseudo-masks (then the
-    lowest loss): true masks are not what the method has, and test photos are never seen.
+    The best epoch is the one with the highest F1 on the validation photos' pseudo-masks less the
+    false-alarm area on the authentic ones (then the lowest loss): true masks are not what the
+    method has, and test photos are never seen.
 
     Raises:
         ImlError: the loss is not finite.
@@ -70,8 +71,7 @@ def train(
     while not finished(state, params):
         epoch = len(state.history) + 1
         loss, rate = train_epoch(state, data, params, epoch, watcher, team)
-        val_loss, val_f1 = validate(state.mean, data, team)
-        row = Epoch(epoch=epoch, train_loss=loss, val_loss=val_loss, val_f1=val_f1, lr=rate)
+        row = Epoch(epoch=epoch, train_loss=loss, **validate(state.mean, data, team), lr=rate)
         note(state, row)
         if team.leads:
             store(state, folder)
@@ -156,10 +156,10 @@ def schedule(step: int, steps: int) -> float:
 
 
 @torch.inference_mode()
-def validate(student: Student, data: Decoded, team: Team = ALONE) -> tuple[float, float]:
-    """Cross-entropy over all validation photos and mean F1 over the manipulated ones.
+def validate(student: Student, data: Decoded, team: Team = ALONE) -> Validation:
+    """Cross-entropy over all validation photos, F1 and false-alarm area over those of one kind.
 
-    Both on pseudo-masks, photos predicted by the rule of inference, each photo counted once.
+    On pseudo-masks, photos predicted by the rule of inference, each photo counted once.
 
     Raises:
         ImlError: an answer that is not finite: the last step of an epoch can spoil the weights.
@@ -167,21 +167,31 @@ def validate(student: Student, data: Decoded, team: Team = ALONE) -> tuple[float
     """
     student.eval()
     own = data.val[team.rank :: team.size]
-    sums = torch.zeros(3, dtype=torch.float64)  # loss, F1, photos with an F1
+    # Loss; F1, photos with one; false-alarm area, photos with one.
+    sums = torch.zeros(5, dtype=torch.float64)
     for start in range(0, len(own), BATCH):
-        pairs = [data.photo(row) for row in own[start : start + BATCH]]
+        rows = own[start : start + BATCH]
+        pairs = [data.photo(row) for row in rows]
         maps = probabilities(student, [photo for photo, _ in pairs])
-        for (_, mask), found in zip(pairs, maps, strict=True):
+        for row, (_, mask), found in zip(rows, pairs, maps, strict=True):
             check_finite(float(found.sum()), "the student's answer to a photo", "validation")
             given, target = torch.from_numpy(found), torch.from_numpy(mask / np.float32(255))
             f1 = pseudo_f1(given, target)
             loss = F.binary_cross_entropy(given, target).item()
-            sums += torch.tensor([loss, 0 if math.isnan(f1) else f1, not math.isnan(f1)])
-    loss, f1, scored = team.sum(sums.to(team.device)).tolist()
+            sums[0] += loss
+            if not math.isnan(f1):
+                sums[1:3] += torch.tensor([f1, 1])
+            if not data.manipulated[row]:
+                sums[3:] += torch.tensor([float((found > 0.5).mean()), 1])
+    loss, f1, scored, area, authentic = team.sum(sums.to(team.device)).tolist()
     if not scored:
         raise InputError(
             "every pseudo-mask of the validation photos is empty",
             where="distill",
             mend="look at the contact sheet of pseudo_label",
         )
-    return loss / len(data.val), f1 / scored
+    return Validation(
+        val_loss=loss / len(data.val),
+        val_f1=f1 / scored,
+        val_false_alarm_area=area / max(1.0, authentic),
+    )

@@ -14,11 +14,12 @@ from types import SimpleNamespace
 import pytest
 
 from components.training import progress
-from components.training.progress import Epoch, ProgressReport
+from components.training.progress import Epoch, ProgressReport, Validation
 
 
 def _epoch(number: int, f1: float = 0.7123) -> Epoch:
-    return {"epoch": number, "train_loss": 0.5, "val_loss": 0.25, "val_f1": f1, "lr": 1e-3}
+    found = Validation(val_loss=0.25, val_f1=f1, val_false_alarm_area=0.0234)
+    return Epoch(epoch=number, train_loss=0.5, **found, lr=1e-3)
 
 
 class Screen:
@@ -107,8 +108,8 @@ def test_a_log_has_a_line_an_epoch_with_loss_f1_and_time_left(
     # One epoch of 10 s and three to go; then two of 15 s on average and two to go.
     assert capsys.readouterr().err.splitlines() == [
         "resumed after epoch 2/6",
-        "epoch 3/6  train loss 0.5000  val loss 0.2500  val F1 0.712  30 s left",
-        "epoch 4/6  train loss 0.5000  val loss 0.2500  val F1 0.800  30 s left",
+        "epoch 3/6  train loss 0.5000  val loss 0.2500  val F1 0.712  false alarms 2.3%  30 s left",
+        "epoch 4/6  train loss 0.5000  val loss 0.2500  val F1 0.800  false alarms 2.3%  30 s left",
     ]
 
 
