@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from components.errors import ImlError, InputError
+from components.evaluation.metrics import predicted_area
 from components.params import Distill
 from components.seeds import derive
 from components.student.infer import BATCH, probabilities
@@ -178,13 +179,12 @@ def validate(student: Student, data: Decoded, team: Team = ALONE) -> Validation:
             given, target = torch.from_numpy(found), torch.from_numpy(mask / np.float32(255))
             f1 = pseudo_f1(given, target)
             loss = F.binary_cross_entropy(given, target).item()
+            scored, authentic = not math.isnan(f1), not data.manipulated[row]
+            area = predicted_area(found) if authentic else 0.0
             sums[0] += loss
-            if not math.isnan(f1):
-                sums[1:3] += torch.tensor([f1, 1])
-            if not data.manipulated[row]:
-                sums[3:] += torch.tensor([float((found > 0.5).mean()), 1])
-    loss, f1, scored, area, authentic = team.sum(sums.to(team.device)).tolist()
-    if not scored:
+            sums[1:] += torch.tensor([f1 if scored else 0.0, scored, area, authentic])
+    loss, f1, with_f1, area, with_area = team.sum(sums.to(team.device)).tolist()
+    if not with_f1:
         raise InputError(
             "every pseudo-mask of the validation photos is empty",
             where="distill",
@@ -192,6 +192,6 @@ def validate(student: Student, data: Decoded, team: Team = ALONE) -> Validation:
         )
     return Validation(
         val_loss=loss / len(data.val),
-        val_f1=f1 / scored,
-        val_false_alarm_area=area / max(1.0, authentic),
+        val_f1=f1 / with_f1,
+        val_false_alarm_area=area / max(1.0, with_area),
     )
