@@ -37,6 +37,11 @@ class InputError(ImlError):
     exit_code = 2
 
 
+def brief(error: BaseException) -> str:
+    """The beginning of what a library's error says, on one line."""
+    return " ".join(str(error).split())[:200]
+
+
 _FULL = "free some space and run the same command again, finished work is kept"
 _PLACE = "choose another place or change its rights"
 _MENDS = {

@@ -12,7 +12,7 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
-from components.errors import CheckError, InputError
+from components.errors import CheckError, InputError, brief
 from components.files import atomic
 from components.seeds import generator
 from components.student.model import Student
@@ -92,7 +92,7 @@ def differences(
             str(path), options, providers=["CPUExecutionProvider"]
         )
     except Exception as error:  # ONNX Runtime's exceptions share no public base class
-        raise InputError(f"not an ONNX file ({_reason(error)})", where=str(path)) from None
+        raise InputError(f"not an ONNX file ({brief(error)})", where=str(path)) from None
     model, found = _Probability(student).eval(), []
     for height, width in sizes:
         draw = generator(0, "parity", height, width)
@@ -105,17 +105,12 @@ def differences(
             (given,) = session.run([OUTPUT], {INPUT: photo})
         except Exception as error:  # as above
             raise CheckError(
-                f"ONNX Runtime fails at {height}x{width} ({_reason(error)})", where=str(path)
+                f"ONNX Runtime fails at {height}x{width} ({brief(error)})", where=str(path)
             ) from None
         same = given.shape == expected.shape
         largest = float(np.abs(given - expected).max()) if same else float("inf")
         found.append(Difference(height=height, width=width, largest_difference=largest))
     return found
-
-
-def _reason(error: Exception) -> str:
-    """The beginning of what ONNX Runtime says, on one line."""
-    return " ".join(str(error).split())[:200]
 
 
 def check_parity(found: Sequence[Difference], tolerance: float) -> None:

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load as from_bytes
 from safetensors.torch import save as to_bytes
 
-from components.errors import InputError
+from components.errors import InputError, brief
 from components.files import (
     canonical_json,
     read_json,
@@ -106,6 +106,5 @@ def load(folder: str | Path) -> Student:
     try:
         student.load_state_dict(from_bytes(data), strict=True)
     except (SafetensorError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"does not fit {CONFIG} ({reason})", where=os.fspath(path)) from None
+        raise InputError(f"does not fit {CONFIG} ({brief(error)})", where=os.fspath(path)) from None
     return student.to(memory_format=torch.channels_last).eval()

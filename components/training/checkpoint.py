@@ -18,7 +18,7 @@ from safetensors.torch import load as from_bytes
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
-from components.errors import InputError
+from components.errors import InputError, brief
 from components.files import read_json, sha256_bytes, sha256_json, write_bytes, write_json
 
 KEPT = 2
@@ -59,8 +59,7 @@ def newest(folder: Path) -> Checkpoint | None:
         try:
             return _read(path)
         except (InputError, OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-            reason = " ".join(str(error).split())[:200]
-            print(f"warning: checkpoint passed over: {reason}", file=sys.stderr, flush=True)
+            print(f"warning: checkpoint passed over: {brief(error)}", file=sys.stderr, flush=True)
     return None
 
 
