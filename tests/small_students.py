@@ -58,3 +58,11 @@ def small_student(seed: int = 0, **changes: object) -> Student:
     """A small network with random weights."""
     torch.manual_seed(seed)
     return Student(StudentConfig.model_validate(_CONFIG | changes))
+
+
+def nan_student() -> Student:
+    """A sound network whose answers are NaN."""
+    student = small_student()
+    with torch.no_grad():
+        student.fusion.head.bias.fill_(float("nan"))
+    return student

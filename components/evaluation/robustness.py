@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
+from components.data.jpeg import recompress
 from components.evaluation.run import Predict, Progress, evaluate
 from components.params import Evaluate
 from components.seeds import generator
@@ -29,9 +30,7 @@ Parts = Callable[[str], Progress | None]  # given a pass in words, what is told 
 
 def jpeg(quality: float, photo: np.ndarray) -> np.ndarray:
     """Saved as JPEG of this quality, 4:2:0."""
-    options = [cv2.IMWRITE_JPEG_QUALITY, int(quality)]
-    _, data = cv2.imencode(".jpg", photo[:, :, ::-1], options)
-    return np.ascontiguousarray(np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))[:, :, ::-1])
+    return recompress(photo, int(quality))
 
 
 def blur(kernel: float, photo: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from components.data.jpeg import recompress
 from components.seeds import generator
 from components.student.infer import shrink
 from components.training.splices import View, spliced
@@ -129,10 +130,3 @@ def _noise(photo: np.ndarray, draw: np.random.Generator) -> np.ndarray:
     """Gaussian noise of a random deviation."""
     grains = draw.standard_normal(photo.shape, dtype=np.float32) * draw.uniform(*DEVIATION)
     return np.clip(photo + grains, 0, 255).round().astype(np.uint8)
-
-
-def recompress(photo: np.ndarray, quality: int) -> np.ndarray:
-    """A photo uint8 (H, W, 3), RGB, through JPEG of this quality (1..100) and back."""
-    # OpenCV's order is BGR; luma and chroma must come from the right channels.
-    _, data = cv2.imencode(".jpg", photo[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))[:, :, ::-1]

@@ -18,11 +18,11 @@ from pathlib import Path
 import numpy as np
 
 from components.data import images
+from components.data.jpeg import recompress
 from components.errors import InputError
 from components.files import read_json, sha256_bytes, sha256_file, sha256_json, write_json
 from components.params import Distill
 from components.student.infer import resize
-from components.training.augment import recompress
 from components.training.examples import Example, weigh
 
 Progress = Callable[[int, int], None]

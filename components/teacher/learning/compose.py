@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from components.data.jpeg import recompress
 from components.teacher.learning.shapes import crop_to, draw
 
 
@@ -133,10 +134,7 @@ def degrade(photo: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         noise = rng.normal(0, rng.uniform(1, 6), photo.shape)
         photo = np.clip(photo + noise, 0, 255).astype(np.uint8)
     if rng.random() < 0.75:
-        quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(55, 99))]
-        _, data = cv2.imencode(".jpg", cv2.cvtColor(photo, cv2.COLOR_RGB2BGR), quality)
-        saved = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)
-        photo = np.ascontiguousarray(saved[..., ::-1])
+        photo = recompress(photo, int(rng.integers(55, 99)))
     return photo
 
 

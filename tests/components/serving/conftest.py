@@ -6,8 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from small_students import small_student
+from small_students import nan_student, small_student
 
 from components.serving.predictor import Predictor
 from components.student import store
@@ -28,10 +27,8 @@ def predictor(student_folder: Path) -> Predictor:
 @pytest.fixture(scope="session")
 def broken_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A student whose files agree with each other and whose answers are NaN."""
-    folder, student = tmp_path_factory.mktemp("broken"), small_student()
-    with torch.no_grad():
-        student.fusion.head.bias.fill_(float("nan"))
-    store.save(student, folder)
+    folder = tmp_path_factory.mktemp("broken")
+    store.save(nan_student(), folder)
     return folder
 
 

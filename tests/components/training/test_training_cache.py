@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 
 from components.data.images import open_photo, save_grey, save_photo
+from components.data.jpeg import recompress
 from components.data.manifest import Manifest
 from components.errors import InputError
-from components.training.augment import recompress
 from components.training.cache import data_key, decoded, kept_size
 from components.training.examples import annotation_hours, counts, weigh
 
