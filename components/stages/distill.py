@@ -35,7 +35,7 @@ def _write(result: Distilled, told: params.Distill) -> None:
     rows.writerows(curve)
     summary = {
         "best_epoch": result.trained.best_epoch,
-        "val_f1_on_pseudo_masks": best["val_f1"],
+        "val_f1": best["val_f1"],
         "val_false_alarm_area": best["val_false_alarm_area"],
         "val_loss": best["val_loss"],
         "epochs": len(curve),

@@ -28,7 +28,7 @@ class StudentConfig(BaseModel):
         std: per channel, divides them afterwards.
         temperature: divides the logits; fitted on validation photos, 1 where it was not.
         image_threshold: image scores above it speak of a manipulated photo; set on validation
-            photos, None where they were of one class only.
+            photos, None where they were of one class only or not used.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)

@@ -1,8 +1,8 @@
 """Training photos and pseudo-masks, decoded once into memory-mapped arrays.
 
 A photo lies in the top left corner of a square: at its own resolution, or shrunk so that its longer
-side fits. The key is content: the photos' SHA-256, the pseudo-masks' bytes and the square's side. A
-folder appears under its key only when it is complete, and it is checked whenever it is opened.
+side fits. The key is content: the photos' and masks' SHA-256 with their names and splits, the square's
+side, the decoder. A folder appears under its key only when it is complete, and it is checked whenever it is opened.
 """
 
 from __future__ import annotations

@@ -91,12 +91,12 @@ def training_key(student: Student, data: Decoded, params: Distill, processes: in
 def maker(student: Student, *packages: str) -> dict[str, Any]:
     """What makes a student besides data and parameters: first weights, code, library versions.
 
-    Another line of code in one of these packages of `components`, or in the two modules that decide
-    what they draw and see, is another training.
+    Another line of code in one of these packages of `components`, or in the modules that decide
+    what they draw, see and count as found, is another training.
     """
     components = Path(__file__).parents[1]
     paths = [path for name in packages for path in sorted((components / name).glob("*.py"))]
-    paths += [components / "seeds.py", components / "data/jpeg.py"]
+    paths += [components / name for name in ("seeds.py", "data/jpeg.py", "evaluation/metrics.py")]
     return {
         "first_weights": sha256_bytes(weights_bytes(student)),
         "code": sha256_json([[path.name, sha256_file(path)] for path in paths]),

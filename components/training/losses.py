@@ -1,4 +1,4 @@
-"""The distillation loss and the score that picks the best epoch."""
+"""The distillation loss, and the F1 that goes into the choice of the best epoch."""
 
 from __future__ import annotations
 

@@ -49,9 +49,9 @@ def train(
 ) -> Trained:
     """Train in place, resuming from the newest intact checkpoint in `folder`.
 
-    The best epoch is the one with the highest F1 on the validation photos' pseudo-masks less the
-    false-alarm area on the authentic ones (then the lowest loss): true masks are not what the
-    method has, and test photos are never seen.
+    The best epoch is the one with the highest F1 on the validation photos' masks, of the kind that
+    is learnt (true masks are not what the method has), less the false-alarm area on the authentic
+    ones; then the lowest loss. Test photos are never seen.
 
     Raises:
         ImlError: the loss is not finite.
