@@ -46,8 +46,9 @@ def atomic(path: str | Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; rename it onto `path` when the block succeeds."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The suffix is kept so that writers which choose a format by it still do.
-    temporary = path.with_name(f".{path.stem}-{secrets.token_hex(8)}{path.suffix}")
+    # The suffix is kept so that writers which choose a format by it still do; the stem is not,
+    # which may be as long as a name can be.
+    temporary = path.with_name(f".{secrets.token_hex(8)}{path.suffix}")
     # Made by hand, not by tempfile, so that it has the rights of any other file of this user.
     os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     try:
@@ -89,6 +90,11 @@ def read_json(path: str | Path) -> Any:
         raise InputError(f"not valid JSON ({error})", where=str(path)) from None
 
 
+def printable(name: str) -> str:
+    """A file's name or path as UTF-8 can say it; bytes that are none are written `\\udcNN`."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
 def inside(root: str | Path, relative: str) -> Path:
     """Join `relative` to `root`, refusing every path that leaves it (also through links)."""
     base = Path(root).resolve()
@@ -109,7 +115,7 @@ def link_or_copy(source: str | Path, target: str | Path) -> None:
     """Hard-link a file where the file system allows it, else copy it; atomic either way."""
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
+    temporary = target.with_name(f".{secrets.token_hex(8)}")
     try:
         try:
             os.link(source, temporary)

@@ -7,6 +7,7 @@ import math
 from components.data.formats.record import Box, Record
 from components.data.manifest import AUTHENTIC, MANIPULATED
 from components.data.scan import Scan
+from components.files import printable
 
 # Exporters round and scale; a box that overhangs by less than this many pixels is clipped.
 SLACK = 1.0
@@ -16,6 +17,8 @@ def problem(record: Record, seen: Scan) -> str | None:
     """The first thing wrong with a row, or None."""
     if seen.problem:
         return seen.problem
+    if printable(record.name) != record.name:
+        return "its name is not UTF-8"
     if record.size and record.size != seen.size:
         listed, found = "x".join(map(str, record.size)), "x".join(map(str, seen.size))
         return f"annotated as {listed} but is {found} upright"

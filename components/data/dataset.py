@@ -17,7 +17,7 @@ import yaml
 
 from components.data.manifest import AUTHENTIC, MANIPULATED, SPLITS
 from components.errors import InputError
-from components.files import inside, read_json, write_json, write_text
+from components.files import inside, printable, read_json, write_json, write_text
 
 INDEX, CARD, PHOTOS, MASKS = "boxes.json", "dataset.yaml", "photos", "masks"
 CATEGORIES = [{"id": 1, "name": MANIPULATED}]
@@ -148,7 +148,8 @@ def _check_images(images: list[dict[str, Any]], where: str) -> None:
     unique("images: file_name", (image.get("file_name") for image in images), where)
     for image in images:
         name = image["file_name"]
-        if not isinstance(name, str) or not name or posixpath.normpath(name) != name:
+        plain = isinstance(name, str) and name and posixpath.normpath(name) == name
+        if not plain or printable(name) != name:
             raise InputError(f"file_name {name!r} is not a plain relative path", where=where)
         if image.get("label") not in (AUTHENTIC, MANIPULATED):
             raise InputError(

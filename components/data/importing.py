@@ -28,7 +28,7 @@ from components.data.formats.record import Box, Record
 from components.data.images import MAX_MEGAPIXELS, open_mask, save_grey
 from components.data.scan import Job, Progress, Scan, run, scan
 from components.errors import InputError
-from components.files import link_or_copy, write_text
+from components.files import link_or_copy, printable, write_text
 
 QUARANTINE = "quarantine.csv"
 
@@ -80,7 +80,7 @@ def import_dataset(
             raise InputError(f"path {record.name!r} leaves this folder", where=str(source))
     scans = _scan(reading.records, max_megapixels, progress)
     checked = list(zip(reading.records, scans, strict=True))
-    reasons = [(record.name, problem(record, seen)) for record, seen in checked]
+    reasons = [(printable(record.name), problem(record, seen)) for record, seen in checked]
     bad = [(name, reason) for name, reason in reasons if reason]
     good = [pair for pair, (_, reason) in zip(checked, reasons, strict=True) if not reason]
     _refuse(source, bad, len(good), quarantine)

@@ -52,7 +52,7 @@ def _table(path: Path) -> pd.DataFrame:
 
 def _records(folder: Path) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
-    for path in sorted(folder.rglob("*.json")):
+    for path in sorted(folder.rglob("[!.]*.json")):
         row = read_json(path)
         if isinstance(row, dict) and {"photo", "score"} <= set(row):
             rows.append(row)

@@ -20,11 +20,12 @@ from components.errors import InputError
 from components.evaluation.metrics import THRESHOLD
 from components.evaluation.pictures import overlay
 from components.evaluation.stream import ahead, batches
-from components.files import sha256_bytes, write_json
+from components.files import printable, sha256_bytes, write_json
 from components.serving.predictor import Prediction, Predictor
 from components.serving.suitability import Limits, unsuitable
 
 MASK, OVERLAY, RECORD = ".mask.png", ".overlay.png", ".json"
+_LONGEST = 200  # bytes of a result's name, so that number and suffix fit into 255
 Progress = Callable[[int, int], None]
 
 
@@ -40,7 +41,7 @@ class Outcome:
     """What became of one photo: its numbers, or `error`.
 
     Attributes:
-        photo: the file as given or found.
+        photo: the file as given or found, in UTF-8.
         name: of its results, below the output folder, without suffix.
         score: how manipulated the photo looks as a whole, 0..1.
         area: share of its pixels above the threshold.
@@ -75,7 +76,7 @@ def find(paths: Sequence[Path], out: Path) -> list[Task]:
     """The photos to predict: files as given, folders walked (by suffix, hidden files left out).
 
     Results are named after the photo without its suffix, below the same sub-folders; where two
-    photos would share a name the later one gets a number.
+    photos would share a name the later one gets a number, and one too long for the suffixes is cut.
 
     Raises:
         InputError: no photo at all.
@@ -89,7 +90,7 @@ def find(paths: Sequence[Path], out: Path) -> list[Task]:
                 continue
             seen.add(photo.resolve())
             below = photo.relative_to(given) if given.is_dir() else Path(photo.name)
-            tasks.append(Task(photo, _free(below.with_suffix("").as_posix(), names)))
+            tasks.append(Task(photo, _free(_result(below), names)))
     if not tasks:
         raise InputError("no photos in it", where=", ".join(str(path) for path in paths))
     return tasks
@@ -107,6 +108,16 @@ def _walk(folder: Path, out: Path) -> Iterator[Path]:
             known = Path(name).suffix.lower() in images.SUFFIXES
             if known and not name.startswith(".") and not name.endswith((MASK, OVERLAY)):
                 yield here / name
+
+
+def _result(below: Path) -> str:
+    """A photo's path without suffix, in UTF-8 and no longer than names of files may be."""
+    path = Path(printable(str(below.with_suffix(""))))
+    stem = path.name.encode()
+    if len(stem) <= _LONGEST:
+        return path.as_posix()
+    cut = f"{stem[:_LONGEST].decode(errors='ignore')}-{sha256_bytes(stem)[:8]}"
+    return path.with_name(cut).as_posix()
 
 
 def _free(name: str, names: dict[str, int]) -> str:
@@ -144,9 +155,9 @@ def _write(read: _Read, found: Prediction | None, out: Path, model: dict[str, st
     """Write a photo's three files."""
     task = read.task
     if read.photo is None or found is None:
-        return Outcome(str(task.photo), task.name, error=read.error)
+        return Outcome(printable(str(task.photo)), task.name, error=read.error)
     outcome = Outcome(
-        str(task.photo),
+        printable(str(task.photo)),
         task.name,
         score=round(found.score, 6),
         area=round(found.area, 6),

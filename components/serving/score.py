@@ -103,7 +103,7 @@ def score(
     _claim(out, settings)
     done = _finished(out)
     todo = [item for item in items if done.get(item.name) != item.mark]
-    finished, number = 0, len(list((out / PARTS).glob("*.parquet")))
+    finished, number = 0, len(_parts(out))
     rows = _rows(source, predictor, todo, out, limits)
     while part := list(islice(rows, _PART)):
         number += 1
@@ -138,9 +138,14 @@ def _frame(rows: Iterable[dict[str, object]]) -> pd.DataFrame:
     return pd.DataFrame(list(rows), columns=SCORES.names)
 
 
+def _parts(out: Path) -> list[Path]:
+    """The finished parts in their order; what a kill left half written begins with a dot."""
+    return sorted((out / PARTS).glob("[0-9]*.parquet"))
+
+
 def _kept(out: Path) -> pd.DataFrame:
     """All rows ever written, the newest of each photo."""
-    parts = [read_table(path, SCORES) for path in sorted((out / PARTS).glob("*.parquet"))]
+    parts = [read_table(path, SCORES) for path in _parts(out)]
     rows = pd.concat(parts) if parts else _frame([])
     return rows.drop_duplicates("name", keep="last")
 

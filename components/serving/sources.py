@@ -13,9 +13,11 @@ from typing import Any, Protocol
 
 from components.data import images
 from components.errors import InputError
+from components.files import printable
 
 SCHEME = "s3://"
 _MOST_BYTES = 256 * 2**20  # of an object, which is read into memory
+_SETTINGS = "check AWS_ENDPOINT_URL, AWS_PROFILE and the keys"
 
 
 @dataclass(frozen=True)
@@ -23,14 +25,16 @@ class Item:
     """One photo.
 
     Attributes:
-        name: path below the source, with `/`.
+        name: path below the source, with `/`, in UTF-8.
         mark: changes when the photo's bytes may have: size and time of a file, ETag of an object.
         size: bytes.
+        place: its file, or its key in the bucket.
     """
 
     name: str
     mark: str
     size: int
+    place: str
 
 
 class Source(Protocol):
@@ -79,18 +83,24 @@ class _Folder:
             folders[:] = [f for f in folders if f[0] != "." and (here / f).resolve() != self._out]
             for file in filter(_is_photo, files):
                 path = here / file
-                about = path.stat()
-                name = path.relative_to(self._folder).as_posix()
-                yield Item(name, f"{about.st_size}-{about.st_mtime_ns}", about.st_size)
+                name = printable(path.relative_to(self._folder).as_posix())
+                try:
+                    about = path.stat()
+                except OSError:  # gone, or a link to nothing: reading it says so
+                    yield Item(name, "", 0, str(path))
+                    continue
+                mark = f"{about.st_size}-{about.st_mtime_ns}"
+                yield Item(name, mark, about.st_size, str(path))
 
     def read(self, item: Item) -> bytes:
-        return images.read_bytes(self._folder / item.name)
+        return images.read_bytes(item.place)
 
 
 class _Bucket:
     def __init__(self, place: str) -> None:
         import boto3
         from botocore.config import Config
+        from botocore.exceptions import BotoCoreError
 
         self._place = place
         self._bucket, _, prefix = place.removeprefix(SCHEME).partition("/")
@@ -98,7 +108,10 @@ class _Bucket:
         if not self._bucket:
             raise InputError("names no bucket", where=place)
         settings = Config(retries={"max_attempts": 5, "mode": "standard"})
-        self._client: Any = boto3.client("s3", config=settings)
+        try:
+            self._client: Any = boto3.client("s3", config=settings)
+        except (BotoCoreError, ValueError) as error:
+            raise InputError(f"S3 cannot be used ({error})", where=place, mend=_SETTINGS) from None
 
     def items(self) -> list[Item]:
         from botocore.exceptions import BotoCoreError, ClientError
@@ -108,12 +121,13 @@ class _Bucket:
         try:
             for page in pages.paginate(Bucket=self._bucket, Prefix=self._prefix):
                 for entry in page.get("Contents", []):
-                    name = entry["Key"].removeprefix(self._prefix)
+                    key, mark = entry["Key"], entry["ETag"].strip('"')
+                    name = key.removeprefix(self._prefix)
                     if _is_photo(name):
-                        found.append(Item(name, entry["ETag"].strip('"'), entry["Size"]))
+                        found.append(Item(name, mark, entry["Size"], key))
         except (BotoCoreError, ClientError) as error:
-            mend = "check AWS_ENDPOINT_URL and the keys"
-            raise InputError(f"cannot be listed ({error})", where=self._place, mend=mend) from None
+            what = f"cannot be listed ({error})"
+            raise InputError(what, where=self._place, mend=_SETTINGS) from None
         return sorted(found, key=lambda item: item.name)
 
     def read(self, item: Item) -> bytes:
@@ -122,7 +136,7 @@ class _Bucket:
         if item.size > _MOST_BYTES:
             raise images.PhotoError(f"{item.size / 1e6:.0f} MB is too large a file", item.name)
         try:
-            answer = self._client.get_object(Bucket=self._bucket, Key=self._prefix + item.name)
+            answer = self._client.get_object(Bucket=self._bucket, Key=item.place)
             data: bytes = answer["Body"].read()
         except (BotoCoreError, ClientError) as error:
             raise images.PhotoError(f"cannot be fetched ({error})", item.name) from None

@@ -47,6 +47,7 @@ def test_a_folder_is_read_and_written_back_unchanged(folder: Path) -> None:
         ({"file_name": "../../etc/passwd"}, "leaves this folder"),
         ({"file_name": "/etc/passwd"}, "no such file|leaves"),
         ({"file_name": "sub/../a.jpg"}, "not a plain relative path"),
+        ({"file_name": "\udce9.jpg"}, "not a plain relative path"),
         ({"file_name": "gone.jpg"}, "photos/gone.jpg: no such file"),
         ({"mask": "../secret.png"}, "leaves this folder"),
         ({"mask": "masks/gone.png"}, "masks/gone.png: no such file"),

@@ -166,6 +166,14 @@ def test_an_unusable_photo_refuses_the_import_or_is_quarantined(
     assert not (tmp_path / "out" / "photos" / name).exists()
 
 
+def test_a_name_that_is_not_utf8_is_a_bad_row(casia: Path, tmp_path: Path) -> None:
+    write_photo(casia / "Au" / os.fsdecode(b"caf\xe9.jpg"), seed=40)
+    with pytest.raises(InputError, match=r"Au/caf\\udce9\.jpg: its name is not UTF-8"):
+        bring_in(casia, tmp_path / "out")
+    made = bring_in(casia, tmp_path / "out", quarantine=True)
+    assert made.quarantined == [("Au/caf\\udce9.jpg", "its name is not UTF-8")]
+
+
 def test_a_missing_photo_is_named_with_how_many_more(coco: Coco, tmp_path: Path) -> None:
     source = coco()
     for path in (source / "images").iterdir():

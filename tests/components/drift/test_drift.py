@@ -64,6 +64,7 @@ def test_tables_and_folders_are_read_alike(tmp_path: Path) -> None:
     for number, row in enumerate(frame.to_dict("records")):
         text = json.dumps({**row, "photo": f"{number}.jpg"})
         (tmp_path / f"{number}.json").write_text(text)
+    (tmp_path / ".5a.json").write_text("{")  # what a kill left half written
     pd.testing.assert_frame_equal(read(tmp_path / "a.parquet"), frame)
     pd.testing.assert_frame_equal(read(tmp_path / "a.csv"), frame)
     pd.testing.assert_frame_equal(read(tmp_path)[frame.columns], frame)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -154,3 +155,18 @@ def test_one_pixel(tmp_path: Path, predictor: Predictor) -> None:
     (outcome,) = predict_files(predictor, find([tmp_path], tmp_path / "o"), tmp_path / "o", "m")
     assert outcome.error is None
     assert outcome.area in (0, 1)
+
+
+def test_names_that_results_cannot_bear(tmp_path: Path, predictor: Predictor) -> None:
+    """Too long for a suffix, or not UTF-8: both are names of files."""
+    folder = tmp_path / "in"
+    for first in "ab":
+        _photo(folder / f"{first}.png").rename(folder / f"{first * 10}{'写' * 80}.png")
+    _photo(folder / "c.png").rename(folder / os.fsdecode(b"caf\xe9.png"))
+    out = tmp_path / "out"
+    outcomes = predict_files(predictor, find([folder], out), out, "m")
+    assert [outcome.error for outcome in outcomes] == [None] * 3
+    assert len(list(out.iterdir())) == 9
+    for outcome in outcomes:
+        assert read_json(out / f"{outcome.name}.json")["photo"] == outcome.photo
+    assert outcomes[2].photo.endswith("caf\\udce9.png")

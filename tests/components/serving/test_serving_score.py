@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from components.data import images
 from components.data.jpeg import jpeg_quality
 from components.errors import InputError
 from components.evaluation import stream
+from components.files import atomic
 from components.serving import score as scoring
 from components.serving.predictor import Predictor
 from components.serving.score import Summary, score
@@ -75,6 +78,7 @@ def test_a_folder_is_scored_and_unsuitable_photos_are_told(
     page = (out / "triage.html").read_text()
     assert "a&amp;b &lt;i&gt;" in page
     assert "desk &lt;b&gt;" in page
+    assert "96x64, " in page
     assert page.index("Most suspicious") < page.index("too small (90x20)")
 
 
@@ -129,6 +133,40 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(
     np.testing.assert_allclose(
         table(out)["score"].sort_index(), table(whole)["score"].sort_index(), atol=1e-5
     )
+
+
+def test_what_a_kill_left_half_written_is_no_part(
+    photos: Path, predictor: Predictor, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    run(open_source(str(photos), out), predictor, out)
+    with suppress(RuntimeError), atomic(out / "parts/000002.parquet"):
+        (left,) = (out / "parts").glob(".*")
+        raise RuntimeError
+    left.touch()
+    assert run(open_source(str(photos), out), predictor, out) == Summary(6, 2, 1, 1)
+
+
+def test_names_that_are_not_utf8_and_links_to_nothing(predictor: Predictor, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / os.fsdecode(b"caf\xe9.jpg")).write_bytes(jpeg(1))
+    (folder / "gone.jpg").symlink_to("nowhere")
+    out = tmp_path / "out"
+    assert run(open_source(str(folder), out), predictor, out) == Summary(1, 0, 1, 2)
+    assert table(out).loc["caf\\udce9.jpg", "status"] == "scored"
+    assert table(out).loc["gone.jpg", "reason"] == "no such file"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("AWS_ENDPOINT_URL", "localhost:9000"), ("AWS_PROFILE", "nobody")]
+)
+def test_wrong_settings_of_s3_are_one_line(
+    name: str, value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(InputError, match=r"s3://desk/in: S3 cannot be used .*; check AWS_"):
+        open_source("s3://desk/in", tmp_path)
 
 
 def test_only_what_changed_is_scored_again(
@@ -194,10 +232,10 @@ def test_an_s3_prefix_is_scored(bucket, photos: Path, predictor: Predictor, tmp_
     bucket.upload_file(str(photos / "1.jpg"), "desk", "in/0.jpg")  # another ETag
     assert run(source, predictor, out).new == 2  # that one, and the broken one again
     bucket.delete_object(Bucket="desk", Key="in/2.jpg")
-    gone = Item("2.jpg", "x", 10)
+    gone = Item("2.jpg", "x", 10, "2.jpg")
     with pytest.raises(images.PhotoError, match="cannot be fetched"):
         source.read(gone)
     with pytest.raises(images.PhotoError, match="too large"):
-        source.read(Item("3.jpg", "x", 2**30))
+        source.read(Item("3.jpg", "x", 2**30, "3.jpg"))
     with pytest.raises(InputError, match="cannot be listed"):
         open_source("s3://other/in", out).items()
