@@ -98,7 +98,7 @@ class Distill(_Block):
     zoom: Annotated[float, Field(ge=1, le=64)]
     device: Literal["cpu", "cuda"]
     amp: bool
-    epochs: Annotated[int, Field(ge=1)]
+    epochs: Annotated[int, Field(ge=1, le=9999)]
     patience: Annotated[int, Field(ge=0)]
     batch: Annotated[int, Field(ge=1)]
     learning_rate: Annotated[float, Field(gt=0, le=1)]

@@ -1,7 +1,7 @@
 """Backbones by timm name, and where their first weights come from.
 
 Four scales at strides 4, 8, 16 and 32. Those in `TESTED` are; any other timm network with these
-strides builds the same way.
+strides builds the same way, if it takes photos of any size.
 """
 
 from __future__ import annotations

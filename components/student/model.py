@@ -6,13 +6,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from components.errors import InputError, brief
 from components.params import Distill
 from components.student import backbones
 from components.student.config import StudentConfig
 from components.student.frontend import HighPass
 from components.student.fusion import MemoryGuidedFusion
 
-__all__ = ["Student", "StudentConfig", "build", "configure"]
+__all__ = ["MAX_MEGABYTES", "Student", "StudentConfig", "build", "configure"]
+
+MAX_MEGABYTES = 25  # of an exported student
 
 
 class Student(nn.Module):
@@ -87,9 +90,11 @@ def build(config: StudentConfig, weights: str) -> Student:
     first.
 
     Raises:
-        InputError: weights that are not there, not reachable or do not fit.
+        InputError: weights that are not there, not reachable or do not fit; a backbone that cannot
+            see photos of other sizes, or makes a student too large to be exported.
     """
     student = Student(config)
+    _check(student)
     if weights.endswith(".safetensors"):
         state = backbones.read_file(weights)
         if any(name.startswith("fusion.") for name in state):
@@ -97,3 +102,25 @@ def build(config: StudentConfig, weights: str) -> Student:
             return student
     backbones.load_weights(student.backbone, config.backbone, weights)
     return student
+
+
+def _check(student: Student) -> None:
+    """Find out before a long training what export would refuse after it."""
+    name, size = student.config.backbone, student.config.size
+    megabytes = sum(value.numel() for value in student.parameters()) * 4 / 1e6
+    if megabytes > MAX_MEGABYTES:
+        raise InputError(
+            f"{name} makes a student of {megabytes:.0f} MB, more than {MAX_MEGABYTES}",
+            where="distill.backbone",
+        )
+    student.eval()
+    for height, width in ((size, size), (64, 96)):
+        try:
+            with torch.no_grad():
+                student(torch.zeros(1, 3, height, width))
+        except (RuntimeError, AssertionError, ValueError) as error:
+            raise InputError(
+                f"{name} cannot see photos of {width}x{height} pixels ({brief(error)})",
+                where="distill.backbone",
+            ) from None
+    student.train()

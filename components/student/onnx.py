@@ -15,10 +15,9 @@ from torch import Tensor, nn
 from components.errors import CheckError, InputError, brief
 from components.files import atomic
 from components.seeds import generator
-from components.student.model import Student
+from components.student.model import MAX_MEGABYTES, Student
 
 INPUT, OUTPUT, OPSET = "photo", "probability", 18
-MAX_BYTES = 25_000_000
 BATCH = 2
 # What the graph is traced at, whatever the student's own size: windowed attention pads only where
 # its windows do not fit, tracing keeps the branch it takes, and at 64 every backbone pads.
@@ -70,8 +69,8 @@ def export(student: Student, path: str | Path) -> None:
                 opset_version=OPSET,
                 dynamo=False,
             )
-        if temporary.stat().st_size > MAX_BYTES:
-            raise CheckError(f"larger than {MAX_BYTES / 1e6:g} MB", where=str(path))
+        if temporary.stat().st_size > MAX_MEGABYTES * 1e6:
+            raise CheckError(f"larger than {MAX_MEGABYTES} MB", where=str(path))
 
 
 def differences(

@@ -1,12 +1,14 @@
 """Training photos and pseudo-masks, decoded once into memory-mapped arrays.
 
 A photo lies in the top left corner of a square: at its own resolution, or shrunk so that its longer
-side fits. The key is content: the photos' and masks' SHA-256 with their names and splits, the square's
-side, the decoder. A folder appears under its key only when it is complete, and it is checked whenever it is opened.
+side fits. The key is content: the photos' and masks' SHA-256 with their names and splits, the
+square's side, and the code and libraries that make pixels. A folder appears under its key only when
+it is complete, and it is checked whenever it is opened.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import tempfile
@@ -15,18 +17,18 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
+import torch
 
-from components.data import images
-from components.data.jpeg import recompress
+from components.data import images, jpeg
 from components.errors import InputError
 from components.files import read_json, sha256_bytes, sha256_file, sha256_json, write_json
 from components.params import Distill
-from components.student.infer import resize
+from components.student import infer
 from components.training.examples import Example, weigh
 
 Progress = Callable[[int, int], None]
-FORMAT = 3
 QUALITY = (70, 95)  # of the JPEG that every photo goes through, both inclusive
 PHOTOS, MASKS, INDEX = "photos.npy", "masks.npy", "index.json"
 
@@ -70,9 +72,17 @@ def kept_size(width: int, height: int, side: int) -> tuple[int, int]:
 def data_key(examples: list[Example], side: int, binary: bool) -> str:
     """Content key of the decoded arrays."""
     rows = [[e.image_id, e.split, e.sha256, e.mask_sha256] for e in examples]
-    facts = {"format": FORMAT, "side": side, "binary": binary, "rows": rows}
-    facts["decoder"] = images.decoder()
-    return sha256_json(facts)
+    code = [sha256_file(module) for module in (__file__, jpeg.__file__, infer.__file__)]
+    return sha256_json(
+        {
+            "side": side,
+            "binary": binary,
+            "rows": rows,
+            "decoder": images.decoder(),
+            "code": code,
+            "versions": [module.__version__ for module in (torch, np, cv2)],
+        }
+    )
 
 
 def decoded(
@@ -90,8 +100,12 @@ def decoded(
     key = data_key(examples, side, binary)
     folder = root / key
     if not _intact(folder):
-        shutil.rmtree(folder, ignore_errors=True)
-        _decode_all(examples, side, binary, folder, progress)
+        root.mkdir(parents=True, exist_ok=True)
+        with open(root / ".lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # one process decodes; others wait and find it done
+            if not _intact(folder):
+                shutil.rmtree(folder, ignore_errors=True)
+                _decode_all(examples, side, binary, folder, progress)
     split = np.array([example.split for example in examples])
     return Decoded(
         key=key,
@@ -131,9 +145,9 @@ def _decode_all(
             """Decode one photo into its row."""
             height, width = kept_size(examples[row].width, examples[row].height, side)
             photo, mask = _decode(examples[row], binary)
-            photos[row, :height, :width] = resize(photo, height, width)
+            photos[row, :height, :width] = infer.resize(photo, height, width)
             if mask is not None:
-                masks[row, :height, :width] = resize(mask, height, width)
+                masks[row, :height, :width] = infer.resize(mask, height, width)
 
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             try:
@@ -192,4 +206,4 @@ def _same_tables(photo: np.ndarray, example: Example) -> np.ndarray:
     a look at the manipulation; the student would learn those.
     """
     low, high = QUALITY
-    return recompress(photo, low + int(example.sha256[:8], 16) % (high - low + 1))
+    return jpeg.recompress(photo, low + int(example.sha256[:8], 16) % (high - low + 1))

@@ -14,6 +14,7 @@ import types
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -115,7 +116,8 @@ def team(device: str) -> Iterator[Team]:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield Team(0, 1, place)
         return
-    dist.init_process_group("nccl" if device == "cuda" else "gloo")
+    # Long, because the others wait while the first one decodes; torchrun ends all where one dies.
+    dist.init_process_group("nccl" if device == "cuda" else "gloo", timeout=timedelta(days=1))
     try:
         yield Team(dist.get_rank(), dist.get_world_size(), place)
     finally:

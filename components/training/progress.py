@@ -16,7 +16,7 @@ class Validation(TypedDict):
 
     Attributes:
         val_loss: mean cross-entropy over the photos, nats per pixel.
-        val_f1: mean F1 at 0.5 on the manipulated photos, against the masks of `distill.supervision`.
+        val_f1: mean F1 at 0.5 on the manipulated photos, against masks of the kind that is learnt.
         val_false_alarm_area: mean share of an authentic photo answered above 0.5; 0 where there
             are none.
     """

@@ -72,3 +72,17 @@ def test_same_seed_same_student(make):
 def test_unknown_backbone(settings):
     with pytest.raises(InputError, match=r"distill\.backbone"):
         configure(settings(backbone="resnet_of_dreams"))
+
+
+@pytest.mark.parametrize(
+    ("name", "complaint"),
+    [
+        ("resnet18", "makes a student of 4[0-9] MB, more than 25"),
+        ("coat_lite_tiny", "cannot see photos of "),
+    ],
+)
+def test_a_backbone_that_could_not_be_exported_is_refused_before_training(
+    settings, name, complaint
+):
+    with pytest.raises(InputError, match=complaint):
+        build(configure(settings(backbone=name)), "none")

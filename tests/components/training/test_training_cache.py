@@ -2,15 +2,18 @@ from __future__ import annotations
 
 import dataclasses
 import resource
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from components.data import jpeg
 from components.data.images import open_photo, save_grey, save_photo
 from components.data.jpeg import recompress
 from components.data.manifest import Manifest
 from components.errors import InputError
+from components.student import infer
 from components.training.cache import data_key, decoded, kept_size
 from components.training.examples import annotation_hours, counts, weigh
 
@@ -80,6 +83,34 @@ def test_damaged_cache_is_made_again(made, tmp_path, how, settings):
     assert np.array_equal(decoded(made.examples(), settings(), tmp_path / "cache").photos, wanted)
 
 
+def test_a_second_process_waits_and_harms_nothing(made, tmp_path, settings):
+    """The first one's temporary folder is not taken for one of a killed run."""
+    examples, root = made.examples(), tmp_path / "cache"
+    with ThreadPoolExecutor(1) as pool:
+        others = []
+
+        def progress(done: int, total: int) -> None:
+            if done == 1:
+                others.append(pool.submit(decoded, examples, settings(zoom=2.0), root))
+                wait(others, timeout=0.5)
+
+        first = decoded(examples, settings(), root, progress)
+        second = others[0].result()
+    assert first.photos.shape[1:3] == (96, 96)
+    assert second.photos.shape[1:3] == (128, 128)
+
+
+def test_key_is_the_code_too(made, tmp_path, monkeypatch):
+    key = data_key(made.examples(), 64, False)
+    for module in (jpeg, infer):
+        changed = tmp_path / "changed.py"
+        changed.write_text("# another way to make pixels")
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "__file__", str(changed))
+            assert data_key(made.examples(), 64, False) != key
+    assert data_key(made.examples(), 64, False) == key
+
+
 def test_key_is_content(made):
     before = made.examples()
     key = data_key(before, 64, False)
@@ -98,7 +129,7 @@ def test_photo_that_changed_since_prepare(made, tmp_path, settings):
     save_photo(path, np.zeros((10, 10, 3), np.uint8))
     with pytest.raises(InputError, match=r"p03\.png: the photo changed since"):
         decoded(made.examples(), settings(), tmp_path / "cache")
-    assert list((tmp_path / "cache").iterdir()) == []
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == [".lock"]
 
 
 def test_mask_of_another_size(made, tmp_path, settings):
@@ -189,7 +220,7 @@ def test_full_disk_is_an_error_and_leaves_nothing(made, tmp_path, settings):
             decoded(made.examples(), settings(), tmp_path / "cache")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert list((tmp_path / "cache").iterdir()) == []
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == [".lock"]
 
 
 def test_path_that_leaves_the_data_set(made):
