@@ -17,7 +17,7 @@ from components.params import Params
 from components.registry import bom, card, chain, decisions, evidence, layout, promotion, rivalry
 from components.registry import registration as registering
 from components.registry.chain import Row
-from components.registry.copies import verified_copy
+from components.registry.copies import unknown_to, verified_copy
 from components.registry.ledger import actor_here
 from components.registry.package import Package
 from components.registry.projection import reconcile
@@ -136,10 +136,8 @@ def _compare(params: Params, registry: Registry, champion: int) -> Comparison:
     """
     dataset = params.prepare.dataset
     folder = verified_copy(registry, registration(registry.rows(), champion))
-    known = manifest.read_table(folder / layout.MANIFEST, manifest.IMAGES)
-    known = known[known["split"] != "test"]
     photos = manifest.read(RUNS / "prepare").select(split="test").images
-    fair = photos[~photos["sha256"].isin(known["sha256"])]
+    fair = unknown_to(folder, photos)
     ours = manifest.read_table(RUNS / "evaluate" / dataset / "images.parquet", IMAGES)
     ours = ours[ours["image_id"].isin(fair["image_id"])]
     theirs = ours

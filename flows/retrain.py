@@ -7,6 +7,7 @@ for deployments, which also publish what they made.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from prefect import flow, get_run_logger
@@ -15,6 +16,7 @@ from prefect.states import Completed, Failed, State
 from components import params as parameters
 from components import workspace
 from components.errors import CheckError, ImlError
+from components.files import sha256_file
 from flows import notify, publishing
 from flows.catalogue import Catalogue
 from flows.failures import step
@@ -93,6 +95,26 @@ def _stages(changed: dict[str, Any], catalogue: Catalogue) -> list[StageRun]:
     return [run_stage(name, catalogue) for name in names]
 
 
+def _check_weights(params: parameters.Params, changed: dict[str, Any]) -> None:
+    """Refuse a file of first weights that is no longer what its stage read.
+
+    DVC watches the path that params.yaml names, not the file: the old student would pass for new.
+    """
+    named = {"pseudo_label": params.pseudo_label.checkpoint, "distill": params.distill.weights}
+    for stage, path in named.items():
+        if stage in changed or not Path(path).is_file():
+            continue
+        from components.lineage import record  # takes seconds, and few need it
+
+        said = record.teacher() if stage == "pseudo_label" else record.backbone()
+        if sha256_file(path) != said["sha256"]:
+            raise CheckError(
+                f"the file has changed since stage {stage} read it",
+                where=path,
+                mend="give it a new name, here and in params.yaml",
+            )
+
+
 def _run(params: parameters.Params, changed: dict[str, Any], publish: bool) -> Outcome:
     """Stages, outputs, commit, version, gates, tag: each names only what is safe already."""
     catalogue = Catalogue(params.promotion.model)
@@ -144,6 +166,7 @@ def retrain(publish: bool = False, stale_days: int = 14) -> Outcome | State:
             if publish:
                 publishing.take_inbox(params)
             changed = workspace.changed()
+            _check_weights(params, changed)
             if publish and not changed and (reason := publishing.unchanged(params, stale_days)):
                 return Completed(name="Skipped", message=reason)
             outcome = _run(params, changed, publish)

@@ -55,8 +55,8 @@ def collect(params: Mapping[str, Any]) -> dict[str, Any]:
         },
         "stages": _stages(),
         "datasets": {name: _dataset(name) for name in names},
-        "teacher": _teacher(),
-        "backbone": _backbone(),
+        "teacher": teacher(),
+        "backbone": backbone(),
         "validation": _result(RUNS / "validate/result.json"),
         "evaluation": {name: _result(RUNS / "evaluate" / name / "metrics.json") for name in names},
         "files": _files(RUNS / "export"),
@@ -123,7 +123,7 @@ def _dataset(name: str) -> dict[str, Any]:
     }
 
 
-def _teacher() -> dict[str, Any]:
+def teacher() -> dict[str, Any]:
     """The teacher's name and the hash of its weights, as the stage recorded them."""
     path = RUNS / "pseudo_label/summary.json"
     said = read_json(path)
@@ -132,7 +132,7 @@ def _teacher() -> dict[str, Any]:
     return {"name": said.get("teacher"), "sha256": said["teacher_sha256"]}
 
 
-def _backbone() -> dict[str, Any]:
+def backbone() -> dict[str, Any]:
     """The backbone's name, where its first weights came from and their hash (null for none)."""
     path = RUNS / "distill/summary.json"
     said = read_json(path)

@@ -13,6 +13,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
+from components.data import manifest
 from components.errors import CheckError, ImlError, InputError
 from components.files import read_json, sha256_json, state_dir
 from components.registry import layout, signing
@@ -67,6 +70,18 @@ def verified_copy(registry: Registry, row: Row) -> Path:
             with suppress(OSError):
                 kept.replace(Path(scratch, f"bad-{secrets.token_hex(4)}"))
     raise InputError("cannot be replaced", where=str(kept), mend="remove this folder")
+
+
+def unknown_to(version: Path, photos: pd.DataFrame) -> pd.DataFrame:
+    """Those photos that a version was neither trained nor tuned on, by the manifest it carries.
+
+    Args:
+        version: its folder, from `verified_copy`.
+        photos: rows of a manifest's photos.
+    """
+    known = manifest.read_table(version / layout.MANIFEST, manifest.IMAGES)
+    known = known[known["split"] != "test"]
+    return photos[~photos["sha256"].isin(known["sha256"])].reset_index(drop=True)
 
 
 def inspect(registry: Registry, version: int, facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -34,7 +34,8 @@ def evaluate(
     """Metrics with confidence intervals: metrics.json, images.parquet and report.html.
 
     Scores the data set's own test split (val, if it has no test), or all photos if it has none;
-    of the data set that the pipeline trains on, the test split drawn for it.
+    of the data set that the pipeline trains on, the test split drawn for it. Photos that a version
+    of the registry was trained or tuned on are left out.
     """
     from components import params as parameters
     from components.errors import InputError
@@ -56,6 +57,14 @@ def evaluate(
         source.opened(data, out, settings.prepare, bar("read")) as root,
     ):
         images, which = source.held_back(root, settings.prepare, bar("prepare"))
+        if not Path(model).is_dir():
+            from components.registry.copies import unknown_to
+
+            offered, images = len(images), unknown_to(folder.parent, images)
+            if images.empty:
+                raise InputError(f"{model} was trained or tuned on all its photos", where=str(data))
+            if left := offered - len(images):
+                which += f", {left} left out that the model was trained or tuned on"
         about = {
             "Data set": f"{data.resolve().name}, {which}",
             "Model": model,

@@ -6,6 +6,7 @@ The tests of this module share one workspace and follow each other, as a person'
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -115,6 +116,18 @@ def test_predict_with_the_champion(workspace: Workspace, first: dict) -> None:
     masks = sorted((workspace.root / ".state/predicted").rglob("*.mask.png"))
     with Image.open(masks[0]) as mask:
         assert (mask.size, mask.mode) == (size, "L")
+
+
+def test_the_champion_is_not_scored_on_what_it_was_trained_on(
+    workspace: Workspace, first: dict
+) -> None:
+    command = ("evaluate", "--data", "data/demo", "--out", ".state/scored", "--json")
+    told = json.loads(workspace.iml(*command).stdout)
+    assert told["photos"] == "test split"
+    workspace.params(prepare={"seed": 8})
+    other = json.loads(workspace.iml(*command).stdout)
+    workspace.params(prepare={"seed": 7})
+    assert re.fullmatch(r"test split, \d+ left out that the model was trained .*", other["photos"])
 
 
 def test_push_and_pull_through_the_local_remote(workspace: Workspace, first: dict) -> None:

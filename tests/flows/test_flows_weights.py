@@ -1,0 +1,35 @@
+"""First weights named by a path: changed under their name, they stop the run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from components import params as parameters
+from components.errors import CheckError
+from components.files import sha256_bytes, write_json
+from flows.retrain import _check_weights
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("stage", ["pseudo_label", "distill"])
+def test_a_file_that_changed_under_its_name_is_told(
+    stage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    params = parameters.load(ROOT / "params.yaml")
+    _check_weights(params, {})  # as committed, no file is named
+    weights, digest = Path("own.weights"), sha256_bytes(b"first")
+    write_json("runs/pseudo_label/summary.json", {"teacher": "vit_b", "teacher_sha256": digest})
+    write_json("runs/distill/summary.json", {"backbone": {"name": "n", "sha256": digest}})
+    key = "checkpoint" if stage == "pseudo_label" else "weights"
+    block = getattr(params, stage).model_copy(update={key: str(weights)})
+    params = params.model_copy(update={stage: block})
+    weights.write_bytes(b"first")
+    _check_weights(params, {})
+    weights.write_bytes(b"other")
+    with pytest.raises(CheckError, match=rf"own\.weights: .* since stage {stage} read it; give"):
+        _check_weights(params, {})
+    _check_weights(params, {stage: ["changed params"]})  # it is read anew in any case
