@@ -7,12 +7,13 @@ and ETags, so that a batch is taken again only when somebody changed it.
 
 from __future__ import annotations
 
+import errno
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import urlsplit
 
 import boto3
@@ -111,20 +112,40 @@ class Inbox:
         """Copy a batch into a folder, each object exactly as it was listed.
 
         Raises:
-            InputError: a key leaves the folder.
+            InputError: a key leaves the folder, or is no name that a file can have.
             CheckError: an object was changed since, or the store does not answer.
         """
         for key, etag, size in batch.objects:
             target = inside(folder, key)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with self._answering():
+            with self._answering(), _bearing(key), _made(target) as file:
                 answer = self._client.get_object(
                     Bucket=self._bucket, Key=batch.prefix + key, IfMatch=etag
                 )
-                with open(target, "wb") as file:
-                    shutil.copyfileobj(answer["Body"], file)
+                shutil.copyfileobj(answer["Body"], file)
             if target.stat().st_size != size:
                 raise CheckError("came incomplete", where=f"{self.address}: {batch.name}/{key}")
+
+
+_NO_NAMES = {errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTDIR, errno.EISDIR}
+
+
+@contextmanager
+def _made(path: Path) -> Iterator[BinaryIO]:
+    """A new file at the end of new folders."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "xb") as file:
+        yield file
+
+
+@contextmanager
+def _bearing(key: str) -> Iterator[None]:
+    """Refuse a key that cannot be a file, or not beside the others."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _NO_NAMES:
+            raise
+        raise InputError(f"key {key[:80]!r} can be no file here ({error.strerror})") from None
 
 
 def take(
@@ -150,6 +171,9 @@ def take(
     Returns:
         What became of each, by name; also of those that were refused.
     """
+    from components.data import dataset as datasets
+
+    datasets.load(dataset)
     new = {batch.name: _take(inbox, batch, dataset, max_megapixels, progress) for batch in batches}
     write_json(RECORD, {**_record(), **{name: asdict(row) for name, row in new.items()}})
     return new

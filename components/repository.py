@@ -42,12 +42,14 @@ def prepare(source: str, folder: Path, remote: str, cache: Path) -> str:
     if not _whole(folder):
         shutil.rmtree(folder, ignore_errors=True)
         call("git", "clone", "--quiet", source, str(folder))
+    _unlock(folder)
     call(*git, "remote", "set-url", "origin", source)
     for name, value in _WHO.items():
         call(*git, "config", name, value)
     _discard(git)
     # No --prune-tags: a version's tag that could not be pushed yet is pushed by the next run.
-    call(*git, "fetch", "--quiet", "--prune", "--tags", "origin")
+    # --force: a tag that was moved there is moved here.
+    call(*git, "fetch", "--quiet", "--prune", "--tags", "--force", "origin")
     call(*git, "remote", "set-head", "origin", "--auto")
     default = call(*git, "rev-parse", "--abbrev-ref", "origin/HEAD").strip()
     start = f"origin/{BRANCH}" if _has(git, f"refs/remotes/origin/{BRANCH}") else default
@@ -77,11 +79,18 @@ def _has(git: tuple[str, ...], name: str) -> bool:
     return True
 
 
+def _unlock(folder: Path) -> None:
+    """Remove what a killed git left: the caller holds the workspace, so none is at work here.
+
+    The address of the repository may hold a password: git's settings are the owner's alone.
+    """
+    for lock in (folder / ".git").rglob("*.lock"):
+        lock.unlink(missing_ok=True)
+    (folder / ".git/config").chmod(0o600)
+
+
 def _discard(git: tuple[str, ...]) -> None:
-    """Drop what a killed run left: an unfinished merge, a lock, changes, untracked files."""
-    folder = Path(git[-1])
-    # The caller holds the workspace, so no git of ours is at work here.
-    (folder / ".git/index.lock").unlink(missing_ok=True)
+    """Drop what a killed run left: an unfinished merge, changes, untracked files."""
     call(*git, "reset", "--quiet", "--hard")
     call(*git, "clean", "-ffdq")
 
@@ -146,9 +155,14 @@ def push() -> None:
 def tag(model: str, version: int) -> None:
     """Name the commit of a version, unless it has its name already, and show it."""
     name = f"model/{model}/v{version}"
-    if not call("git", "tag", "--list", name).strip():
+    if not has_tag(model, version):
         call("git", "tag", "--annotate", "-m", f"{model}/{version}", name)
     call("git", "push", "--quiet", "origin", f"refs/tags/{name}")
+
+
+def has_tag(model: str, version: int) -> bool:
+    """Whether this clone knows a version's tag."""
+    return bool(call("git", "tag", "--list", f"model/{model}/v{version}").strip())
 
 
 def last_version(model: str) -> str | None:

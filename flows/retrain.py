@@ -14,7 +14,7 @@ from prefect import flow, get_run_logger
 from prefect.states import Completed, Failed, State
 
 from components import params as parameters
-from components import workspace
+from components import repository, workspace
 from components.errors import CheckError, ImlError
 from components.files import sha256_file
 from flows import notify, publishing
@@ -116,7 +116,7 @@ def _check_weights(params: parameters.Params, changed: dict[str, Any]) -> None:
 
 
 def _run(params: parameters.Params, changed: dict[str, Any], publish: bool) -> Outcome:
-    """Stages, outputs, commit, version, gates, tag: each names only what is safe already."""
+    """Stages, outputs, commit, version, gates: each names only what is safe already."""
     catalogue = Catalogue(params.promotion.model)
     done = _stages(changed, catalogue)
     push_outputs()
@@ -125,8 +125,6 @@ def _run(params: parameters.Params, changed: dict[str, Any], publish: bool) -> O
     with catalogue.decisions():
         version, new = register(params)
         decision = decide(params, version)
-    if publish:
-        publishing.tag_version(params.promotion.model, version)
     return Outcome(
         stages=done,
         model=params.promotion.model,
@@ -170,19 +168,23 @@ def retrain(publish: bool = False, stale_days: int = 14) -> Outcome | State:
             if publish and not changed and (reason := publishing.unchanged(params, stale_days)):
                 return Completed(name="Skipped", message=reason)
             outcome = _run(params, changed, publish)
+            # A run that was cut off after it registered told nobody; the tag, made last, shows it.
+            finished = not publish or repository.has_tag(outcome.model, outcome.version)
+            _tell(outcome, new=outcome.registered or not finished)
+            if publish:
+                publishing.tag_version(outcome.model, outcome.version)
     except ImlError as error:
         return Failed(message=error.line(), data=error)
-    _tell(outcome)
     return outcome
 
 
-def _tell(outcome: Outcome) -> None:
+def _tell(outcome: Outcome, *, new: bool) -> None:
     """Tell people of a new champion, and of a new version that did not become it."""
-    if outcome.promoted and (outcome.registered or outcome.replaced):
+    if outcome.promoted and (new or outcome.replaced):
         notify.send("promoted", outcome.sentence)
-    elif outcome.registered and outcome.awaiting:
+    elif new and outcome.awaiting:
         notify.send("awaiting approval", outcome.sentence)
-    elif outcome.registered and not outcome.promoted:
+    elif new and not outcome.promoted:
         notify.send("rejected", outcome.sentence)
 
 

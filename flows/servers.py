@@ -11,6 +11,7 @@ import psutil
 from components.errors import InputError
 
 _WAIT = 5  # seconds for a server to answer
+_RUN = "IML_RUN"  # in the environment of a run, and so of what it starts
 
 
 def require_server() -> None:
@@ -30,15 +31,22 @@ def require_server() -> None:
 
 
 def end_orphans() -> None:
-    """End temporary servers of this workspace whose run was killed.
+    """End temporary servers of this workspace whose run was killed, and mark those to come.
 
     The caller holds the workspace, so none of them has a living run.
     """
     here = str(Path.cwd())
     for process in psutil.process_iter():
         try:
-            temporary = any("prefect.server.api" in part for part in process.cmdline())
-            if temporary and process.ppid() == 1 and process.cwd() == here:
+            server = any("prefect.server.api" in part for part in process.cmdline())
+            # A server that a person left in the background here looks the same but for this.
+            if server and process.ppid() == 1 and process.cwd() == here and _ours(process):
                 process.kill()
         except psutil.Error:
             continue
+    os.environ[_RUN] = "1"
+
+
+def _ours(process: psutil.Process) -> bool:
+    """Whether one of our runs started it, which hands its environment on."""
+    return process.environ().get(_RUN) == "1"

@@ -10,10 +10,8 @@ import fcntl
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
-import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -25,6 +23,7 @@ import yaml
 
 from components.errors import CheckError, ImlError, InputError
 from components.files import read_json, state_dir, write_json
+from components.workspace.processes import birth, end_group, same_group
 
 _FAILED = re.compile(r"^ERROR: failed to reproduce '[^']*': (.*)$")
 _EXITED = re.compile(r"exited with (-?\d+)$")
@@ -197,37 +196,10 @@ def _end_leftover() -> str | None:
     with suppress(InputError, KeyError, psutil.AccessDenied):
         left = read_json(path)
         stage = str(left["stage"])
-        if _same_group(left["pid"], left["created"]):
+        if same_group(left["pid"], left["birth"]):
             end_group(left["pid"])
     path.unlink(missing_ok=True)
     return stage
-
-
-def _same_group(pid: int, created: float) -> bool:
-    """Whether a process group can only be the one whose leader was created then."""
-    try:
-        # The creation time tells the leader from a later process that got the same number.
-        return psutil.Process(pid).create_time() == created
-    except psutil.NoSuchProcess:
-        return True  # dead alone: nobody gets its number as long as its group lives
-
-
-def end_group(pid: int, ending: signal.Signals = signal.SIGTERM, *, patience: float = 3.0) -> None:
-    """End a process group: politely, then, after `patience` seconds, for good."""
-    for number, seconds in ((ending, patience), (signal.SIGKILL, 3.0)):
-        with suppress(ProcessLookupError):
-            os.killpg(pid, number)
-        limit = time.monotonic() + seconds
-        while time.monotonic() < limit and _group_alive(pid):
-            time.sleep(0.05)
-
-
-def _group_alive(pid: int) -> bool:
-    for process in psutil.process_iter():
-        with suppress(psutil.Error, ProcessLookupError):
-            if os.getpgid(process.pid) == pid and process.status() != psutil.STATUS_ZOMBIE:
-                return True
-    return False
 
 
 def reproduce(
@@ -260,8 +232,8 @@ def reproduce(
         start_new_session=True,
     )
     try:
-        created = psutil.Process(process.pid).create_time()
-        write_json(_running_file(), {"pid": process.pid, "created": created, "stage": stage})
+        born = birth(process.pid)
+        write_json(_running_file(), {"pid": process.pid, "birth": born, "stage": stage})
         last, ran = _stream(process.stdout, stage, on_line, on_start)
         code = process.wait()
     except BaseException:

@@ -118,6 +118,28 @@ def test_bad_batches_are_refused_and_the_good_one_kept(bucket: Any, tmp_path: Pa
     assert take(bucket) == {}
 
 
+@pytest.mark.parametrize("keys", [["x" * 300 + ".png"], ["photos", "photos/a.png"]])
+def test_keys_that_no_folder_can_hold_refuse_their_batch_alone(
+    bucket: Any, tmp_path: Path, keys: list[str]
+) -> None:
+    for key in keys:
+        bucket.put_object(Key=f"in/odd/{key}", Body=b"")
+    bucket.put_object(Key="in/odd/annotations.json", Body=b"{}")
+    upload(bucket, write(tmp_path / "good", "g.png", seed=9).parent, "in/sound")
+    taken = take(bucket)
+    assert "can be no file here" in (taken["odd"].refused or "")
+    assert taken["sound"].added == 1
+    assert take(bucket) == {}
+
+
+def test_without_a_data_set_no_batch_is_at_fault(bucket: Any, tmp_path: Path) -> None:
+    upload(bucket, write(tmp_path / "good", "g.png", seed=9).parent, "in/sound")
+    shutil.rmtree(tmp_path / "data/street")
+    with pytest.raises(InputError, match="street"):
+        take(bucket)
+    assert not Path(inbox.RECORD).exists()
+
+
 def test_an_object_that_changes_while_it_is_fetched_is_noticed(bucket: Any, tmp_path: Path) -> None:
     write(tmp_path / "one", "b.png", seed=2)
     upload(bucket, tmp_path / "one", "in/one")

@@ -159,12 +159,26 @@ def test_what_a_killed_run_left_is_dropped(clone: Path, tmp_path: Path) -> None:
     Path("dvc.lock").write_text("half")
     Path("params.yaml").write_text("half")
     Path("left.json").write_text("half")
-    Path(".git/index.lock").touch()
     repository.unsettle()
     Path("data/photos").unlink()
     Path("data/photos").write_text("half")
+    for lock in ("index.lock", "config.lock", "refs/heads/retrain.lock"):
+        Path(".git", lock).touch()
     assert prepare(tmp_path) == commit
     assert (workspace.git_dirty(), workspace.changed()) == ([], {})
+
+
+def test_a_tag_that_was_moved_is_moved_here(origin: Path, clone: Path, tmp_path: Path) -> None:
+    git(origin, "tag", "stable")
+    prepare(tmp_path)
+    change(origin, "value: two")
+    git(origin, "tag", "--force", "stable")
+    prepare(tmp_path)
+    assert git(clone, "rev-parse", "stable") == git(origin, "rev-parse", "stable")
+
+
+def test_a_password_in_the_address_is_the_owners_alone(clone: Path) -> None:
+    assert (clone / ".git/config").stat().st_mode & 0o777 == 0o600
 
 
 def test_a_clone_that_was_cut_off_is_made_anew(origin: Path, tmp_path: Path) -> None:
