@@ -16,7 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
 
-from components.errors import InputError
+from components.errors import InputError, brief
 from flows.stack.settings import DATABASES, USER, Settings
 
 _DEBIAN = Path("/usr/lib/postgresql")
@@ -64,11 +64,17 @@ def prepare(settings: Settings) -> None:
     """Make the server's folder where there is none yet; all that it needs must be installed."""
     _driver()
     data = settings.postgres_data
-    if (data / "PG_VERSION").is_file():
+    making = data.with_name(f".{data.name}.making")  # stands there while initdb is at work
+    if making.exists():
+        shutil.rmtree(data, ignore_errors=True)
+    elif (data / "PG_VERSION").is_file():
         return
     user = account()
     data.parent.mkdir(parents=True, exist_ok=True)
     data.mkdir(mode=0o700, exist_ok=True)
+    if any(data.iterdir()):  # never to be taken for what a killed initdb left
+        raise InputError("is not empty", where=str(data), mend="name another folder")
+    making.touch()
     if user:
         shutil.chown(data, user, user)
         _check_reachable(data, user)
@@ -79,6 +85,7 @@ def prepare(settings: Settings) -> None:
             shutil.chown(password.name, user, user)
         options = ["-U", USER, "-E", "UTF8", "--auth=scram-sha-256", f"--pwfile={password.name}"]
         made = _as(user, [str(programs() / "initdb"), "-D", str(data), *options])
+    making.unlink()
     if made.returncode:
         said = (made.stderr.strip() or made.stdout.strip()).splitlines()
         raise InputError(f"initdb failed: {said[-1] if said else ''}", where=str(data))
@@ -110,6 +117,15 @@ def make_databases(settings: Settings) -> None:
             cursor.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
 
 
+def accepts(settings: Settings) -> bool:
+    """Whether the server, which must run, takes this password."""
+    try:
+        with _cursor(settings):
+            return True
+    except InputError:
+        return False
+
+
 def change_password(old: Settings, new: Settings) -> None:
     """Give the server the new password; it must run."""
     sql = _driver().sql
@@ -121,8 +137,11 @@ def change_password(old: Settings, new: Settings) -> None:
 
 @contextmanager
 def _cursor(settings: Settings) -> Iterator[Any]:
-    """A cursor on the server's own database, each statement by itself."""
-    connection = _driver().connect(settings.database("postgres"), connect_timeout=5)
+    """A cursor on the server's own database, each statement by itself; raises InputError."""
+    try:
+        connection = _driver().connect(settings.database("postgres"), connect_timeout=5)
+    except _driver().OperationalError as error:
+        raise InputError(f"PostgreSQL refuses ({brief(error)})", where=str(settings.file)) from None
     try:
         connection.autocommit = True
         with connection.cursor() as cursor:

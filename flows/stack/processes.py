@@ -18,7 +18,7 @@ import psutil
 
 from components.errors import InputError
 from components.files import read_json, write_json
-from components.workspace import end_group
+from components.workspace.processes import birth, end_group
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Processes:
         self._file = folder / "processes.json"
         self._logs = folder / "logs"
 
-    def _known(self) -> dict[str, dict[str, float]]:
+    def _known(self) -> dict[str, dict[str, Any]]:
         return read_json(self._file) if self._file.exists() else {}
 
     def pid(self, name: str) -> int | None:
@@ -58,8 +58,7 @@ class Processes:
             return None
         with suppress(psutil.Error):
             process = psutil.Process(int(known["pid"]))
-            # The start time tells it from a later process that got the same number.
-            alive = process.create_time() == known["created"]
+            alive = birth(process.pid) == known.get("birth")
             if alive and process.status() != psutil.STATUS_ZOMBIE:
                 return process.pid
         return None
@@ -83,8 +82,7 @@ class Processes:
                 start_new_session=True,
                 **(account if service.user else {}),
             )
-        created = psutil.Process(process.pid).create_time()
-        row = {service.name: {"pid": process.pid, "created": created}}
+        row = {service.name: {"pid": process.pid, "birth": birth(process.pid)}}
         write_json(self._file, {**self._known(), **row})
 
     def wait(self, service: Service, seconds: float) -> None:

@@ -49,10 +49,11 @@ def up(tell: Callable[[str], None]) -> Settings:
     settings = places.load_or_make()
     with _held(settings):
         processes = Processes(settings.folder)
-        services = _services(settings)
         for name in ("s3", "logs"):
             (settings.folder / name).mkdir(mode=0o700, exist_ok=True)
         postgres.prepare(settings)
+        settings = _settled(processes, settings, tell)
+        services = _services(settings)
         _start(processes, settings, services[:2], tell)
         postgres.make_databases(settings)
         make_buckets(_s3_options(settings))
@@ -99,9 +100,19 @@ def rotate(tell: Callable[[str], None]) -> Settings:
         processes = Processes(old.folder)
         for name in down_to_postgres:
             processes.stop(name)
-        new = places.rotate()
+        new = places.propose(old)
         postgres.change_password(old, new)
+        places.adopt(new)
     return up(tell)
+
+
+def _settled(processes: Processes, settings: Settings, tell: Callable[[str], None]) -> Settings:
+    """The settings in force; after a rotation that was cut off PostgreSQL knows which."""
+    proposal = places.proposed()
+    if proposal is None:
+        return settings
+    _start(processes, settings, _services(settings)[:1], tell)
+    return places.adopt(proposal if postgres.accepts(proposal) else settings)
 
 
 def _standing(processes: Processes, settings: Settings, service: Service) -> Standing:

@@ -21,6 +21,7 @@ PORTS = {"postgres": 5433, "s3": 9000, "mlflow": 5000, "prefect": 4200}
 BUCKETS = ("dvc", "mlflow", "inbox")
 DATABASES = ("ledger", "mlflow", "prefect")
 POOL = "retrain"
+_NEXT = "environment.next"
 USER = "iml"
 
 
@@ -66,9 +67,18 @@ def _port_name(service: str) -> str:
 
 def load() -> Settings | None:
     """The stack of this state folder; None where none was ever started."""
+    return _read("environment")
+
+
+def proposed() -> Settings | None:
+    """What a rotation that was cut off was about to make of the stack; None where none was."""
+    return _read(_NEXT)
+
+
+def _read(name: str) -> Settings | None:
     folder = state_dir() / "stack"
     try:
-        text = (folder / "environment").read_text(encoding="utf-8")
+        text = (folder / name).read_text(encoding="utf-8")
     except FileNotFoundError:
         return None
     lines = (line for line in text.splitlines() if line and not line.startswith("#"))
@@ -86,16 +96,19 @@ def load_or_make() -> Settings:
     return made
 
 
-def rotate() -> Settings:
-    """Give the stack new passwords and keys; the servers take them at their next start."""
-    kept = load()
-    if kept is None:
-        raise InputError("there is no stack here", mend="run `iml stack up`")
+def propose(kept: Settings) -> Settings:
+    """New passwords and keys for the stack, written beside those in force until `adopt`."""
     new = Settings(kept.folder, {**kept.environment, **_secrets()})
-    addresses = {"IML_LEDGER_URL": new.database("ledger")}
-    new = Settings(kept.folder, {**new.environment, **addresses})
-    _write(new)
+    new = Settings(kept.folder, {**new.environment, "IML_LEDGER_URL": new.database("ledger")})
+    _write(new, _NEXT)
     return new
+
+
+def adopt(settings: Settings) -> Settings:
+    """Put settings in force; any proposal is done with."""
+    _write(settings)
+    (settings.folder / _NEXT).unlink(missing_ok=True)
+    return settings
 
 
 def _secrets() -> dict[str, str]:
@@ -138,7 +151,7 @@ def _port(service: str, default: int) -> str:
     return given
 
 
-def _write(settings: Settings) -> None:
+def _write(settings: Settings, name: str = "environment") -> None:
     """Keep the environment where only its owner can read it, from its first byte on."""
     settings.folder.mkdir(parents=True, exist_ok=True)
     settings.folder.chmod(0o711)  # PostgreSQL's own user has to pass through
@@ -148,4 +161,4 @@ def _write(settings: Settings) -> None:
         file.write("\n".join(rows) + "\n")
         file.flush()
         os.fsync(file.fileno())
-    temporary.replace(settings.file)
+    temporary.replace(settings.folder / name)
