@@ -6,12 +6,35 @@ cache is a convenience: where its folder cannot be written, work goes on without
 
 from __future__ import annotations
 
+import functools
 import json
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from components.files import canonical_json, sha256_bytes, write_bytes
+import cv2
+
+from components import seeds
+from components.data.images import decoder
+from components.files import canonical_json, sha256_bytes, sha256_file, sha256_json, write_bytes
+
+_LIBRARIES = ("numpy", "torch", "torchvision", "timm", "segment-anything")
+
+
+@functools.cache
+def maker() -> dict[str, Any]:
+    """What makes masks besides photo, boxes and weights: code and library versions.
+
+    Another line of code in this package, whose constants decide masks and confidences, is another
+    mask. Versions are looked up, not imported: teachers without weights start without torch.
+    """
+    modules = [*sorted(Path(__file__).parent.glob("*.py")), Path(seeds.__file__)]
+    return {
+        "code": sha256_json([[module.name, sha256_file(module)] for module in modules]),
+        "versions": [cv2.__version__, *(version(library) for library in _LIBRARIES)],
+        "decoder": decoder(),
+    }
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+
+from components.teacher.cache import maker
 
 # Confidence of a filled box: its mean IoU with BSDS500 regions, sides loosened by up to 10 %.
 BOX_PRIOR = 0.49
@@ -65,12 +68,16 @@ class Candidates:
 
 @dataclass(frozen=True)
 class Identity:
-    """What a teacher's masks depend on, besides photo and boxes; attributes as in `Teacher`."""
+    """What a teacher's masks depend on, besides photo and boxes; the key under which they are kept.
+
+    Attributes are `Teacher`'s, and what `components.teacher.cache.maker` says where it runs.
+    """
 
     name: str
     sha256: str
     margin: float
     settings: Mapping[str, str | int | float]
+    maker: Mapping[str, Any]
 
 
 class Teacher(ABC):
@@ -79,7 +86,7 @@ class Teacher(ABC):
     Attributes:
         name: as in params.yaml.
         sha256: of the weights; of name, algorithm and settings where there are none.
-        settings: whatever else changes its masks; part of the key under which they are cached.
+        settings: whatever else changes its masks, besides code and library versions.
         margin: share of a box added on each side before this teacher is asked.
         prior: mean IoU of its usable masks with BSDS500 regions, for teachers that make no guess
             of their own (`Candidates.predicted_iou` is NaN); NaN for the others.
@@ -115,7 +122,7 @@ class Teacher(ABC):
     @property
     def identity(self) -> Identity:
         """What its masks depend on."""
-        return Identity(self.name, self.sha256, self.margin, self.settings)
+        return Identity(self.name, self.sha256, self.margin, self.settings, maker())
 
     def predict(self, photo: np.ndarray, boxes: np.ndarray) -> Candidates:
         """All answers at once: N times K masks of the photo's size in memory; see `stream`."""

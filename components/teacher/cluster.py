@@ -74,7 +74,7 @@ class Cluster:
         found = self._get([actor.identity.remote() for actor in self._actors])
         if any(identity != found[0] for identity in found):
             raise CheckError(
-                "the nodes differ in what their masks depend on (hardware or packages)",
+                "the nodes differ in what their masks depend on (hardware, code or packages)",
                 where=ADDRESS,
                 mend="use nodes of one kind",
             )

@@ -10,6 +10,7 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Iterable
+from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -18,12 +19,12 @@ import pandas as pd
 import pyarrow as pa
 
 from components.data.dataset import Inside
-from components.data.images import decoder, open_mask
+from components.data.images import open_mask
 from components.data.manifest import MANIPULATED, Manifest, read_table, write_table
 from components.errors import InputError
 from components.files import inside, sha256_json, write_json
 from components.params import PseudoLabel
-from components.teacher import prompts, quality
+from components.teacher import prompts
 from components.teacher.cache import Cache
 from components.teacher.candidates import Identity
 from components.teacher.cluster import ADDRESS, Cluster
@@ -113,7 +114,7 @@ def _jobs(
 ) -> list[Job]:
     """What there is to do, with the key that names each result."""
     drawn, photo = boxes_by_photo(boxes), Inside(root)
-    masks = out / "masks"
+    masks, identity = out / "masks", asdict(teacher)
     jobs = []
     for row in images.to_dict("records"):
         own = drawn.get(row["image_id"])
@@ -122,9 +123,7 @@ def _jobs(
         asked = {
             "photo": row["sha256"],
             "boxes": own.tolist(),
-            "teacher": [teacher.name, teacher.sha256, teacher.settings, teacher.margin],
-            "quality": quality.RULES,
-            "decoder": decoder(),
+            "teacher": identity,
         }
         jobs.append(
             Job(

@@ -17,16 +17,9 @@ import numpy as np
 from components.teacher.candidates import BOX_PRIOR, Candidates
 from components.teacher.prompts import fill, pixels
 
-RULES: dict[str, str | float] = {
-    "version": "quality/3",
-    "threshold": 0.5,  # probability from which a pixel belongs to the mask
-    "min_fill": 0.2,  # share of the box below which a mask is degenerate
-    "box_prior": BOX_PRIOR,
-    "unsure": 0.3,  # calibrated confidence below which the filled box is the better mask
-}
-_THRESHOLD = float(RULES["threshold"])
-_MIN_FILL = float(RULES["min_fill"])
-_UNSURE = float(RULES["unsure"])
+_THRESHOLD = 0.5  # probability from which a pixel belongs to the mask
+_MIN_FILL = 0.2  # share of the box below which a mask is degenerate
+_UNSURE = 0.3  # calibrated confidence below which the filled box is the better mask
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ from segment_anything import sam_model_registry
 from segment_anything.modeling import Sam
 from segment_anything.utils.transforms import ResizeLongestSide
 
-from components.data.images import decoder
 from components.errors import InputError
 from components.files import sha256_file, sha256_json, state_dir
 from components.seeds import fix_torch
+from components.teacher.cache import maker
 from components.teacher.candidates import Candidates, Prompt, Teacher
 from components.teacher.devices import device, has_bfloat16
 from components.teacher.embeddings import Embeddings
@@ -58,8 +58,6 @@ class SamTeacher(Teacher):
         self.prior, self.processes = np.nan, False
         self.half = has_bfloat16(self._device) if half is None else half
         self.settings = {
-            "algorithm": "segment-anything/2",
-            "torch": torch.__version__,
             "device": self._device,
             "threads": threads,
             "precision": "bfloat16" if self.half else "float32",
@@ -99,7 +97,7 @@ class SamTeacher(Teacher):
         """What an embedding depends on; None where the photo has no name by content."""
         if prompt.sha256 is None:
             return None
-        return sha256_json([prompt.sha256, decoder(), self.sha256, self.settings])
+        return sha256_json([prompt.sha256, self.sha256, self.settings, maker()])
 
     @torch.inference_mode()
     def _encode(self, photos: Sequence[np.ndarray]) -> list[np.ndarray]:

@@ -86,9 +86,6 @@ class SamLiteTeacher(Teacher):
         self.batch = batch or BATCHES[self._device]
         self.half = has_bfloat16(self._device) if half is None else half
         self.settings = {
-            "algorithm": "sam-lite/2",
-            "rules": str((SIZE, TEMPERATURE, CALIBRATION)),
-            "torch": torch.__version__,
             "device": self._device,
             "threads": threads,
             "batch": self.batch,

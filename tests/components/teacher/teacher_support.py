@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pandas as pd
+import pytest
 import torch
 from segment_anything.modeling import (
     ImageEncoderViT,
@@ -20,7 +21,9 @@ from segment_anything.modeling import (
 
 from components.data.images import save_grey, save_photo
 from components.data.manifest import BOXES, IMAGES, Manifest
+from components.files import sha256_file
 from components.params import PseudoLabel
+from components.teacher import cache, candidates, sam
 
 
 def settings(**changes: object) -> PseudoLabel:
@@ -88,6 +91,20 @@ def _image(root: Path, name: str, label: str, mask: str | None, kind: str | None
         "phash": "0" * 16,
         "n_boxes": int(mask is not None),
     }
+
+
+def made_otherwise(monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    """As if OpenCV (`cv2`) or a module, named by its file, were another until the test ends."""
+
+    def changed(path: Path) -> str:
+        return "0" * 64 if path.name == what else sha256_file(path)
+
+    monkeypatch.setattr(cache, "sha256_file", changed)
+    if what == "cv2":
+        monkeypatch.setattr(cv2, "__version__", "another")
+    monkeypatch.setattr(cache, "maker", functools.cache(cache.maker.__wrapped__))
+    for module in (candidates, sam):
+        monkeypatch.setattr(module, "maker", cache.maker)
 
 
 def tree(folder: Path) -> dict[str, str]:

@@ -25,6 +25,11 @@ def test_box_is_the_filled_box_without_margin() -> None:
     assert made.confidence == teacher.prior
 
 
+def test_the_recorded_hash_is_that_of_name_and_settings_alone() -> None:
+    earlier = "21f65e9c347328677867b01c2b26804103fc5f1f21d02f7ff2c53b413bc365b0"
+    assert build(settings(teacher="box")).sha256 == earlier
+
+
 def test_grabcut_finds_the_object_and_beats_the_box() -> None:
     cut, filled = build(settings()), build(settings(teacher="box"))
     for seed in range(4):

@@ -14,11 +14,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from teacher_support import make_dataset, scene, settings, tree
+from teacher_support import made_otherwise, make_dataset, scene, settings, tree
 
 from components.data.manifest import Manifest, read_table, write
 from components.errors import InputError
-from components.teacher import jobs, quality, workers
+from components.teacher import jobs, workers
 from components.teacher.label import LABELS, label_dataset
 from components.teacher.prompts import expand, prompt_sha256
 from components.teacher.registry import build
@@ -116,12 +116,19 @@ def test_settings_of_the_teacher_are_part_of_the_key(data, tmp_path: Path, chang
     assert len(tree(tmp_path / "cache")) == (2 * before if change else before)
 
 
-def test_rules_of_choice_are_part_of_the_key(data, tmp_path: Path, monkeypatch) -> None:
-    label(data, tmp_path / "a", tmp_path / "cache")
+@pytest.mark.parametrize(
+    "change",
+    ["baselines.py", "crops.py", "quality.py", "sam_lite.py", "seeds.py", "cv2"],
+)
+def test_what_makes_masks_is_part_of_the_key_alone(
+    data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    label(data, tmp_path / "a", tmp_path / "cache", teacher="box")
     before = len(tree(tmp_path / "cache"))
-    monkeypatch.setitem(quality.RULES, "version", "another")
-    label(data, tmp_path / "b", tmp_path / "cache")
+    made_otherwise(monkeypatch, change)
+    label(data, tmp_path / "b", tmp_path / "cache", teacher="box")
     assert len(tree(tmp_path / "cache")) == 2 * before
+    assert tree(tmp_path / "a") == tree(tmp_path / "b")  # no row names it
 
 
 def test_corrupted_entry_is_made_again(data, tmp_path: Path) -> None:
@@ -268,7 +275,9 @@ READ_ONLY = """
 import os, pickle, sys
 from pathlib import Path
 import components.teacher.baselines
+from components.teacher.cache import maker
 from components.teacher.label import label_dataset
+maker()  # reads what the other user may not
 work = Path(sys.argv[1])
 manifest, params = pickle.loads((work / "arguments").read_bytes())
 if os.geteuid() == 0:

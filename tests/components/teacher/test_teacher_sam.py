@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from segment_anything import SamPredictor, sam_model_registry
-from teacher_support import scene, settings, tiny_sam
+from teacher_support import made_otherwise, scene, settings, tiny_sam
 
 from components.errors import InputError
 from components.files import sha256_file
@@ -84,6 +84,9 @@ def test_a_photo_seen_before_is_not_encoded_again(
     assert np.array_equal(second[1].probability, first[1].probability)
     unseen = tiny(tiny_checkpoint).predict(photo, BOXES)
     assert np.array_equal(second[0].probability, unseen.probability)
+    made_otherwise(monkeypatch, "sam.py")
+    with pytest.raises(TypeError):
+        list(again.answers(moved))
 
 
 def test_weights_decide_and_their_hash_is_recorded(tiny_checkpoint: Path, tmp_path: Path) -> None:
