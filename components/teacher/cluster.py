@@ -2,7 +2,8 @@
 
 The driver reads and writes every file, so the nodes need no shared disk; they need the project
 installed. One actor a GPU, or as many as the cluster's cores allow. A lost worker costs its groups
-a second try on the actor's successor, and changes no mask: see `components.teacher.jobs`.
+a second try on the actor's successor, and changes no mask: see `components.teacher.jobs`. A group
+whose second try is lost as well ends the run.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ class Cluster:
             num_cpus=params.threads,
             num_gpus=1 if gpus else 0,
             max_restarts=-1,
-            max_task_retries=-1,
+            max_task_retries=1,  # a photo that kills its worker ends the run
         )(Labeller)
         self._actors = [remote.remote(params) for _ in range(count)]
         found = self._get([actor.identity.remote() for actor in self._actors])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import http.client
+import logging
 import re
 import time
 import urllib.error
@@ -21,6 +22,8 @@ _BLOCK = 1 << 18
 _SLOWEST = 1024  # bytes a second below which a server counts as gone
 _ATTEMPTS = 3  # in a row that bring next to nothing
 
+_log = logging.getLogger(__name__)
+
 
 class UnreachableError(InputError):
     """The server could not be reached, or did not deliver."""
@@ -37,6 +40,8 @@ def download(
 ) -> None:
     """Bring `url` to `target`, going on from `target.part` where an earlier call was cut off.
 
+    While another process brings it, wait; where that one fails, go on from what it has left.
+
     Args:
         url: http or https.
         target: final path; appears only once size and hash are right.
@@ -48,14 +53,17 @@ def download(
     Raises:
         UnreachableError: no server, an HTTP error, or cut off again and again; what has arrived
             stays for the next call.
-        InputError: wrong size or hash (nothing is kept), or another download at work.
+        InputError: wrong size or hash (nothing is kept).
     """
     if urlsplit(url).scheme not in ("http", "https"):
         raise InputError("only http and https addresses are fetched", where=url)
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(target.name + ".part")
-    with _locked(part) as file:
-        _fill(url, file, size, timeout, progress)
+    with _locked(target):
+        if target.exists():  # brought by the process waited for
+            return
+        with open(part, "ab") as file:
+            _fill(url, file, size, timeout, progress)
         if sha256_file(part) != sha256:
             part.unlink()
             raise InputError(
@@ -67,14 +75,15 @@ def download(
 
 
 @contextmanager
-def _locked(part: Path) -> Iterator[BinaryIO]:
-    """The partial file, open for appending by this process alone."""
-    with open(part, "ab") as file:
+def _locked(target: Path) -> Iterator[None]:
+    """Let one process at a time bring `target`; its lock file stays, so that all lock the same."""
+    with open(target.with_name(f".{target.name}.lock"), "w") as lock:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise InputError("is being downloaded by another process", where=str(part)) from None
-        yield file
+            _log.warning("%s: waiting for another process that downloads it", target)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _fill(

@@ -16,9 +16,15 @@ from pathlib import Path
 
 import psutil
 import pytest
+import ray
 from teacher_support import make_dataset, settings, tree
 
 from components.data.manifest import write
+from components.errors import CheckError, InputError
+from components.params import PseudoLabel
+from components.teacher import cluster as teacher_cluster
+from components.teacher.candidates import Identity
+from components.teacher.label import label_dataset
 
 ROOT = Path(__file__).parents[3]
 
@@ -126,12 +132,37 @@ def test_bad_photo_on_the_cluster_is_one_clear_line(
     assert "Traceback" not in error
 
 
+def test_a_photo_that_kills_its_worker_has_a_second_try_and_ends_the_run(
+    cluster: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries = tmp_path / "tries"
+
+    class Deadly:
+        def __init__(self, params: PseudoLabel) -> None:
+            pass
+
+        def identity(self) -> Identity:
+            return Identity("box", "0" * 64, 0.0, {}, {})
+
+        def label(self, group: list) -> list:
+            with open(tries, "a") as file:
+                file.write("x")
+            os._exit(1)
+
+    monkeypatch.setattr(teacher_cluster, "Labeller", Deadly)
+    monkeypatch.setenv("RAY_ADDRESS", cluster["node"])
+    manifest = make_dataset(tmp_path / "data", 3)
+    try:
+        with pytest.raises(CheckError, match="the cluster failed"):
+            label_dataset(manifest, tmp_path / "data", settings(), tmp_path / "o", tmp_path / "c")
+    finally:
+        ray.shutdown()
+    assert tries.read_text() == "xx"
+
+
 def test_no_cluster_there_is_one_clear_line(
     tmp_path: Path, free_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from components.errors import InputError
-    from components.teacher.cluster import Cluster
-
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     with pytest.raises(InputError, match="no Ray cluster answers"):
-        Cluster(settings(), f"127.0.0.1:{free_port}")
+        teacher_cluster.Cluster(settings(), f"127.0.0.1:{free_port}")

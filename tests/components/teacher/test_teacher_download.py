@@ -3,6 +3,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,7 @@ def test_whole_file_with_progress(server, tmp_path: Path) -> None:
     get(server, tmp_path / "w.pth", progress=lambda done, total: seen.append((done, total)))
     assert (tmp_path / "w.pth").read_bytes() == server.body
     assert seen[-1] == (len(server.body), len(server.body))
-    assert [path.name for path in tmp_path.iterdir()] == ["w.pth"]
+    assert [path.name for path in tmp_path.glob("[!.]*")] == ["w.pth"]
 
 
 def test_cut_connection_goes_on_where_it_stopped(server, tmp_path: Path) -> None:
@@ -68,7 +69,7 @@ def test_corrupted_file_is_not_kept(server, tmp_path: Path) -> None:
     server.moods = ["corrupt"]
     with pytest.raises(InputError, match="SHA-256"):
         get(server, tmp_path / "w.pth")
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.glob("[!.]*")) == []
 
 
 @pytest.mark.parametrize("mood", ["too long", "unannounced"])
@@ -104,8 +105,24 @@ def test_other_schemes_are_refused(tmp_path: Path) -> None:
         download(f"file://{tmp_path}/x", tmp_path / "w.pth", size=1, sha256="0" * 64)
 
 
-def test_two_downloads_of_one_file_do_not_mix(server, tmp_path: Path) -> None:
-    with open(tmp_path / "w.pth.part", "ab") as other:
-        fcntl.flock(other, fcntl.LOCK_EX)
-        with pytest.raises(InputError, match="another process"):
-            get(server, tmp_path / "w.pth")
+def test_a_second_download_waits_for_the_first_and_goes_on_where_that_failed(
+    server, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    target = tmp_path / "w.pth"
+    for outcome in ("brought", "cut off"):
+        target.unlink(missing_ok=True)
+        server.ranges.clear()
+        with open(tmp_path / ".w.pth.lock", "w") as other, ThreadPoolExecutor() as pool:
+            fcntl.flock(other, fcntl.LOCK_EX)
+            second = pool.submit(get, server, target)
+            while "w.pth: waiting for another process" not in caplog.text:
+                assert not second.done(), second.result()
+            caplog.clear()
+            brought = outcome == "brought"
+            (target if brought else tmp_path / "w.pth.part").write_bytes(
+                server.body if brought else server.body[:1000]
+            )
+            fcntl.flock(other, fcntl.LOCK_UN)
+            second.result(timeout=10)
+        assert target.read_bytes() == server.body
+        assert server.ranges == ([] if brought else ["bytes=1000-"])
