@@ -173,6 +173,14 @@ def restore(answer: Answer, crop: Crop, shape: tuple[int, int]) -> np.ndarray:
     return mask
 
 
+def read_weights(path: Path) -> bytes:
+    """The bytes of a file of weights; raises InputError where it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot read the weights ({error.strerror})", where=str(path)) from None
+
+
 def network_of(data: bytes, where: str) -> SamLite:
     """The network with the tensors of a `sam_lite` file, as float32.
 
@@ -213,10 +221,7 @@ def load_teacher(
         InputError: missing, damaged or foreign weights.
     """
     source = path or WEIGHTS
-    try:
-        data = source.read_bytes()
-    except OSError as error:
-        raise InputError(f"cannot read the weights ({error.strerror})", where=str(source)) from None
+    data = read_weights(source)
     sha256 = sha256_bytes(data)
     if path is None and sha256 != SHA256:
         raise InputError(

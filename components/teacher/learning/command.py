@@ -9,12 +9,11 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from components.errors import InputError
 from components.files import atomic, sha256_file, write_json
 from components.teacher.calibration import calibration
 from components.teacher.learning import sources, tuning
 from components.teacher.learning.train import Progress, TrainConfig, train
-from components.teacher.sam_lite import load_teacher
+from components.teacher.sam_lite import load_teacher, network_of, read_weights
 from components.weights import lite0
 
 RELEASE, REPORT = "sam_lite-half.safetensors", "tuning.json"
@@ -62,15 +61,15 @@ def train_command(
         weights (`components.teacher.sam_lite.CALIBRATION`).
 
     Raises:
-        InputError: unusable sources, or `out` holds another run.
+        InputError: before the first step: unusable sources, nothing to train on or to hold out,
+            unusable first weights, or `out` holds another run.
     """
     shares = _WITH_REGIONS if regions else TrainConfig().shares
     config = replace(TrainConfig(), steps=steps, seed=seed, threads=threads, shares=shares)
-    material = sources.load(photos, cutouts, regions, held_out=False)
-    first = None if start else lite0()
-    trained = train(config, material, first, out, progress, _weights(start) if start else None)
+    earlier = network_of(read_weights(start), str(start)).state_dict() if start else None
+    learnt, held = (sources.load(photos, cutouts, regions, side) for side in (False, True))
+    trained = train(config, learnt, None if start else lite0(), out, progress, earlier)
     release = store_half(trained, out / RELEASE)
-    held = sources.load(photos, cutouts, regions, held_out=True)
     report = {
         "weights": str(release),
         "sha256": sha256_file(release),
@@ -88,12 +87,6 @@ def store_half(weights: Path, target: Path) -> Path:
     with atomic(target) as path:
         save_file(state, path)
     return target
-
-
-def _weights(path: Path) -> dict[str, torch.Tensor]:
-    if not path.is_file():
-        raise InputError("no such file", where=str(path))
-    return {name: value.float() for name, value in load_file(path).items()}
 
 
 def _tuning(

@@ -13,7 +13,8 @@ import cv2
 import numpy as np
 from scipy.io import loadmat
 
-from components.errors import InputError
+from components.data.images import image_size, read_bytes
+from components.errors import InputError, brief
 
 _HELD_OUT = 7  # one source in this many tunes
 _PHOTO_SIDE, _CUTOUT_SIDE = 1280, 480  # larger sources are shrunk: crops never need more
@@ -48,7 +49,8 @@ def load(photos: list[Path], cutouts: list[Path], regions: Path | None, held_out
         held_out: the tuning share instead of the training share.
 
     Raises:
-        InputError: an unreadable picture, or no photo or no cut-out at all.
+        InputError: an unreadable picture, or not one photo, cut-out or (where a folder of them is
+            given) photo with regions on this side.
     """
     found = Sources()
     digest = hashlib.sha256()
@@ -60,10 +62,15 @@ def load(photos: list[Path], cutouts: list[Path], regions: Path | None, held_out
         for path, data in _chosen([regions / "images"], held_out, digest):
             photo = _decode(data, path, cv2.IMREAD_COLOR)
             found.regions.append((photo, _label_maps(regions / "segments" / f"{path.stem}.mat")))
-    if not found.photos or not found.cutouts:
+    counts = {"photos": len(found.photos), "cut-outs": len(found.cutouts)}
+    if regions is not None:
+        counts["photos with regions"] = len(found.regions)
+    if lacking := [name for name, count in counts.items() if not count]:
         raise InputError(
-            f"{len(found.photos)} photos and {len(found.cutouts)} cut-outs to make pairs from",
-            mend="give folders with more of both",
+            f"no {' and no '.join(lacking)} to {'hold out' if held_out else 'train on'}: the hash "
+            f"of each decides, one in {_HELD_OUT} is held out",
+            where=", ".join(map(str, [*photos, *cutouts, *filter(None, [regions])])),
+            mend="give more of them",
         )
     found.digest = digest.hexdigest()
     return found
@@ -76,8 +83,9 @@ def _chosen(folders: list[Path], held_out: bool, digest: hashlib._Hash) -> list[
         if not folder.is_dir():
             raise InputError("no such folder", where=str(folder))
         for path in sorted(folder.rglob("*")):
-            if path.suffix.lower() in _PICTURES:
-                data = path.read_bytes()
+            known = path.suffix.lower() in _PICTURES and not path.name.startswith(".")
+            if known and not path.is_dir():
+                data = read_bytes(path)
                 by_hash.setdefault(hashlib.sha256(data).hexdigest(), (path, data))
     chosen = {k: v for k, v in by_hash.items() if (int(k[:8], 16) % _HELD_OUT == 0) == held_out}
     for key in sorted(chosen):
@@ -87,6 +95,7 @@ def _chosen(folders: list[Path], held_out: bool, digest: hashlib._Hash) -> list[
 
 def _decode(data: bytes, path: Path, flags: int) -> np.ndarray:
     """RGB or RGBA uint8."""
+    image_size(data, str(path))  # complains of what OpenCV would fail on
     picture = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     if picture is None:
         raise InputError("not a readable picture", where=str(path))
@@ -122,7 +131,12 @@ def _shrunk(picture: np.ndarray, side: int) -> np.ndarray:
 
 def _label_maps(path: Path) -> list[np.ndarray]:
     try:
-        truth = loadmat(path)["groundTruth"]
-        return [np.ascontiguousarray(one["Segmentation"][0, 0]) for one in truth[0]]
-    except (OSError, KeyError, ValueError, IndexError) as error:
-        raise InputError(f"no label maps ({error})", where=str(path)) from None
+        truth = loadmat(path)["groundTruth"][0]
+        maps = [np.ascontiguousarray(one["Segmentation"][0, 0]) for one in truth]
+    except MemoryError:
+        raise
+    except Exception as error:  # SciPy's reader raises almost anything on foreign files
+        raise InputError(f"no label maps ({brief(error)})", where=str(path)) from None
+    if not maps:
+        raise InputError("no label maps", where=str(path))
+    return maps

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,14 +11,17 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from PIL import Image
+from safetensors.torch import load_file, save_file
 from scipy.io import savemat
 
 from components.errors import InputError
+from components.files import sha256_file
 from components.seeds import generator
-from components.teacher.learning import pairs, shapes, sources
+from components.teacher.learning import command, pairs, shapes, sources
 from components.teacher.learning.losses import candidate_loss
 from components.teacher.learning.train import CHECKPOINT, TrainConfig, train
+from components.teacher.sam_lite import WEIGHTS
 
 
 def _write(path: Path, picture: np.ndarray) -> None:
@@ -194,3 +199,120 @@ def test_training_learns(material: sources.Sources, tmp_path: Path) -> None:
     lines = (tmp_path / "history.csv").read_text().splitlines()
     assert lines[0] == "step,seconds,loss,best_iou"
     assert float(lines[-1].split(",")[3]) > 0.3
+
+
+def _copy(folder: Path, target: Path, *, without_held_out: str = "") -> tuple[Path, Path, Path]:
+    """The sources in another folder; of one kind only those that train."""
+    shutil.copytree(folder, target)
+    for path in (target / without_held_out).glob("*") if without_held_out else ():
+        if int(sha256_file(path)[:8], 16) % 7 == 0:
+            path.unlink()
+    return target / "photos", target / "cutouts", target / "regions"
+
+
+def _no_step(*_: object) -> Path:
+    raise AssertionError("trained")
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [("photos", "photos"), ("cutouts", "cut-outs"), ("regions/images", "photos with regions")],
+)
+def test_nothing_to_hold_out_is_said_before_the_first_step(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, name: str
+) -> None:
+    monkeypatch.setattr(command, "train", _no_step)
+    photos, cutouts, regions = _copy(folder, tmp_path / "s", without_held_out=kind)
+    with pytest.raises(InputError, match=f"no {name} to hold out: .* one in 7"):
+        command.train_command([photos], [cutouts], regions, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("what", ["garbage", "another network", "nothing", "a folder"])
+def test_first_weights_that_are_none_are_one_clear_line(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    monkeypatch.setattr(command, "train", _no_step)
+    start = tmp_path / "first.safetensors"
+    if what == "garbage":
+        start.write_bytes(b"no weights at all")
+    elif what == "another network":
+        save_file({"a": torch.zeros(2)}, start)
+    elif what == "a folder":
+        start.mkdir()
+    with pytest.raises(InputError, match=r"first\.safetensors: (not |cannot read the weights)"):
+        command.train_command(
+            [folder / "photos"], [folder / "cutouts"], None, tmp_path / "out", start=start
+        )
+
+
+def test_training_starts_from_earlier_weights_as_they_are(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[dict[str, torch.Tensor]] = []
+
+    def stop(config, learnt, first, out, progress, earlier) -> Path:
+        assert first is None
+        given.append(earlier)
+        raise _Stopped
+
+    monkeypatch.setattr(command, "train", stop)
+    with pytest.raises(_Stopped):
+        command.train_command(
+            [folder / "photos"], [folder / "cutouts"], None, tmp_path / "out", start=WEIGHTS
+        )
+    wanted = {name: value.float() for name, value in load_file(WEIGHTS).items()}
+    assert given[0].keys() == wanted.keys()
+    assert all(torch.equal(given[0][name], value) for name, value in wanted.items())
+
+
+def test_hidden_files_are_left_out_and_folders_are_searched(
+    folder: Path, material: sources.Sources, tmp_path: Path
+) -> None:
+    photos, cutouts, regions = _copy(folder, tmp_path / "s")
+    for place in (photos, cutouts, regions / "images"):
+        (place / "._1.png").write_bytes(b"what macOS leaves beside each file")
+    (photos / "album.png").mkdir()
+    (photos / "1.png").rename(photos / "album.png" / "1.png")
+    assert sources.load([photos], [cutouts], regions, False).digest == material.digest
+
+
+@pytest.mark.parametrize(
+    ("what", "complaint"),
+    [
+        ("empty", r"empty file \(0 bytes\)"),
+        ("text", "not a JPEG"),
+        ("dangling", "no such file"),
+        ("pipe", "not a regular file"),
+        ("large", "9000x8000 is larger than 64 megapixels"),
+    ],
+)
+def test_a_picture_that_cannot_be_used_is_one_clear_line(
+    folder: Path, tmp_path: Path, what: str, complaint: str
+) -> None:
+    photos, cutouts, _ = _copy(folder, tmp_path / "s")
+    bad = photos / "bad.png"
+    if what in ("empty", "text"):
+        bad.write_bytes(b"" if what == "empty" else b"text")
+    elif what == "dangling":
+        bad.symlink_to("nowhere")
+    elif what == "pipe":
+        os.mkfifo(bad)
+    else:
+        Image.new("1", (9000, 8000)).save(bad)
+    with pytest.raises(InputError, match=rf"bad\.png: {complaint}"):
+        [sources.load([photos], [cutouts], None, side) for side in (False, True)]
+
+
+@pytest.mark.parametrize("content", ["text", "cut off", "none"])
+def test_label_maps_that_are_none_are_one_clear_line(
+    folder: Path, tmp_path: Path, content: str
+) -> None:
+    photos, cutouts, regions = _copy(folder, tmp_path / "s")
+    for path in (regions / "segments").iterdir():
+        if content == "none":
+            savemat(path, {"groundTruth": np.empty((1, 0), dtype=object)})
+        else:
+            path.write_bytes(b"text" if content == "text" else path.read_bytes()[:300])
+    with pytest.raises(InputError, match=r"\.mat: no label maps"):
+        sources.load([photos], [cutouts], regions, False)

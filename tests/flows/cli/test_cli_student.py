@@ -58,6 +58,26 @@ def test_a_folder_that_is_not_there(project: Path) -> None:
     assert done.exception.line() == "none: no such folder"
 
 
+@pytest.mark.parametrize("command", ["student pretrain", "teacher train"])
+def test_nothing_to_hold_out_is_one_clear_line_before_any_work(
+    project: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    command: str,
+) -> None:
+    for path in Path("cutouts").iterdir():
+        if int(sha256_file(path)[:8], 16) % 7 == 0:
+            path.unlink()
+    given = [*command.split(), "--photos", "photos", "--cutouts", "cutouts", "--out", "made"]
+    monkeypatch.setattr("sys.argv", ["iml", *given])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 2
+    (line,) = [text for text in capsys.readouterr().err.splitlines() if "error" in text]
+    assert line.startswith("error: photos, cutouts: no cut-outs to hold out: ")
+    assert not (project / "made").exists()
+
+
 @pytest.mark.parametrize(
     ("option", "value", "complaint"),
     [
