@@ -86,7 +86,7 @@ def read_json(path: str | Path) -> Any:
         raise InputError("no such file", where=str(path)) from None
     except IsADirectoryError:
         raise InputError("a folder, not a file", where=str(path)) from None
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # also a number of too many digits
         raise InputError(f"not valid JSON ({error})", where=str(path)) from None
 
 

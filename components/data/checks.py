@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import posixpath
 
 from components.data.formats.record import Box, Record
 from components.data.manifest import AUTHENTIC, MANIPULATED
@@ -11,6 +12,8 @@ from components.files import printable
 
 # Exporters round and scale; a box that overhangs by less than this many pixels is clipped.
 SLACK = 1.0
+# What is made of a photo bears its name and a suffix; file systems end names at 255 bytes.
+LONGEST_NAME = 240
 
 
 def problem(record: Record, seen: Scan) -> str | None:
@@ -19,6 +22,8 @@ def problem(record: Record, seen: Scan) -> str | None:
         return seen.problem
     if printable(record.name) != record.name:
         return "its name is not UTF-8"
+    if len(posixpath.basename(record.name).encode()) > LONGEST_NAME:
+        return f"its name is longer than {LONGEST_NAME} bytes"
     if record.size and record.size != seen.size:
         listed, found = "x".join(map(str, record.size)), "x".join(map(str, seen.size))
         return f"annotated as {listed} but is {found} upright"
@@ -44,8 +49,10 @@ def _box_problem(box: Box, width: int, height: int) -> str | None:
     if box.width <= 0 or box.height <= 0:
         return f"box {shown} is inverted or empty"
     over = max(-box.x, -box.y, box.x + box.width - width, box.y + box.height - height)
-    if over > SLACK:
+    if over > SLACK or min(clipped(box, width, height)[2:]) <= 0:
         return f"box {shown} lies outside the photo ({width}x{height})"
+    if box.seconds is not None and not math.isfinite(box.seconds):
+        return f"box {shown} took {box.seconds} seconds"
     return None
 
 

@@ -6,6 +6,7 @@ folder, missing files, nothing in it). Whether a box is any good is the validati
 
 from __future__ import annotations
 
+import math
 import os
 import posixpath
 from collections.abc import Iterable
@@ -34,7 +35,9 @@ class Dataset:
         boxes: `given`, or `simulate` (drawn from the masks when the manifest is made).
         split: `given` (images carry `split`), or `grouped` (drawn by source group).
         images: COCO images with the extra keys `label`, and optionally `mask`, `split`, `group`,
-            `source`, `kind`; `file_name` lies below `photos/`, `mask` below the folder.
+            `origins`, `source`, `kind`; `file_name` lies below `photos/`, `mask` below the folder.
+            Photos that share a `group`, or one of their `origins` (ids of the photos they were
+            made from), stay in one split.
         annotations: COCO annotations, `bbox` [x, y, width, height] in pixels, optionally with
             `annotator` and `seconds`.
         description: free text.
@@ -77,8 +80,28 @@ def load(root: str | Path) -> Dataset:
     return Dataset(root=root, images=images, annotations=annotations, **card)
 
 
+def check(dataset: Dataset) -> None:
+    """Refuse an index that could not be written, or not be loaded afterwards.
+
+    Raises:
+        InputError: as `load`; or a number is not finite, which `load` leaves to validation but
+            JSON cannot say.
+    """
+    where = str(dataset.root / INDEX)
+    _check_images(dataset.images, where)
+    _check_annotations(dataset.annotations, dataset.images, where)
+    for row in (*dataset.images, *dataset.annotations):
+        values = (*row.values(), *row.get("bbox", ()))
+        if not all(math.isfinite(value) for value in values if isinstance(value, float)):
+            what = row.get("file_name") or f"annotation {row['id']}"
+            raise InputError(
+                f"{what}: a number in it is not finite", where=where, mend="correct or remove it"
+            )
+
+
 def save(dataset: Dataset) -> None:
-    """Write `boxes.json` and `dataset.yaml`, each atomically."""
+    """Write `boxes.json` and `dataset.yaml`, each atomically; raises InputError as `check`."""
+    check(dataset)
     index = {
         "info": {"description": dataset.description or dataset.name},
         "licenses": [{"id": 1, "name": dataset.licence, "url": ""}],
@@ -161,14 +184,26 @@ def _check_images(images: list[dict[str, Any]], where: str) -> None:
                 f"{name}: split {image['split']!r} is not one of {', '.join(SPLITS)}", where=where
             )
         for key in ("mask", "group", "source", "kind"):
-            if not isinstance(image.get(key, ""), str | None):
+            if not is_text(image.get(key)):
                 raise InputError(f"{name}: {key} is not text", where=where)
+        if not are_texts(image.get("origins")):
+            raise InputError(f"{name}: origins is not a list of texts", where=where)
+
+
+def is_text(value: Any) -> bool:
+    """Whether a value is text that UTF-8 can say, or None."""
+    return value is None or (isinstance(value, str) and printable(value) == value)
+
+
+def are_texts(value: Any) -> bool:
+    """Whether a value is a list of such texts, or None."""
+    return value is None or (isinstance(value, list) and all(one and is_text(one) for one in value))
 
 
 def _check_annotations(
     annotations: list[dict[str, Any]], images: list[dict[str, Any]], where: str
 ) -> None:
-    """Every annotation has four numbers and points at an image."""
+    """Every annotation has four numbers, points at an image, and says who and how long in order."""
     known = {image["id"] for image in images}
     for row in annotations:
         if not isinstance(row.get("image_id"), str | int) or row["image_id"] not in known:
@@ -177,15 +212,28 @@ def _check_annotations(
                 where=where,
             )
         check_bbox(row, where)
+        if not is_text(row.get("annotator")):
+            raise InputError(f"annotation {row['id']}: annotator is not text", where=where)
+        if row.get("seconds") is not None and number(row["seconds"]) is None:
+            raise InputError(f"annotation {row['id']}: seconds is not a number", where=where)
+
+
+def number(value: Any) -> float | None:
+    """A number as float, or None for anything else (true, text, too large for one)."""
+    try:
+        return float(value) if type(value) in (int, float) else None
+    except OverflowError:
+        return None
 
 
 def check_bbox(row: dict[str, Any], where: str) -> tuple[float, float, float, float]:
     """The four numbers of a COCO annotation (NaN is a number); raises InputError."""
     box = row.get("bbox")
-    numbers = isinstance(box, list | tuple) and len(box) == 4
-    if not numbers or not all(type(value) in (int, float) for value in box or ()):
+    sides = [number(value) for value in box] if isinstance(box, list | tuple) else []
+    numbers = [side for side in sides if side is not None]
+    if not len(sides) == len(numbers) == 4:
         raise InputError(f"annotation {row.get('id')}: bbox {box!r} is not 4 numbers", where=where)
-    x, y, width, height = (float(value) for value in box or ())
+    x, y, width, height = numbers
     return x, y, width, height
 
 
@@ -194,7 +242,7 @@ def _check_files(root: Path, images: list[dict[str, Any]]) -> None:
     check = Inside(root)
     paths = [f"{PHOTOS}/{image['file_name']}" for image in images]
     paths += [image["mask"] for image in images if image.get("mask")]
-    missing = [path for path in paths if not (check.plain(path) or check(path).is_file())]
+    missing = [path for path in paths if not (check.plain(path) or os.path.isfile(check(path)))]
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise InputError(

@@ -47,6 +47,9 @@ def test_broken_json_names_its_file(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text("{")
     with pytest.raises(InputError, match=r"a\.json.*not valid JSON"):
         files.read_json(tmp_path / "a.json")
+    (tmp_path / "a.json").write_text("1" * 5000)
+    with pytest.raises(InputError, match=r"a\.json.*not valid JSON"):
+        files.read_json(tmp_path / "a.json")
     with pytest.raises(InputError, match="no such file"):
         files.read_json(tmp_path / "b.json")
 

@@ -1,22 +1,24 @@
 """COCO detection JSON, as CVAT, Label Studio, Roboflow, FiftyOne and this project export it.
 
 A photo with boxes is manipulated and one without is authentic, unless the image's own `label` says
-so. A category other than `manipulated` names the kind of manipulation. Where there are several
+so. The keys with which this project says more are read too: `components.data.dataset.Dataset`.
+A category other than `manipulated` names the kind of manipulation. Where there are several
 files (Roboflow: one a split) their names or folders tell the split. Layouts that are searched for
 the photos: beside the JSON, `photos/`, `images/`, `data/`, and the same one folder up.
 """
 
 from __future__ import annotations
 
+import os
 import posixpath
 from pathlib import Path
 from typing import Any
 
-from components.data.dataset import Inside, check_bbox, unique
+from components.data.dataset import Inside, are_texts, check_bbox, is_text, number, unique
 from components.data.formats.record import Box, Reading, Record, first_file, split_named
 from components.data.manifest import AUTHENTIC, MANIPULATED, SPLITS
 from components.errors import InputError
-from components.files import read_json
+from components.files import printable, read_json
 
 _PATTERNS = ("boxes.json", "labels.json", "result.json", "*.json", "annotations/*.json")
 _PATTERNS_PER_SPLIT = ("*/_annotations.coco.json",)
@@ -90,7 +92,9 @@ def _read_file(root: Path, file: Path, split: str | None) -> list[Record]:
     index = read_json(file)
     images = _rows(index, "images", file)
     annotations = _rows(index, "annotations", file)
-    names = {row["id"]: str(row.get("name", "")) for row in _rows(index, "categories", file)}
+    names = {
+        row["id"]: printable(str(row.get("name", ""))) for row in _rows(index, "categories", file)
+    }
     by_image: dict[Any, list[dict[str, Any]]] = {row["id"]: [] for row in images}
     for row in annotations:
         image_id = row.get("image_id")
@@ -100,9 +104,10 @@ def _read_file(root: Path, file: Path, split: str | None) -> list[Record]:
                 where=str(file),
                 mend="export the annotations again",
             )
-        if row.get("category_id") not in names:
+        category = row.get("category_id")
+        if not isinstance(category, str | int) or category not in names:
             raise InputError(
-                f"annotation {row['id']} has unknown category id {row.get('category_id')!r}",
+                f"annotation {row['id']} has unknown category id {category!r}",
                 where=str(file),
             )
         by_image[image_id].append(row)
@@ -127,18 +132,17 @@ def _record(
         check(name)
     photo = _photo(check, file, name)
     kinds = {names[row["category_id"]] for row in annotations}
-    mask = image.get("mask")
-    group = image.get("group")
+    kind, source, mask = (_text(image, key, file) for key in ("kind", "source", "mask"))
     return Record(
         photo=photo,
         name=_target(check.root, photo),
         label=_label(image, annotations, file),
-        mask=check((file.parent / str(mask)).relative_to(check.root).as_posix()) if mask else None,
+        mask=check(os.path.relpath(file.parent / mask, check.root)) if mask else None,
         boxes=tuple(_box(row, file) for row in annotations),
         split=_split(image, file) or split,
-        origins=(str(group),) if group else (),
-        kind=image.get("kind") or "+".join(sorted(kinds - {MANIPULATED, ""})) or None,
-        source=image.get("source"),
+        origins=_origins(image, file),
+        kind=kind or "+".join(sorted(kinds - {MANIPULATED, ""})) or None,
+        source=source,
         size=_size(image),
     )
 
@@ -179,6 +183,21 @@ def _split(image: dict[str, Any], file: Path) -> str | None:
     return split
 
 
+def _text(image: dict[str, Any], key: str, file: Path) -> str | None:
+    """A key's text, or None where it is absent."""
+    if not is_text(image.get(key)):
+        raise InputError(f"image {image['id']}: {key} is not text", where=str(file))
+    return image.get(key)
+
+
+def _origins(image: dict[str, Any], file: Path) -> tuple[str, ...]:
+    """What the photo was made from, by the image's `origins` and `group`."""
+    origins, group = image.get("origins"), image.get("group")
+    if not are_texts(origins):
+        raise InputError(f"image {image['id']}: origins is not a list of texts", where=str(file))
+    return tuple(dict.fromkeys([*(origins or ()), *([printable(str(group))] if group else ())]))
+
+
 def _size(image: dict[str, Any]) -> tuple[int, int] | None:
     """(width, height) as annotated, where both are stated."""
     width, height = image.get("width"), image.get("height")
@@ -192,12 +211,12 @@ def _box(row: dict[str, Any], file: Path) -> Box:
     x, y, width, height = check_bbox(row, str(file))
     attributes = row.get("attributes")
     extra = {**attributes, **row} if isinstance(attributes, dict) else row
-    annotator, seconds = extra.get("annotator"), extra.get("seconds")
+    annotator = extra.get("annotator")
     return Box(
         x,
         y,
         width,
         height,
-        annotator=str(annotator) if annotator is not None else None,
-        seconds=float(seconds) if isinstance(seconds, int | float) else None,
+        annotator=printable(str(annotator)) if annotator is not None else None,
+        seconds=number(extra.get("seconds")),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -77,4 +78,5 @@ def split_named(name: str) -> str | None:
 
 def first_file(candidates: Iterable[Path]) -> Path | None:
     """The first candidate that exists as a file."""
-    return next((path for path in candidates if path.is_file()), None)
+    # Not `Path.is_file`, which raises for a name that is too long to exist.
+    return next((path for path in candidates if os.path.isfile(path)), None)

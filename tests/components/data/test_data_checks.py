@@ -29,6 +29,9 @@ def record(label: str = "manipulated", *boxes: Box, **more: object) -> Record:
         (Box(-2, 0, 10, 10), "outside the photo \\(96x64\\)"),
         (Box(90, 0, 10, 10), "outside"),
         (Box(0, 60, 10, 10), "outside"),
+        (Box(-0.9, 5, 0.5, 20), "outside"),
+        (Box(96, 5, 0.5, 20), "outside"),
+        (Box(1, 1, 5, 5, seconds=math.nan), "took nan seconds"),
     ],
 )
 def test_a_bad_box_is_named(box: Box, reason: str | None) -> None:
@@ -50,6 +53,8 @@ def test_what_else_can_be_wrong_with_a_row() -> None:
     mask = Mask("x", (96, 64), np.array([[1.0, 1, 5, 5]]))
     masked = {"mask": Path("m.png")}
     assert problem(record("manipulated", box), SEEN) is None
+    long = Record(Path("a.jpg"), f"{'b' * 300}/{'é' * 120}x", "authentic")
+    assert problem(long, SEEN) == "its name is longer than 240 bytes"
     assert problem(record("manipulated"), SEEN) == "manipulated, but has neither box nor mask"
     assert problem(record("authentic", box), SEEN) == "authentic, but has a box"
     assert problem(record("manipulated", box, size=(64, 96)), SEEN) == (

@@ -52,6 +52,10 @@ def test_a_folder_is_read_and_written_back_unchanged(folder: Path) -> None:
         ({"mask": "../secret.png"}, "leaves this folder"),
         ({"mask": "masks/gone.png"}, "masks/gone.png: no such file"),
         ({"mask": 7}, "mask is not text"),
+        ({"source": "\udce9"}, "source is not text"),
+        ({"origins": "b.jpg"}, "origins is not a list of texts"),
+        ({"origins": [5]}, "origins is not a list of texts"),
+        ({"file_name": "x" * 300}, "no such file"),
         ({"label": "fake"}, "label 'fake'"),
         ({"split": "holdout"}, "split 'holdout'"),
     ],
@@ -75,8 +79,13 @@ def test_a_wrong_image_is_named(folder: Path, change: dict[str, Any], complaint:
         ({"annotations": [{"id": 1, "image_id": 1, "bbox": [0, 0, 1]}]}, "not 4 numbers"),
         ({"annotations": [{"id": 1, "image_id": 1, "bbox": [0, 0, "1", 2]}]}, "not 4 numbers"),
         ({"annotations": [{"id": 1, "image_id": 1, "bbox": [0, 0, True, 2]}]}, "not 4 numbers"),
+        ({"annotations": [{"id": 1, "image_id": 1, "bbox": [0, 0, 10**400, 2]}]}, "not 4 numbers"),
+        ({"annotations": [{"id": 1, "image_id": 1, "bbox": [0, 0, 1, 2], "annotator": 5}]},
+         "annotation 1: annotator is not text"),
+        ({"annotations": [{"id": 1, "image_id": 1, "bbox": [0, 0, 1, 2], "seconds": "6"}]},
+         "annotation 1: seconds is not a number"),
     ],
-)
+)  # fmt: skip
 def test_a_wrong_index_is_refused(folder: Path, changes: dict[str, Any], complaint: str) -> None:
     edit(folder, **changes)
     with pytest.raises(InputError, match=complaint):
@@ -92,7 +101,23 @@ def test_duplicate_annotation_ids_are_refused(folder: Path) -> None:
 
 def test_a_nan_box_is_left_to_validation(folder: Path) -> None:
     edit(folder, annotations=[{"id": 1, "image_id": 1, "bbox": [0, float("nan"), 1, 1]}])
-    assert dataset.load(folder).annotations[0]["bbox"][2] == 1
+    loaded = dataset.load(folder)
+    assert loaded.annotations[0]["bbox"][2] == 1
+    before = (folder / "boxes.json").read_bytes()
+    with pytest.raises(InputError, match="annotation 1: a number in it is not finite"):
+        dataset.save(loaded)
+    assert (folder / "boxes.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("change", [{"kind": 5}, {"source": 7}, {"label": "fake"}, {"id": 2}])
+def test_what_could_not_be_loaded_is_not_written(folder: Path, change: dict[str, Any]) -> None:
+    first = dataset.load(folder)
+    first.images[0].update(change)
+    if "id" in change:
+        first.images.pop()
+    with pytest.raises(InputError):
+        dataset.save(first)
+    assert dataset.load(folder).images[0]["id"] == 1
 
 
 def test_a_link_out_of_the_folder_is_refused_and_one_within_is_not(folder: Path) -> None:

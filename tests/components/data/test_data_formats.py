@@ -170,6 +170,17 @@ def test_coco_boxes_labels_and_sizes(coco: Coco) -> None:
         ({"images": [{"id": 1, "file_name": "../../../etc/hostname"}]}, "leaves this folder"),
         ({"images": [{"id": 1, "file_name": "/etc/hostname"}]}, "leaves this folder"),
         ({"images": [{"id": 1, "file_name": ""}]}, "file_name is ''"),
+        ({"annotations": [{"id": 1, "image_id": 1, "category_id": [1], "bbox": [0, 0, 1, 1]}]},
+         r"unknown category id \[1\]"),
+        ({"annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 10**400, 1]}]},
+         "is not 4 numbers"),
+        *(({"images": [{"id": 1, "file_name": "a.jpg", key: value}], "annotations": []},
+           f"image 1: {key} is not text")
+          for key in ("kind", "source", "mask") for value in (5, ["x"], "\udce9")),
+        ({"images": [{"id": 1, "file_name": "a.jpg", "origins": "pla1"}], "annotations": []},
+         "origins is not a list of texts"),
+        ({"images": [{"id": 1, "file_name": "a.jpg", "mask": "/etc/hostname"}], "annotations": []},
+         "leaves this folder"),
         ({"images": [{"id": 1, "file_name": "a.jpg", "label": "fake"}], "annotations": []},
          "label 'fake'"),
         ({"images": [{"id": 1, "file_name": "a.jpg", "split": "x"}], "annotations": []},
@@ -182,6 +193,12 @@ def test_a_structurally_wrong_coco_file_is_refused(
 ) -> None:
     with pytest.raises(InputError, match=complaint):
         registry.read(coco(**changes))
+
+
+def test_a_coco_name_too_long_to_exist_is_a_photo_that_is_absent(coco: Coco) -> None:
+    name = "x" * 300 + ".jpg"
+    root = coco(images=[{"id": 1, "file_name": name}], annotations=[])
+    assert registry.read(root).records[0].name == name
 
 
 @pytest.mark.parametrize(
