@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 
-from components.data import groups
 from components.data.checks import clipped, problem
 from components.data.dataset import MASKS, PHOTOS, Dataset, save
 from components.data.formats import registry
@@ -180,16 +179,15 @@ def _index(
     good: list[tuple[Record, Scan]],
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """COCO images and annotations, in the order of the rows."""
-    # A photo without known origins stands alone under its own name.
-    names = groups.link([record.origins or (record.name,) for record, _ in good])
     stems = Counter(posixpath.splitext(record.name)[0] for record, _ in good)
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    for number, ((record, seen), group) in enumerate(zip(good, names, strict=True), start=1):
+    for number, (record, seen) in enumerate(good, start=1):
         width, height = seen.size
-        extra = {"label": record.label, "split": record.split, "kind": record.kind}
-        extra["group"] = group if record.origins else None
-        extra["source"] = record.source
+        extra: dict[str, Any] = {"label": record.label, "split": record.split}
+        extra |= {"kind": record.kind, "source": record.source}
+        # All of them: which photos they link is known when the data set is whole.
+        extra["origins"] = list(record.origins) or None
         if record.mask is not None:
             stem = posixpath.splitext(record.name)[0]
             extra["mask"] = f"{MASKS}/{record.name if stems[stem] > 1 else stem}.png"

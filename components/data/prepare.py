@@ -134,10 +134,16 @@ def _images(
 
 
 def _groups(rows: list[dict[str, Any]], seen: list[Scan], bits: int) -> list[str]:
-    """Given groups, joined where photos are near-duplicates; without one a photo is its own."""
-    keys = [[row.get("group") or row["file_name"]] for row in rows]
+    """Photos of one group or origin, and near-duplicates, together; any other is its own group."""
+    keys = [_origins(row) or [row["file_name"]] for row in rows]
     hashes = np.array([int(found.phash, 16) for found in seen], np.uint64)
     return groups.link(keys, groups.near_pairs(hashes, bits))
+
+
+def _origins(row: dict[str, Any]) -> list[str]:
+    """What a photo shares with the photos that belong with it, as the data set states it."""
+    group = row.get("group")
+    return [*(row.get("origins") or ()), *([group] if group else ())]
 
 
 def _typed(frame: pd.DataFrame, schema: pa.Schema) -> pd.DataFrame:

@@ -14,7 +14,9 @@ from PIL import Image
 from components.data import dataset as datasets
 from components.data import images
 from components.data.importing import Imported, import_dataset
+from components.data.prepare import build
 from components.errors import InputError
+from components.params import Prepare
 
 FIRST = "Sp_D_CNN_A_ani0001_pla0002_0001"
 
@@ -48,10 +50,14 @@ def test_folders_become_a_data_set(casia: Path, tmp_path: Path) -> None:
     assert [path.name for path in out.parent.iterdir()] == ["made"]
 
 
-def test_photos_that_share_a_source_photo_share_a_group(casia: Path, tmp_path: Path) -> None:
+def test_photos_that_share_a_source_photo_share_a_group(
+    casia: Path, tmp_path: Path, settings: Prepare
+) -> None:
     bring_in(casia, tmp_path / "out")
+    made = build(tmp_path / "out", settings)[0].images
     groups = {
-        name.split("/")[1][:14]: row.get("group") for name, row in rows(tmp_path / "out").items()
+        name.split("/")[1][:14]: group
+        for name, group in zip(made["image_id"], made["group"], strict=True)
     }
     # ani0001 - pla0002 - nat0009 are chained by two splices; the authentic ani0001 joins them.
     assert (
@@ -107,6 +113,7 @@ def test_a_data_set_imports_as_itself(casia: Path, coco: Coco, tmp_path: Path) -
     [
         ([float("nan"), 0, 5, 5], "not finite"),
         ([10, 10, -5, 5], "inverted"),
+        ([-0.9, 5, 0.5, 20], "outside the photo"),
         ([90, 10, 50, 5], "outside the photo"),
     ],
 )

@@ -7,13 +7,16 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
 from components.data import dataset as datasets
 from components.data.importing import import_dataset
 from components.data.merging import Merged, merge
+from components.data.prepare import build
 from components.errors import InputError
+from components.params import Prepare
 
 
 def source(folder: Path, *names: str, seed: int = 1) -> Path:
@@ -101,6 +104,21 @@ def test_a_source_without_a_usable_photo_changes_nothing(root: Path, tmp_path: P
         merge(second, root)
     assert len(datasets.load(root).images) == 2
     assert [path.name for path in root.parent.iterdir()] == ["street"]
+
+
+def test_photos_that_share_a_source_photo_share_a_group_whenever_they_come(
+    casia: Path, tmp_path: Path, settings: Prepare
+) -> None:
+    whole = tmp_path / "whole"
+    import_dataset(casia, whole, name="made", licence="CC0", source_name="desk")
+    first = tmp_path / "first"
+    shutil.copytree(casia / "Au", first / "Au")
+    made = tmp_path / "data/made"
+    import_dataset(first, made, name="made", licence="CC0", source_name="desk")
+    shutil.rmtree(casia / "Au")
+    merge(casia, made)
+    parts = [build(root, settings)[0].images[["image_id", "group"]] for root in (whole, made)]
+    pd.testing.assert_frame_equal(*parts)
 
 
 def test_masks_do_not_go_into_a_data_set_of_boxes(root: Path, casia: Path, tmp_path: Path) -> None:
