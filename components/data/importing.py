@@ -10,8 +10,6 @@ from __future__ import annotations
 import csv
 import io
 import posixpath
-import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -26,6 +24,7 @@ from components.data.formats import registry
 from components.data.formats.record import Box, Record
 from components.data.images import MAX_MEGAPIXELS, open_mask, save_grey
 from components.data.scan import Job, Progress, Scan, run, scan
+from components.data.workplace import workplace
 from components.errors import InputError
 from components.files import link_or_copy, printable, write_text
 
@@ -50,6 +49,7 @@ def import_dataset(
     source_name: str,
     format: str | None = None,
     quarantine: bool = False,
+    tested: bool = False,
     max_megapixels: float = MAX_MEGAPIXELS,
     progress: Progress | None = None,
 ) -> Imported:
@@ -63,27 +63,29 @@ def import_dataset(
         source_name: where they come from.
         format: a name in `formats.registry`; None detects it.
         quarantine: leave bad rows out and list them, instead of refusing the import.
+        tested: the photos go to a data set that has a test split: a given `val` stays `val`.
         max_megapixels: larger photos are bad rows.
         progress: called as `progress(done, total)` with photos checked.
 
     Raises:
         InputError: `out` exists, the source is structurally wrong, or a row is bad.
     """
-    if out.exists():
-        raise InputError(
-            "exists already", where=str(out), mend="choose another name or remove it first"
-        )
+    _refuse_existing(out)
     reading = registry.read(source, format)
     for record in reading.records:
         if posixpath.normpath(record.name) != record.name or record.name.startswith(("../", "/")):
             raise InputError(f"path {record.name!r} leaves this folder", where=str(source))
     scans = _scan(reading.records, max_megapixels, progress)
     checked = list(zip(reading.records, scans, strict=True))
-    reasons = [(printable(record.name), problem(record, seen)) for record, seen in checked]
+    both = _of_both_labels(checked)
+    reasons = [
+        (printable(record.name), problem(record, seen) or both.get(seen.sha256))
+        for record, seen in checked
+    ]
     bad = [(name, reason) for name, reason in reasons if reason]
     good = [pair for pair, (_, reason) in zip(checked, reasons, strict=True) if not reason]
     _refuse(source, bad, len(good), quarantine)
-    records, notes = _test_split([record for record, _ in good])
+    records, notes = _test_split([record for record, _ in good], tested)
     good = sorted(zip(records, (seen for _, seen in good), strict=True), key=lambda p: p[0].name)
     card = {"name": name, "licence": licence, "source": source_name}
     return Imported(_write(out, good, bad, card, max_megapixels), bad, [*reading.notes, *notes])
@@ -101,6 +103,23 @@ def _scan(
     return [Scan(problem=r.problem) if r.problem else next(seen) for r in records]
 
 
+def _refuse_existing(out: Path) -> None:
+    if out.exists():
+        raise InputError(
+            "exists already", where=str(out), mend="choose another name or remove it first"
+        )
+
+
+def _of_both_labels(checked: Sequence[tuple[Record, Scan]]) -> dict[str, str]:
+    """Why files that stand there as authentic and as manipulated are bad, by their hash."""
+    labels: dict[str, set[str]] = {}
+    for record, seen in checked:
+        if not seen.problem:
+            labels.setdefault(seen.sha256, set()).add(record.label)
+    reason = "the same file stands there with the other label"
+    return {sha256: reason for sha256, found in labels.items() if len(found) > 1}
+
+
 def _refuse(source: Path, bad: list[tuple[str, str]], good: int, quarantine: bool) -> None:
     """Raise InputError for bad rows that are not to be quarantined, or when no good one is left."""
     more = f" (and {len(bad) - 1} more bad photos)" if len(bad) > 1 else ""
@@ -114,14 +133,14 @@ def _refuse(source: Path, bad: list[tuple[str, str]], good: int, quarantine: boo
         raise InputError(f"no usable photo: {bad[0][0]}: {bad[0][1]}{more}", where=str(source))
 
 
-def _test_split(records: list[Record]) -> tuple[list[Record], list[str]]:
+def _test_split(records: list[Record], tested: bool) -> tuple[list[Record], list[str]]:
     """Where the given splits name no `test`, the `val` that was held back is the test split.
 
     Selecting on it would leave nothing to test on; validation photos are then carved out of
     `train` by source group when the manifest is made.
     """
     given = {record.split for record in records}
-    if "test" in given or not {"train", "val"} <= given:
+    if tested or "test" in given or not {"train", "val"} <= given:
         return records, []
     moved = [
         replace(record, split="test") if record.split == "val" else record for record in records
@@ -137,9 +156,9 @@ def _write(
     max_megapixels: float,
 ) -> Dataset:
     """Build the folder beside its place, then rename it there."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}-"))
-    try:
+    with workplace(out) as scratch:
+        _refuse_existing(out)  # made while this import waited or checked its photos
+        work = scratch / out.name
         images, annotations = _index(good)
         dataset = Dataset(
             root=work,
@@ -154,12 +173,7 @@ def _write(
         save(dataset)
         if bad:
             write_text(work / QUARANTINE, quarantine_csv(bad))
-        work.chmod((out.parent.stat().st_mode & 0o777) | 0o700)
-        # Onto an empty folder this succeeds; onto anything else it fails, as it should.
         work.rename(out)
-    except BaseException:
-        shutil.rmtree(work, ignore_errors=True)
-        raise
     return replace(dataset, root=out)
 
 

@@ -2,22 +2,29 @@
 
 Photos are put in place first and the index is replaced last, in one step: whoever reads the data
 set meanwhile, or after a crash, sees it as it was. Taking the same source in twice adds nothing.
+What is said of a photo that is there already is never changed: a source that says otherwise is
+listed, for a person to decide.
 """
 
 from __future__ import annotations
 
 import csv
-import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from components.data.dataset import MASKS, PHOTOS, Dataset, load, save
+import numpy as np
+
+from components.data.dataset import MASKS, PHOTOS, Dataset, check, load, save
 from components.data.images import MAX_MEGAPIXELS
 from components.data.importing import QUARANTINE, Imported, import_dataset, quarantine_csv
+from components.data.manifest import MANIPULATED
 from components.data.scan import Progress
+from components.data.workplace import workplace
 from components.errors import InputError
 from components.files import link_or_copy, sha256_file, write_text
+
+_ROUNDING = 0.5  # pixels
 
 
 @dataclass(frozen=True)
@@ -27,7 +34,7 @@ class Merged:
     Attributes:
         dataset: as it is now.
         added: names of the new photos.
-        known: photos that were there before, byte for byte.
+        known: photos that were there before, byte for byte, with the same label and boxes.
         rejected: rows left out as (photo, reason).
     """
 
@@ -56,20 +63,22 @@ def merge(
         progress: called as `progress(done, total)` with photos checked.
 
     Raises:
-        InputError: no such data set, a structurally wrong source, no usable photo in it, or
-            masks where the data set has boxes.
+        InputError: no such data set or one that cannot be written again (a box of it is not
+            finite), a structurally wrong source, no usable photo in it, or masks where the data
+            set has boxes.
     """
-    dataset = load(root)
-    # In the same parent, so that photos are linked in, not copied twice.
-    with tempfile.TemporaryDirectory(dir=root.parent, prefix=f".{root.name}-") as scratch:
+    with workplace(root) as scratch:
+        dataset = load(root)
+        check(dataset)
         made = import_dataset(
             source,
-            Path(scratch) / "new",
+            scratch / "new",
             name=dataset.name,
             licence=dataset.licence,
             source_name=dataset.source,
             format=format,
             quarantine=True,
+            tested=any(image.get("split") == "test" for image in dataset.images),
             max_megapixels=max_megapixels,
             progress=progress,
         )
@@ -80,7 +89,7 @@ def merge(
 def _check_kind(dataset: Dataset, made: Imported, source: Path) -> None:
     """Boxes are either given or drawn from masks, for a whole data set."""
     new = made.dataset
-    boxed = any(image["label"] == "manipulated" for image in new.images)
+    boxed = any(image["label"] == MANIPULATED for image in new.images)
     if boxed and dataset.boxes != new.boxes:
         kinds = {"given": "boxes", "simulate": "masks alone"}
         raise InputError(
@@ -93,21 +102,25 @@ def _check_kind(dataset: Dataset, made: Imported, source: Path) -> None:
 def _join(dataset: Dataset, made: Imported) -> Merged:
     """Sort new from known and clashing photos, place the new ones, replace the index."""
     new = made.dataset
-    names = {image["file_name"] for image in dataset.images}
     sizes = _by_size(dataset)
+    before, stated = _stated(dataset), _stated(new)
     rejected = list(made.quarantined)
     known, fresh = 0, []
     for image in new.images:
-        photo = new.root / PHOTOS / image["file_name"]
-        twin = _twin(photo, dataset.root / PHOTOS, sizes)
-        if twin is None and image["file_name"] in names:
-            rejected.append((image["file_name"], "another photo of this name is there"))
-        elif twin is None:
-            fresh.append(image)
-        elif twin == image["file_name"]:
-            known += 1
+        name = image["file_name"]
+        twin = _twin(new.root / PHOTOS / name, dataset.root / PHOTOS, sizes)
+        if twin not in (None, name):
+            rejected.append((name, f"the same file as {twin}"))
+        elif twin is not None:
+            if changed := _changed(before[name], stated[name]):
+                rejected.append((name, changed))
+            known += not changed
+        elif name in before:
+            rejected.append((name, "another photo of this name is there"))
+        elif _lacks_box(dataset, image, stated[name]):
+            rejected.append((name, "manipulated, but has no box"))
         else:
-            rejected.append((image["file_name"], f"the same file as {twin}"))
+            fresh.append(image)
     grown = _grow(dataset, new, fresh)
     if fresh:
         # The list belongs to the data set's hash: rows alone would have everything trained anew.
@@ -115,6 +128,43 @@ def _join(dataset: Dataset, made: Imported) -> Merged:
             _list(dataset.root / QUARANTINE, rejected)
         save(grown)
     return Merged(grown, [image["file_name"] for image in fresh], known, rejected, made.notes)
+
+
+class _Stated(NamedTuple):
+    """What a data set says of a photo; boxes are float64 (N, 4), COCO `x, y, width, height`."""
+
+    label: str
+    boxes: np.ndarray
+
+
+def _stated(dataset: Dataset) -> dict[str, _Stated]:
+    """Label and boxes by photo."""
+    boxes: dict[Any, list[list[float]]] = {image["id"]: [] for image in dataset.images}
+    for row in dataset.annotations:
+        boxes[row["image_id"]].append(row["bbox"])
+    return {
+        image["file_name"]: _Stated(
+            image["label"], np.array(boxes[image["id"]], np.float64).reshape(-1, 4)
+        )
+        for image in dataset.images
+    }
+
+
+def _changed(before: _Stated, now: _Stated) -> str | None:
+    """What is said otherwise of a known photo, or None; exporters round, so boxes nearly agree."""
+    if before.label != now.label:
+        return f"known, but as {before.label}"
+    apart = np.abs(before.boxes[:, None] - now.boxes[None]).max(axis=2)
+    near = apart < _ROUNDING
+    same = len(before.boxes) == len(now.boxes) and near.any(axis=0).all() and near.any(axis=1).all()
+    return None if same else "known, but with other boxes"
+
+
+def _lacks_box(dataset: Dataset, image: dict[str, Any], stated: _Stated) -> bool:
+    """Whether a mask alone is too little: boxes are learned from, only tests go by masks."""
+    tests = dataset.split == "given" and image.get("split") == "test"
+    boxed = dataset.boxes == "given" and image["label"] == MANIPULATED
+    return boxed and not tests and not len(stated.boxes)
 
 
 def _by_size(dataset: Dataset) -> dict[int, list[str]]:

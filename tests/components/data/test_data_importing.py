@@ -248,3 +248,23 @@ def test_a_linked_photo_comes_in_as_a_file(casia: Path, tmp_path: Path) -> None:
     copied = tmp_path / "out" / "photos" / "Au" / "Au_ani_0001.jpg"
     assert not copied.is_symlink()
     assert np.array_equal(images.open_photo(copied), images.open_photo(tmp_path / "elsewhere.jpg"))
+
+
+def test_a_file_with_both_labels_is_bad_under_both_names(casia: Path, tmp_path: Path) -> None:
+    photo = casia / "Sp" / f"{FIRST}.jpg"
+    (casia / "Au" / "copy.jpg").write_bytes(photo.read_bytes())
+    made = bring_in(casia, tmp_path / "out", quarantine=True)
+    reason = "the same file stands there with the other label"
+    assert sorted(made.quarantined) == [("Au/copy.jpg", reason), (f"Sp/{FIRST}.jpg", reason)]
+
+
+def test_of_two_imports_under_one_name_the_second_is_refused(casia: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+
+    def another(done: int, total: int) -> None:
+        if not out.exists():
+            bring_in(casia, out)
+
+    with pytest.raises(InputError, match="exists already"):
+        bring_in(casia, out, progress=another)
+    assert len(rows(out)) == 7

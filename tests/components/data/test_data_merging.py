@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from data_support import write_mask
 from PIL import Image
 
 from components.data import dataset as datasets
@@ -104,6 +108,97 @@ def test_a_source_without_a_usable_photo_changes_nothing(root: Path, tmp_path: P
         merge(second, root)
     assert len(datasets.load(root).images) == 2
     assert [path.name for path in root.parent.iterdir()] == ["street"]
+
+
+def test_two_at_once_both_arrive(root: Path, tmp_path: Path) -> None:
+    second = source(tmp_path / "second", "c.png", seed=2)
+    third = source(tmp_path / "third", "d.png", seed=3)
+    with ThreadPoolExecutor() as pool:
+        later: list[Future[Merged]] = []
+
+        def start_another(done: int, total: int) -> None:
+            later.append(pool.submit(merge, third, root))
+            with pytest.raises(TimeoutError):
+                later[0].result(timeout=0.3)
+
+        merge(second, root, progress=start_another)
+        assert later[0].result().added == ["d.png"]
+    names = [image["file_name"] for image in datasets.load(root).images]
+    assert names == ["a.png", "b.png", "c.png", "d.png"]
+    assert [path.name for path in root.parent.iterdir()] == ["street"]
+
+
+def test_what_a_killed_one_left_is_removed(root: Path, tmp_path: Path) -> None:
+    for left in (".street-k1lled_x", ".street-b-k1lled_x"):
+        (root.parent / left / "photos").mkdir(parents=True)
+    (root.parent / ".street.lock").touch()
+    merge(source(tmp_path / "second", "c.png", seed=2), root)
+    assert {path.name for path in root.parent.iterdir()} == {"street", ".street-b-k1lled_x"}
+
+
+def edit(path: Path, **changes: Any) -> Path:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    return path
+
+
+def test_a_known_photo_with_other_boxes_is_listed(root: Path, tmp_path: Path) -> None:
+    first = tmp_path / "first/annotations.json"
+    (box,) = json.loads(first.read_text())["annotations"]
+    before = (root / "boxes.json").read_bytes()
+    # Exporters round.
+    assert (
+        shape(merge(edit(first, annotations=[{**box, "bbox": [8.004, 8, 20, 16]}]), root))[1] == 2
+    )
+    made = merge(edit(first, annotations=[{**box, "bbox": [9, 8, 20, 16]}]), root)
+    assert (made.known, made.rejected) == (1, [("a.png", "known, but with other boxes")])
+    made = merge(edit(first, annotations=[box, {**box, "id": 5, "bbox": [1, 1, 5, 5]}]), root)
+    assert (made.known, made.rejected) == (1, [("a.png", "known, but with other boxes")])
+    made = merge(edit(first, annotations=[]), root)
+    assert (made.known, made.rejected) == (1, [("a.png", "known, but as manipulated")])
+    assert (root / "boxes.json").read_bytes() == before
+
+
+def test_what_validation_would_refuse_is_not_added(root: Path, tmp_path: Path) -> None:
+    second = source(tmp_path / "second", "c.png", "d.png", "e.png", seed=2)
+    # One photo with a box, one with a mask alone, and one more under both labels.
+    write_mask(tmp_path / "second/d_mask.png", (8, 8, 30, 30), (64, 48))
+    shutil.copyfile(tmp_path / "second/e.png", tmp_path / "second/f.png")
+    images = json.loads(second.read_text())["images"]
+    images[1] |= {"label": "manipulated", "mask": "d_mask.png"}
+    images.append({"id": 9, "file_name": "f.png", "label": "manipulated"})
+    (box,) = json.loads(second.read_text())["annotations"]
+    edit(second, images=images, annotations=[box, {**box, "id": 9, "image_id": 9}])
+    made = merge(second, root)
+    assert made.added == ["c.png"]
+    assert sorted(made.rejected) == [
+        ("d.png", "manipulated, but has no box"),
+        ("e.png", "the same file stands there with the other label"),
+        ("f.png", "the same file stands there with the other label"),
+    ]
+
+
+def test_val_stays_val_where_there_is_a_test_split(tmp_path: Path) -> None:
+    def split(path: Path, *names: str) -> Path:
+        images = json.loads(path.read_text())["images"]
+        return edit(path, images=[{**i, "split": s} for i, s in zip(images, names, strict=True)])
+
+    first = split(source(tmp_path / "first", "a.png", "b.png"), "train", "test")
+    made = tmp_path / "data/street"
+    import_dataset(first, made, name="street", licence="CC0", source_name="desk")
+    second = split(source(tmp_path / "second", "c.png", "d.png", seed=2), "train", "val")
+    merged = merge(second, made)
+    assert [image["split"] for image in merged.dataset.images] == ["train", "test", "train", "val"]
+    assert merged.notes == ["1 photos without a box count as authentic"]
+
+
+def test_a_data_set_that_cannot_be_written_again_is_left_as_it_is(
+    root: Path, tmp_path: Path
+) -> None:
+    (box,) = datasets.load(root).annotations
+    edit(root / "boxes.json", annotations=[{**box, "bbox": [math.nan, 8, 20, 16]}])
+    with pytest.raises(InputError, match="annotation 1: a number in it is not finite"):
+        merge(source(tmp_path / "second", "c.png", seed=2), root)
+    assert not (root / "photos/c.png").exists()
 
 
 def test_photos_that_share_a_source_photo_share_a_group_whenever_they_come(
