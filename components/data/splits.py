@@ -1,8 +1,10 @@
 """Which photo trains, which validates, which tests: by source group, stable and seeded.
 
-A group's place is a hash of its name and the seed, so adding photos moves no group that keeps its
-name. A new near-duplicate can join two groups or give one a new name, and then its place is drawn
-anew: compare versions over time on photos that neither was trained on.
+A group's place is a hash of its name and the seed, whatever other groups there are. So adding
+photos moves no group that keeps its name, as long as every split had every class by these places
+alone. Where one had none of a class, a group of that class was moved there, and with more photos it
+may go back or another go. A new photo can also join two groups or give one a new name, and then its
+place is drawn anew. Compare versions over time on photos that neither was trained on.
 What the data set says goes first: a group with a given split stays there whole. If the given splits
 hold no validation photos, those are carved out of `train`, so that nothing is ever selected on the
 test photos.

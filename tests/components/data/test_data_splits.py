@@ -28,13 +28,31 @@ def test_groups_are_never_torn_and_shares_are_about_right() -> None:
     assert 0.25 < counts["test"] / 2000 < 0.35
 
 
-def test_adding_photos_moves_no_group() -> None:
+def test_adding_photos_moves_no_group_where_every_split_had_every_class() -> None:
     groups = [f"g{number}" for number in range(200)]
     before = assign(groups, labels(200), nothing(200), SHARES, 7)
     more = [f"new{number}" for number in range(100)] + groups
     after = assign(more, labels(300), nothing(300), SHARES, 7)
     assert after[100:] == before
     assert assign(groups, labels(200), nothing(200), SHARES, 8) != before
+
+
+def test_only_groups_moved_for_their_class_go_back_when_photos_are_added() -> None:
+    every = {(split, label) for split in ("train", "val", "test") for label in BOTH}
+    stayed, went_back = 0, 0
+    for seed in range(60):
+        groups = [f"g{number}" for number in range(20)]
+        places = [assign([group], ["x"], [None], SHARES, seed)[0] for group in groups]
+        before = assign(groups, labels(20), nothing(20), SHARES, seed)
+        more = groups + [f"new{number}" for number in range(200)]
+        after = assign(more, labels(220), nothing(220), SHARES, seed)[:20]
+        assert after == places  # with so many no split lacks a class
+        if set(zip(places, labels(20), strict=True)) == every:
+            assert before == after
+            stayed += 1
+        went_back += before != after
+    assert stayed
+    assert went_back
 
 
 @pytest.mark.parametrize("seed", range(30))
