@@ -11,10 +11,12 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from components.data.images import PhotoError
 from components.seeds import generator
 
 SPECK = 16
 SLIVER = 4
+MOST = 4096
 
 
 def component_boxes(mask: np.ndarray) -> np.ndarray:
@@ -25,6 +27,9 @@ def component_boxes(mask: np.ndarray) -> np.ndarray:
 
     Returns:
         float64 (N, 4), `x0, y0, x1, y1` in pixels, half-open; N is 0 for an empty mask.
+
+    Raises:
+        PhotoError: more than `MOST` boxes: noise, which nobody would draw boxes round.
     """
     count, _, statistics, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
     if count < 2:
@@ -35,6 +40,8 @@ def component_boxes(mask: np.ndarray) -> np.ndarray:
     sides = found[:, [cv2.CC_STAT_WIDTH, cv2.CC_STAT_HEIGHT]].min(axis=1)
     sound = (found[:, cv2.CC_STAT_AREA] >= SPECK) & (sides >= SLIVER)
     found = found[sound] if sound.any() else found[:1]
+    if len(found) > MOST:
+        raise PhotoError(f"has {len(found):,} separate regions, more than {MOST:,}", "mask")
     start = found[:, [cv2.CC_STAT_LEFT, cv2.CC_STAT_TOP]].astype(np.float64)
     size = found[:, [cv2.CC_STAT_WIDTH, cv2.CC_STAT_HEIGHT]].astype(np.float64)
     return _drop_inner(np.hstack([start, start + size]))

@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from components.data.boxes import SLIVER, SPECK, component_boxes, loosen
+from components.data.boxes import MOST, SLIVER, SPECK, component_boxes, loosen
+from components.data.images import PhotoError
 
 
 def mask(*boxes: tuple[int, int, int, int]) -> np.ndarray:
@@ -35,6 +36,16 @@ def test_a_box_within_another_is_dropped() -> None:
     ring[15:55, 15:55] = False
     ring[30:40, 30:40] = True
     assert component_boxes(ring).tolist() == [[10, 10, 60, 60]]
+
+
+def test_a_mask_of_noise_is_refused_before_every_box_is_compared() -> None:
+    dots = np.zeros((64 * 6, 65 * 6), bool)
+    for row in range(4):
+        for column in range(4):
+            dots[row::6, column::6] = True
+    assert len(component_boxes(dots[:, : 64 * 6])) == MOST
+    with pytest.raises(PhotoError, match="has 4,160 separate regions"):
+        component_boxes(dots)
 
 
 def test_an_empty_mask_has_no_box() -> None:
