@@ -189,11 +189,11 @@ def synthesize(
 
 
 def _pictures(folder: Path) -> list[Path]:
-    """The image files of a folder, in order; raises InputError when there is none."""
+    """The image files of a folder, in order, hidden ones left out; InputError without any."""
     from components.data.images import SUFFIXES
     from components.errors import InputError
 
-    found = sorted(path for path in folder.glob("*") if path.suffix.lower() in SUFFIXES)
+    found = sorted(path for path in folder.glob("[!.]*") if path.suffix.lower() in SUFFIXES)
     if not found:
         raise InputError("no photos in this folder", where=str(folder))
     return found
@@ -208,12 +208,14 @@ def check(data: DataSet, as_json: AsJson = False) -> None:
     from components import params
     from components.validation.suite import validate
 
+    settings = params.load()
     folder, manifest, quarantine = _build(data)
+    severity = "critical" if len(quarantine) > settings.prepare.max_quarantined else "warning"
     found = [
-        {"severity": "critical", "problem": f"{photo}: {reason}", "mend": "replace it"}
+        {"severity": severity, "problem": f"{photo}: {reason}", "mend": "replace it"}
         for photo, reason in quarantine
     ]
-    report = validate(manifest, folder, params.load().validate_)
+    report = validate(manifest, folder, settings.validate_)
     found += [
         {"severity": result.severity, "problem": result.sentence, "mend": result.mend}
         for result in (*report.critical, *report.warnings)

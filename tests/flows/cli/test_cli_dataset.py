@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -80,6 +81,20 @@ def test_check_names_what_would_stop_the_pipeline(source: Path) -> None:
     assert "the pipeline would stop" in iml("check", "made").stdout
 
 
+def test_check_allows_as_many_unusable_photos_as_the_pipeline(source: Path) -> None:
+    iml("import", source, "--name", "made", "--no-track")
+    broken = Path("data/made/photos/Au/plain3.jpg")
+    broken.unlink()
+    broken.write_bytes(b"")
+    params = Path("params.yaml")
+    params.write_text(re.sub(r"max_quarantined: \d+", "max_quarantined: 1", params.read_text()))
+    check = iml("check", "made", "--json")
+    report = json.loads(check.stdout)
+    assert (check.exit_code, report["passed"]) == (0, True)
+    (row,) = [row for row in report["problems"] if "plain3.jpg" in row["problem"]]
+    assert row["severity"] == "warning"
+
+
 def test_bad_rows_need_quarantine(source: Path) -> None:
     (source / "Au" / "plain0.jpg").write_text("not a photo")
     refused = iml("import", source, "--name", "made", "--no-track")
@@ -129,6 +144,7 @@ def test_synthesize_makes_a_data_set(workspace: Path) -> None:
 
 def test_synthesize_from_an_empty_folder_says_so(workspace: Path) -> None:
     (workspace / "photos").mkdir()
+    (workspace / "photos" / "._0.jpg").write_bytes(b"what macOS leaves beside a file")
     refused = iml("synthesize", "--name", "made", "--photos", "photos", "--no-track")
     assert isinstance(refused.exception, InputError)
     assert "no photos in this folder" in str(refused.exception)
