@@ -88,6 +88,7 @@ def import_dataset(
     records, notes = _test_split([record for record, _ in good], tested)
     good = sorted(zip(records, (seen for _, seen in good), strict=True), key=lambda p: p[0].name)
     card = {"name": name, "licence": licence, "source": source_name}
+    card = {key: printable(value) for key, value in card.items()}  # often a folder's name
     return Imported(_write(out, good, bad, card, max_megapixels), bad, [*reading.notes, *notes])
 
 

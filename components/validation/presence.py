@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from components.errors import InputError
-from components.files import inside
+from components.files import inside, printable
 
 
 def _listing(root: Path, folder: str) -> pa.Array:
@@ -22,7 +22,7 @@ def _listing(root: Path, folder: str) -> pa.Array:
     """
     try:
         with os.scandir(inside(root, folder)) as entries:
-            names = [folder + entry.name for entry in entries if entry.is_file()]
+            names = [folder + printable(entry.name) for entry in entries if entry.is_file()]
     except (InputError, OSError):
         names = []
     return pa.array(names, pa.string())

@@ -31,30 +31,41 @@ def read(source: Path) -> Reading:
         InputError: malformed or unsafe XML, a box without its corners, a path that leaves the
             folder.
     """
-    splits = _splits(source)
-    records = [_record(source, path, splits.get(path.stem)) for path in _annotations(source)]
+    files = _annotations(source)
+    splits = _splits(source, {path.stem for path in files})
+    records = [_record(source, path, splits.get(path.stem)) for path in files]
     unique("photo", (record.name for record in records), str(source))
     return Reading(records)
 
 
 def _annotations(source: Path) -> list[Path]:
-    """The XML files, from `Annotations/` where there is such a folder."""
+    """The XML files, hidden ones left out, from `Annotations/` where there is such a folder."""
     if not source.is_dir():
         return []
     for name in ("Annotations", "annotations", "."):
-        if files := sorted((source / name).glob("*.xml")):
+        if files := sorted((source / name).glob("[!.]*.xml")):
             return files
     return []
 
 
-def _splits(source: Path) -> dict[str, str]:
-    """Split by photo stem."""
+def _splits(source: Path, stems: set[str]) -> dict[str, str]:
+    """Split by photo stem; a line is a stem, or one followed by 1 or -1 as in lists of a class."""
     found: dict[str, str] = {}
     for split in SPLITS:
         path = source / "ImageSets" / "Main" / f"{split}.txt"
         if path.is_file():
-            found.update((line.split()[0], split) for line in path.read_text().splitlines() if line)
+            for line in _lines(path):
+                found[line if line in stems else line.rsplit(maxsplit=1)[0]] = split
     return found
+
+
+def _lines(path: Path) -> list[str]:
+    """The lines of a list, blank ones left out."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise InputError(f"not UTF-8 ({error})", where=str(path), mend="save it as UTF-8") from None
+    return [line.strip() for line in lines if line.strip()]
 
 
 def _parse(path: Path) -> ElementTree.Element:

@@ -304,6 +304,21 @@ def test_voc_corners_count_from_one_and_are_inclusive(tmp_path: Path) -> None:
     assert (records["bb.jpg"].label, records["bb.jpg"].split) == ("authentic", None)
 
 
+def test_voc_lists_name_photos_with_spaces_and_hidden_files_are_left_out(tmp_path: Path) -> None:
+    for stem in ("my photo 1", "my photo 2", "b"):
+        voc(tmp_path, stem, "")
+    (tmp_path / "Annotations" / "._b.xml").write_bytes(b"\0\5\26\7")
+    lists = tmp_path / "ImageSets" / "Main"
+    lists.mkdir(parents=True)
+    (lists / "test.txt").write_text("\ufeffmy photo 1\n   \nmy photo 2  -1\n", encoding="utf-8")
+    records = by_name(tmp_path)
+    splits = {name: record.split for name, record in records.items()}
+    assert splits == {"my photo 1.jpg": "test", "my photo 2.jpg": "test", "b.jpg": None}
+    (lists / "test.txt").write_bytes("né\n".encode("latin-1"))
+    with pytest.raises(InputError, match=r"test\.txt: not UTF-8"):
+        registry.read(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("objects", "head", "complaint"),
     [

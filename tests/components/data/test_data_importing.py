@@ -268,3 +268,18 @@ def test_of_two_imports_under_one_name_the_second_is_refused(casia: Path, tmp_pa
     with pytest.raises(InputError, match="exists already"):
         bring_in(casia, out, progress=another)
     assert len(rows(out)) == 7
+
+
+def test_a_source_whose_name_is_not_utf8_can_be_prepared(
+    casia: Path, tmp_path: Path, settings: Prepare
+) -> None:
+    bring_in(casia, tmp_path / "out", source_name=os.fsdecode(b"caf\xe9"))
+    assert set(build(tmp_path / "out", settings)[0].images["source"]) == {"caf\\udce9"}
+
+
+def test_a_mask_of_noise_is_a_bad_row(casia: Path, tmp_path: Path) -> None:
+    dots = np.zeros((6 * 70, 6 * 70), np.uint8)
+    dots[np.ix_(np.arange(420) % 6 < 4, np.arange(420) % 6 < 4)] = 255
+    Image.fromarray(dots).save(casia / "Gt" / f"{FIRST}_gt.png")
+    ((_, reason),) = bring_in(casia, tmp_path / "out", quarantine=True).quarantined
+    assert reason == "mask has 4,900 separate regions, more than 4,096"

@@ -23,6 +23,12 @@ def test_files_are_found_in_every_folder_below_the_root(tmp_path: Path) -> None:
     assert absent(tmp_path, "a.jpg", "photos/top.png", "photos/A.JPG", "none/a.jpg") == [True] * 4
 
 
+def test_a_name_that_is_not_utf8_is_no_photo_and_no_harm(tmp_path: Path) -> None:
+    for name in (b"a.jpg", b"caf\xe9.jpg"):
+        (tmp_path / os.fsdecode(name)).touch()
+    assert absent(tmp_path, "a.jpg", "caf.jpg") == [False, True]
+
+
 def test_a_folder_and_a_dangling_link_are_no_files(tmp_path: Path) -> None:
     (tmp_path / "photos" / "deep").mkdir(parents=True)
     os.symlink("nowhere", tmp_path / "photos" / "link.jpg")
