@@ -147,4 +147,4 @@ def test_synthesize_from_an_empty_folder_says_so(workspace: Path) -> None:
     (workspace / "photos" / "._0.jpg").write_bytes(b"what macOS leaves beside a file")
     refused = iml("synthesize", "--name", "made", "--photos", "photos", "--no-track")
     assert isinstance(refused.exception, InputError)
-    assert "no photos in this folder" in str(refused.exception)
+    assert "photos: no photos in this folder" in str(refused.exception)
