@@ -49,7 +49,7 @@ def import_dataset(
     source_name: str,
     format: str | None = None,
     quarantine: bool = False,
-    tested: bool = False,
+    validated: bool = False,
     max_megapixels: float = MAX_MEGAPIXELS,
     progress: Progress | None = None,
 ) -> Imported:
@@ -63,7 +63,7 @@ def import_dataset(
         source_name: where they come from.
         format: a name in `formats.registry`; None detects it.
         quarantine: leave bad rows out and list them, instead of refusing the import.
-        tested: the photos go to a data set that has a test split: a given `val` stays `val`.
+        validated: the photos go to a data set with a `val` of its own: a given one stays `val`.
         max_megapixels: larger photos are bad rows.
         progress: called as `progress(done, total)` with photos checked.
 
@@ -85,7 +85,7 @@ def import_dataset(
     bad = [(name, reason) for name, reason in reasons if reason]
     good = [pair for pair, (_, reason) in zip(checked, reasons, strict=True) if not reason]
     _refuse(source, bad, len(good), quarantine)
-    records, notes = _test_split([record for record, _ in good], tested)
+    records, notes = _test_split([record for record, _ in good], validated)
     good = sorted(zip(records, (seen for _, seen in good), strict=True), key=lambda p: p[0].name)
     card = {"name": name, "licence": licence, "source": source_name}
     card = {key: printable(value) for key, value in card.items()}  # often a folder's name
@@ -134,14 +134,14 @@ def _refuse(source: Path, bad: list[tuple[str, str]], good: int, quarantine: boo
         raise InputError(f"no usable photo: {bad[0][0]}: {bad[0][1]}{more}", where=str(source))
 
 
-def _test_split(records: list[Record], tested: bool) -> tuple[list[Record], list[str]]:
+def _test_split(records: list[Record], validated: bool) -> tuple[list[Record], list[str]]:
     """Where the given splits name no `test`, the `val` that was held back is the test split.
 
     Selecting on it would leave nothing to test on; validation photos are then carved out of
     `train` by source group when the manifest is made.
     """
     given = {record.split for record in records}
-    if tested or "test" in given or not {"train", "val"} <= given:
+    if validated or "test" in given or not {"train", "val"} <= given:
         return records, []
     moved = [
         replace(record, split="test") if record.split == "val" else record for record in records

@@ -78,7 +78,7 @@ def merge(
             source_name=dataset.source,
             format=format,
             quarantine=True,
-            tested=any(image.get("split") == "test" for image in dataset.images),
+            validated=any(image.get("split") == "val" for image in dataset.images),
             max_megapixels=max_megapixels,
             progress=progress,
         )

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from data_support import write_mask
+from data_support import write_mask, write_photo
 from PIL import Image
 
 from components.data import dataset as datasets
@@ -177,18 +177,28 @@ def test_what_validation_would_refuse_is_not_added(root: Path, tmp_path: Path) -
     ]
 
 
-def test_val_stays_val_where_there_is_a_test_split(tmp_path: Path) -> None:
-    def split(path: Path, *names: str) -> Path:
+@pytest.mark.parametrize(
+    ("given", "made"),
+    [
+        (["train", "val", "test"], ["train", "val", "test", "train", "val"]),
+        # As at the import: validation photos are carved out of train.
+        (["train", "train", "test"], ["train", "train", "test", "train", "test"]),
+        (["train", "train", "val"], ["train", "train", "test", "train", "test"]),
+    ],
+)
+def test_val_means_what_it_means_in_the_data_set(
+    given: list[str], made: list[str], tmp_path: Path
+) -> None:
+    def split(path: Path, names: list[str]) -> Path:
         images = json.loads(path.read_text())["images"]
         return edit(path, images=[{**i, "split": s} for i, s in zip(images, names, strict=True)])
 
-    first = split(source(tmp_path / "first", "a.png", "b.png"), "train", "test")
-    made = tmp_path / "data/street"
-    import_dataset(first, made, name="street", licence="CC0", source_name="desk")
-    second = split(source(tmp_path / "second", "c.png", "d.png", seed=2), "train", "val")
-    merged = merge(second, made)
-    assert [image["split"] for image in merged.dataset.images] == ["train", "test", "train", "val"]
-    assert merged.notes == ["1 photos without a box count as authentic"]
+    first = split(source(tmp_path / "first", "a.png", "b.png", "e.png"), given)
+    root = tmp_path / "data/street"
+    import_dataset(first, root, name="street", licence="CC0", source_name="desk")
+    second = split(source(tmp_path / "second", "c.png", "d.png", seed=2), ["train", "val"])
+    merged = merge(second, root)
+    assert [image["split"] for image in merged.dataset.images] == made
 
 
 def test_a_data_set_that_cannot_be_written_again_is_left_as_it_is(
@@ -204,6 +214,7 @@ def test_a_data_set_that_cannot_be_written_again_is_left_as_it_is(
 def test_photos_that_share_a_source_photo_share_a_group_whenever_they_come(
     casia: Path, tmp_path: Path, settings: Prepare
 ) -> None:
+    write_photo(casia / "Au/Au_nat_0009.jpg", 110)  # not the first in name of those it belongs to
     whole = tmp_path / "whole"
     import_dataset(casia, whole, name="made", licence="CC0", source_name="desk")
     first = tmp_path / "first"
