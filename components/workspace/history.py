@@ -1,6 +1,7 @@
 """Reading a git repository: whether a commit is there, intact and reachable, and what it holds.
 
-Every function takes the repository's folder, which may be a clone of an exported bundle.
+Every function takes the repository's folder, which may be a clone of an exported bundle. A commit's
+id may come from outside too: what is no full id is refused, since git might take it for an option.
 """
 
 from __future__ import annotations
@@ -40,9 +41,16 @@ def _last_line(said: bytes) -> str:
     return (said.decode(errors="replace").strip().splitlines() or ["no message"])[-1]
 
 
-def is_commit(text: str) -> bool:
-    """Whether a text is a full commit id, and so safe to hand to git."""
-    return bool(_COMMIT.fullmatch(text))
+def is_commit(value: object) -> bool:
+    """Whether a value is a full commit id, and so safe to hand to git."""
+    return isinstance(value, str) and bool(_COMMIT.fullmatch(value))
+
+
+def _full(commit: str) -> str:
+    """The commit's id, if it is one; raises CheckError."""
+    if not is_commit(commit):
+        raise CheckError(f"{commit!r:.60} is no full commit id", where="git repository")
+    return commit
 
 
 def has_commit(root: Path, commit: str) -> bool:
@@ -60,8 +68,9 @@ def damage(root: Path) -> list[str]:
 
 
 def refs_to(root: Path, commit: str) -> list[str]:
-    """Branches and tags whose history holds a commit."""
-    names = _git(root, "for-each-ref", "--contains", commit, "--format=%(refname)").stdout
+    """Branches and tags whose history holds a commit; raises CheckError for no commit id."""
+    contains = ("--contains", _full(commit))
+    names = _git(root, "for-each-ref", *contains, "--format=%(refname)").stdout
     return names.decode().split()
 
 
@@ -75,7 +84,8 @@ def tree(root: Path, commit: str) -> dict[str, bytes]:
     """Every file of a commit by path.
 
     Raises:
-        CheckError: a missing commit, a corrupt object, or more than half a gigabyte of files.
+        CheckError: no commit id, a missing commit, a corrupt object, or more than half a gigabyte
+            of files.
     """
     packed = _archive(root, commit)
     with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
@@ -88,7 +98,7 @@ def tree(root: Path, commit: str) -> dict[str, bytes]:
 
 def _archive(root: Path, commit: str) -> bytes:
     """A commit's files as a tar; raises CheckError."""
-    command = _command(root, "archive", "--format=tar", commit)
+    command = _command(root, "archive", "--format=tar", _full(commit))
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         if process.stdout is None or process.stderr is None:
             raise OSError("git has no output")
@@ -105,12 +115,12 @@ def _archive(root: Path, commit: str) -> bytes:
 def bundle(root: Path, commit: str, tag: str, target: Path) -> None:
     """Write a commit with its whole history as a git bundle whose one branch is `audited`.
 
-    The tag of the version goes with it where there is one.
+    The tag of the version goes with it where there is one. Raises CheckError for no commit id.
     """
     name = "refs/heads/audited"
     before = _git(root, "rev-parse", "--verify", "--quiet", name).stdout.decode().strip()
     tags = [f"refs/tags/{tag}"] if tagged(root, tag) else []
-    _must(root, "update-ref", name, commit)
+    _must(root, "update-ref", name, _full(commit))
     try:
         _must(root, "bundle", "create", "--quiet", str(target.absolute()), name, *tags)
     finally:
@@ -125,5 +135,6 @@ def clone(source: str | Path, target: Path, *, bare: bool = False) -> None:
 
 
 def checkout(root: Path, commit: str) -> None:
-    """Check out a commit."""
-    _must(root, "-c", "advice.detachedHead=false", "checkout", "--quiet", "--detach", commit)
+    """Check out a commit; raises CheckError for no commit id or a missing commit."""
+    quiet = ("-c", "advice.detachedHead=false")
+    _must(root, *quiet, "checkout", "--quiet", "--detach", _full(commit))

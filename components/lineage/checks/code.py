@@ -28,25 +28,24 @@ def commit(case: Case) -> list[Finding]:
     if record is None:
         return [missing(link, _RESTS)]
     name, root = record["git"]["commit"], case.repository
+    where = f"commit {name}"
     if root is None:
-        return [missing(link, "there is no git repository here", name)]
+        return [missing(link, "there is no git repository here", where)]
     found = [broken(link, line, "git repository") for line in history.damage(root)]
     if not history.has_commit(root, name):
-        return [*found, missing(link, "the commit is not in the git repository", name)]
+        return [*found, missing(link, "the commit is not in the git repository", where)]
     pinned = history.tagged(root, tag(case.model, case.version))
-    where = f"git tag {tag(case.model, case.version)}"
     if pinned not in (None, name):
-        found.append(broken(link, "points at another commit", where, name, pinned))
+        spot = f"git tag {tag(case.model, case.version)}"
+        found.append(broken(link, "points at another commit", spot, name, pinned))
     refs = history.refs_to(root, name)
     if not refs:
-        found.append(
-            broken(link, "no branch or tag leads to it: history was rewritten", f"commit {name}")
-        )
+        found.append(broken(link, "no branch or tag leads to it: history was rewritten", where))
     if not case.clean:
         dirty = record["git"]["dirty"]
         what = f"the version was made with {len(dirty)} uncommitted changes, {dirty[0]} among them"
-        found.append(missing(link, what, name))
-    return found or [verified(link, f"intact, on {refs[0].split('/', 2)[2]}", f"commit {name}")]
+        found.append(missing(link, what, where))
+    return found or [verified(link, f"intact, on {refs[0].split('/', 2)[2]}", where)]
 
 
 def dvc_lock(case: Case) -> list[Finding]:
@@ -60,10 +59,10 @@ def dvc_lock(case: Case) -> list[Finding]:
         return [broken(link, "text and hash differ", "record", lock["sha256"], found)]
     if not lock.get("committed"):
         return [verified(link, "the record's own text; its commit does not hold it", "record")]
-    if case.tree is None:
-        return [missing(link, "the commit that holds it cannot be read", record["git"]["commit"])]
-    held = case.tree.get("dvc.lock")
     where = f"commit {record['git']['commit'][:12]}"
+    if case.tree is None:
+        return [missing(link, "the commit that holds it cannot be read", where)]
+    held = case.tree.get("dvc.lock")
     return compared(
         link,
         "the record's text is the commit's",

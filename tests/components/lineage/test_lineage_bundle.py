@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import lineage_support as support
 import pytest
 
 from components.errors import CheckError, InputError
+from components.files import sha256_json
 from components.lineage import bundle
 from components.lineage.audit import audit
 from components.lineage.bundle import evidence, export
 from components.lineage.gather import gather
 from components.lineage.verdict import Verdict
+from components.registry.chain import digest
 from components.workspace import history
 
 ONE = f"{support.MODEL}/1"
@@ -147,6 +151,39 @@ def test_a_commit_that_unpacks_to_more_than_it_may(
     monkeypatch.setattr(history, "_TREE", 100_000)
     with pytest.raises(CheckError, match="its files are more than"):
         history.tree(project, tag)
+
+
+def hostile_bundle(folder: Path, bundle: Path, record: dict[str, Any]) -> str:
+    """A bundle as a stranger may forge it without a key: his record under his own ledger row."""
+    with tarfile.open(bundle) as archive:
+        archive.extractall(folder, filter="data")
+    (folder / "version/lineage/record.json").write_text(json.dumps(record))
+    facts = {"record_sha256": sha256_json(record), "files": {}, "tags": {}}
+    (first, *_) = json.loads((folder / "ledger.json").read_text())
+    row = {**first, "evidence": json.dumps(facts)}
+    (folder / "ledger.json").write_text(json.dumps([{**row, "hash": digest(row)}]))
+    with tarfile.open(f"{folder}.tar", "w") as archive:
+        for path in sorted(folder.iterdir()):
+            archive.add(path, path.name)
+    return f"{folder}.tar"
+
+
+@pytest.mark.parametrize("commit", ["--output={}", ["--output=x"], 7, None])
+def test_a_strangers_bundle_writes_nowhere(
+    bundles: dict[str, Path], tmp_path: Path, commit: object
+) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("dear")
+    if isinstance(commit, str):
+        commit = commit.format(victim)
+    record = {"schema": 2, "git": {"commit": commit, "clean": True, "dirty": []}}
+    hostile = hostile_bundle(tmp_path / "evil", bundles["light"], record)
+    with evidence(hostile) as case:
+        assert case.record is not None
+        answer = audit(case, deep=True)
+    assert answer.exit_code == 1
+    assert any("commit is not in the git" in f.what for f in answer.findings)
+    assert victim.read_text() == "dear"
 
 
 def test_a_broken_record_is_not_bundled(copied: Path, tmp_path: Path) -> None:
