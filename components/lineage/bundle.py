@@ -177,9 +177,11 @@ def _read(root: Path, path: Path) -> Case:
 
 def _repository(root: Path) -> Path | None:
     """The bundle's repository; None where it is missing or git cannot read it."""
-    target = root / "repository.git"
+    source, target = root / "repository.bundle", root / "repository.git"
+    if not source.is_file():
+        return None  # a folder would be cloned by copying objects, unhashed
     try:
-        history.clone(root / "repository.bundle", target, bare=True)
+        history.clone(source, target, bare=True)
     except CheckError:
         return None
     return target

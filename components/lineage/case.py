@@ -79,8 +79,11 @@ class Case:
 
     @cached_property
     def facts(self) -> dict[str, Any]:
-        """The evidence of the `registered` row; empty without one."""
-        return self.born.facts() if self.born else {}
+        """The evidence of the `registered` row; empty without one, or where it says nothing."""
+        with suppress(ValueError):
+            found = self.born.facts() if self.born else {}
+            return found if isinstance(found, dict) else {}
+        return {}
 
     @cached_property
     def raw_record(self) -> dict[str, Any] | None:
@@ -97,7 +100,7 @@ class Case:
         if not found or not self.facts:
             return None
         try:
-            return found if sha256_json(found) == self.facts[RECORD_HASH] else None
+            return found if sha256_json(found) == self.facts.get(RECORD_HASH) else None
         except ValueError:  # NaN is no JSON
             return None
 

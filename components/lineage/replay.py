@@ -2,6 +2,9 @@
 
 The clone has a state folder of its own, so that no cache takes a stage's place. Nothing of the
 workspace that we stand in is touched.
+
+A replay runs the commands of the recorded commit, so only what a trusted key signed is made again:
+the signature covers the record, and the record names the commit and every input by its hash.
 """
 
 from __future__ import annotations
@@ -19,10 +22,12 @@ from components import workspace
 from components.errors import CheckError
 from components.files import inside, state_dir, write_bytes, write_text
 from components.lineage import record as recording
+from components.lineage.audit import check
 from components.lineage.case import Case
 from components.lineage.difference import environment as compare_environment
 from components.lineage.outputs import Difference, Likeness, compare
 from components.lineage.photos import require_record
+from components.lineage.verdict import Verdict
 from components.workspace import history
 from components.workspace.remote import Objects
 
@@ -114,7 +119,7 @@ def replay(case: Case, folder: Path, tell: Tell, *, threads: int | None = None) 
         threads: run with this thread count in place of the recorded ones.
 
     Raises:
-        CheckError: no record, commit or input to start from.
+        CheckError: no trusted signature, or no record, commit or input to start from.
         components.workspace.StageError: a stage failed.
     """
     record = require_record(case)
@@ -136,18 +141,35 @@ def prepare(case: Case, folder: Path) -> None:
     """Clone the repository at the recorded commit and put the version's inputs in place.
 
     Raises:
-        CheckError: the commit, or an input, is missing or changed.
+        CheckError: no trusted key signed it; the commit or an input is missing, or was changed.
     """
-    record, commit = require_record(case), require_record(case)["git"]["commit"]
+    record = require_record(case)
+    _require_signed(case)
+    commit = record["git"]["commit"]
     if case.repository is None or not history.has_commit(case.repository, commit):
         raise CheckError(f"the git repository does not have commit {commit}", where=case.name)
+    # git checks out an object without hashing it, and a clone on one machine copies it so.
+    if damage := history.damage(case.repository):
+        raise CheckError(damage[0], where="git repository", mend="see `iml audit`")
     history.clone(case.repository.absolute(), folder)
     history.checkout(folder, commit)
     write_text(folder / "dvc.lock", record["dvc_lock"]["text"])
     for path, md5 in case.inputs().items():
         for name, digest in case.listing(path, md5).items():
-            write_bytes(inside(folder / path, name), case.read(f"{path}/{name}", digest))
+            write_bytes(inside(folder, f"{path}/{name}"), case.read(f"{path}/{name}", digest))
             case.forget(digest)
+
+
+def _require_signed(case: Case) -> None:
+    """Raises CheckError unless a trusted key signed the version's folder, the record in it."""
+    for finding in check("signature", case):
+        if finding.verdict != Verdict.VERIFIED:
+            raise CheckError(
+                f"not made again, for that runs its commands: {finding.line()}",
+                where=case.name,
+                mend="put its signer's public key into the folder of trusted keys "
+                "($IML_TRUSTED_KEYS), if you know and trust him; see docs/AUDIT.md",
+            )
 
 
 def _changes(record: dict[str, Any]) -> Iterator[str]:

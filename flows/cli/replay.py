@@ -30,7 +30,9 @@ def replay(
 ) -> None:
     """Clone at the recorded commit, fetch the inputs, force every stage, compare every output.
 
-    Exit code 0: bit-equal or within the stated tolerances; 1: different; 2: cannot be replayed.
+    It runs the version's own commands, so a version that no trusted key signed is refused.
+
+    Exit code 0: bit-equal or within the stated tolerances; 1: different, or cannot be replayed.
     """
     from components.errors import InputError
     from components.lineage.bundle import evidence

@@ -17,6 +17,7 @@ from components.lineage import bundle
 from components.lineage.audit import audit
 from components.lineage.bundle import evidence, export
 from components.lineage.gather import gather
+from components.lineage.replay import replay
 from components.lineage.verdict import Verdict
 from components.registry.chain import digest
 from components.workspace import history
@@ -153,6 +154,20 @@ def test_a_commit_that_unpacks_to_more_than_it_may(
         history.tree(project, tag)
 
 
+def test_a_repository_that_is_a_folder_is_not_cloned(
+    project: Path, bundles: dict[str, Path], tmp_path: Path
+) -> None:
+    with tarfile.open(bundles["light"]) as archive:
+        archive.extractall(tmp_path / "open", filter="data")
+    (tmp_path / "open/repository.bundle").unlink()
+    shutil.copytree(project / ".git", tmp_path / "open/repository.bundle")
+    with tarfile.open(tmp_path / "folder.tar", "w") as archive:
+        for path in sorted((tmp_path / "open").iterdir()):
+            archive.add(path, path.name)
+    with evidence(str(tmp_path / "folder.tar")) as case:
+        assert case.repository is None
+
+
 def hostile_bundle(folder: Path, bundle: Path, record: dict[str, Any]) -> str:
     """A bundle as a stranger may forge it without a key: his record under his own ledger row."""
     with tarfile.open(bundle) as archive:
@@ -180,6 +195,8 @@ def test_a_strangers_bundle_writes_nowhere(
     hostile = hostile_bundle(tmp_path / "evil", bundles["light"], record)
     with evidence(hostile) as case:
         assert case.record is not None
+        with pytest.raises(CheckError, match="registered without a signature"):
+            replay(case, tmp_path / "clone", lambda line: None)
         answer = audit(case, deep=True)
     assert answer.exit_code == 1
     assert any("commit is not in the git" in f.what for f in answer.findings)

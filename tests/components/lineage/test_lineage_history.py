@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import random
 from collections.abc import Callable
 from pathlib import Path
 
+import corruptions_history
 import lineage_support as support
 import numpy as np
 import pyarrow as pa
@@ -16,9 +18,11 @@ from openlineage_schemas import problems
 from PIL import Image
 from safetensors.numpy import save as save_tensors
 
+from components import workspace
 from components.errors import CheckError, InputError
 from components.files import sha256_file
 from components.lineage import events, photos
+from components.lineage.case import Case
 from components.lineage.difference import explain
 from components.lineage.gather import gather
 from components.lineage.outputs import Likeness, compare
@@ -132,6 +136,43 @@ def test_a_version_is_not_replayed_from_changed_photos(copied: Path, tmp_path: P
         path.write_bytes(b"other")
         with pytest.raises(CheckError, match="MD5"):
             prepare(case, tmp_path / "clone")
+
+
+def test_only_what_a_trusted_key_signed_is_made_again(
+    copied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workspace, "reproduce", lambda *_, **__: pytest.fail("ran a command"))
+    with monkeypatch.context() as patch, gather(ONE) as case:
+        patch.setenv("IML_TRUSTED_KEYS", str(tmp_path / "none"))
+        with pytest.raises(CheckError, match=r"not trusted here; .*IML_TRUSTED_KEYS"):
+            replay(case, tmp_path / "clone", lambda line: None)
+    with gather(ONE) as case:
+        (case.files / "card.md").write_text("other")
+        with pytest.raises(CheckError, match=r"card\.md was changed since it was signed"):
+            replay(case, tmp_path / "clone", lambda line: None)
+        case.signature.unlink()
+        with pytest.raises(CheckError, match="signature is missing"):
+            replay(case, tmp_path / "clone", lambda line: None)
+    assert not (tmp_path / "clone").exists()
+
+
+def test_a_version_is_not_replayed_from_changed_code(copied: Path, tmp_path: Path) -> None:
+    corruptions_history.git_object_edited(copied, random.Random(3))
+    with gather(ONE) as case, pytest.raises(CheckError, match="git repository"):
+        prepare(case, tmp_path / "clone")
+    assert not (tmp_path / "clone").exists()
+
+
+def test_an_input_stays_in_the_clone(
+    project: Path, standing: Stand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    standing(project)
+    with gather(ONE) as case:
+        md5 = case.inputs()["data/made"]
+        monkeypatch.setattr(Case, "inputs", lambda _: {"data/../../out": md5})
+        with pytest.raises(InputError, match="leaves this folder"):
+            prepare(case, tmp_path / "clone")
+    assert [path.name for path in tmp_path.iterdir()] == ["clone"]
 
 
 def test_replays_are_bit_equal_and_a_thread_count_is_explained(
