@@ -157,6 +157,7 @@ def problems(rows: Sequence[Row], witness: Witness | None = None) -> list[str]:
     """
     found: list[str] = []
     before, reigning, expected = GENESIS, None, 1
+    seen: set[tuple[str, int]] = set()  # events with their versions
     for row in rows:
         name = f"row {row.sequence} ({row.event} version {row.version})"
         if not row.intact():
@@ -167,6 +168,11 @@ def problems(rows: Sequence[Row], witness: Witness | None = None) -> list[str]:
             found.append(f"{name} does not follow the row before it: one of the two was put there")
         elif row.event in CROWNING and row.previous_champion != reigning:
             found.append(f"{name} replaces champion {row.previous_champion}, which was {reigning}")
+        elif row.event in CROWNING and (Event.REGISTERED, row.version) not in seen:
+            found.append(f"{name} crowns a version that was never registered")
+        elif row.event == Event.ROLLED_BACK and (Event.PROMOTED, row.version) not in seen:
+            found.append(f"{name} crowns a version that never was champion")
+        seen.add((row.event, row.version))
         if row.event in CROWNING:
             reigning = row.version
         before, expected = row.hash, (row.sequence if row.intact() else expected) + 1

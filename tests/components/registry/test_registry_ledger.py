@@ -85,7 +85,7 @@ def test_a_decision_on_an_old_row_is_refused(ledger_url: str) -> None:
 def test_models_have_chains_of_their_own(ledger_url: str) -> None:
     ledger = filled(ledger_url)
     other = Entry("n", Event.PROMOTED, 9, "ann", "because", {})
-    assert ledger.append(other).sequence == 1
+    assert ledger.append(other).sequence == 1  # who appends has looked whether it is registered
     assert (ledger.champion("m"), ledger.champion("n")) == (2, 9)
 
 
@@ -139,7 +139,7 @@ def forge(row: Row, **changes: Any) -> Row:
 
 def test_an_inserted_row_is_named(tmp_path: Path) -> None:
     rows = filled(f"sqlite:///{tmp_path}/ledger.db").rows("m")
-    put = forge(rows[2], sequence=4, version=3, previous_hash=rows[2].hash, previous_champion=1)
+    put = forge(rows[2], sequence=4, previous_hash=rows[2].hash, previous_champion=1)
     later = [forge(row, sequence=row.sequence + 1) for row in rows[3:]]
     assert problems([*rows[:3], put, *later])[0].startswith("row 5 (registered version 2) does not")
 
@@ -158,6 +158,24 @@ def test_a_chain_with_a_false_succession_is_named(tmp_path: Path) -> None:
     rows = filled(f"sqlite:///{tmp_path}/ledger.db").rows("m")
     false = forge(rows[4], previous_champion=None)
     assert "which was 1" in problems([*rows[:4], false])[0]
+
+
+def test_a_crown_for_what_was_never_registered_or_never_champion_is_named(tmp_path: Path) -> None:
+    ledger = filled(f"sqlite:///{tmp_path}/ledger.db")
+    ledger.append(entry(Event.REGISTERED, 3))
+    ledger.append(entry(Event.REJECTED, 3))
+    rows = ledger.verify("m")
+    # One row more, well formed, as who may write to the table can add it.
+    more = {"sequence": 8, "previous_hash": rows[-1].hash, "previous_champion": 2}
+    back = forge(rows[4], **more, event="rolled_back")
+    assert problems([*rows, forge(back, version=1)]) == []
+    assert problems([*rows, forge(back, version=3)]) == [
+        "row 8 (rolled_back version 3) crowns a version that never was champion"
+    ]
+    for event in ("promoted", "rolled_back"):
+        assert problems([*rows, forge(back, event=event, version=4)]) == [
+            f"row 8 ({event} version 4) crowns a version that was never registered"
+        ]
 
 
 @pytest.mark.parametrize("text", ["garbage", "0:", "x:y", "-1:abc"])
