@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -29,6 +31,7 @@ from components.serving import latency
 from components.serving.predictor import Predictor
 
 DATA, RUNS = Path("data"), Path("runs")
+_Expected = tuple[Path, Callable[[Path], str], str | None]  # a file, how it is hashed, to what
 
 
 def package(params: Params) -> Package:
@@ -92,19 +95,20 @@ def decide(params: Params, version: int) -> Decision:
     Writes the decision's page below the state folder.
 
     Raises:
-        InputError: the workspace's student is not this version.
+        InputError: the workspace's student, or what was measured of it, is not this version's.
     """
     registry = Registry.open(params.promotion.model)
     rows = registry.rows()
     born = registration(rows, version)
-    _check_same_student(born)
+    attested = evidence.attest(registry, version, born.facts())
+    _check_same_version(born, attested.record, params.prepare.dataset)
     reigning = chain.champion(rows)
     rival = None if reigning in (None, version) else reigning
     budget = params.promotion.gates.max_latency_ms
     found = evidence.gather(
         RUNS,
         params.prepare.dataset,
-        attested=evidence.attest(registry, version, born.facts()),
+        attested=attested,
         dirty=workspace.git_dirty(),
         champion=reigning,
         comparison=_compare(params, registry, rival) if rival else None,
@@ -117,16 +121,40 @@ def decide(params: Params, version: int) -> Decision:
     return decision
 
 
-def _check_same_student(born: Row) -> None:
-    """Raises InputError when runs/export does not hold the version that is to be judged."""
-    for name, expected in born.facts()["files"].items():
-        path = RUNS / "export" / name
-        if not path.is_file() or sha256_file(path) != expected:
+def _check_same_version(born: Row, record: Mapping[str, Any] | None, dataset: str) -> None:
+    """Raises InputError when runs/ does not hold the version that is to be judged.
+
+    Student and evidence alike; without a record, which the gates refuse, the student alone.
+    """
+    files = born.facts()["files"].items()
+    expected: list[_Expected] = [(RUNS / "export" / name, sha256_file, h) for name, h in files]
+    if record is not None:
+        expected += _evidence(record, RUNS / "evaluate" / dataset)
+    for path, digest, said in expected:
+        if not path.is_file() or digest(path) != said:
             raise InputError(
                 f"is not {born.model}/{born.version}'s",
                 where=str(path),
-                mend="check out the commit that made that version and run `dvc checkout`",
+                mend="run `iml run`, or check out that version's commit and `dvc checkout`",
             )
+
+
+def _evidence(record: Mapping[str, Any], place: Path) -> list[_Expected]:
+    """The files that a decision rests on, with their hashes in the version's record."""
+    made = {row["path"]: row.get("md5") for stage in record["stages"] for row in stage["outs"]}
+    tables = [RUNS / "prepare" / name for name in ("manifest.parquet", "boxes.parquet")]
+    others = [RUNS / "export/parity.json", place / "images.parquet", *tables]
+    measured = record["evaluation"].get(place.name, {}).get("sha256")
+    return [
+        (RUNS / "validate/result.json", sha256_file, record["validation"]["sha256"]),
+        (place / "metrics.json", sha256_file, measured),
+        *((path, _md5, made.get(path.as_posix())) for path in others),
+    ]
+
+
+def _md5(path: Path) -> str:
+    """As DVC names a file."""
+    return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
 
 
 def _compare(params: Params, registry: Registry, champion: int) -> Comparison:
