@@ -74,6 +74,12 @@ def refs_to(root: Path, commit: str) -> list[str]:
     return names.decode().split()
 
 
+def descends(root: Path, commit: str, ancestor: str) -> bool:
+    """Whether a commit's history holds another; raises CheckError for no commit id."""
+    pair = (_full(ancestor), _full(commit))
+    return not _git(root, "merge-base", "--is-ancestor", *pair).returncode
+
+
 def tagged(root: Path, tag: str) -> str | None:
     """The commit a tag points at, or None where there is no such tag."""
     done = _git(root, "rev-parse", "--verify", "--quiet", f"refs/tags/{tag}^{{commit}}")

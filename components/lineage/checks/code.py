@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
+from components.errors import CheckError
 from components.files import sha256_bytes, sha256_json
 from components.lineage import record as recording
 from components.lineage.case import Case, parsed
@@ -34,10 +36,7 @@ def commit(case: Case) -> list[Finding]:
     found = [broken(link, line, "git repository") for line in history.damage(root)]
     if not history.has_commit(root, name):
         return [*found, missing(link, "the commit is not in the git repository", where)]
-    pinned = history.tagged(root, tag(case.model, case.version))
-    if pinned not in (None, name):
-        spot = f"git tag {tag(case.model, case.version)}"
-        found.append(broken(link, "points at another commit", spot, name, pinned))
+    found += _tagged(case, root, name)
     refs = history.refs_to(root, name)
     if not refs:
         found.append(broken(link, "no branch or tag leads to it: history was rewritten", where))
@@ -46,6 +45,33 @@ def commit(case: Case) -> list[Finding]:
         what = f"the version was made with {len(dirty)} uncommitted changes, {dirty[0]} among them"
         found.append(missing(link, what, where))
     return found or [verified(link, f"intact, on {refs[0].split('/', 2)[2]}", where)]
+
+
+def _tagged(case: Case, root: Path, name: str) -> Iterator[Finding]:
+    """What is wrong with the version's tag, where there is one.
+
+    It may stand on a later commit: the one that committed dvc.lock, or the next run's after a kill.
+    """
+    link, label = "commit", tag(case.model, case.version)
+    where, pinned = f"git tag {label}", history.tagged(root, label)
+    if pinned in (None, name):
+        return
+    if not history.descends(root, str(pinned), name):
+        yield broken(link, "points at another commit, not at a later one", where, name, pinned)
+        return
+    try:
+        held = history.tree(root, str(pinned))
+    except CheckError as error:
+        yield missing(link, f"its commit cannot be read ({error.what})", where)
+        return
+    record = case.record or {}
+    lock, found = record["dvc_lock"]["sha256"], sha256_bytes(held.get("dvc.lock", b""))
+    if found != lock:
+        yield broken(link, "points at a later commit with another dvc.lock", where, lock, found)
+    for key, said in record["datasets"].items():
+        file = f"data/{key}.dvc"
+        if said["dvc"] and parsed(held.get(file, b"")) != said["dvc"]:
+            yield broken(link, f"points at a later commit with another {file}", where)
 
 
 def dvc_lock(case: Case) -> list[Finding]:

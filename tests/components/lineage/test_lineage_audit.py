@@ -129,6 +129,32 @@ def test_an_audit_changes_no_evidence(copied: Path) -> None:
     assert "was changed" in found.what
 
 
+def committed(case_of: str) -> list[Finding]:
+    with gather(case_of) as case:
+        return list(CHECKS["commit"](case))
+
+
+def test_a_tag_may_stand_on_a_later_commit_with_the_same_lock_and_data(copied: Path) -> None:
+    one, two = (f"model/{support.MODEL}/v{number}" for number in (1, 2))
+    # The second version's own dvc.lock is committed after it was registered.
+    who = ("git", "-c", "user.name=T", "-c", "user.email=t@example.org")
+    support.run(copied, *who, "commit", "--quiet", "--allow-empty", "-m", "without dvc.lock")
+    support.run(copied, "git", "tag", two)
+    (finding,) = committed(f"{support.MODEL}/2")
+    assert (finding.verdict, finding.where) == (Verdict.BROKEN, f"git tag {two}")
+    assert "another dvc.lock" in finding.what
+    support.commit(copied, "dvc.lock of the second run")
+    support.run(copied, "git", "tag", "--force", two)
+    assert [f.verdict for f in committed(f"{support.MODEL}/2")] == [Verdict.VERIFIED]
+    # The first one's dvc.lock without its photos is not what it needs; nor is an earlier commit.
+    support.run(copied, "git", "tag", "--force", one, f"{two}~2")
+    (finding,) = committed(ONE)
+    assert "another data/made.dvc" in finding.what
+    support.run(copied, "git", "tag", "--force", one, f"{two}~4")
+    (finding,) = committed(ONE)
+    assert "not at a later one" in finding.what
+
+
 def test_an_unknown_version_is_one_line(project: Path, standing: Stand) -> None:
     standing(project)
     with pytest.raises(InputError, match="known versions: 1, 2"), gather(f"{support.MODEL}/9"):

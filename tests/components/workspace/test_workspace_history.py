@@ -56,3 +56,19 @@ def test_what_is_no_full_commit_id_is_refused(repository: Path, tmp_path: Path, 
     assert history.tree(repository, git(repository, "rev-parse", "HEAD").strip()) == {
         "kept": b"one"
     }
+
+
+def test_which_commit_descends_from_which(repository: Path) -> None:
+    first = git(repository, "rev-parse", "HEAD").strip()
+    second = commit(repository)
+    git(repository, "checkout", "--quiet", "--orphan", "other")
+    (repository / "kept").write_text("two")
+    other = commit(repository)
+    assert history.descends(repository, second, first)
+    assert history.descends(repository, first, first)
+    assert not history.descends(repository, first, second)
+    assert not history.descends(repository, other, first)
+    assert not history.descends(repository, "0" * 40, first)
+    for pair in (("HEAD", first), (first, "HEAD"), ("--help", first)):
+        with pytest.raises(CheckError, match="no full commit id"):
+            history.descends(repository, *pair)
