@@ -86,8 +86,19 @@ def _tensors(before: bytes, after: bytes) -> float:
 def _arrays(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray]) -> float:
     if {n: t.shape for n, t in a.items()} != {n: t.shape for n, t in b.items()}:
         return math.inf
-    gaps = [np.abs(a[n].astype(np.float64) - b[n]).max(initial=0.0) for n in a]
-    return float(max(gaps, default=0.0))
+    return max((_gap(a[name], b[name]) for name in a), default=0.0)
+
+
+def _gap(a: Any, b: Any) -> float:
+    """Largest difference of two numbers, or arrays of one shape.
+
+    Infinite where one is NaN, or infinite, and the other is not the same: no order of a sum does
+    that, and max() would lose a NaN.
+    """
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    with np.errstate(invalid="ignore"):
+        gaps = np.where((a == b) | (np.isnan(a) & np.isnan(b)), 0.0, np.abs(a - b))
+    return float(np.where(np.isnan(gaps), np.inf, gaps).max(initial=0.0))
 
 
 def _json(before: bytes, after: bytes) -> float:
@@ -101,7 +112,7 @@ def _largest(a: Any, b: Any) -> float:
     if isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
         return max((_largest(x, y) for x, y in zip(a, b, strict=True)), default=0.0)
     if isinstance(a, float) and isinstance(b, float | int) and not isinstance(b, bool):
-        return 0.0 if a == b or (math.isnan(a) and math.isnan(b)) else abs(a - b)
+        return _gap(a, b)
     if isinstance(a, str) and isinstance(b, str) and _DIGEST.fullmatch(a) and _DIGEST.fullmatch(b):
         return 0.0  # the hash of another output, which is compared itself
     return 0.0 if a == b else math.inf
@@ -147,8 +158,8 @@ def _number(text: str) -> bool:
 
 
 def _png(before: bytes, after: bytes) -> float:
-    a, b = (np.asarray(Image.open(io.BytesIO(data))).astype(np.int16) for data in (before, after))
-    return float(np.abs(a - b).max(initial=0)) if a.shape == b.shape else math.inf
+    a, b = (np.asarray(Image.open(io.BytesIO(data))) for data in (before, after))
+    return _gap(a, b) if a.shape == b.shape else math.inf
 
 
 _MEASURES: dict[str, tuple[Callable[[bytes, bytes], float], float, str]] = {

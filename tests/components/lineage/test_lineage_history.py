@@ -227,3 +227,32 @@ def test_how_outputs_compare(path: str, before: bytes, close: bytes, far: bytes)
     assert "allowed" in near.how
     assert compare(path, before, far).likeness == Likeness.DIFFERENT
     assert compare(path, before, b"\x00broken").likeness == Likeness.DIFFERENT
+
+
+NAN, INF = float("nan"), float("inf")
+
+
+def rows(*values: float) -> bytes:
+    out = io.BytesIO()
+    pq.write_table(pa.table({"name": ["a", "b"], "f1": values}), out)
+    return out.getvalue()
+
+
+WRITERS = {
+    "a.safetensors": lambda *values: save_tensors(
+        {"v": np.zeros(2, np.float32), "w": np.array(values, np.float32)}
+    ),
+    "a.parquet": rows,
+    "a.json": lambda *values: json.dumps({"a": 1.0, "f1": values}).encode(),
+    "a.csv": lambda *values: "\n".join(["epoch,f1", *(f"1,{v}" for v in values)]).encode(),
+}
+
+
+@pytest.mark.parametrize("path", WRITERS)
+def test_no_number_against_a_number_is_different(path: str) -> None:
+    write = WRITERS[path]
+    for before, after in ((0.5, NAN), (NAN, 0.5), (0.5, INF), (INF, -INF), (NAN, INF)):
+        for first, second in (((0.5, before), (0.5, after)), ((before, 0.5), (after, 0.5))):
+            assert compare(path, write(*first), write(*second)).likeness == Likeness.DIFFERENT
+    for same in (NAN, INF, -INF):
+        assert compare(path, write(same, 0.5), write(same, 0.51)).likeness == Likeness.CLOSE
