@@ -41,7 +41,8 @@ def audit(case: Case, *, deep: bool = False, progress: sweep.Progress | None = N
         deep: fetch and hash every object of the remote too.
         progress: called with (objects hashed, objects in all).
     """
-    found = [finding for link in CHECKS for finding in check(link, case)]
+    checked = (finding for link in CHECKS for finding in check(link, case))
+    found = list(dict.fromkeys(checked))  # two checks may need the same object
     swept = sweep.Swept([], 0, 0)
     if deep and case.record and case.objects:
         swept = sweep.sweep(case, progress)

@@ -98,7 +98,7 @@ def contents(case: Case) -> Iterator[tuple[str, str]]:
     """(path, MD5) of every file that the version's stages read or wrote and the remote holds.
 
     Folders come as their listing (ending in `.dir`) and as their files. A listing that cannot be
-    read comes alone.
+    read comes alone; `data` tells of it.
     """
     for path, md5 in sorted({**case.inputs(), **case.outs()}.items()):
         yield path, md5
@@ -110,20 +110,33 @@ def contents(case: Case) -> Iterator[tuple[str, str]]:
             yield from ((f"{path}/{name}", digest) for name, digest in sorted(listed.items()))
 
 
+def _unreadable(case: Case) -> Iterator[Finding]:
+    """Listings of folders that are there and cannot be read."""
+    for path, md5 in sorted({**case.inputs(), **case.outs()}.items()):
+        if md5.endswith(".dir"):
+            try:
+                case.listing(path, md5)
+            except MissingError:
+                continue  # named with the other missing objects
+            except CheckError as error:
+                yield refused("data", path, error)
+
+
 def _present(case: Case) -> list[Finding]:
     """That the remote has every object; their bytes are hashed by a deep audit only."""
     if case.objects is None:
         return [missing("data", "there is no DVC remote here")]
     named = {md5: path for path, md5 in contents(case)}
     lost = case.objects.missing(named)
+    found = list(_unreadable(case))  # nobody knows whether what those list is there
     if len(lost) > _NAMED:
-        first = named[lost[0]]
-        return [
-            missing("data", f"{len(lost)} objects are missing from the remote", f"{first}, ...")
-        ]
-    return [
-        missing("data", f"object {md5} is missing from the remote", named[md5]) for md5 in lost
-    ] or [verified("data", f"the remote has all {len(named)} objects", case.objects.name)]
+        what = f"{len(lost)} objects are missing from the remote"
+        found.append(missing("data", what, f"{named[lost[0]]}, ..."))
+    else:
+        what = "object {} is missing from the remote"
+        found += [missing("data", what.format(md5), named[md5]) for md5 in lost]
+    what = f"the remote has all {len(named)} objects"
+    return found or [verified("data", what, case.objects.name)]
 
 
 def _manifest(case: Case, rows: pd.DataFrame) -> list[Finding]:

@@ -67,15 +67,19 @@ def _result(case: Case, link: str, path: str, said: dict[str, Any]) -> Iterator[
 def _reports(case: Case, link: str, folder: str, stage: str) -> list[Finding]:
     """The stage's files in the version's folder, against what DVC recorded of them."""
     pairs: list[Pair] = []
+    found: list[Finding] = []
     for row in case.stage(stage)["outs"]:
         path = f"{folder}/{row['path'].rpartition('/')[2]}"
         file = case.files / path
         try:
             want: object = sha256_bytes(case.read(row["path"], row["md5"]))
-        except CheckError:
-            continue  # the object itself is at fault, and said to be
+        except CheckError as error:
+            found.append(refused(link, row["path"], error))
+            continue
         pairs.append((path, want, sha256_file(file) if file.is_file() else None))
-    return compared(link, "MLflow's copies are the stage's files", "MLflow model", pairs)
+    if pairs:
+        found += compared(link, "MLflow's copies are the stage's files", "MLflow model", pairs)
+    return found
 
 
 def _mean(case: Case, path: str, result: dict[str, Any]) -> list[Finding]:

@@ -129,6 +129,28 @@ def test_an_audit_changes_no_evidence(copied: Path) -> None:
     assert "was changed" in found.what
 
 
+@pytest.mark.parametrize(
+    ("name", "link"),
+    [
+        ("runs/validate/report.html", "validation"),
+        ("runs/evaluate/made/report.html", "evaluation"),
+        ("runs/pseudo_label/masks", "data"),
+        ("data/made", "data"),
+    ],
+)
+def test_an_object_that_an_audit_cannot_read_is_said_once(
+    copied: Path, name: str, link: str
+) -> None:
+    flip(corruptions_remote.objects(copied)[name], random.Random(2))
+    for deep in (False, True):
+        with gather(ONE) as case:
+            answer = audit(case, deep=deep)
+        (found,) = answer.of(Verdict.BROKEN)
+        assert (found.link, found.where) == (link, name)
+        has_all = any("the remote has all" in f.what for f in answer.findings)
+        assert has_all == (link != "data")
+
+
 def committed(case_of: str) -> list[Finding]:
     with gather(case_of) as case:
         return list(CHECKS["commit"](case))
