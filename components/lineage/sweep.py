@@ -3,7 +3,7 @@
 Objects are hashed in blocks, so memory does not grow with their size. Files of a few kilobytes are
 hashed one by one: there threads wait for each other longer than they hash. What has been hashed is
 noted under the state folder as the work goes on; an audit that was killed goes on from there
-within a day, and a finished one leaves no notes.
+within a day of its start, and a finished one leaves no notes.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Progress = Callable[[int, int], None]
 _BLOCK = 1 << 20
 _CHUNK = 1024  # objects between two notes
 _SMALL = 1 << 16  # bytes of a file that is not worth a thread
-_FRESH = 24 * 3600  # seconds after which notes count no more
+_FRESH = 24 * 3600  # seconds after whose start notes count no more
 _own = threading.local()  # a buffer for each thread
 
 
@@ -55,6 +55,11 @@ class Job:
     sha256: str | None
     path: str
 
+    @property
+    def note(self) -> str:
+        """What the notes call it."""
+        return f"{self.md5} {self.sha256}" if self.sha256 else self.md5
+
 
 class Hashed(NamedTuple):
     """What an object hashed to; `md5` None where it is missing."""
@@ -79,10 +84,18 @@ def sweep(case: Case, progress: Progress | None = None) -> Swept:
     """
     if case.objects is None:
         return Swept([missing("data", "there is no DVC remote here")], 0, 0)
+    return hash_all(case.objects, _jobs(case), _notes(case), progress)
+
+
+def _jobs(case: Case) -> list[Job]:
+    """One for each object, or for each SHA-256 that the manifest gives of the same MD5."""
     expected = data.photo_hashes(case)
-    jobs = {md5: Job(md5, expected.get(path), path) for path, md5 in data.contents(case)}
-    notes = _notes(case)
-    return hash_all(case.objects, list(jobs.values()), notes, progress)
+    found: dict[str, Job] = {}
+    for path, md5 in data.contents(case):
+        job = Job(md5, expected.get(path), path)
+        found.setdefault(job.note, job)
+    with_sha256 = {job.md5 for job in found.values() if job.sha256}
+    return [job for job in found.values() if job.sha256 or job.md5 not in with_sha256]
 
 
 def _notes(case: Case) -> Path:
@@ -98,28 +111,31 @@ def hash_all(
 
     Args:
         objects: the store.
-        jobs: one for each object.
+        jobs: one for each object; see `_jobs`.
         notes: where finished work is noted.
         progress: called with (done, total).
     """
     done = _noted(notes)
-    left = [job for job in jobs if job.md5 not in done]
+    left = [job for job in jobs if job.note not in done]
+    before = len(jobs) - len(left)
     bad: list[Finding] = []
     count, size, lost = 0, 0, 0
     notes.parent.mkdir(parents=True, exist_ok=True)
     with open(notes, "a", encoding="ascii") as file, ThreadPoolExecutor(_workers(objects)) as pool:
+        if not file.tell():
+            print(int(time.time()), file=file)
         for chunk in _chunks(left):
             hashed = _hash_all(objects, pool, chunk)
             # What is missing has been told by the check of `data`.
             bad += [_finding(result) for result in hashed if result.md5 and not result.good]
-            file.writelines(f"{result.job.md5}\n" for result in hashed if result.good)
+            file.writelines(f"{result.job.note}\n" for result in hashed if result.good)
             file.flush()
             count, size = count + len(hashed), size + sum(result.size for result in hashed)
             lost += sum(result.md5 is None for result in hashed)
             if progress:
-                progress(len(done) + count, len(jobs))
-    notes.unlink()
-    held = sum(1 for job in jobs if job.md5 in done) + count - lost
+                progress(before + count, len(jobs))
+    notes.unlink(missing_ok=True)  # two audits of one version share them
+    held = before + count - lost
     what = f"{held} objects of the remote hash to their names"
     return Swept(bad or [verified("data", what, objects.name)], count - lost, size)
 
@@ -130,14 +146,21 @@ def _workers(objects: Objects) -> int:
 
 
 def _noted(notes: Path) -> set[str]:
-    """Objects that a killed audit of the last day had found good."""
+    """What an audit that was begun within a day, and killed, had found good.
+
+    The first line is the time of its start; every audit that goes on from there keeps it.
+    """
     try:
-        if time.time() - notes.stat().st_mtime > _FRESH:
-            notes.unlink()
         # The last line may be cut off: then it names nothing.
-        return set(notes.read_text(encoding="ascii").splitlines())
-    except (FileNotFoundError, UnicodeDecodeError):
+        start, *done = notes.read_text(encoding="ascii").splitlines()
+        if 0 <= time.time() - int(start) <= _FRESH:
+            return set(done)
+    except FileNotFoundError:
         return set()
+    except ValueError:  # no text, no line or no time
+        pass
+    notes.unlink(missing_ok=True)
+    return set()
 
 
 def _chunks(jobs: Sequence[Job]) -> Iterator[list[Job]]:

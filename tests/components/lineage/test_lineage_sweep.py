@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import random
 import signal
 import subprocess
@@ -16,6 +15,7 @@ import pytest
 
 from components.lineage import sweep
 from components.lineage.bench import bench_audit
+from components.lineage.case import Case
 from components.lineage.sweep import Job, hash_all
 from components.lineage.verdict import Verdict
 from components.workspace.remote import FOLDER, Objects
@@ -88,20 +88,85 @@ def test_killed_work_goes_on(
     )
     done = subprocess.run([sys.executable, "-c", code], check=False)
     assert done.returncode == -signal.SIGKILL
-    noted = len(notes.read_text().splitlines())
+    noted = len(notes.read_text().splitlines()) - 1  # the first line is a time
     assert 1000 < noted < COUNT
-    again = hash_all(Objects.of_folder(root), jobs, notes)
+    plain = [Job(job.md5, None, job.path) for job in jobs]
+    again = hash_all(Objects.of_folder(root), plain, notes)
     assert again.objects == COUNT - noted
     assert again.findings[0].verdict == Verdict.VERIFIED
 
 
-def test_notes_of_another_day_count_no_more(remote: tuple[Path, list[Job]], tmp_path: Path) -> None:
+def write_notes(notes: Path, age: float, jobs: list[Job]) -> None:
+    """Notes begun so many seconds ago, and last written to now."""
+    lines = [str(int(time.time() - age)), *(job.note for job in jobs)]
+    notes.parent.mkdir(parents=True, exist_ok=True)
+    notes.write_text("".join(f"{line}\n" for line in lines))
+
+
+@pytest.mark.parametrize(
+    ("age", "hashed"), [(60, 0), (sweep._FRESH + 60, COUNT), (-3600, COUNT), (10**12, COUNT)]
+)
+def test_notes_count_for_a_day_from_their_start(
+    remote: tuple[Path, list[Job]], tmp_path: Path, age: float, hashed: int
+) -> None:
     root, jobs = remote
-    notes = tmp_path / "notes"
-    notes.write_text("".join(f"{job.md5}\n" for job in jobs))
-    old = time.time() - sweep._FRESH - 60
-    os.utime(notes, (old, old))
-    assert hash_all(Objects.of_folder(root), jobs, notes).objects == COUNT
+    write_notes(tmp_path / "notes", age, jobs)
+    assert hash_all(Objects.of_folder(root), jobs, tmp_path / "notes").objects == hashed
+
+
+def test_notes_of_an_audit_that_was_killed_again_keep_their_start(tmp_path: Path) -> None:
+    jobs, notes = make(tmp_path, 2000), tmp_path / "notes"
+    write_notes(notes, sweep._FRESH - 60, jobs[:10])
+    start = notes.read_text().splitlines()[0]
+
+    def killed(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        hash_all(Objects.of_folder(tmp_path), jobs, notes, killed)
+    lines = notes.read_text().splitlines()
+    assert lines[0] == start
+    assert len(lines) == 1 + 10 + sweep._CHUNK
+
+
+@pytest.mark.parametrize("text", ["", "\xff", "0" * 32 + "\n"])
+def test_notes_that_cannot_be_read_count_for_nothing(tmp_path: Path, text: str) -> None:
+    jobs, notes = make(tmp_path, 20), tmp_path / "notes"
+    notes.write_text(text, encoding="latin-1")
+    assert hash_all(Objects.of_folder(tmp_path), jobs, notes).objects == 20
+
+
+def test_two_audits_at_once(tmp_path: Path) -> None:
+    jobs, notes = make(tmp_path, 20), tmp_path / "notes"
+    again: list[sweep.Swept] = []
+
+    def other(done: int, total: int) -> None:
+        again.append(hash_all(Objects.of_folder(tmp_path), jobs, notes))
+
+    done = hash_all(Objects.of_folder(tmp_path), jobs, notes, other)
+    assert [f.verdict for f in (*done.findings, *again[0].findings)] == [Verdict.VERIFIED] * 2
+    assert not notes.exists()
+
+
+def test_one_object_under_several_paths_keeps_every_sha256(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good, bad = make(tmp_path, 2)[1], "0" * 64
+    photos = {"data/a/1": bad, "data/a/2": str(good.sha256)}
+    paths = ["data/a/1", "data/a/2", "data/b/1", "runs/x"]
+    monkeypatch.setattr(sweep.data, "photo_hashes", lambda case: photos)
+    monkeypatch.setattr(sweep.data, "contents", lambda case: ((p, good.md5) for p in paths))
+    monkeypatch.setenv("IML_STATE", str(tmp_path / "state"))
+    files, objects = tmp_path / "none", Objects.of_folder(tmp_path)
+    case = Case("m", 1, "", [], None, None, None, files, files, None, objects)
+    case.__dict__["facts"] = {"record_sha256": "r"}
+    jobs = sweep._jobs(case)
+    assert [(job.path, job.sha256) for job in jobs] == list(photos.items())
+    (finding,) = sweep.sweep(case).findings
+    assert (finding.verdict, finding.where) == (Verdict.BROKEN, "data/a/1")
+    # What a killed audit had found good says nothing of the other SHA-256.
+    write_notes(sweep._notes(case), 60, jobs[1:])
+    assert sweep.sweep(case).findings == [finding]
 
 
 def test_memory_does_not_follow_the_size_of_an_object(tmp_path: Path) -> None:
