@@ -32,6 +32,8 @@ CHECKS: dict[str, Check] = {
     "gates": gates.gates,
 }
 
+_ODD = (KeyError, TypeError, ValueError, AttributeError, IndexError)  # of evidence of another shape
+
 
 def audit(case: Case, *, deep: bool = False, progress: sweep.Progress | None = None) -> Audit:
     """Walk the chain.
@@ -45,8 +47,11 @@ def audit(case: Case, *, deep: bool = False, progress: sweep.Progress | None = N
     found = list(dict.fromkeys(checked))  # two checks may need the same object
     swept = sweep.Swept([], 0, 0)
     if deep and case.record and case.objects:
-        swept = sweep.sweep(case, progress)
-        told = {finding.where for finding in found}
+        try:
+            swept = sweep.sweep(case, progress)
+        except _ODD as error:
+            swept = sweep.Swept([_unforeseen("data", case, error)], 0, 0)
+        told = {finding.where for finding in found if finding.verdict != Verdict.VERIFIED}
         found += [f for f in swept.findings if f.verdict == Verdict.VERIFIED or f.where not in told]
     return Audit(
         model=case.model,
@@ -63,6 +68,10 @@ def check(link: str, case: Case) -> Sequence[Finding]:
     """What a link's check finds; evidence of a shape that nobody foresaw is broken evidence."""
     try:
         return CHECKS[link](case)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        what = f"the evidence has another shape ({type(error).__name__}: {error})"
-        return [broken(link, what, case.name)]
+    except _ODD as error:
+        return [_unforeseen(link, case, error)]
+
+
+def _unforeseen(link: str, case: Case, error: Exception) -> Finding:
+    what = f"the evidence has another shape ({type(error).__name__}: {error})"
+    return broken(link, what, case.name)

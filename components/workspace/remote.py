@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable
 from io import FileIO
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 from components.errors import CheckError, InputError
 
 FOLDER = "files/md5"  # of DVC 3's layout, below the remote's root
+_NAME = re.compile(r"[0-9a-f]{32}(\.dir)?")
 
 
 class MissingError(CheckError):
@@ -51,7 +53,12 @@ class Objects:
         return cls(LocalHashFileDB(LocalFileSystem(), str(root / FOLDER)), str(root))
 
     def path(self, md5: str) -> str:
-        """Where an object lies in the store."""
+        """Where an object lies in the store; raises MissingError for what is no object's name.
+
+        Names come from records, also of strangers: `../..` would lead out of the store.
+        """
+        if not _NAME.fullmatch(md5):
+            raise MissingError(f"{md5!r:.60} is no object's name", where=self.name)
         return str(self._store.oid_to_path(md5))
 
     def open(self, md5: str) -> FileIO:
@@ -79,12 +86,15 @@ class Objects:
 
     def missing(self, names: Iterable[str]) -> list[str]:
         """Those of the objects that the store does not have; nothing is changed or removed."""
-        wanted = sorted(set(names))
+        wanted = set(names)
+        real = sorted(name for name in wanted if _NAME.fullmatch(name))
         if self.local:
             # DVC's own answer for a folder hashes what is writable and deletes what has changed,
             # which would be the evidence.
-            return [md5 for md5 in wanted if not Path(self.path(md5)).is_file()]
-        return sorted(set(wanted) - set(self._store.oids_exist(wanted, jobs=8)))
+            there = [md5 for md5 in real if Path(self.path(md5)).is_file()]
+        else:
+            there = self._store.oids_exist(real, jobs=8)
+        return sorted(wanted - set(there))
 
 
 def listed(data: bytes, where: str) -> dict[str, str]:
