@@ -47,9 +47,9 @@ def _iml(*arguments: object) -> Result:
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
-def _photos(folder: Path, count: int, size: tuple[int, int] = (40, 48)) -> None:
+def _photos(folder: Path, count: int, size: tuple[int, int] = (40, 48), first: int = 0) -> None:
     for number in range(count):
-        random = np.random.default_rng(number)
+        random = np.random.default_rng(first + number)
         save_photo(folder / f"p{number}.png", random.integers(0, 255, (*size, 3), dtype=np.uint8))
 
 
@@ -178,8 +178,8 @@ def folders(project: Path) -> Path:
     source, rows = project / "source", ["split,image,mask"]
     mask = np.zeros((40, 48), dtype=np.uint8)
     mask[5:20, 8:24] = 255
-    for name in ("Sp", "Au"):
-        _photos(source / name, 6)
+    for first, name in enumerate(("Sp", "Au")):
+        _photos(source / name, 6, first=100 * first)
         rows += [f"{'test' if n % 2 else 'train'},{name}/p{n}.png," for n in range(6)]
     for number in range(6):
         save_grey(source / "Gt" / f"p{number}_gt.png", mask)
