@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,31 @@ def read_json(path: str | Path) -> Any:
         raise InputError("a folder, not a file", where=str(path)) from None
     except (ValueError, RecursionError) as error:  # also a number of too many digits
         raise InputError(f"not valid JSON ({error})", where=str(path)) from None
+
+
+@contextmanager
+def alone(path: Path, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Hold a lock file, which goes in the end: whoever else wants it waits.
+
+    Args:
+        path: the lock file, in a folder that is there.
+        waiting: called when another process holds it.
+    """
+    while True:
+        with open(path, "w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                waiting()
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            # Who held it before has removed it; what we hold may be no file any more.
+            if not path.exists() or not os.path.samestat(os.fstat(lock.fileno()), path.stat()):
+                continue
+            try:
+                yield
+            finally:
+                path.unlink()
+            return
 
 
 def printable(name: str) -> str:

@@ -117,7 +117,7 @@ class Inbox:
         """
         for key, etag, size in batch.objects:
             target = inside(folder, key)
-            with self._answering(), _bearing(key), _made(target) as file:
+            with self._answering(), _new_file(target, key) as file:
                 answer = self._client.get_object(
                     Bucket=self._bucket, Key=batch.prefix + key, IfMatch=etag
                 )
@@ -129,19 +129,11 @@ class Inbox:
 _NO_NAMES = {errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTDIR, errno.EISDIR}
 
 
-@contextmanager
-def _made(path: Path) -> Iterator[BinaryIO]:
-    """A new file at the end of new folders."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "xb") as file:
-        yield file
-
-
-@contextmanager
-def _bearing(key: str) -> Iterator[None]:
-    """Refuse a key that cannot be a file, or not beside the others."""
+def _new_file(path: Path, key: str) -> BinaryIO:
+    """A new file at the end of new folders; InputError for a key that can be none here."""
     try:
-        yield
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return open(path, "xb")
     except OSError as error:
         if error.errno not in _NO_NAMES:
             raise

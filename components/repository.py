@@ -43,6 +43,7 @@ def prepare(source: str, folder: Path, remote: str, cache: Path) -> str:
         shutil.rmtree(folder, ignore_errors=True)
         call("git", "clone", "--quiet", source, str(folder))
     _unlock(folder)
+    (folder / ".git/config").chmod(0o600)  # the address may hold a password
     call(*git, "remote", "set-url", "origin", source)
     for name, value in _WHO.items():
         call(*git, "config", name, value)
@@ -80,13 +81,9 @@ def _has(git: tuple[str, ...], name: str) -> bool:
 
 
 def _unlock(folder: Path) -> None:
-    """Remove what a killed git left: the caller holds the workspace, so none is at work here.
-
-    The address of the repository may hold a password: git's settings are the owner's alone.
-    """
+    """Remove what a killed git left: the caller holds the workspace, so none is at work here."""
     for lock in (folder / ".git").rglob("*.lock"):
         lock.unlink(missing_ok=True)
-    (folder / ".git/config").chmod(0o600)
 
 
 def _discard(git: tuple[str, ...]) -> None:
@@ -152,9 +149,14 @@ def push() -> None:
     call("git", "push", "--quiet", "--follow-tags", "origin", BRANCH)
 
 
+def tag_name(model: str, version: int) -> str:
+    """The git tag that keeps what a version needs."""
+    return f"model/{model}/v{version}"
+
+
 def tag(model: str, version: int) -> None:
     """Name the commit of a version, unless it has its name already, and show it."""
-    name = f"model/{model}/v{version}"
+    name = tag_name(model, version)
     if not has_tag(model, version):
         call("git", "tag", "--annotate", "-m", f"{model}/{version}", name)
     call("git", "push", "--quiet", "origin", f"refs/tags/{name}")
@@ -162,7 +164,7 @@ def tag(model: str, version: int) -> None:
 
 def has_tag(model: str, version: int) -> bool:
     """Whether this clone knows a version's tag."""
-    return bool(call("git", "tag", "--list", f"model/{model}/v{version}").strip())
+    return bool(call("git", "tag", "--list", tag_name(model, version)).strip())
 
 
 def last_version(model: str) -> str | None:

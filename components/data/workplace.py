@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
 import glob
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from components.files import alone
 
 
 @contextmanager
@@ -22,25 +22,9 @@ def workplace(root: Path) -> Iterator[Path]:
         root: the data set's folder, which need not exist yet.
     """
     root.parent.mkdir(parents=True, exist_ok=True)
-    with _alone(root.parent / f".{root.name}.lock"):
+    with alone(root.parent / f".{root.name}.lock"):
         # Eight characters are what tempfile adds: no other data set's name fits.
         for left in root.parent.glob(f".{glob.escape(root.name)}-????????"):
             shutil.rmtree(left, ignore_errors=True)
         with tempfile.TemporaryDirectory(dir=root.parent, prefix=f".{root.name}-") as folder:
             yield Path(folder)
-
-
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Hold a lock file, which goes in the end."""
-    while True:
-        with open(path, "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            # Who held it before has removed it; what we hold may be no file any more.
-            if not path.exists() or not os.path.samestat(os.fstat(lock.fileno()), path.stat()):
-                continue
-            try:
-                yield
-            finally:
-                path.unlink()
-            return

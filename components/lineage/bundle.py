@@ -20,9 +20,10 @@ from typing import Any
 from components.errors import CheckError, InputError
 from components.files import atomic, read_json, write_json
 from components.lineage.case import Case, Run
-from components.lineage.checks import code, data
+from components.lineage.checks import data
 from components.registry import layout
 from components.registry.chain import Row
+from components.repository import tag_name
 from components.workspace import history
 from components.workspace.remote import FOLDER, Objects
 
@@ -68,7 +69,7 @@ def export(case: Case, target: Path, *, photos: bool) -> dict[str, int]:
         with atomic(target) as temporary, tarfile.open(temporary, "w") as archive:
             write_json(root / "case.json", _described(case))
             write_json(root / "ledger.json", [asdict(row) for row in case.rows])
-            tag, commit = code.tag(case.model, case.version), case.record["git"]["commit"]
+            tag, commit = tag_name(case.model, case.version), case.record["git"]["commit"]
             history.bundle(case.repository, commit, tag, root / "repository.bundle")
             for file in sorted(root.iterdir()):
                 archive.add(file, file.name)

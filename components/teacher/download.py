@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import fcntl
 import http.client
 import logging
 import re
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import urlsplit
 
 from components.errors import InputError
-from components.files import sha256_file
+from components.files import alone, sha256_file
 
 _BLOCK = 1 << 18
 _SLOWEST = 1024  # bytes a second below which a server counts as gone
@@ -59,7 +57,9 @@ def download(
         raise InputError("only http and https addresses are fetched", where=url)
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(target.name + ".part")
-    with _locked(target):
+    lock = target.with_name(f".{target.name}.lock")
+    told = "%s: waiting for another process that downloads it"
+    with alone(lock, waiting=lambda: _log.warning(told, target)):
         if target.exists():  # brought by the process waited for
             return
         with open(part, "ab") as file:
@@ -72,18 +72,6 @@ def download(
                 mend="fetch again, or from another mirror",
             )
         part.replace(target)
-
-
-@contextmanager
-def _locked(target: Path) -> Iterator[None]:
-    """Let one process at a time bring `target`; its lock file stays, so that all lock the same."""
-    with open(target.with_name(f".{target.name}.lock"), "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            _log.warning("%s: waiting for another process that downloads it", target)
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _fill(

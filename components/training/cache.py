@@ -8,7 +8,6 @@ it is complete, and it is checked whenever it is opened.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import tempfile
@@ -23,7 +22,7 @@ import torch
 
 from components.data import images, jpeg
 from components.errors import InputError
-from components.files import read_json, sha256_bytes, sha256_file, sha256_json, write_json
+from components.files import alone, read_json, sha256_bytes, sha256_file, sha256_json, write_json
 from components.params import Distill
 from components.student import infer
 from components.training.examples import Example, weigh
@@ -101,8 +100,7 @@ def decoded(
     folder = root / key
     if not _intact(folder):
         root.mkdir(parents=True, exist_ok=True)
-        with open(root / ".lock", "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # one process decodes; others wait and find it done
+        with alone(root / ".lock"):  # one process decodes; others wait and find it done
             if not _intact(folder):
                 shutil.rmtree(folder, ignore_errors=True)
                 _decode_all(examples, side, binary, folder, progress)

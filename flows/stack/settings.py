@@ -21,8 +21,8 @@ PORTS = {"postgres": 5433, "s3": 9000, "mlflow": 5000, "prefect": 4200}
 BUCKETS = ("dvc", "mlflow", "inbox")
 DATABASES = ("ledger", "mlflow", "prefect")
 POOL = "retrain"
-_NEXT = "environment.next"
 USER = "iml"
+_NOW, _NEXT = "environment", "environment.next"
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Settings:
     @property
     def file(self) -> Path:
         """Where the environment is kept."""
-        return self.folder / "environment"
+        return self.folder / _NOW
 
     @property
     def postgres_data(self) -> Path:
@@ -67,7 +67,7 @@ def _port_name(service: str) -> str:
 
 def load() -> Settings | None:
     """The stack of this state folder; None where none was ever started."""
-    return _read("environment")
+    return _read(_NOW)
 
 
 def proposed() -> Settings | None:
@@ -151,7 +151,7 @@ def _port(service: str, default: int) -> str:
     return given
 
 
-def _write(settings: Settings, name: str = "environment") -> None:
+def _write(settings: Settings, name: str = _NOW) -> None:
     """Keep the environment where only its owner can read it, from its first byte on."""
     settings.folder.mkdir(parents=True, exist_ok=True)
     settings.folder.chmod(0o711)  # PostgreSQL's own user has to pass through

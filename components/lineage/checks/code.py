@@ -13,15 +13,11 @@ from components.lineage import record as recording
 from components.lineage.case import Case, parsed
 from components.lineage.verdict import Finding, Pair, broken, compared, missing, verified
 from components.registry.package import leaves
+from components.repository import tag_name
 from components.workspace import history
 from components.workspace.remote import folder_md5
 
 _RESTS = "rests on the lineage record, which is missing or broken"
-
-
-def tag(model: str, version: int) -> str:
-    """The git tag that keeps what a version needs."""
-    return f"model/{model}/v{version}"
 
 
 def commit(case: Case) -> list[Finding]:
@@ -52,7 +48,7 @@ def _tagged(case: Case, root: Path, name: str) -> Iterator[Finding]:
 
     It may stand on a later commit: the one that committed dvc.lock, or the next run's after a kill.
     """
-    link, label = "commit", tag(case.model, case.version)
+    link, label = "commit", tag_name(case.model, case.version)
     where, pinned = f"git tag {label}", history.tagged(root, label)
     if pinned in (None, name):
         return
