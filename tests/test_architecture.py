@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[1]
-GROUND = {"errors", "files", "pages", "params", "seeds", "weights", "workspace"}
+GROUND = {"errors", "files", "params", "seeds", "weights", "workspace"}
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 
 
