@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 import re
 import subprocess
 import sys
@@ -23,9 +22,11 @@ import yaml
 
 from components.errors import CheckError, ImlError, InputError
 from components.files import read_json, state_dir, write_json
+from components.workspace.commands import call, dvc, environment
 from components.workspace.processes import birth, end_group, same_group
 
 DATA = Path("data")
+_REMOTES = {"demo": "--remote demo "}  # the demo's photos lie in the repository
 _FAILED = re.compile(r"^ERROR: failed to reproduce '[^']*': (.*)$")
 _EXITED = re.compile(r"exited with (-?\d+)$")
 _ERROR = re.compile(r"^error: (.+)$")
@@ -56,48 +57,6 @@ class StageError(ImlError):
         if code < 0:
             return f"it was killed by signal {-code}; run the same command again, it resumes"
         return verdict if not _EXITED.search(verdict) else " | ".join(self.last_lines[-3:])
-
-
-def _environment() -> dict[str, str]:
-    """Our environment, with this interpreter's commands first and telemetry off."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    # Unbuffered, or a stage's progress lines would reach the flow's log only at its end.
-    return {**os.environ, "PATH": path, "DVC_NO_ANALYTICS": "1", "PYTHONUNBUFFERED": "1"}
-
-
-def call(*command: str, folder: Path | None = None) -> str:
-    """Run a short command and give its stdout; a failure is one clear line.
-
-    Raises:
-        InputError: it is not installed.
-        CheckError: it failed; its last line, or its last error where it says so.
-    """
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, env=_environment(), cwd=folder, check=False
-        )
-    except FileNotFoundError:
-        raise InputError(
-            f"{command[0]} is not installed", mend=f"install {command[0]} and try again"
-        ) from None
-    if done.returncode:
-        lines = (done.stderr.strip() or done.stdout.strip()).splitlines() or ["no message"]
-        # DVC's last line may be an offer of help.
-        lines = [line for line in lines if line.startswith("ERROR: ")] or lines
-        raise CheckError(lines[-1].removeprefix("ERROR: "), where=" ".join(command[:3]))
-    return done.stdout
-
-
-def dvc(*arguments: str, folder: Path | None = None) -> str:
-    """Run DVC and give its stdout; raises CheckError with its last error.
-
-    Never with --quiet, where it fails without a reason.
-    """
-    command = (sys.executable, "-m", "dvc", *arguments)
-    try:
-        return call(*command, folder=folder)
-    except CheckError as error:
-        raise CheckError(error.what, where=f"dvc {arguments[0]}") from None
 
 
 def git_commit() -> str:
@@ -182,7 +141,8 @@ def require(datasets: Iterable[str]) -> None:
             continue
         tracked = folder.with_name(f"{folder.name}.dvc")
         if tracked.exists():
-            mend = f"fetch it with `dvc pull {tracked}`, or name another data set in params.yaml"
+            pull = f"dvc pull {_REMOTES.get(folder.name, '')}{tracked}"
+            mend = f"fetch it with `{pull}`, or name another one in params.yaml"
         else:
             mend = "import it with `iml dataset import`, or name another one in params.yaml"
         raise InputError("the data set is absent", where=str(folder), mend=mend)
@@ -278,7 +238,7 @@ def reproduce(
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
-        env=_environment(),
+        env=environment(),
         start_new_session=True,
     )
     try:
