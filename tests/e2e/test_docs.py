@@ -15,7 +15,16 @@ from pathlib import Path
 import pytest
 from documents import WALKED, Command, commands
 from production_support import free_ports
-from walk_support import DEVIATIONS, Reader, Shell, lend_environment, provide, settle, unused
+from walk_support import (
+    DEVIATIONS,
+    Reader,
+    Shell,
+    broken_promise,
+    lend_environment,
+    provide,
+    settle,
+    unused,
+)
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(7200)]
 
@@ -37,21 +46,35 @@ def test_a_shell_keeps_what_a_readers_shell_keeps(tmp_path: Path) -> None:
         shell.close()
 
 
-def test_a_walk_fails_where_a_command_does_not_end_as_promised(tmp_path: Path) -> None:
+def test_a_walk_ends_where_a_command_does_not_do_as_it_says(tmp_path: Path) -> None:
     reader = Reader(tmp_path, dict(os.environ))
     done = []
     good = Command("doc.md", 1, "cat missing   # exit code 1: there is none")
     reader.walk([good], {"cat": lambda: done.append(1)}, tmp_path / "log")
     assert done == [1]
-    for text in (
-        "cat missing",
-        "true  # exit code 1: why",
-        "echo 'Traceback (most recent call last)'",
-    ):
-        with pytest.raises(AssertionError, match="doc.md:2"):
-            reader.walk([Command("doc.md", 2, text)], None, tmp_path / "log")
+    with pytest.raises(AssertionError, match=r"doc\.md:2: cat missing\nexit code 1 instead of 0"):
+        reader.walk([Command("doc.md", 2, "cat missing")], None, tmp_path / "log")
     with pytest.raises(AssertionError, match="no command begins"):
         reader.walk([good], {"dog": lambda: None}, tmp_path / "log")
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "said", "earlier"),
+    [
+        ("iml audit x  # exit code 2: why", 0, "", ""),
+        ("iml run", 0, "Traceback (most recent call last):", ""),
+        ("check", 0, "row 3 EDITED", ""),
+        ("sha256sum x  # must be equal", 0, "a" * 64, "b" * 64),
+        ("sha256sum x  # must be equal", 0, "a" * 64, "nothing"),
+    ],
+)
+def test_a_broken_promise_is_seen(text: str, code: int, said: str, earlier: str) -> None:
+    assert broken_promise(Command("doc.md", 1, text), code, said, earlier)
+
+
+def test_a_kept_promise_is_seen() -> None:
+    equal = Command("doc.md", 1, "sha256sum x; jq y  # must be equal")
+    assert broken_promise(equal, 0, f"{'a' * 64}  x\n{'a' * 64}\n", "") is None
 
 
 @pytest.fixture

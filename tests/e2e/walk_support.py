@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -93,6 +94,25 @@ def as_run(command: Command) -> str | None:
                 return None
             text = text.replace(deviation.part, deviation.instead)
     return text
+
+
+def broken_promise(command: Command, code: int, said: str, earlier: str) -> str | None:
+    """What a command did not do as its text says; None where it did all.
+
+    Args:
+        command: it.
+        code: its exit code.
+        said: what it printed.
+        earlier: what the command before it printed.
+    """
+    if code != command.exit_code:
+        return f"exit code {code} instead of {command.exit_code}"
+    if found := re.search(r"Traceback \(most recent call last\)|\b(EDITED|CHANGED)\b", said):
+        return f"it says {found[0]}"
+    if "# must be equal" in command.text:
+        pair = re.findall(r"\b[0-9a-f]{64}\b", earlier + said)[-2:]
+        return None if len(pair) == 2 and pair[0] == pair[1] else f"not equal: {pair}"
+    return None
 
 
 class Shell:
@@ -185,7 +205,7 @@ class Reader:
             before: what the reader does first, by the text with which a command begins.
             log: what they printed.
         """
-        todo = dict(before or {})
+        todo, earlier = dict(before or {}), ""
         shell = Shell(self.folder, self.environment, log or self.folder.with_suffix(".log"))
         try:
             for command in found:
@@ -197,10 +217,9 @@ class Reader:
                 begin = time.monotonic()
                 code, said = shell.run(text)
                 print(f"{time.monotonic() - begin:6.1f} s  {command.place}")
-                assert code == command.exit_code, (
-                    f"{command.place}\nexit code {code}\n{said[-4000:]}"
-                )
-                assert "Traceback (most recent call last)" not in said, f"{command.place}\n{said}"
+                wrong = broken_promise(command, code, said, earlier)
+                assert not wrong, f"{command.place}\n{wrong}\n{said[-4000:]}"
+                earlier = said
         finally:
             shell.close()
         assert not todo, f"no command begins with {list(todo)}"
