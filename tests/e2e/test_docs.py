@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -88,7 +88,9 @@ def place(campaigns: bool) -> Iterator[Path]:
     shutil.rmtree(place, ignore_errors=True)
 
 
-def test_readme_promotion_audit_and_student_in_one_clone(place: Path) -> None:
+def test_readme_promotion_audit_and_student_in_one_clone(
+    place: Path, record_property: Callable[[str, object], None]
+) -> None:
     home = place / "home"
     reader = settle(place / "project", home)
     reader.environment["BSDS500"] = str(home / "bsds500")
@@ -99,7 +101,9 @@ def test_readme_promotion_audit_and_student_in_one_clone(place: Path) -> None:
             assert reader.run("git", "status", "--porcelain") in ("", "?? dvc.lock")
 
 
-def test_operations_in_a_clone_of_its_own(place: Path) -> None:
+def test_operations_in_a_clone_of_its_own(
+    place: Path, record_property: Callable[[str, object], None]
+) -> None:
     reader = settle(place / "project", place / "home")
     provide(place / "home")
     ports = zip(("POSTGRES", "S3", "MLFLOW", "PREFECT"), free_ports(4), strict=True)

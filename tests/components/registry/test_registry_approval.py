@@ -66,7 +66,7 @@ def test_an_approval_promotes_and_says_who_and_why(waiting) -> None:
     assert events(registry)[-3:] == ["gated", "approved", "promoted"]
     assert registry.store.alias("m") == 3
     assert not decide(registry, 3).awaiting
-    with pytest.raises(InputError, match="is the champion already"):
+    with pytest.raises(InputError, match="is already the champion"):
         yes(registry)
     rollback(registry, 2, actor="bob", reason="because")
     with pytest.raises(InputError, match="use `iml model rollback`"):
