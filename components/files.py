@@ -15,6 +15,8 @@ from typing import Any
 
 from components.errors import InputError
 
+PROJECT_FOLDER = "run this in the project's folder"  # the hint where a command is run elsewhere
+
 
 def sha256_bytes(data: bytes) -> str:
     """SHA-256 of `data` as 64 hex digits."""
@@ -153,5 +155,12 @@ def link_or_copy(source: str | Path, target: str | Path) -> None:
 
 
 def state_dir() -> Path:
-    """The folder of everything kept between runs: `$IML_STATE`, else `.state` where we stand."""
-    return Path(os.environ.get("IML_STATE") or ".state").absolute()
+    """The folder of everything kept between runs: `$IML_STATE`, else `.state` of this project.
+
+    Raises:
+        InputError: neither is `$IML_STATE` set nor is this the project's folder.
+    """
+    given = os.environ.get("IML_STATE")
+    if not given and not Path("params.yaml").exists():
+        raise InputError("no such file", where="params.yaml", mend=PROJECT_FOLDER)
+    return Path(given or ".state").absolute()
