@@ -125,7 +125,8 @@ def test_every_file_that_is_named_exists(document: str) -> None:
     there = {str(p) for name in listed for p in (ROOT / name, *(ROOT / name).parents)}
 
     def exists(name: str) -> bool:
-        return os.path.normpath(ROOT / name) in there
+        path = os.path.normpath(ROOT / name)
+        return path in there or f"{path}.dvc" in there
 
     folder = os.path.dirname(document)
     missing = [link for link in links(document) if not exists(os.path.join(folder, link))]
