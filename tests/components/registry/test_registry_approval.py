@@ -116,7 +116,7 @@ def test_what_changed_since_it_was_judged_stops_an_approval(
 
 def test_only_what_passed_can_be_approved(two: Registry, make_package: Make) -> None:
     register(two, make_package("c"), clean=True, actor="ann")
-    with pytest.raises(InputError, match="does not wait"):
+    with pytest.raises(InputError, match="is not awaiting approval"):
         yes(two)
     assert not decide(two, 3, f1=0.1).awaiting
     with pytest.raises(CheckError, match="was rejected: min_f1"):
