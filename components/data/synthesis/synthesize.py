@@ -93,7 +93,9 @@ def _check(
     """Refuse what cannot work, before any work is done."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(
-            "there is something already", where=str(out), mend="choose another name or remove it"
+            "already exists and is not empty",
+            where=str(out),
+            mend="choose another name or remove it",
         )
     if min(manipulated, authentic) < 0 or manipulated + authentic < 1:
         raise InputError(f"{manipulated} manipulated and {authentic} authentic photos asked for")
