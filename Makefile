@@ -5,6 +5,11 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 BENCO := .state/benco
 
+# Of pip's many lines, those that show how far it is.
+SHELL := bash
+.SHELLFLAGS := -o pipefail -c
+SHOW_PIP := | grep --line-buffered -E '^ *(Downloading|Building|Installing|Successfully|ERROR)' | cut -c1-100
+
 # Threads that spin while they wait cost a small machine its other core.
 export OMP_WAIT_POLICY = PASSIVE
 export DVC_NO_ANALYTICS = 1
@@ -16,22 +21,26 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 install: $(INSTALLED)
 
 $(INSTALLED): pyproject.toml constraints.txt infra/s3-server.txt
+	@echo "Installing into $(VENV): 3 to 10 minutes and, where the package index has only the CUDA"
+	@echo "build of torch, about 7 GB. An index with CPU builds, named in PIP_EXTRA_INDEX_URL, saves 6 GB."
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	$(BIN)/python -m pip install --constraint constraints.txt --editable ".[dev]" $(SHOW_PIP)
 	$(PYTHON) -m venv $(VENV)/s3
 	$(VENV)/s3/bin/python -m pip install --quiet --requirement infra/s3-server.txt
 	touch $@
 
 demo: install data/demo/dataset.yaml ## photos and boxes to a registered, gated, usable model
-	$(BIN)/iml run
+	$(BIN)/iml run --commit
 	$(BIN)/iml predict data/demo/photos/00048-removal-gatewayof-india.jpg --out runs/predict
 	@echo
 	@echo "Pictures:   runs/predict/  runs/pseudo_label/contact_sheet.png"
 	@echo "Reports:    runs/validate/report.html  runs/evaluate/demo/report.html"
 	@echo "Model:      runs/export/ and the registry: $(BIN)/iml model show boxpromptiml@champion"
 
-data/demo/dataset.yaml: | install
-	$(BIN)/iml dataset synthesize --name demo
+# DVC fetches the demo's photos from data/demo-remote: the same bytes on every machine.
+data/demo/dataset.yaml: data/demo.dvc | install
+	$(BIN)/dvc pull --remote demo data/demo.dvc
+	touch $@
 
 test: install ## the whole suite
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

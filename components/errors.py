@@ -1,6 +1,6 @@
 """The one exception tree, and how an expected failure reaches a person.
 
-Exit codes: 0 done, 1 a gate or check said no, 2 wrong use or bad input.
+Exit codes: 0 done, 1 a gate or check said no, 2 wrong use or bad input, 130 stopped by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -35,6 +35,12 @@ class InputError(ImlError):
     """Wrong use or bad input (exit code 2)."""
 
     exit_code = 2
+
+
+class InterruptError(ImlError):
+    """A person pressed Ctrl-C (exit code 130, as shells have it)."""
+
+    exit_code = 130
 
 
 def brief(error: BaseException) -> str:

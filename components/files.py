@@ -15,6 +15,8 @@ from typing import Any
 
 from components.errors import InputError
 
+PROJECT_FOLDER = "run this in the project's folder"  # the hint where a command is run elsewhere
+
 
 def sha256_bytes(data: bytes) -> str:
     """SHA-256 of `data` as 64 hex digits."""
@@ -152,6 +154,16 @@ def link_or_copy(source: str | Path, target: str | Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def require_project() -> None:
+    """Raise InputError outside the project's folder, where `$IML_STATE` names no state folder."""
+    if not os.environ.get("IML_STATE") and not Path("params.yaml").exists():
+        raise InputError("no such file", where="params.yaml", mend=PROJECT_FOLDER)
+
+
 def state_dir() -> Path:
-    """The folder of everything kept between runs: `$IML_STATE`, else `.state` where we stand."""
+    """The folder of everything kept between runs: `$IML_STATE`, else `.state` of this project.
+
+    Raises InputError outside the project.
+    """
+    require_project()
     return Path(os.environ.get("IML_STATE") or ".state").absolute()

@@ -69,7 +69,9 @@ class Inbox:
         parts = urlsplit(address)
         if parts.scheme != "s3" or not parts.netloc:
             raise InputError(
-                f"{address!r} is no inbox", where="IML_INBOX", mend="use s3://bucket/prefix"
+                f"{address!r} is not an inbox address",
+                where="IML_INBOX",
+                mend="use s3://bucket/prefix",
             )
         self.address, self._bucket = address, parts.netloc
         path = parts.path.strip("/")
@@ -123,7 +125,7 @@ class Inbox:
                 )
                 shutil.copyfileobj(answer["Body"], file)
             if target.stat().st_size != size:
-                raise CheckError("came incomplete", where=f"{self.address}: {batch.name}/{key}")
+                raise CheckError("arrived incomplete", where=f"{self.address}: {batch.name}/{key}")
 
 
 _NO_NAMES = {errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTDIR, errno.EISDIR}
@@ -137,7 +139,9 @@ def _new_file(path: Path, key: str) -> BinaryIO:
     except OSError as error:
         if error.errno not in _NO_NAMES:
             raise
-        raise InputError(f"key {key[:80]!r} can be no file here ({error.strerror})") from None
+        raise InputError(
+            f"key {key[:80]!r} cannot be a file name here ({error.strerror})"
+        ) from None
 
 
 def take(

@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from components.errors import InputError
+from components.files import PROJECT_FOLDER
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
@@ -184,6 +185,11 @@ class Params(_Block):
     export: Export
     promotion: Promotion
 
+    @property
+    def datasets(self) -> list[str]:
+        """Names of the data sets that the stages read, each once."""
+        return list(dict.fromkeys([self.prepare.dataset, *self.evaluate.datasets]))
+
     @model_validator(mode="after")
     def _evaluates_what_it_prepares(self) -> Params:
         if self.prepare.dataset not in self.evaluate.datasets:
@@ -221,9 +227,7 @@ def load(path: str | Path = "params.yaml") -> Params:
     try:
         values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise InputError(
-            "no such file", where=str(path), mend="run this in the project's folder"
-        ) from None
+        raise InputError("no such file", where=str(path), mend=PROJECT_FOLDER) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"not valid YAML ({error})", where=str(path)) from None
     return parse(values, str(path))

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from components.errors import CheckError
 from components.files import write_json
-from components.workspace import call, dvc
+from components.workspace import call, dvc, lock_committed
 
 BRANCH, METRICS = "retrain", "metrics.json"
 _PULLED = "iml.pulled"  # the commit whose data and outputs are in the clone
@@ -127,6 +127,17 @@ def add_results(message: str) -> str:
     write_json(METRICS, json.loads(dvc("metrics", "show", "--json")))
     # All: the clone was clean, and DVC also writes .gitignore files.
     return add(message, "--all")
+
+
+def commit_lock(message: str) -> None:
+    """Commit dvc.lock, and nothing else, where it has changed."""
+    if lock_committed():
+        return
+    # Whoever has told git no name gets the one of scheduled runs.
+    known = call("git", "config", "--default", "", "--get", "user.email").strip()
+    who = [] if known else [f"-c{name}={value}" for name, value in _WHO.items()]
+    call("git", "add", "dvc.lock")
+    call("git", *who, "commit", "--quiet", "-m", message, "--", "dvc.lock")
 
 
 def unsettle() -> None:

@@ -10,15 +10,15 @@ import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from prefect import flow, get_run_logger
+from prefect import flow
 from prefect.states import Failed, State
 
 from components import params as parameters
 from components.errors import CheckError, ImlError
 from components.files import state_dir, write_json, write_text
 from flows import notify
-from flows.failures import step
 from flows.settings import configure
+from flows.steps import run_logger, step
 
 if TYPE_CHECKING:
     from components.lineage.verdict import Audit
@@ -76,7 +76,7 @@ def audit_version(model: str, version: int) -> Audited:
     folder = state_dir() / "audit"
     write_text(folder / f"{model}-{version}.html", render(answer))
     write_json(folder / f"{model}-{version}.json", answer.row())
-    get_run_logger().info(answer.sentence())
+    run_logger().info(answer.sentence())
     return Audited(version, str(answer.verdict), answer.sentence())
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -32,23 +33,24 @@ _logger = logging.getLogger(__name__)
 class Catalogue:
     """What one run tells of one model; does nothing, and imports nothing, where none is set."""
 
-    def __init__(self, model: str) -> None:
+    def __init__(self, model: str, run: str | None = None) -> None:
+        """For one run, the stages' parent; `run` is its id, a new one where none is given."""
         self._model = model
+        self._run = run or str(uuid.uuid4())
         self._on = any(os.environ.get(name, "").strip() for name in SETTINGS)
         self._client: Any = None
 
     @contextmanager
-    def stage(self, name: str, run: str) -> Iterator[Callable[[], None]]:
+    def stage(self, name: str) -> Iterator[Callable[[], None]]:
         """Tell of a stage that the block brings up to date.
 
         Args:
             name: in dvc.yaml.
-            run: id of the flow's run, which is the stage's parent.
 
         Yields:
             What the block calls when the stage starts; one that is up to date never does.
         """
-        execution, started = self._execution(name, run), False
+        execution, started = self._execution(name), False
 
         def start() -> None:
             nonlocal started
@@ -94,7 +96,7 @@ class Catalogue:
             self._give_up(error)
             return []
 
-    def _execution(self, stage: str, run: str) -> Callable[[], Execution]:
+    def _execution(self, stage: str) -> Callable[[], Execution]:
         """Makes the execution of a stage, the same one each time."""
         found: list[Execution] = []
 
@@ -104,7 +106,7 @@ class Catalogue:
             from components.lineage.events import Execution
 
             if not found:
-                parent = ("retrain", run)
+                parent = ("retrain", self._run)
                 found.append(Execution(self._model, stage, str(generate_new_uuid()), parent))
             return found[0]
 

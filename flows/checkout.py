@@ -20,7 +20,7 @@ def checkout() -> Path:
     """Prepare the clone; raises InputError for a missing setting, CheckError for what fails."""
     source, remote = _setting("IML_REPOSITORY"), _setting("IML_DVC_REMOTE")
     if not Path(_setting("IML_STATE")).is_absolute():
-        raise InputError("not an absolute path", where="IML_STATE", mend="name a folder from /")
+        raise InputError("not an absolute path", where="IML_STATE", mend="give an absolute path")
     clone = state_dir() / "clone"
     with workspace.exclusive() as killed_in:
         if killed_in:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import mlflow
 from prefect import flow
-from prefect.deployments import run_deployment
 from prefect.states import Failed, State
 
 from components.drift import tables
@@ -22,6 +21,43 @@ RETRAIN = "retrain/nightly"
 PAGE, RESULT = "drift.html", "drift.json"
 
 
+def measure(
+    reference: str,
+    current: str,
+    out: str,
+    model: str = "boxpromptiml",
+    significance: float = SIGNIFICANCE,
+    effect: float = EFFECT,
+    retrain: bool = False,
+) -> Drift:
+    """Compare two sets of scored photos, show it, tell people; without Prefect unless it retrains.
+
+    Args:
+        reference: table of scores, or a folder of `iml predict`, that the champion was fine with.
+        current: the same of the photos of today.
+        out: folder for page and JSON.
+        model: whose champion's run in MLflow gets page and distances.
+        significance: of the corrected p-values.
+        effect: the least distance between two distributions that counts.
+        retrain: start the deployment of the retraining flow where there is drift.
+
+    Raises:
+        ImlError: no such table or column, or nothing to compare; one line.
+    """
+    before, now = tables.read(Path(reference)), tables.read(Path(current))
+    found = compare(before, now, significance=significance, effect=effect)
+    write_text(Path(out) / PAGE, render(found, before, now))
+    write_json(Path(out) / RESULT, found.row())
+    _log(model, found, Path(out) / PAGE)
+    if found.drifted:
+        notify.send("drift", found.sentence)
+        if retrain:
+            from prefect.deployments import run_deployment
+
+            run_deployment(RETRAIN, timeout=0, parameters={"publish": True})
+    return found
+
+
 @flow(name="drift", persist_result=False, on_failure=[notify.failure], on_crashed=[notify.failure])
 def drift(
     reference: str,
@@ -32,31 +68,12 @@ def drift(
     effect: float = EFFECT,
     retrain: bool = False,
 ) -> Drift | State:
-    """Compare two sets of scored photos.
-
-    Args:
-        reference: table of scores, or a folder of `iml predict`, that the champion was fine with.
-        current: the same of the photos of today.
-        out: folder for page and JSON.
-        model: whose champion's run in MLflow gets page and distances.
-        significance: of the corrected p-values.
-        effect: the least distance between two distributions that counts.
-        retrain: start the deployment of the retraining flow where there is drift.
-    """
+    """Compare two sets of scored photos; the arguments are those of `measure`."""
     configure()
     try:
-        before, now = tables.read(Path(reference)), tables.read(Path(current))
-        found = compare(before, now, significance=significance, effect=effect)
-        write_text(Path(out) / PAGE, render(found, before, now))
-        write_json(Path(out) / RESULT, found.row())
-        _log(model, found, Path(out) / PAGE)
-        if found.drifted:
-            notify.send("drift", found.sentence)
-            if retrain:
-                run_deployment(RETRAIN, timeout=0, parameters={"publish": True})
+        return measure(reference, current, out, model, significance, effect, retrain)
     except ImlError as error:
         return Failed(message=error.line(), data=error)
-    return found
 
 
 def _log(model: str, found: Drift, page: Path) -> None:

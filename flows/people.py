@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from prefect import get_run_logger
 from prefect.states import Completed, Failed, State
 
 from components import params as parameters
 from components.errors import ImlError
 from flows import notify
 from flows.settings import configure
+from flows.steps import run_logger
 
 if TYPE_CHECKING:  # it imports MLflow
     from components.params import Promotion
@@ -26,7 +26,7 @@ def opened() -> tuple[Registry, Promotion]:
     rules = parameters.load().promotion
     registry = Registry.open(rules.model)
     for note in reconcile(registry):
-        get_run_logger().warning(note)
+        run_logger().warning(note)
     return registry, rules
 
 

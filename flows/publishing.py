@@ -5,13 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from prefect import get_run_logger
-
 from components import inbox, repository, workspace
 from components.files import read_json
 from components.params import Params
 from flows import notify
-from flows.failures import step
+from flows.steps import run_logger, step
 
 DATA = Path("data")
 
@@ -35,7 +33,7 @@ def take_inbox(params: Params) -> None:
     taken = inbox.take(box, batches, folder, params.prepare.max_megapixels)
     for name, batch in taken.items():
         said = f"batch {name}: {batch.added} photos added, {len(batch.rejected)} rejected"
-        get_run_logger().info(f"{said}; {batch.refused}" if batch.refused else said)
+        run_logger().info(f"{said}; {batch.refused}" if batch.refused else said)
     added = sum(batch.added for batch in taken.values())
     # Also where nothing was added: an earlier try may have been cut off after it had added.
     workspace.dvc_add(folder)
@@ -75,12 +73,17 @@ def show_branch() -> None:
 @step("commit results", repeatable=True)
 def commit_results(params: Params) -> str:
     """Commit dvc.lock and metrics; everything they name is in the remote by now."""
+    commit = repository.add_results(commit_message(params))
+    repository.push()
+    return commit
+
+
+def commit_message(params: Params) -> str:
+    """Of the commit that holds a run's dvc.lock."""
     dataset = params.prepare.dataset
     f1 = read_json(f"runs/evaluate/{dataset}/metrics.json")["f1"]["value"]
     shown = "no F1" if f1 is None else f"F1 {f1:.4f}"
-    commit = repository.add_results(f"retrain: {shown} on {dataset}")
-    repository.push()
-    return commit
+    return f"retrain: {shown} on {dataset}"
 
 
 @step("tag the version", repeatable=True)

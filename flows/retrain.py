@@ -1,141 +1,13 @@
-"""The flow `retrain`: every stage of dvc.yaml in DVC's order, then register, gate, promote.
-
-Runs in the workspace we stand in, one run at a time: a person's for `iml run`, and a clean clone
-for deployments, which also publish what they made.
-"""
+"""The flow `retrain`: one run of the pipeline, on a schedule, on demand or by `iml run`."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
-
-from prefect import flow, get_run_logger
+from prefect import flow
 from prefect.states import Completed, Failed, State
 
-from components import params as parameters
-from components import repository, workspace
-from components.errors import CheckError, ImlError
-from components.files import sha256_file
-from flows import notify, publishing
-from flows.catalogue import Catalogue
-from flows.failures import step
+from components.errors import ImlError
+from flows import notify, pipeline
 from flows.settings import configure, time_limit
-from flows.stages import StageRun, run_stage
-
-if TYPE_CHECKING:
-    from components.registry.promotion import Decision
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a run came to.
-
-    Attributes:
-        stages: what became of each, in order.
-        registered: whether the version is new in the registry.
-        gates: verdicts as plain rows.
-        promoted: whether the version is champion now and passed every gate.
-        replaced: the champion it took over from in this run, if any.
-        awaiting: whether it passed every gate and a person has to decide.
-        sentence: the outcome for people.
-    """
-
-    stages: list[StageRun]
-    model: str
-    version: int
-    registered: bool
-    gates: list[dict[str, Any]]
-    promoted: bool
-    replaced: int | None
-    awaiting: bool
-    sentence: str
-
-    def row(self) -> dict[str, Any]:
-        """As plain JSON."""
-        return {**vars(self), "stages": [stage.row() for stage in self.stages]}
-
-
-@step("push outputs", repeatable=True)
-def push_outputs() -> None:
-    """Copy data and outputs to the DVC remote before anything names them."""
-    workspace.push()
-
-
-@step("register", repeatable=True)
-def register(params: parameters.Params) -> tuple[int, bool]:
-    """Register the workspace's student, unless it is registered."""
-    # The registry's imports take seconds; a run that a stage stops does without them.
-    from flows import candidate
-
-    return candidate.register(params, get_run_logger().warning)
-
-
-@step("decide", repeatable=True)
-def decide(params: parameters.Params, version: int) -> Decision:
-    """Apply the gates and move the champion, or say why not."""
-    from flows import candidate
-
-    return candidate.decide(params, version)
-
-
-def _stages(changed: dict[str, Any], catalogue: Catalogue) -> list[StageRun]:
-    """Bring all stages up to date; one `dvc status` has decided that none has anything to do."""
-    names = workspace.stages()
-    moved = [name for name in changed if name.endswith(".dvc")]
-    if moved:
-        # Its photos would be in no cache, no remote and no commit: nobody could audit the version.
-        raise CheckError(
-            f"the data differ from {', '.join(moved)}",
-            mend=f"take them in with `dvc commit {moved[0]}`, or undo with `dvc checkout`",
-        )
-    if not changed:
-        get_run_logger().info("nothing has changed since the last run")
-        return [StageRun(name, False, 0.0) for name in names]
-    return [run_stage(name, catalogue) for name in names]
-
-
-def _check_weights(params: parameters.Params, changed: dict[str, Any]) -> None:
-    """Refuse a file of first weights that is no longer what its stage read.
-
-    DVC watches the path that params.yaml names, not the file: the old student would pass for new.
-    """
-    named = {"pseudo_label": params.pseudo_label.checkpoint, "distill": params.distill.weights}
-    for stage, path in named.items():
-        if stage in changed or not Path(path).is_file():
-            continue
-        from components.lineage import record  # takes seconds, and few need it
-
-        said = record.teacher() if stage == "pseudo_label" else record.backbone()
-        if sha256_file(path) != said["sha256"]:
-            raise CheckError(
-                f"the file has changed since stage {stage} read it",
-                where=path,
-                mend="give it a new name, here and in params.yaml",
-            )
-
-
-def _run(params: parameters.Params, changed: dict[str, Any], publish: bool) -> Outcome:
-    """Stages, outputs, commit, version, gates: each names only what is safe already."""
-    catalogue = Catalogue(params.promotion.model)
-    done = _stages(changed, catalogue)
-    push_outputs()
-    if publish:
-        publishing.commit_results(params)
-    with catalogue.decisions():
-        version, new = register(params)
-        decision = decide(params, version)
-    return Outcome(
-        stages=done,
-        model=params.promotion.model,
-        version=version,
-        registered=new,
-        gates=[gate.row() for gate in decision.gates],
-        promoted=decision.promoted and all(gate.passed for gate in decision.gates),
-        replaced=decision.replaced,
-        awaiting=decision.awaiting,
-        sentence=decision.sentence,
-    )
 
 
 @flow(
@@ -145,7 +17,9 @@ def _run(params: parameters.Params, changed: dict[str, Any], publish: bool) -> O
     on_failure=[notify.failure],
     on_crashed=[notify.failure],
 )
-def retrain(publish: bool = False, stale_days: int = 14) -> Outcome | State:
+def retrain(
+    publish: bool = False, stale_days: int = 14, commit: bool = False
+) -> pipeline.Outcome | State:
     """Bring the workspace up to date, register its student, decide on the champion.
 
     Ends as failed with one line where a stage or a check says no; with a traceback only where
@@ -156,42 +30,11 @@ def retrain(publish: bool = False, stale_days: int = 14) -> Outcome | State:
             in, skip when nothing has changed since the last version, and show commit and tag to
             everybody.
         stale_days: a skip tells people when the last version is older.
+        commit: commit dvc.lock once the stages are done; a published run always does.
     """
     configure()
     try:
-        params = parameters.load()
-        with workspace.exclusive():
-            if publish:
-                publishing.take_inbox(params)
-            changed = workspace.changed()
-            _check_weights(params, changed)
-            if publish and not changed and (reason := publishing.unchanged(params, stale_days)):
-                return Completed(name="Skipped", message=reason)
-            outcome = _run(params, changed, publish)
-            # A run that was cut off after it registered told nobody; the tag, made last, shows it.
-            finished = not publish or repository.has_tag(outcome.model, outcome.version)
-            _tell(outcome, new=outcome.registered or not finished)
-            if publish:
-                publishing.tag_version(outcome.model, outcome.version)
+        done = pipeline.bring_up_to_date(publish, stale_days, commit=commit)
     except ImlError as error:
         return Failed(message=error.line(), data=error)
-    return outcome
-
-
-def _tell(outcome: Outcome, *, new: bool) -> None:
-    """Tell people of a new champion, and of a new version that did not become it."""
-    if outcome.promoted and (new or outcome.replaced):
-        notify.send("promoted", outcome.sentence)
-    elif new and outcome.awaiting:
-        notify.send("awaiting approval", outcome.sentence)
-    elif new and not outcome.promoted:
-        notify.send("rejected", outcome.sentence)
-
-
-def retrain_here() -> Outcome:
-    """Run the flow and give its outcome; raises what made it fail."""
-    state = retrain(return_state=True)
-    result = state.result(raise_on_failure=False)
-    if isinstance(result, BaseException):
-        raise result
-    return cast(Outcome, result)
+    return Completed(name="Skipped", message=done) if isinstance(done, str) else done

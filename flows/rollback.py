@@ -7,7 +7,7 @@ from prefect.states import State
 
 from flows import notify, people
 from flows.catalogue import Catalogue
-from flows.failures import step
+from flows.steps import step
 
 
 @step("roll back to {version}")

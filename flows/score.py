@@ -10,8 +10,8 @@ from prefect.states import Completed, Failed, State
 
 from components.errors import ImlError
 from flows import notify
-from flows.failures import step
 from flows.settings import configure
+from flows.steps import step
 
 if TYPE_CHECKING:
     from components.serving.score import Summary

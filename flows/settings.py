@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 
 from components.errors import InputError
 from components.files import state_dir
@@ -13,8 +14,9 @@ def configure() -> None:
 
     What the environment already says stays: a production server's address, for instance.
     """
+    with suppress(InputError):  # outside the project there is no state folder
+        os.environ.setdefault("PREFECT_HOME", str(state_dir() / "prefect"))
     defaults = {
-        "PREFECT_HOME": str(state_dir() / "prefect"),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
         # A server whose database restarts answers 500 for a while.

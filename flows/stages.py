@@ -1,16 +1,13 @@
-"""One Prefect task per DVC stage: its lines go to the run's log, its failure is one line."""
+"""One step per DVC stage: its lines go to the run's log, its failure is one line."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import asdict, dataclass
 
-from prefect import get_run_logger
-from prefect.runtime import flow_run
-
 from components import workspace
 from flows.catalogue import Catalogue
-from flows.failures import step
+from flows.steps import run_logger, step
 
 
 @dataclass(frozen=True)
@@ -35,8 +32,8 @@ class StageRun:
 @step("{stage}")
 def run_stage(stage: str, catalogue: Catalogue) -> StageRun:
     """Bring one stage up to date and tell the catalogue; raises `workspace.StageError`."""
-    logger = get_run_logger()
+    logger = run_logger()
     start = time.monotonic()
-    with catalogue.stage(stage, flow_run.id) as tell:
+    with catalogue.stage(stage) as tell:
         ran = workspace.reproduce(stage, logger.info, on_start=tell)
     return StageRun(stage, ran, round(time.monotonic() - start, 1))

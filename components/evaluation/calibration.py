@@ -1,7 +1,7 @@
-"""Do probabilities mean what they say? Reliability of the pixels, and the call on the whole photo.
+"""Calibration: reliability of the pixels' probabilities, and the threshold for a whole photo.
 
 A pixel given 0.8 should be manipulated in 8 of 10 cases. Pixels are counted in equal bins of
-probability; every photo weighs the same, however large it is. The expected calibration error is the
+probability; each photo has equal weight, however large it is. The expected calibration error is the
 mean distance between a bin's probability and its share of manipulated pixels, weighted by the bin.
 """
 

@@ -149,7 +149,7 @@ def _weights(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[st
         if a.get("name") == b.get("name") and a.get("sha256") != b.get("sha256"):
             yield f"the {part} {a.get('name')} has other weights."
     same = before["files"].get("student.safetensors") == after["files"].get("student.safetensors")
-    yield "the student's weights are the same." if same else "the student was trained anew."
+    yield "the student's weights are the same." if same else "the student was trained again."
 
 
 def _results(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:

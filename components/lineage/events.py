@@ -162,4 +162,4 @@ def emit(found: list[RunEvent], transport: Transport, where: str) -> None:
             client.emit(event)
     except (requests.RequestException, OSError, ValueError) as error:
         said = str(error).partition("\n")[0][:200]
-        raise InputError(f"the events were not taken ({said})", where=where) from None
+        raise InputError(f"the events were not accepted ({said})", where=where) from None

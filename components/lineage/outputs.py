@@ -63,7 +63,7 @@ def compare(path: str, before: bytes, after: bytes) -> Difference:
         return Difference(path, Likeness.EQUAL)
     suffix = path.rpartition(".")[2]
     if suffix == "html":
-        return Difference(path, Likeness.CLOSE, "a report, whose figures are compared elsewhere")
+        return Difference(path, Likeness.CLOSE, "a report, whose numbers are compared elsewhere")
     if suffix not in _MEASURES:
         return Difference(path, Likeness.DIFFERENT, f"{len(before)} and {len(after)} bytes differ")
     measure, tolerance, unit = _MEASURES[suffix]
@@ -73,7 +73,7 @@ def compare(path: str, before: bytes, after: bytes) -> Difference:
         return Difference(path, Likeness.DIFFERENT, f"cannot be compared ({error})")
     likeness = Likeness.CLOSE if largest <= tolerance else Likeness.DIFFERENT
     if math.isinf(largest):
-        return Difference(path, likeness, "what is no number differs")
+        return Difference(path, likeness, "values that are not numbers differ")
     return Difference(
         path, likeness, f"{unit} differ by at most {largest:.3g} ({tolerance} allowed)"
     )

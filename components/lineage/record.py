@@ -51,7 +51,7 @@ def collect(params: Mapping[str, Any]) -> dict[str, Any]:
         "dvc_lock": {
             "sha256": sha256_bytes(lock.encode()),
             "text": lock,
-            "committed": workspace.git_committed("dvc.lock") == lock.encode(),
+            "committed": workspace.lock_committed(),
         },
         "stages": _stages(),
         "datasets": {name: _dataset(name) for name in names},

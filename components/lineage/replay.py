@@ -82,14 +82,14 @@ class Replay:
         """The outcome for people, with its likely cause."""
         name = f"{self.model}/{self.version}"
         if self.first is None:
-            noted = f" What changed made no difference: {' '.join(self.changes[:3])}"
-            return f"{name} was made again, bit by bit.{noted if self.changes else ''}"
+            noted = f" These changes made no difference: {' '.join(self.changes[:3])}"
+            return f"{name} was rebuilt bit for bit.{noted if self.changes else ''}"
         worst = max(self.first.outputs, key=lambda out: _WORSE.index(out.likeness))
         cause = " ".join(self.changes[:3]) or (
-            "Environment, parameters and code are the recorded ones, so a stage is not repeatable."
+            "Environment, parameters and code match the record, so a stage is not deterministic."
         )
         return (
-            f"{name} was made again, {self.likeness}: stage {self.first.name} is the first to "
+            f"{name} was rebuilt, {self.likeness}: stage {self.first.name} is the first to "
             f"differ, {worst.path}: {worst.how}. {cause}"
         )
 
@@ -165,10 +165,10 @@ def _require_signed(case: Case) -> None:
     for finding in check("signature", case):
         if finding.verdict != Verdict.VERIFIED:
             raise CheckError(
-                f"not made again, for that runs its commands: {finding.line()}",
+                f"not replayed, because that runs its commands: {finding.line()}",
                 where=case.name,
                 mend="put its signer's public key into the folder of trusted keys "
-                "($IML_TRUSTED_KEYS), if you know and trust him; see docs/AUDIT.md",
+                "($IML_TRUSTED_KEYS), if you know and trust the signer; see docs/AUDIT.md",
             )
 
 
@@ -186,8 +186,8 @@ def _set_threads(folder: Path, threads: int) -> Iterator[str]:
     for block, told in values.items():
         if isinstance(told, dict) and told.get("threads") not in (None, threads):
             yield (
-                f"{block}.threads: {told['threads']} became {threads}; another number of threads "
-                "adds floats in another order."
+                f"{block}.threads: {told['threads']} became {threads}; a different number of "
+                "threads adds floats in a different order."
             )
             told["threads"] = threads
     write_text(path, yaml.safe_dump(values, sort_keys=False))
@@ -233,7 +233,7 @@ def _compare_folder(objects: Objects, path: str, md5: str) -> Iterator[Differenc
     for name in sorted(before.keys() | after):
         place = f"{path}/{name}"
         if name not in before or name not in after:
-            yield Difference(place, Likeness.DIFFERENT, "is in one of the two alone")
+            yield Difference(place, Likeness.DIFFERENT, "is in only one of the two")
             continue
         found = compare(place, objects.read(before[name]), Path(place).read_bytes())
         if found.likeness != Likeness.EQUAL:

@@ -28,7 +28,7 @@ def approve(registry: Registry, version: int, rules: Promotion, *, actor: str, r
         reason: why.
 
     Raises:
-        InputError: an unknown version, one that does not wait for approval, or an empty reason.
+        InputError: an unknown version, one that is not awaiting approval, or an empty reason.
         CheckError: files, gates or champion are no longer those that were judged.
     """
     rows = registry.rows()
@@ -72,19 +72,19 @@ def _waiting(model: str, rows: Sequence[Row], version: int) -> Row:
         return gated
     name = f"version {version} of {model}"
     if chain.champion(rows) == version:
-        raise InputError(f"{name} is the champion already")
+        raise InputError(f"{name} is already the champion")
     if verdict is not None and verdict.event == Event.REJECTED:
         raise CheckError(f"{name} was rejected: {verdict.reason}", mend="see `iml model show`")
     if verdict is not None:
         raise InputError(
             f"{name} had been promoted and was replaced since", mend="use `iml model rollback`"
         )
-    raise InputError(f"{name} does not wait for approval", mend="run `iml run` or `model promote`")
+    raise InputError(f"{name} is not awaiting approval", mend="run `iml run` or `model promote`")
 
 
 def _unchanged(gated: Row, reigning: int | None, rules: Promotion) -> None:
     """Raises CheckError when the ground of a gating is no longer there."""
-    facts, again = gated.facts(), "run `iml run`, which judges it anew"
+    facts, again = gated.facts(), "run `iml run`, which applies the gates again"
     if facts["champion"] != reigning:
         raise CheckError(
             f"version {gated.version} of {gated.model} was judged against champion "

@@ -110,7 +110,7 @@ def _materials(record: Mapping[str, Any]) -> Iterator[Component]:
             f"backbone {network}",
             known,
             digest,
-            description=f"first weights: {weights}",
+            description=f"initial weights: {weights}",
         )
 
 

@@ -13,7 +13,7 @@ _FIGURES = {
     "auc": "pixel AUC",
     "false_alarm_area": "false-alarm area, share of an authentic photo",
     "image_auc": "image AUC",
-    "ece": "calibration error",
+    "ece": "expected calibration error (ECE)",
     "imdlbenco_f1": "F1 by IMDL-BenCo's convention",
 }
 _USE = """\
@@ -21,9 +21,9 @@ Points at regions of a photo that look spliced, copied or removed, for a person 
 an aid to triage and to a forensic examination, not proof: neither a mark nor its absence alone
 shows that a photo is or is not authentic."""
 _LIMITS = """\
-- It was made from coarse boxes and a teacher's masks, not from exact masks; edges are approximate.
+- It was trained on coarse boxes and a teacher's masks, not from exact masks; edges are approximate.
 - Photos unlike its data (other cameras, strong recompression, screenshots, generated images) may
-  be answered wrongly and with confidence.
+  get confident but wrong predictions.
 - Whole-photo edits such as colour grading are outside its task.
 - Scores are not probabilities of guilt, and say nothing about who edited a photo or why."""
 
@@ -44,7 +44,7 @@ def render(name: str, record: Mapping[str, Any]) -> str:
             *_section("Intended use", [_USE]),
             *_section("How it was made", list(_made(record))),
             *_section("Data and licences", list(_data(record))),
-            *_section("Figures", list(_figures(record))),
+            *_section("Metrics", list(_figures(record))),
             *_section("Limits", [_LIMITS]),
             *_section("Where it comes from", list(_origin(record))),
         ]
@@ -76,7 +76,7 @@ def _section(title: str, lines: list[str]) -> list[str]:
 def _made(record: Mapping[str, Any]) -> Iterator[str]:
     network, weights = backbone(record)
     said = stage_params(record, "distill")
-    yield f"- Student: `{network}`, first weights `{weights}`, with memory-guided gated fusion."
+    yield f"- Student: `{network}`, initial weights `{weights}`, with memory-guided gated fusion."
     yield f"- Teacher: `{record['teacher']['name']}` (SHA-256 `{record['teacher']['sha256']}`)."
     if said:
         yield (

@@ -1,8 +1,8 @@
 """The ledger's rows and the hash chain that holds them together; pure functions.
 
 Each row's hash covers the row and the hash before it, so an edited, deleted or inserted row breaks
-the chain where it happened. The end of a chain can be cut off without a break; a witness (the last
-sequence and hash, kept in another store) shows that.
+the chain where it happened. The last rows of a chain can be deleted without a break; a witness
+(the last sequence and hash, kept in another store) shows that.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def champion(rows: Iterable[Row]) -> int | None:
 
 
 def dismissed(rows: Sequence[Row], version: int) -> Row | None:
-    """The rollback that took the crown from a version, if nothing has crowned it since."""
+    """The rollback away from a version, if it has not become champion again since."""
     concerned = [
         row
         for row in rows
@@ -165,13 +165,13 @@ def problems(rows: Sequence[Row], witness: Witness | None = None) -> list[str]:
         elif row.sequence != expected:
             found.append(f"row {expected} is missing before {name}")
         elif row.previous_hash != before:
-            found.append(f"{name} does not follow the row before it: one of the two was put there")
+            found.append(f"{name} does not follow the row before it: one of the two was inserted")
         elif row.event in CROWNING and row.previous_champion != reigning:
             found.append(f"{name} replaces champion {row.previous_champion}, which was {reigning}")
         elif row.event in CROWNING and (Event.REGISTERED, row.version) not in seen:
-            found.append(f"{name} crowns a version that was never registered")
+            found.append(f"{name} promotes a version that was never registered")
         elif row.event == Event.ROLLED_BACK and (Event.PROMOTED, row.version) not in seen:
-            found.append(f"{name} crowns a version that never was champion")
+            found.append(f"{name} returns to a version that was never champion")
         seen.add((row.event, row.version))
         if row.event in CROWNING:
             reigning = row.version

@@ -160,7 +160,7 @@ def _next(entry: Entry, evidence: str, rows: list[Row]) -> Row:
     """The row that follows `rows`, if what the entry expects still holds."""
     last = rows[-1] if rows else None
     sequence = last.sequence if last else 0
-    again = "run the command again to decide on the present state"
+    again = "run the command again to decide on the current state"
     if entry.expected_sequence is not None and entry.expected_sequence != sequence:
         raise CheckError(
             f"{entry.model}: the ledger has moved on to row {sequence} "

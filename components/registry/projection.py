@@ -41,7 +41,7 @@ def reconcile(registry: Registry) -> list[str]:
             f"version {min(lost)} of {model} is in the ledger ({registry.ledger.name}) but missing "
             f"from MLflow",
             where=registry.store.name,
-            mend="see that both addresses belong together, or restore the store from a backup",
+            mend="check that both addresses belong together, or restore the store from a backup",
         )
     notes = []
     alias, champion = registry.store.alias(model), chain.champion(rows)
@@ -53,7 +53,7 @@ def reconcile(registry: Registry) -> list[str]:
         )
         notes.append(
             f"the alias champion of {model} pointed at version {alias or 'none'}, the ledger says "
-            f"{champion or 'none'}: {cause}; put right"
+            f"{champion or 'none'}: {cause}; corrected"
         )
     if rows:
         project(registry)

@@ -1,7 +1,7 @@
 """Gating and promoting: the ledger decides, the alias follows.
 
 Every step appends to the ledger first and then projects it onto MLflow (alias and witness), so a
-crash in between is made good by the next command.
+crash in between is completed by the next command.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from components.registry.versions import Registry, registration
 
 @dataclass(frozen=True)
 class Decision:
-    """What came of gating a version.
+    """The outcome of gating a version.
 
     Attributes:
         gates: every verdict.
-        champion: the reigning champion afterwards.
+        champion: the champion afterwards.
         replaced: the champion it took over from; None where it did not, or there was none.
         recorded: False where the same evidence had been judged before and nothing was added.
         sentence: the outcome for people.

@@ -1,10 +1,10 @@
 """A new version against the champion: paired over photos, clustered by source group, tested.
 
-Every source group counts alike, however many photos it has: where photos count alike, a few large
-groups decide, and no bound keeps its size. A bound is the more cautious of two: the studentised
-bootstrap's (Davison & Hinkley 1997, ch. 5), which follows skewed differences, and Student's with
-one degree of freedom fewer than groups (Cameron & Miller 2015, sec. VI), which holds where few
-groups happen to be alike. `iml bench promotion` simulates how often they are wrong.
+Each source group has equal weight, however many photos it has: with equal weight per photo, a few
+large groups decide, and no bound keeps its size. A bound is the more cautious of two: the
+studentised bootstrap's (Davison & Hinkley 1997, ch. 5), which follows skewed differences, and
+Student's with one degree of freedom fewer than groups (Cameron & Miller 2015, sec. VI), which holds
+where few groups happen to be alike. `iml bench promotion` simulates how often they are wrong.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def compare(
     """Compare per-photo results of two versions (columns of `components.evaluation.run.IMAGES`).
 
     Args:
-        champion: the reigning version.
+        champion: the champion's version.
         candidate: results of the new version.
         reigning: results of the champion, by the same code on the same photos.
         trial: how bounds are drawn.

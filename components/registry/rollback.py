@@ -16,17 +16,17 @@ def rollback(registry: Registry, version: int, *, actor: str, reason: str) -> Ro
     """Make an earlier champion champion again, after checking that it is what it was.
 
     Raises:
-        InputError: it never was champion, is champion now, or the reason is empty.
+        InputError: it was never champion, is champion now, or the reason is empty.
         CheckError: its files were changed, or the champion changed meanwhile.
     """
     rows = registry.rows()
     born = registration(rows, version)
     reigning = chain.champion(rows)
     if version == reigning:
-        raise InputError(f"version {version} of {registry.model} is the champion already")
+        raise InputError(f"version {version} of {registry.model} is already the champion")
     if not any(row.version == version and row.event in chain.CROWNING for row in rows):
         raise InputError(
-            f"version {version} of {registry.model} never was champion",
+            f"version {version} of {registry.model} was never champion",
             mend="see `iml model history`",
         )
     inspect(registry, version, born.facts())

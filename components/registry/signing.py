@@ -112,7 +112,7 @@ def trusted(mark: str) -> Path:
             mend=f"if you know whose it is, put it there as {path.name}",
         )
     if fingerprint(path) != mark:
-        raise CheckError("this is another key than its name says", where=str(path))
+        raise CheckError("this key does not match its file name", where=str(path))
     return path
 
 
@@ -167,7 +167,9 @@ def _private_key() -> Path:
         _generate(path)
     if path.stat().st_mode & stat.S_IRWXO:
         raise InputError(
-            "everybody may read this signing key", where=str(path), mend=f"chmod 600 {path}"
+            "this signing key is readable by every account",
+            where=str(path),
+            mend=f"chmod 600 {path}",
         )
     return path
 

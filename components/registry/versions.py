@@ -33,7 +33,7 @@ class Registry:
         """At the addresses of the environment; raises InputError when one does not answer."""
         if not _NAME.fullmatch(model):
             raise InputError(
-                f"{model!r} is no model name", mend="use letters, digits, '.', '_', '-'"
+                f"{model!r} is not a model name", mend="use letters, digits, '.', '_', '-'"
             )
         # The ledger first: it answers, or not, in a fraction of MLflow's time.
         return cls(Ledger(), Store(), model)
@@ -49,9 +49,9 @@ class Registry:
                 f"the note of where the ledger of {self.model} ({self.ledger.name}) ends is "
                 f"missing from MLflow",
                 where=self.store.name,
-                mend="see that both addresses belong together; if they do, compare the ledger with "
-                f"a backup and, if it is whole, set the tag {WITNESS} of the registered model to "
-                f"{Witness(rows[-1].sequence, rows[-1].hash)}",
+                mend="check that both addresses belong together; if they do, compare the ledger "
+                f"with a backup and, if it is whole, set the tag {WITNESS} of the registered model "
+                f"to {Witness(rows[-1].sequence, rows[-1].hash)}",
             )
         return rows
 

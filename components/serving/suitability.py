@@ -36,7 +36,7 @@ def unsuitable(photo: np.ndarray, quality: float | None, limits: Limits) -> str 
         return f"too small ({width}x{height})"
     # Row by row: nearly every photo is told from a plain one by its first.
     if all((row == photo[0, 0]).all() for row in photo):
-        return "featureless (all pixels are alike)"
+        return "featureless (all pixels are equal)"
     if quality is not None and quality < limits.quality:
         return f"recompressed too strongly (JPEG quality about {quality:.0f})"
     return None

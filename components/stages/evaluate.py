@@ -23,6 +23,7 @@ from components.evaluation.run import Progress
 from components.evaluation.source import held_back
 from components.files import sha256_file
 from components.params import Params
+from components.progress import lines
 from components.seeds import fix_torch
 from components.student import infer, store
 
@@ -56,12 +57,7 @@ def score(dataset: str, params: Params) -> None:
         return infer.probabilities(student, pixels)
 
     def progress(part: str) -> Progress:
-        def told(done: int, total: int) -> None:
-            # Lines, not a bar: DVC and Prefect pass them on.
-            if done == total or done % max(1, total // 10) == 0:
-                print(f"{dataset}, {part}: {done}/{total} photos", flush=True)
-
-        return told
+        return lines(f"{dataset}, {part}")
 
     about = {
         "Data set": f"{dataset}, {which}",

@@ -45,7 +45,7 @@ def _refuse_many(quarantine: Sequence[Quarantined], limit: int, root: Path) -> N
         raise InputError(
             f"{first.photo}: {first.reason}{more}, {limit} may be left out",
             where=str(root),
-            mend=f"see {QUARANTINE}; mend them or raise prepare.max_quarantined",
+            mend=f"see {QUARANTINE}; correct them or raise prepare.max_quarantined",
         )
 
 

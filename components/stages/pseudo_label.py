@@ -6,13 +6,14 @@ import logging
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 from rich.progress import TimeRemainingColumn as Remaining
 
 from components import params
 from components.data import manifest
 from components.errors import exit_on_error
 from components.files import state_dir
+from components.progress import lines
 from components.teacher import checkpoints
 from components.teacher.label import label_dataset
 
@@ -23,35 +24,26 @@ def main() -> None:
     with exit_on_error():
         settings = params.load()
         wanted = settings.pseudo_label
-        console = Console(stderr=True)
         if wanted.teacher in checkpoints.CHECKPOINTS and not wanted.checkpoint:
             with Progress(
                 TextColumn("{task.description}"),
                 BarColumn(),
                 DownloadColumn(),
                 Remaining(),
-                console=console,
+                console=Console(stderr=True),
             ) as bar:
                 task = bar.add_task(f"checkpoint {wanted.teacher}", total=None)
                 checkpoints.fetch(
                     wanted.teacher, progress=lambda n, m: bar.update(task, completed=n, total=m)
                 )
-        with Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            Remaining(),
-            console=console,
-        ) as bar:
-            task = bar.add_task(f"pseudo-masks ({wanted.teacher})", total=None)
-            labels = label_dataset(
-                manifest.read("runs/prepare"),
-                Path("data") / settings.prepare.dataset,
-                wanted,
-                Path("runs/pseudo_label"),
-                state_dir() / "cache" / "pseudo_label",
-                progress=lambda n, m: bar.update(task, completed=n, total=m),
-            )
+        labels = label_dataset(
+            manifest.read("runs/prepare"),
+            Path("data") / settings.prepare.dataset,
+            wanted,
+            Path("runs/pseudo_label"),
+            state_dir() / "cache" / "pseudo_label",
+            progress=lines(f"pseudo-masks ({wanted.teacher})"),
+        )
         accepted = int(labels["accepted"].sum())
         print(f"{len(labels)} photos labelled by {wanted.teacher}, {accepted} accepted")
 

@@ -173,7 +173,7 @@ def _from_file(path: str, name: str) -> dict[str, Tensor]:
         whole = {_plain(key) for key in timm.create_model(name).state_dict()}
     strange = sorted(key for key in state if _plain(key) not in whole)
     if strange:
-        raise InputError(f"{strange[0]!r} is no parameter of {name}", where=path)
+        raise InputError(f"{strange[0]!r} is not a parameter of {name}", where=path)
     return state
 
 

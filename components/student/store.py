@@ -70,7 +70,7 @@ def _check_unchanged(values: Any, path: Path) -> None:
     """Take the file's own SHA-256 out of `values`; InputError unless it is that of the rest."""
     told = values.pop(OWN_HASH, None) if isinstance(values, dict) else None
     if not isinstance(told, str):
-        mend = "make the student anew, e.g. with `iml run`"
+        mend = "train the student again, e.g. with `iml run`"
         raise InputError(f"{OWN_HASH} is missing", where=str(path), mend=mend)
     try:
         same = sha256_json(values) == told

@@ -112,7 +112,7 @@ def fetch(
         raise InputError(
             f"cannot fetch {known.file} ({error.what})",
             where=error.where,
-            mend=f"run the same command again to go on, or {NO_WEIGHTS}",
+            mend=f"run the same command again to continue, or {NO_WEIGHTS}",
         ) from None
     return path
 

@@ -140,7 +140,9 @@ def _agree(answer: http.client.HTTPResponse, url: str, file: BinaryIO, have: int
     if answer.status == 206:
         stated = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", answer.headers.get("Content-Range", ""))
         if not stated or int(stated[1]) != have:
-            raise InputError("the server answers another range than asked for", where=url)
+            raise InputError(
+                "the server answers with another range than the one requested", where=url
+            )
         total = int(stated[2])
     else:  # the server does not know ranges: from the beginning
         file.truncate(0)

@@ -209,7 +209,7 @@ def network_of(data: bytes, where: str) -> SamLite:
 def load_teacher(
     path: Path | None, threads: int, batch: int | None = None, half: bool | None = None
 ) -> SamLiteTeacher:
-    """The teacher from the weights that come with the project, or from a file of one's own.
+    """The teacher from the weights that come with the project, or from another file.
 
     Args:
         path: a `.safetensors` made by `iml teacher train`; None for the project's own.

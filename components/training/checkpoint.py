@@ -59,7 +59,7 @@ def newest(folder: Path) -> Checkpoint | None:
         try:
             return _read(path)
         except (InputError, OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-            print(f"warning: checkpoint passed over: {brief(error)}", file=sys.stderr, flush=True)
+            print(f"warning: checkpoint skipped: {brief(error)}", file=sys.stderr, flush=True)
     return None
 
 

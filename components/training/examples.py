@@ -133,7 +133,7 @@ def _digest(path: Path) -> str:
 def _check(examples: list[Example]) -> None:
     """Something manipulated to learn from and something manipulated to select on."""
     for split, mend in (
-        ("train", "loosen pseudo_label.min_confidence or add manipulated photos"),
+        ("train", "lower pseudo_label.min_confidence or add manipulated photos"),
         ("val", "raise prepare.split.val: the best epoch is chosen on it"),
     ):
         if not any(example.mask for example in examples if example.split == split):
@@ -160,7 +160,7 @@ def weigh(examples: list[Example], by_confidence: bool) -> np.ndarray:
         mean = given[masked & np.array([e.split == "train" for e in examples])].mean()
         if not np.isfinite(given[masked]).all() or given[masked].min() < 0 or not mean > 0:
             raise InputError(
-                "the teacher's labels hold no usable confidence",
+                "the teacher's labels contain no usable confidence",
                 where="distill",
                 mend="run pseudo_label again, or set distill.loss.confidence: false",
             )

@@ -1,7 +1,7 @@
-"""Pre-training of a student: a start of our own for backbones whose ImageNet weights need a hub.
+"""Pre-training of a student: own weights for backbones whose ImageNet weights need a hub.
 
-Two things are learnt at once, on composites of free photos and cut-outs: to see as
-EfficientNet-Lite0 does (its four scales, through 1x1 projections that are thrown away; FitNets,
+It learns two things at once, on composites of free photos and cut-outs: to imitate
+EfficientNet-Lite0 (its four scales, through 1x1 projections that are discarded; FitNets,
 Romero et al. 2015), and to find what was pasted (the student's own loss).
 """
 

@@ -136,7 +136,7 @@ def check_finite(value: float, what: str, where: str) -> None:
         raise ImlError(
             f"{what} is {value}",
             where=where,
-            mend="lower the learning rate; the checkpoints before are kept",
+            mend="lower the learning rate; earlier checkpoints are kept",
         )
 
 

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 import re
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -23,11 +22,19 @@ import yaml
 
 from components.errors import CheckError, ImlError, InputError
 from components.files import read_json, state_dir, write_json
+from components.workspace.commands import call, dvc, environment
 from components.workspace.processes import birth, end_group, same_group
 
+DATA = Path("data")
+_REMOTES = {"demo": "--remote demo "}  # the demo's photos lie in the repository
 _FAILED = re.compile(r"^ERROR: failed to reproduce '[^']*': (.*)$")
 _EXITED = re.compile(r"exited with (-?\d+)$")
 _ERROR = re.compile(r"^error: (.+)$")
+# What DVC says after every stage: hints for people who run it by hand.
+_HINTS = re.compile(
+    r"^(Updating|Generating) lock file |^To track the changes with git|^\tgit add |"
+    r"^To enable auto staging|^\tdvc config core\.autostage|^Use `dvc push`"
+)
 
 
 class StageError(ImlError):
@@ -50,46 +57,6 @@ class StageError(ImlError):
         if code < 0:
             return f"it was killed by signal {-code}; run the same command again, it resumes"
         return verdict if not _EXITED.search(verdict) else " | ".join(self.last_lines[-3:])
-
-
-def _environment() -> dict[str, str]:
-    """Our environment, with this interpreter's commands first and telemetry off."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    # Unbuffered, or a stage's progress lines would reach the flow's log only at its end.
-    return {**os.environ, "PATH": path, "DVC_NO_ANALYTICS": "1", "PYTHONUNBUFFERED": "1"}
-
-
-def call(*command: str, folder: Path | None = None) -> str:
-    """Run a short command and give its stdout; a failure is one clear line.
-
-    Raises:
-        InputError: it is not installed.
-        CheckError: it failed; its last line, or its last error where it says so.
-    """
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, env=_environment(), cwd=folder, check=False
-        )
-    except FileNotFoundError:
-        raise InputError(f"{command[0]} is not installed") from None
-    if done.returncode:
-        lines = (done.stderr.strip() or done.stdout.strip()).splitlines() or ["no message"]
-        # DVC's last line may be an offer of help.
-        lines = [line for line in lines if line.startswith("ERROR: ")] or lines
-        raise CheckError(lines[-1].removeprefix("ERROR: "), where=" ".join(command[:3]))
-    return done.stdout
-
-
-def dvc(*arguments: str, folder: Path | None = None) -> str:
-    """Run DVC and give its stdout; raises CheckError with its last error.
-
-    Never with --quiet, where it fails without a reason.
-    """
-    command = (sys.executable, "-m", "dvc", *arguments)
-    try:
-        return call(*command, folder=folder)
-    except CheckError as error:
-        raise CheckError(error.what, where=f"dvc {arguments[0]}") from None
 
 
 def git_commit() -> str:
@@ -121,6 +88,11 @@ def lock_text() -> str:
         raise InputError("no such file", where="dvc.lock", mend="run `iml run`") from None
 
 
+def lock_committed() -> bool:
+    """Whether HEAD holds dvc.lock as it is."""
+    return git_committed("dvc.lock") == lock_text().encode()
+
+
 def read_lock() -> dict[str, Any]:
     """dvc.lock parsed: `{"schema": ..., "stages": {name: {cmd, deps, params, outs}}}`."""
     return yaml.safe_load(lock_text())
@@ -148,9 +120,47 @@ def stages() -> list[str]:
     return [name for name in order if name in place]
 
 
-def changed() -> dict[str, Any]:
-    """What `dvc status` says has changed, by stage or .dvc file; empty when nothing has."""
-    return json.loads(dvc("status", "--json"))
+def require(datasets: Iterable[str]) -> None:
+    """Check what every run needs, before anything heavy is imported.
+
+    Args:
+        datasets: names of the data sets that the stages read.
+
+    Raises:
+        InputError: no git, no repository or commit in it, or a data set that is not there.
+    """
+    try:
+        git_commit()
+    except CheckError:
+        raise InputError(
+            "this folder is not in a git repository that has a commit",
+            mend="start from a clone of the project, or run `git init` and commit",
+        ) from None
+    for folder in (DATA / name for name in datasets):
+        if folder.is_dir():
+            continue
+        tracked = folder.with_name(f"{folder.name}.dvc")
+        if tracked.exists():
+            pull = f"dvc pull {_REMOTES.get(folder.name, '')}{tracked}"
+            mend = f"fetch it with `{pull}`, or name another one in params.yaml"
+        else:
+            mend = "import it with `iml dataset import`, or name another one in params.yaml"
+        raise InputError("the data set is absent", where=str(folder), mend=mend)
+
+
+def _targets(datasets: Iterable[str]) -> list[str]:
+    """The pipeline and the .dvc files of its data sets: what others track is not a run's affair."""
+    tracked = [f"{DATA / name}.dvc" for name in datasets]
+    return ["dvc.yaml", *(name for name in tracked if Path(name).exists())]
+
+
+def changed(datasets: Iterable[str]) -> dict[str, Any]:
+    """What `dvc status` says has changed, by stage or .dvc file; empty when nothing has.
+
+    Args:
+        datasets: names of the data sets that the stages read; others do not count.
+    """
+    return json.loads(dvc("status", "--json", *_targets(datasets)))
 
 
 def dvc_add(path: Path) -> None:
@@ -158,9 +168,9 @@ def dvc_add(path: Path) -> None:
     dvc("add", str(path))
 
 
-def push() -> None:
-    """Copy everything that the workspace's dvc files name to the default remote."""
-    dvc("push")
+def push(datasets: Iterable[str]) -> None:
+    """Copy the outputs of all stages, and the named data sets, to the default remote."""
+    dvc("push", *_targets(datasets))
 
 
 @contextmanager
@@ -228,7 +238,7 @@ def reproduce(
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
-        env=_environment(),
+        env=environment(),
         start_new_session=True,
     )
     try:
@@ -237,7 +247,7 @@ def reproduce(
         last, ran = _stream(process.stdout, stage, on_line, on_start)
         code = process.wait()
     except BaseException:
-        end_group(process.pid)
+        end_group(process.pid, patience=2.0)
         process.wait()
         raise
     finally:
@@ -258,7 +268,7 @@ def _stream(
     ran = False
     for raw in output or ():
         line = raw.rstrip()
-        if not line:
+        if not line or _HINTS.match(line):
             continue
         if not ran and line == f"Running stage '{stage}':":
             ran = True

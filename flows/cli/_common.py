@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 CHAMPION = "boxpromptiml@champion"
 
@@ -24,6 +25,33 @@ def model_folder(reference: str) -> Path:
     from components.registry.copies import fetch
 
     return fetch(reference)
+
+
+def run_flow(
+    name: str, work: Callable[..., Any], flow: Callable[[], Any], arguments: dict[str, Any]
+) -> Any:
+    """Do a flow's work: on the server that the environment names, else in this process alone.
+
+    Args:
+        name: of the flow, for the notice of a failure.
+        work: what the flow does, without Prefect.
+        flow: gives the flow, whose import takes seconds.
+        arguments: of both.
+    """
+    from components.errors import ImlError
+    from flows import notify
+    from flows.servers import server_named
+
+    if server_named():
+        result = flow()(**arguments, return_state=True).result(raise_on_failure=False)
+        if isinstance(result, BaseException):
+            raise result
+        return result
+    try:
+        return work(**arguments)
+    except ImlError as error:
+        notify.send("failed", f"{name}: {error.line()}")
+        raise
 
 
 @contextmanager

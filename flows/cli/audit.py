@@ -28,9 +28,9 @@ def audit(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
-    """Walk from a version to the photos that made it, computing every hash again.
+    """Follow a version back to the photos that made it and recompute every hash.
 
-    Exit code 0: all verified; 1: something is broken; 2: evidence is missing, or bad input.
+    Exit code 0: everything verified; 1: something is broken; 2: evidence is missing, or bad input.
     """
     from components.files import write_text
     from components.lineage.bundle import evidence

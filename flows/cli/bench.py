@@ -37,11 +37,13 @@ def _flat(prefix: str, value: Any) -> list[tuple[str, Any]]:
 
 @app.command()
 def pipeline(
-    photos: Annotated[int, typer.Option(min=10, help="Photos to make for `prepare`.")] = 10_000,
-    boxes: Annotated[int, typer.Option(min=1000, help="Boxes to make for `validate`.")] = 1_000_000,
+    photos: Annotated[int, typer.Option(min=10, help="Photos to generate for `prepare`.")] = 10_000,
+    boxes: Annotated[
+        int, typer.Option(min=1000, help="Boxes to generate for `validate`.")
+    ] = 1_000_000,
     as_json: AsJson = False,
 ) -> None:
-    """`prepare` against hashing and decoding alone; a large validation; `iml --help`."""
+    """Time `prepare` against bare hashing and decoding, a large validation, and `iml --help`."""
     import tempfile
 
     from components.data.bench import bench_prepare
@@ -56,11 +58,11 @@ def pipeline(
 
 @app.command()
 def audit(
-    objects: Annotated[int, typer.Option(min=100, help="Objects to make.")] = 100_000,
-    size: Annotated[int, typer.Option(min=10, help="Mean bytes of one.")] = 4000,
+    objects: Annotated[int, typer.Option(min=100, help="Objects to generate.")] = 100_000,
+    size: Annotated[int, typer.Option(min=10, help="Mean size of an object, in bytes.")] = 4000,
     as_json: AsJson = False,
 ) -> None:
-    """The hashing of a deep audit against `md5sum` and `sha256sum` over the same objects."""
+    """Time the hashing of a deep audit against `md5sum` and `sha256sum` on the same objects."""
     import tempfile
 
     from components.lineage.bench import bench_audit
@@ -73,18 +75,20 @@ def audit(
 @app.command()
 def teacher(
     data: Annotated[
-        Path | None, typer.Option(help="A data set with true masks; made photos if unset.")
+        Path | None, typer.Option(help="A data set with true masks; generated photos if not given.")
     ] = None,
     jitter: Annotated[str, typer.Option(help="Looseness of the boxes, comma-separated.")] = "0.1",
-    limit: Annotated[int | None, typer.Option(min=2, help="Photos, seeded; all if unset.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=2, help="Number of photos, a seeded sample; default: all.")
+    ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for pictures and one row a mask.")
+        Path | None, typer.Option(help="Folder for pictures and a table with one row per mask.")
     ] = None,
     speed: Annotated[bool, typer.Option(help="Measure speed instead of quality.")] = False,
-    made: Annotated[int, typer.Option(min=100, help="Photos to make for the speed.")] = 2000,
+    made: Annotated[int, typer.Option(min=100, help="Photos to generate for the speed.")] = 2000,
     as_json: AsJson = False,
 ) -> None:
-    """Mean IoU of every available teacher with true masks; or the speed of the chosen one."""
+    """Mean IoU of every available teacher with true masks, or the speed of the chosen one."""
     from components import params
     from components.errors import InputError
     from flows.cli._common import progress_bars
@@ -111,13 +115,13 @@ def teacher(
 @app.command()
 def student(
     peers: Annotated[
-        Path | None, typer.Option(help="Folder with the imdlbenco package, to compare with.")
+        Path | None, typer.Option(help="Folder with the package imdlbenco, for comparison.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Latency of the student against its bare backbone, 512x512, for every tested backbone.
 
-    Published networks beside it: pip install --no-deps --target FOLDER imdlbenco yacs
+    To compare with published networks: pip install --no-deps --target FOLDER imdlbenco yacs
     """
     from components import params
     from components.student.backbones import TESTED
@@ -178,9 +182,9 @@ def evaluation(
 @app.command()
 def promotion(
     first: Annotated[Path, typer.Argument(help="images.parquet of one model.")],
-    second: Annotated[Path, typer.Argument(help="The same photos by another model.")],
-    column: Annotated[str, typer.Option(help="The number to compare.")] = "f1",
-    times: Annotated[int, typer.Option(min=50, help="Test sets drawn for each row.")] = 10_000,
+    second: Annotated[Path, typer.Argument(help="The same for another model, on the same photos.")],
+    column: Annotated[str, typer.Option(help="The column to compare.")] = "f1",
+    times: Annotated[int, typer.Option(min=50, help="Test sets to draw for each row.")] = 10_000,
     as_json: AsJson = False,
 ) -> None:
     """How often the tests against the champion pass, simulated from real per-photo results."""

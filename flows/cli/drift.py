@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from components.errors import InputError
+from components.files import require_project
+
 if TYPE_CHECKING:
     from components.drift.compare import Drift
 
@@ -25,20 +28,25 @@ def drift(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
     """Compare the distributions of score, area, size and JPEG quality. Exit code 1 on drift."""
-    from flows.servers import require_server
+    from flows.cli._common import run_flow
+    from flows.servers import require_server, server_named
 
+    require_project()
     require_server()
-    from flows.drift import PAGE
-    from flows.drift import drift as run
+    if retrain and not server_named():
+        raise InputError(
+            "no server to start the retraining on",
+            where="--retrain",
+            mend="set PREFECT_API_URL to the server of the deployments",
+        )
+    from flows import drift as flow
 
-    state = run(str(reference), str(current), str(out), model, retrain=retrain, return_state=True)
-    result = state.result(raise_on_failure=False)
-    if isinstance(result, BaseException):
-        raise result
-    found = cast("Drift", result)
+    arguments = {"reference": str(reference), "current": str(current), "out": str(out)}
+    options = {"model": model, "retrain": retrain}
+    found = cast("Drift", run_flow("drift", flow.measure, lambda: flow.drift, arguments | options))
     if as_json:
         typer.echo(json.dumps(found.row(), indent=2))
     else:
-        typer.echo(f"{found.sentence}; see {out / PAGE}")
+        typer.echo(f"{found.sentence}; see {out / flow.PAGE}")
     if found.drifted:
         raise typer.Exit(1)

@@ -8,7 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-app = typer.Typer(help="What versions were made from.", no_args_is_help=True)
+app = typer.Typer(
+    help="What versions were made from: show, diff, export, events.", no_args_is_help=True
+)
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 Reference = Annotated[str, typer.Argument(metavar="M", help="name@champion or name/version.")]
 _SHOWN = 50  # photos on the terminal; JSON has all
@@ -23,13 +25,13 @@ def show(
     model: Reference = "boxpromptiml@champion",
     photo: Annotated[
         str | None,
-        typer.Option(help="SHA-256 or file: every version of the model that this photo went into."),
+        typer.Option(help="SHA-256 or file of a photo: list every version that used it."),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """List the photos and boxes a version was made from, or the versions a photo went into.
+    """List the photos and boxes of a version, or the versions that used a photo.
 
-    Exit code 1: some version's photos cannot be told, so the answer is not complete.
+    Exit code 1: the photos of some version are unknown, so the answer is incomplete.
     """
     if photo:
         _show_uses(model, photo, as_json)
@@ -101,16 +103,16 @@ def _show_table(name: str, found: list[Any], unknown: dict[int, str]) -> None:
         add_row(table, str(use.version), use.path, use.split, str(len(use.boxes)))
     console.print(table if found else Text(f"No known version of {name} was made from this photo."))
     for version, why in unknown.items():
-        console.print(Text(f"version {version} cannot be told: {why}", style="yellow"))
+        console.print(Text(f"version {version} is unknown: {why}", style="yellow"))
 
 
 @app.command()
 def diff(
     old: Annotated[str, typer.Argument(metavar="A", help="A version or bundle.")],
-    new: Annotated[str, typer.Argument(metavar="B", help="Another one.")],
+    new: Annotated[str, typer.Argument(metavar="B", help="Another version or bundle.")],
     as_json: Json = False,
 ) -> None:
-    """Tell what changed from A to B: photos, boxes, parameters, code, packages, results."""
+    """Show what changed from A to B: photos, boxes, parameters, code, packages, results."""
     from components.lineage.bundle import evidence
     from components.lineage.difference import explain
 
@@ -131,11 +133,11 @@ def export(
     out: Annotated[Path, typer.Option(help="The archive to write.")],
     model: Reference = "boxpromptiml@champion",
     photos: Annotated[
-        bool, typer.Option("--photos", help="Put the photos and true masks in as well.")
+        bool, typer.Option("--photos", help="Include the photos and true masks.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Write one archive that `iml audit` checks with the network off."""
+    """Write one archive that `iml audit` checks without a network."""
     from components.lineage.bundle import evidence
     from components.lineage.bundle import export as write
 
@@ -157,7 +159,7 @@ def events(
     url: Annotated[str | None, typer.Option(help="Send to this OpenLineage server.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Tell a lineage catalogue of every stage and decision, as OpenLineage events."""
+    """Send every stage and decision to a lineage catalogue, as OpenLineage events."""
     from components.errors import InputError
     from components.lineage.bundle import evidence
 

@@ -5,9 +5,11 @@ Imports here stay light, so that help answers at once.
 
 from __future__ import annotations
 
+from typing import Any
+
 import typer
 
-from components.errors import exit_on_error
+from components.errors import InterruptError, exit_on_error
 from flows.cli import (
     audit,
     bench,
@@ -26,7 +28,21 @@ from flows.cli import (
 )
 from flows.settings import configure
 
+
+class _Commands(typer.core.TyperGroup):
+    """The commands, of which each ends with one line on Ctrl-C."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise InterruptError(
+                "stopped by Ctrl-C", mend="run the same command again to go on"
+            ) from None
+
+
 app = typer.Typer(
+    cls=_Commands,
     help="BoxPromptIML: coarse boxes to a registered, gated, auditable localization model.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from components.registry.versions import Standing
 
 app = typer.Typer(
-    help="Versions of a model: what they are, who decided what, and deciding.",
+    help="Versions of a model: list, show, decide, history.",
     no_args_is_help=True,
 )
 
@@ -151,7 +151,7 @@ def card(
         typer.Argument(metavar="[M]", help="name@champion or name/version; default: champion."),
     ] = None,
 ) -> None:
-    """Print a version's model card (Markdown) and where its verified copy lies."""
+    """Print a version's model card (Markdown) and the path of its verified copy."""
     from components.registry import layout
     from components.registry.copies import verified_copy
     from components.registry.versions import parse_reference, resolve

@@ -17,21 +17,21 @@ _SHOWN = 40
 
 
 def predict(
-    photos: Annotated[list[Path], typer.Argument(help="Photos, and folders to walk.")],
+    photos: Annotated[list[Path], typer.Argument(help="Photos and folders of photos.")],
     model: Annotated[
         str, typer.Option(help="name@alias, name/version or a local folder.")
     ] = CHAMPION,
-    out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("runs/predict"),
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("runs/predict"),
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
-    """Where photos were manipulated: NAME.mask.png, NAME.overlay.png and NAME.json for each.
+    """Find manipulated regions: NAME.mask.png, NAME.overlay.png and NAME.json for each photo.
 
-    A photo of which the numbers say little (small, featureless, strongly recompressed) is told.
-    Exit code 2 when a photo could not be read; the others are done all the same.
+    Photos whose result means little (small, featureless, strongly recompressed) are flagged.
+    Exit code 2 if a photo could not be read; the others are processed all the same.
     """
     from components.serving import batch
 
-    # Both may be wrong on the command line; told before anything heavy is loaded.
+    # Both may be wrong on the command line: checked before anything heavy is loaded.
     tasks = batch.find(photos, out)
     folder = model_folder(model)
     predictor = batch.Predictor(folder)

@@ -30,7 +30,7 @@ def replay(
 ) -> None:
     """Clone at the recorded commit, fetch the inputs, force every stage, compare every output.
 
-    It runs the version's own commands, so a version that no trusted key signed is refused.
+    It runs the version's own commands, so it refuses a version that no trusted key signed.
 
     Exit code 0: bit-equal or within the stated tolerances; 1: different, or cannot be replayed.
     """
@@ -38,7 +38,7 @@ def replay(
     from components.lineage.bundle import evidence
 
     if into and into.exists():
-        raise InputError("is there already", where=str(into), mend="name a new folder")
+        raise InputError("already exists", where=str(into), mend="name a new folder")
     with evidence(model) as case, TemporaryDirectory(prefix="iml-replay-") as scratch:
         # It imports torch, which a refused argument does not need.
         from components.lineage.replay import Likeness

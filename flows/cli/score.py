@@ -13,19 +13,23 @@ from flows.cli._common import CHAMPION, model_folder, progress_bars
 
 def score(
     source: Annotated[str, typer.Argument(help="A folder, or s3://bucket/prefix.")],
-    out: Annotated[Path, typer.Option(help="Folder of the results; one with results goes on.")],
+    out: Annotated[
+        Path, typer.Option(help="Folder for the results; an interrupted run continues.")
+    ],
     model: Annotated[
         str, typer.Option(help="name@alias, name/version or a local folder.")
     ] = CHAMPION,
-    min_side: Annotated[int, typer.Option(min=1, help="Smaller photos: abstain.")] = 64,
+    min_side: Annotated[
+        int, typer.Option(min=1, help="Abstain from photos with a smaller side.")
+    ] = 64,
     min_quality: Annotated[
-        int, typer.Option(min=1, max=100, help="JPEGs of a lower quality: abstain.")
+        int, typer.Option(min=1, max=100, help="Abstain from JPEGs of a lower quality.")
     ] = 30,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
     """Score many photos: scores.parquet, overlays/ and triage.html, the most suspicious first.
 
-    Started again it goes on: what is scored and has not changed is left alone.
+    Started again, it continues: photos already scored and unchanged are skipped.
     """
     from dataclasses import asdict
 

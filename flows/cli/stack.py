@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="The production services on loopback.", no_args_is_help=True)
+app = typer.Typer(
+    help="The production services on loopback: up, status, rotate, down.", no_args_is_help=True
+)
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 
 
@@ -17,7 +19,7 @@ def _tell(line: str) -> None:
 
 @app.command()
 def up() -> None:
-    """Start what does not run yet and wait until all of it answers."""
+    """Start every service that is not running and wait until all answer."""
     from flows.stack import services
 
     _say(services.up(_tell).file)
@@ -25,7 +27,7 @@ def up() -> None:
 
 @app.command()
 def rotate() -> None:
-    """New passwords and keys for every service of a running stack."""
+    """Give every service of a running stack new passwords and keys."""
     from flows.stack import services
 
     _say(services.rotate(_tell).file)
@@ -37,14 +39,14 @@ def _say(file: object) -> None:
 
 @app.command()
 def status(as_json: AsJson = False) -> None:
-    """Every service, whether it answers, its address and log. Exit code 1 unless all do."""
+    """Show every service with its state, address and log. Exit code 1 unless all answer."""
     from flows.stack import services
 
     found = services.status()
     if as_json:
         typer.echo(json.dumps([row.row() for row in found], indent=2))
     elif not found:
-        typer.echo("there is no stack here; `iml stack up` makes one")
+        typer.echo("there is no stack here; `iml stack up` starts one")
     else:
         _show(found)
     if not found or not all(row.healthy for row in found):
@@ -65,8 +67,8 @@ def _show(found: list) -> None:
 
 @app.command()
 def down() -> None:
-    """End exactly what `up` started; data, passwords and logs stay."""
+    """Stop exactly what `up` started; data, passwords and logs stay."""
     from flows.stack import services
 
     ended = services.down()
-    typer.echo(f"ended: {', '.join(ended)}" if ended else "nothing was running")
+    typer.echo(f"stopped: {', '.join(ended)}" if ended else "nothing was running")

@@ -1,4 +1,4 @@
-"""`iml student`: a start of our own for the student."""
+"""`iml student`: pretrained weights without a model hub."""
 
 from __future__ import annotations
 
@@ -19,25 +19,29 @@ def _group() -> None:
 
 @app.command()
 def pretrain(
-    out: Annotated[Path, typer.Option(help="Folder of checkpoints, weights and figures.")],
-    photos: Annotated[list[Path] | None, typer.Option(help="Folder of photos; repeat.")] = None,
-    cutouts: Annotated[list[Path] | None, typer.Option(help="Folder of RGBA cut-outs.")] = None,
-    backbone: Annotated[str, typer.Option(help="timm name.")] = "mobilenetv3_large_100",
+    out: Annotated[Path, typer.Option(help="Folder for checkpoints, weights and metrics.")],
+    photos: Annotated[
+        list[Path] | None, typer.Option(help="Folder of photos; may be repeated.")
+    ] = None,
+    cutouts: Annotated[
+        list[Path] | None, typer.Option(help="Folder of RGBA cut-outs; may be repeated.")
+    ] = None,
+    backbone: Annotated[str, typer.Option(help="Its name in timm.")] = "mobilenetv3_large_100",
     start: Annotated[
-        str, typer.Option(help="First weights of the backbone, as `distill.weights`.")
+        str, typer.Option(help="Initial weights of the backbone, as for `distill.weights`.")
     ] = "none",
     steps: Annotated[int, typer.Option(min=1)] = 3000,
-    every: Annotated[int, typer.Option(min=1, help="Steps between two checkpoints.")] = 250,
-    size: Annotated[int, typer.Option(min=64, help="Side of what it sees.")] = 128,
+    every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 250,
+    size: Annotated[int, typer.Option(min=64, help="Side of the input square, in pixels.")] = 128,
     batch: Annotated[int, typer.Option(min=2)] = 32,
     rate: Annotated[float, typer.Option(min=0, help="Peak learning rate.")] = 0.002,
     threads: Annotated[int, typer.Option(min=1)] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
-    """Teach a backbone to see as EfficientNet-Lite0 does and to find pastes; needs no hub.
+    """Pretrain a backbone to imitate EfficientNet-Lite0 and to find pastes; needs no hub.
 
-    Shape and seed are those of `distill` in params.yaml. Give the file it makes as
-    `distill.weights`. Killed, it goes on where it stopped.
+    Architecture and seed are those of `distill` in params.yaml. Use the file it makes as
+    `distill.weights`. A killed run continues where it stopped.
     """
     from components import params as parameters
     from components.teacher.learning import sources

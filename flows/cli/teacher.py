@@ -1,4 +1,4 @@
-"""`iml teacher`: which teachers there are, and bringing their weights to disk."""
+"""`iml teacher`: list the teachers, fetch or train their weights."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _rows() -> list[dict[str, Any]]:
 
 @app.command("list")
 def list_(as_json: AsJson = False) -> None:
-    """The teachers `pseudo_label.teacher` can name, and whether their weights are on disk."""
+    """List the values of `pseudo_label.teacher` and whether their weights are on disk."""
     rows = _rows()
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
@@ -77,9 +77,9 @@ def fetch(
     name: Annotated[str, typer.Argument(help="vit_b, vit_l or vit_h.")],
     as_json: AsJson = False,
 ) -> None:
-    """Download a Segment Anything checkpoint, going on where an earlier try stopped.
+    """Download a Segment Anything checkpoint, continuing an interrupted download.
 
-    The SHA-256 is checked before the file gets its name. IML_SAM_MIRROR names another server.
+    The SHA-256 is checked before the file is put in place. IML_SAM_MIRROR names another server.
     """
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
@@ -96,4 +96,4 @@ def fetch(
     if as_json:
         typer.echo(json.dumps({"name": name, "path": str(path), "sha256": known.sha256}))
     else:
-        typer.echo(f"{path} is there, SHA-256 {known.sha256} checked")
+        typer.echo(f"{path}: SHA-256 {known.sha256} verified")

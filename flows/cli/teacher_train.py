@@ -1,4 +1,4 @@
-"""`iml teacher train`: make the weights of `sam_lite` anew, or on photos of one's own."""
+"""`iml teacher train`: train the weights of `sam_lite` again, or on your own photos."""
 
 from __future__ import annotations
 
@@ -12,17 +12,23 @@ _DEMO = Path("data/demo-sources")
 
 
 def train(
-    out: Annotated[Path, typer.Option(help="Folder of checkpoint, weights and figures.")],
-    photos: Annotated[list[Path] | None, typer.Option(help="Folder of photos; repeat.")] = None,
-    cutouts: Annotated[list[Path] | None, typer.Option(help="Folder of RGBA cut-outs.")] = None,
-    regions: Annotated[Path | None, typer.Option(help="Folder laid out as BSDS500.")] = None,
-    start: Annotated[Path | None, typer.Option(help="Weights to go on from.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for checkpoint, weights and metrics.")],
+    photos: Annotated[
+        list[Path] | None, typer.Option(help="Folder of photos; may be repeated.")
+    ] = None,
+    cutouts: Annotated[
+        list[Path] | None, typer.Option(help="Folder of RGBA cut-outs; may be repeated.")
+    ] = None,
+    regions: Annotated[
+        Path | None, typer.Option(help="Region data in the layout of BSDS500.")
+    ] = None,
+    start: Annotated[Path | None, typer.Option(help="Initial weights.")] = None,
     steps: Annotated[int, typer.Option(min=1)] = 6000,
     seed: Annotated[int, typer.Option(min=0)] = 7,
     threads: Annotated[int, typer.Option(min=1)] = 2,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
-    """Train sam_lite on composites of photos and cut-outs; killed, it goes on where it stopped."""
+    """Train sam_lite on composites of photos and cut-outs; a killed run continues."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
     from rich.table import Table

@@ -96,7 +96,7 @@ def _check_reachable(data: Path, user: str) -> None:
         raise InputError(
             f"the account {user} cannot reach this folder",
             where=str(data),
-            mend="set IML_POSTGRES_DATA to a folder below one that everybody may enter",
+            mend="set IML_POSTGRES_DATA to a path below a folder that every account may enter",
         )
 
 

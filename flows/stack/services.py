@@ -94,7 +94,7 @@ def rotate(tell: Callable[[str], None]) -> Settings:
     """
     old = places.load()
     if old is None or not postgres.ready(old):
-        raise CheckError("the stack does not run", mend="start it with `iml stack up`")
+        raise CheckError("the stack is not running", mend="start it with `iml stack up`")
     down_to_postgres = [name for name in reversed(NAMES) if name != "postgres"]
     with _held(old):
         processes = Processes(old.folder)
@@ -135,7 +135,7 @@ def _held(settings: Settings) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise CheckError(
-                "another `iml stack` is at work", where=lock.name, mend="wait for its end"
+                "another `iml stack` is running", where=lock.name, mend="wait for it to end"
             ) from None
         yield
 

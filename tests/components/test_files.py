@@ -74,11 +74,19 @@ def test_link_or_copy_replaces_and_keeps_the_source(tmp_path: Path) -> None:
     assert (tmp_path / "b").read_text() == (tmp_path / "a").read_text() == "new"
 
 
+def test_outside_the_project_there_is_no_state_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("IML_STATE")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"params\.yaml: no such file; run this in the project"):
+        files.state_dir()
+    (tmp_path / "params.yaml").touch()
+    assert files.state_dir() == tmp_path / ".state"
+
+
 def test_the_state_folder_follows_the_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("IML_STATE", str(tmp_path))
     assert files.state_dir() == tmp_path
-    monkeypatch.delenv("IML_STATE")
-    monkeypatch.chdir(tmp_path)
-    assert files.state_dir() == tmp_path / ".state"

@@ -127,7 +127,7 @@ def test_keys_that_no_folder_can_hold_refuse_their_batch_alone(
     bucket.put_object(Key="in/odd/annotations.json", Body=b"{}")
     upload(bucket, write(tmp_path / "good", "g.png", seed=9).parent, "in/sound")
     taken = take(bucket)
-    assert "can be no file here" in (taken["odd"].refused or "")
+    assert "cannot be a file name here" in (taken["odd"].refused or "")
     assert taken["sound"].added == 1
     assert take(bucket) == {}
 

@@ -88,7 +88,7 @@ def prepare(home: Path) -> str:
 def run_once() -> str:
     """What a run adds: outputs in the remote, a commit, a version's tag."""
     workspace.reproduce("copy", lambda line: None)
-    workspace.push()
+    workspace.push(["set"])
     commit = repository.add_results("retrain")
     repository.push()
     return commit
@@ -105,7 +105,7 @@ def test_a_run_is_shown_on_its_own_branch_alone(origin: Path, clone: Path, tmp_p
     assert '"f1": 0.5' in git(origin, "show", "retrain:metrics.json")
     assert workspace.git_dirty() == []
     assert prepare(tmp_path) == commit
-    assert workspace.changed() == {}
+    assert workspace.changed(["set"]) == {}
     assert repository.last_version("m") == "model/m/v1"
     assert repository.last_version("other") is None
     assert repository.same("model/m/v1", "params.yaml", "dvc.lock")
@@ -124,7 +124,7 @@ def test_a_new_clone_has_the_outputs_of_the_last_run(clone: Path, tmp_path: Path
         (tmp_path / folder).rename(tmp_path / f"old-{folder}")
     assert prepare(tmp_path) == commit
     os.chdir(tmp_path / "clone")
-    assert workspace.changed() == {}
+    assert workspace.changed(["set"]) == {}
     assert Path("copied").read_text() == "first photos"
 
 
@@ -140,7 +140,7 @@ def test_in_a_conflict_over_the_lock_the_stages_decide_anew(
     git(origin, "commit", "-qm", "a person ran it too")
     prepare(tmp_path)
     assert Path("data/photos").read_text() == "second photos"
-    assert "copy" in workspace.changed()
+    assert "copy" in workspace.changed(["set"])
     assert workspace.reproduce("copy", lambda line: None)
 
 
@@ -165,7 +165,7 @@ def test_what_a_killed_run_left_is_dropped(clone: Path, tmp_path: Path) -> None:
     for lock in ("index.lock", "config.lock", "refs/heads/retrain.lock"):
         Path(".git", lock).touch()
     assert prepare(tmp_path) == commit
-    assert (workspace.git_dirty(), workspace.changed()) == ([], {})
+    assert (workspace.git_dirty(), workspace.changed(["set"])) == ([], {})
 
 
 def test_a_tag_that_was_moved_is_moved_here(origin: Path, clone: Path, tmp_path: Path) -> None:

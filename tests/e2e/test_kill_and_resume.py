@@ -1,8 +1,10 @@
-"""`kill -9` in the middle of the long stages, then the same command: the same hashes in the end."""
+"""Ctrl-C or `kill -9` in a stage, then the same command: the same hashes in the end."""
 
 from __future__ import annotations
 
 import os
+import pty
+import select
 import shutil
 import signal
 import subprocess
@@ -37,6 +39,40 @@ def kill_when(workspace: Workspace, stage: str, ready: Callable[[], bool]) -> No
     process.wait()
 
 
+def press_ctrl_c_when(workspace: Workspace, stage: str, ready: Callable[[], bool]) -> str:
+    """Start `iml run` in a terminal and press Ctrl-C while `stage` is at work; gives what it said.
+
+    Nothing of it may be left: no process, and no lock that would stop the next run.
+    """
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(workspace.root)
+        os.execvpe("iml", ["iml", "run"], workspace.environment)
+    said, pressed = b"", False
+    deadline = time.monotonic() + 300
+    while True:
+        if select.select([terminal], [], [], 0.02)[0]:
+            try:
+                said += os.read(terminal, 65536)
+            except OSError:  # the other end is closed: the command has ended
+                break
+        if not pressed and ready() and at_work(pid, stage):
+            os.write(terminal, b"\x03")
+            pressed = True
+        assert time.monotonic() < deadline
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    os.close(terminal)
+    assert (pressed, code) == (True, 130), said.decode()
+    assert not processes(workspace)
+    return said.decode()
+
+
+def processes(workspace: Workspace) -> list[list[str]]:
+    """The command lines of all processes that stand in the workspace."""
+    found = psutil.process_iter(["cmdline", "cwd"])
+    return [p.info["cmdline"] for p in found if p.info["cwd"] == str(workspace.root)]
+
+
 def at_work(parent: int, stage: str) -> bool:
     """Whether the stage's own process runs below this one."""
     for process in psutil.Process(parent).children(recursive=True):
@@ -66,7 +102,10 @@ def test_a_killed_run_resumes_to_the_same_hashes(
 ) -> None:
     other = make_workspace(tmp_path_factory.mktemp("killed"))
     add_demo(other)
-    kill_when(other, "pseudo_label", lambda: len(cached(other, "pseudo_label")) >= 3)
+    said = press_ctrl_c_when(other, "pseudo_label", lambda: len(cached(other, "pseudo_label")) >= 3)
+    (line,) = [line for line in said.splitlines() if "error" in line]
+    assert "stopped by Ctrl-C; run the same command again" in line
+    assert "Traceback" not in said
     done = cached(other, "pseudo_label")
     assert done, "nothing was kept of the killed stage"
     stamps = {path: path.stat().st_mtime_ns for path in done}
@@ -74,6 +113,15 @@ def test_a_killed_run_resumes_to_the_same_hashes(
     assert all(path.stat().st_mtime_ns == stamp for path, stamp in stamps.items())
     other.iml("run")
     assert other.hashes(*OUTPUTS) == uninterrupted
-    left = [p for p in psutil.process_iter(["cmdline", "cwd"]) if p.info["cwd"] == str(other.root)]
-    assert not [p.info["cmdline"] for p in left]
+    assert not processes(other)
     shutil.rmtree(other.root, ignore_errors=True)
+
+
+def test_ctrl_c_ends_every_stage(campaigns: bool, tmp_path_factory: pytest.TempPathFactory) -> None:
+    if not campaigns:
+        pytest.skip("only with --campaigns: starts every stage twice")
+    other = make_workspace(tmp_path_factory.mktemp("stopped"))
+    add_demo(other)
+    for stage in ("prepare", "validate", "distill", "evaluate", "export"):
+        press_ctrl_c_when(other, stage, lambda: True)
+    other.iml("run")

@@ -81,12 +81,12 @@ def sent(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sent:
 
 
 def reproduce(catalogue: Catalogue, stage: str) -> bool:
-    with catalogue.stage(stage, PARENT) as tell:
+    with catalogue.stage(stage) as tell:
         return workspace.reproduce(stage, lambda line: None, on_start=tell)
 
 
 def test_stages_that_ran_failed_or_had_nothing_to_do(sent: Sent) -> None:
-    catalogue = Catalogue("m")
+    catalogue = Catalogue("m", PARENT)
     assert reproduce(catalogue, "prepare")
     assert reproduce(catalogue, "use")
     assert not reproduce(catalogue, "use")
@@ -113,7 +113,7 @@ def test_stages_that_ran_failed_or_had_nothing_to_do(sent: Sent) -> None:
 
 def test_a_stage_that_is_stopped_is_aborted(sent: Sent) -> None:
     def stop() -> None:
-        with Catalogue("m").stage("use", PARENT) as tell:
+        with Catalogue("m", PARENT).stage("use") as tell:
             tell()
             raise KeyboardInterrupt
 
@@ -207,9 +207,9 @@ def test_a_catalogue_that_does_not_answer_is_one_warning(
         mock.patch.dict(os.environ, setting),
         caplog.at_level(logging.WARNING, logger="flows.catalogue"),
     ):
-        catalogue = Catalogue("m")
+        catalogue = Catalogue("m", PARENT)
         for _ in range(2):
-            with catalogue.stage("use", PARENT) as tell:
+            with catalogue.stage("use") as tell:
                 tell()
             with catalogue.decisions():
                 pass
@@ -219,7 +219,7 @@ def test_a_catalogue_that_does_not_answer_is_one_warning(
 def test_without_a_setting_nothing_is_imported(made: Path) -> None:
     code = (
         "import sys; from flows.catalogue import Catalogue\n"
-        "with Catalogue('m').stage('use', 'x') as tell, Catalogue('m').decisions(): tell()\n"
+        "with Catalogue('m', 'x').stage('use') as tell, Catalogue('m').decisions(): tell()\n"
         "print([n for n in ('openlineage', 'mlflow', 'torch', 'sqlalchemy') if n in sys.modules])"
     )
     clean = {k: v for k, v in os.environ.items() if not k.startswith("OPENLINEAGE")}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from flows import notify
-from flows.retrain import Outcome, _tell
+from flows.pipeline import Outcome, _tell
 
 
 def outcome(*, promoted: bool, awaiting: bool, replaced: int | None = None) -> Outcome:

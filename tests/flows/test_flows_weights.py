@@ -9,7 +9,7 @@ import pytest
 from components import params as parameters
 from components.errors import CheckError
 from components.files import sha256_bytes, write_json
-from flows.retrain import _check_weights
+from flows.pipeline import _check_weights
 
 ROOT = Path(__file__).parents[2]
 

@@ -39,7 +39,7 @@ def deal(photos: Sequence[Path], cutouts: Sequence[Path], seed: int) -> list[Gro
     """
     for what, paths in (("photos", photos), ("cut-outs", cutouts)):
         if not paths:
-            raise InputError(f"no {what} to compose from", mend=f"name a folder that holds {what}")
+            raise InputError(f"no {what} to compose from", mend=f"name a folder with {what}")
     by_name: dict[str, Path] = {}
     for path in photos:
         if path.stem in by_name:

@@ -10,8 +10,10 @@ from __future__ import annotations
 import multiprocessing
 import os
 import shutil
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +93,9 @@ def _check(
     """Refuse what cannot work, before any work is done."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(
-            "there is something already", where=str(out), mend="choose another name or remove it"
+            "already exists and is not empty",
+            where=str(out),
+            mend="choose another name or remove it",
         )
     if min(manipulated, authentic) < 0 or manipulated + authentic < 1:
         raise InputError(f"{manipulated} manipulated and {authentic} authentic photos asked for")
@@ -137,7 +141,9 @@ def _make_all(items: list[Item], workers: int | None) -> Iterator[Made]:
         yield from map(make, items)
         return
     context = multiprocessing.get_context("spawn")  # the caller may have threads
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+    # On Ctrl-C a terminal interrupts every process; the parent ends the others itself.
+    deaf = partial(signal.signal, signal.SIGINT, signal.SIG_IGN)
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=deaf) as pool:
         try:
             yield from pool.map(make, items, chunksize=4)
         except BaseException:

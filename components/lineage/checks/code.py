@@ -17,7 +17,7 @@ from components.repository import tag_name
 from components.workspace import history
 from components.workspace.remote import folder_md5
 
-_RESTS = "rests on the lineage record, which is missing or broken"
+_RESTS = "depends on the lineage record, which is missing or broken"
 
 
 def commit(case: Case) -> list[Finding]:
@@ -80,14 +80,14 @@ def dvc_lock(case: Case) -> list[Finding]:
     if found != lock["sha256"]:
         return [broken(link, "text and hash differ", "record", lock["sha256"], found)]
     if not lock.get("committed"):
-        return [verified(link, "the record's own text; its commit does not hold it", "record")]
+        return [verified(link, "the record's own text; its commit does not contain it", "record")]
     where = f"commit {record['git']['commit'][:12]}"
     if case.tree is None:
-        return [missing(link, "the commit that holds it cannot be read", where)]
+        return [missing(link, "the commit that contains it cannot be read", where)]
     held = case.tree.get("dvc.lock")
     return compared(
         link,
-        "the record's text is the commit's",
+        "the record's text matches the commit",
         where,
         [("dvc.lock", lock["sha256"], None if held is None else sha256_bytes(held))],
     )
@@ -107,7 +107,7 @@ def stages(case: Case) -> list[Finding]:
             (f"{stage['name']} params", stage["params_sha256"], sha256_json(stage["params"]))
         )
     return [
-        *compared(link, "the record's stages are dvc.lock's", "dvc.lock", pairs),
+        *compared(link, "the record's stages match dvc.lock", "dvc.lock", pairs),
         *_flow(case),
         *_logged(case),
         *_against_commit(case),
@@ -139,7 +139,7 @@ def _logged(case: Case) -> list[Finding]:
     for stage in (case.record or {})["stages"]:
         told |= dict(leaves(stage["params"].get("params.yaml", {})))
     pairs = [(name, text[:6000], case.run.params.get(name)) for name, text in sorted(told.items())]
-    return compared("stages", "MLflow's parameters are the stages'", "MLflow parameter", pairs)
+    return compared("stages", "MLflow's parameters match the stages", "MLflow parameter", pairs)
 
 
 def _against_commit(case: Case) -> Iterator[Finding]:
@@ -164,7 +164,7 @@ def _against_commit(case: Case) -> Iterator[Finding]:
             if not row["path"].startswith("data/") and row["path"] not in case.outs():
                 pairs.append((row["path"], row.get("md5"), _code_hash(tree, row["path"])))
     where = f"commit {(case.record or {})['git']['commit'][:12]}"
-    yield from compared("stages", "commands, parameters and code are the commit's", where, pairs)
+    yield from compared("stages", "commands, parameters and code match the commit", where, pairs)
 
 
 def _at(values: Any, key: str) -> Any:

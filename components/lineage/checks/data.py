@@ -34,7 +34,7 @@ def data(case: Case) -> list[Finding]:
     """Data sets against stages, commit and remote; the manifest against the data set's files."""
     link = "data"
     if case.record is None:
-        return [missing(link, "rests on the lineage record, which is missing or broken")]
+        return [missing(link, "depends on the lineage record, which is missing or broken")]
     found: list[Finding] = []
     for name, said in case.record["datasets"].items():
         found += _dataset(case, name, said)
@@ -70,7 +70,7 @@ def _dataset(case: Case, name: str, said: dict[str, Any]) -> Iterator[Finding]:
     if case.clean and case.tree is not None:
         held = parsed(case.tree.get(f"{path}.dvc", b""))
         pairs.append((f"{path}.dvc of the commit", said["dvc"], held))
-    yield from compared(link, f"{path} is what stages and commit name", "", pairs)
+    yield from compared(link, f"{path} matches stages and commit", "", pairs)
     try:
         listed = case.listing(path, md5)
         read = {f: case.read(f"{path}/{f}", listed[f]) for f in ("dataset.yaml", "boxes.json")}
@@ -83,7 +83,7 @@ def _dataset(case: Case, name: str, said: dict[str, Any]) -> Iterator[Finding]:
     described = parsed(read["dataset.yaml"]) or {}
     yield from compared(
         link,
-        "boxes, licence and source are the recorded ones",
+        "boxes, licence and source match the record",
         path,
         [
             ("boxes.json", said["boxes_sha256"], sha256_bytes(read["boxes.json"])),
@@ -158,7 +158,7 @@ def _manifest(case: Case, rows: pd.DataFrame) -> list[Finding]:
         *compared("data", "every photo and mask of the manifest is in the data set", root, pairs),
         *compared(
             "data",
-            "the version's copy of the manifest is the stage's",
+            "the version's copy of the manifest matches the stage's output",
             "MLflow model",
             [(layout.MANIFEST, case.outs()[MANIFEST], held)],
         ),

@@ -24,7 +24,7 @@ def ledger(case: Case) -> list[Finding]:
         return [missing(link, "has no rows", where)]
     found = [broken(link, what, where) for what in _problems(case)]
     if case.witness is None:
-        found.append(missing(link, "MLflow remembers no end of the chain", where))
+        found.append(missing(link, "MLflow has no note of the ledger's last row", where))
     if not any(r.version == case.version and r.event == Event.REGISTERED for r in case.rows):
         found.append(missing(link, f"no row registers version {case.version}", where))
     return found or [verified(link, f"{len(case.rows)} rows, hash chain and its end", where)]
@@ -43,14 +43,14 @@ def alias(case: Case) -> list[Finding]:
     where = f"{case.model}@champion"
     if case.alias == champion:
         return [verified(link, f"points at version {champion}, as the ledger says", where)]
-    return [broken(link, "points elsewhere than the ledger", where, champion, case.alias)]
+    return [broken(link, "does not point at the ledger's champion", where, champion, case.alias)]
 
 
 def version(case: Case) -> list[Finding]:
     """The version's run and tags, and the model's files, against the ledger's row."""
     link, facts = "version", case.facts
     if not facts:
-        return [missing(link, "rests on its row in the ledger, which is missing or broken")]
+        return [missing(link, "depends on its row in the ledger, which is missing or broken")]
     if case.run is None:
         return [missing(link, "MLflow has no such version or run", case.name)]
     if not any(case.files.iterdir()):
@@ -69,8 +69,8 @@ def version(case: Case) -> list[Finding]:
         for name, digest in facts["files"].items()
     ]
     return [
-        *compared(link, "run id and tags are the ledger's", "MLflow version", pairs),
-        *compared(link, "files are the registered ones", "MLflow model", files),
+        *compared(link, "run id and tags match the ledger", "MLflow version", pairs),
+        *compared(link, "files match the registration", "MLflow model", files),
         *_identity(case),
     ]
 
@@ -97,7 +97,7 @@ def signature(case: Case) -> list[Finding]:
     """The signature of the model's folder, against the ledger and a trusted key."""
     link, facts = "signature", case.facts
     if not facts:
-        return [missing(link, "rests on its row in the ledger, which is missing or broken")]
+        return [missing(link, "depends on its row in the ledger, which is missing or broken")]
     if not facts.get(SIGNATURE_HASH):
         return [missing(link, "the version was registered without a signature", case.name)]
     path, where = case.signature, f"MLflow {layout.SIGNATURE}"
@@ -154,7 +154,7 @@ def _served_code(case: Case) -> list[Finding]:
             entry.read_bytes() if entry.is_file() else None,
         )
     )
-    return compared("run", "packaged code is the commit's", "MLflow model", pairs)
+    return compared("run", "packaged code matches the commit", "MLflow model", pairs)
 
 
 def record(case: Case) -> list[Finding]:
@@ -163,14 +163,16 @@ def record(case: Case) -> list[Finding]:
     if case.raw_record is None:
         return [missing(link, "the lineage record is missing", where)]
     if not case.facts:
-        return [missing(link, "rests on its row in the ledger, which is missing or broken", where)]
+        return [
+            missing(link, "depends on its row in the ledger, which is missing or broken", where)
+        ]
     if case.record is None:
         try:
             found = sha256_json(case.raw_record)
         except ValueError:
-            found = "no JSON"
+            found = "not JSON"
         return [broken(link, "was changed", where, case.facts["record_sha256"], found)]
     schema = case.record.get("schema")
     if not isinstance(schema, int) or schema > SCHEMA:
         return [missing(link, f"has schema {schema}; this program knows up to {SCHEMA}", where)]
-    return [verified(link, f"SHA-256 {case.facts['record_sha256']} is the ledger's", where)]
+    return [verified(link, f"SHA-256 {case.facts['record_sha256']} matches the ledger", where)]

@@ -17,7 +17,7 @@ from components.lineage.verdict import Finding, Pair, broken, compared, missing
 from components.registry import curve, layout
 from components.registry.package import numbers
 
-_RESTS = "rests on the lineage record, which is missing or broken"
+_RESTS = "depends on the lineage record, which is missing or broken"
 VALIDATION, CURVE = "runs/validate/result.json", "runs/distill/history.csv"
 
 
@@ -61,7 +61,7 @@ def _result(case: Case, link: str, path: str, said: dict[str, Any]) -> Iterator[
         ("SHA-256", said["sha256"], sha256_bytes(data)),
         ("content", said["result"], parsed(data)),
     ]
-    yield from compared(link, "the object in the remote is the record's", path, pairs)
+    yield from compared(link, "the object in the remote matches the record", path, pairs)
 
 
 def _reports(case: Case, link: str, folder: str, stage: str) -> list[Finding]:
@@ -78,7 +78,7 @@ def _reports(case: Case, link: str, folder: str, stage: str) -> list[Finding]:
             continue
         pairs.append((path, want, sha256_file(file) if file.is_file() else None))
     if pairs:
-        found += compared(link, "MLflow's copies are the stage's files", "MLflow model", pairs)
+        found += compared(link, "MLflow's copies match the stage's files", "MLflow model", pairs)
     return found
 
 
@@ -94,7 +94,7 @@ def _mean(case: Case, path: str, result: dict[str, Any]) -> list[Finding]:
         mean = rows[name].astype(float).mean()
         again = None if pd.isna(mean) else float(mean)
         if not _close(said, again):
-            found.append(broken("evaluation", f"mean {name} is another", path, said, again))
+            found.append(broken("evaluation", f"mean {name} differs", path, said, again))
     return found
 
 
@@ -117,7 +117,7 @@ def _metrics(case: Case) -> list[Finding]:
         (name, value, case.run.metrics.get(name)) for name, value in sorted(want.items())
     ]
     pairs += [(name, "no such metric", case.run.metrics[name]) for name in sorted(more)]
-    return compared("evaluation", "MLflow's metrics are the record's", "MLflow metric", pairs)
+    return compared("evaluation", "MLflow's metrics match the record", "MLflow metric", pairs)
 
 
 def _curve(case: Case) -> list[Finding]:
@@ -141,4 +141,4 @@ def _curve(case: Case) -> list[Finding]:
     pairs: list[Pair] = [(layout.CURVE, sha256_bytes(data), copy)]
     if case.run:
         pairs += [(name, last.get(name), told.get(name)) for name in curve.COLUMNS]
-    return compared(link, "the training curve is the stage's", "MLflow", pairs)
+    return compared(link, "the training curve matches the stage's output", "MLflow", pairs)

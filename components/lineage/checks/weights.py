@@ -19,7 +19,7 @@ from components.registry.licences import NO_WEIGHTS
 SUMMARY, LABELS = "runs/pseudo_label/summary.json", "runs/pseudo_label/labels.parquet"
 STUDENT = "runs/distill/summary.json"
 _SAM_LITE = "components/teacher/assets/sam_lite.safetensors"
-_RESTS = "rests on the lineage record, which is missing or broken"
+_RESTS = "depends on the lineage record, which is missing or broken"
 
 
 def teacher(case: Case) -> list[Finding]:
@@ -69,7 +69,7 @@ def _teacher_weights(case: Case, said: dict[str, Any], told: dict[str, Any]) -> 
     if case.tree is None or _SAM_LITE not in case.tree:
         return [missing(link, "the commit's weights cannot be read", _SAM_LITE)]
     found = sha256_bytes(case.tree[_SAM_LITE])
-    return compared(link, "the commit holds these weights", "", [(_SAM_LITE, digest, found)])
+    return compared(link, "the commit contains these weights", "", [(_SAM_LITE, digest, found)])
 
 
 def _file(link: str, path: Path, digest: str) -> Finding:
@@ -79,7 +79,7 @@ def _file(link: str, path: Path, digest: str) -> Finding:
     found = sha256_file(path)
     if found == digest:
         return verified(link, f"SHA-256 {digest} of the weights on disk", path.name)
-    return broken(link, "the weights on disk are others", str(path), digest, found)
+    return broken(link, "the weights on disk differ", str(path), digest, found)
 
 
 def backbone(case: Case) -> list[Finding]:
@@ -119,6 +119,4 @@ def _backbone_weights(said: dict[str, Any]) -> Finding:
         return missing(link, error.what, error.where)
     if found == said["sha256"]:
         return verified(link, f"SHA-256 {found} of the weights on disk", f"{name} ({weights})")
-    return broken(
-        link, "the weights on disk are others", f"{name} ({weights})", said["sha256"], found
-    )
+    return broken(link, "the weights on disk differ", f"{name} ({weights})", said["sha256"], found)

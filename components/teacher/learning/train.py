@@ -173,7 +173,7 @@ class _Run:
                 raise InputError(
                     f"at step {self.step} it is too late for other {', '.join(_LATER)}",
                     where=str(path),
-                    mend=f"go on with {before.later()}, or train into another folder",
+                    mend=f"continue with {before.later()}, or train into another folder",
                 )
             for index, (name, parameter) in enumerate(
                 zip(self.names, self.parameters, strict=True)

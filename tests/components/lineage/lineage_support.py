@@ -83,8 +83,8 @@ def _register(root: Path) -> int:
     """What the flow does after the stages."""
     from flows import candidate
 
-    workspace.push()
     settings = parameters.load()
+    workspace.push(settings.datasets)
     version, _ = candidate.register(settings, lambda note: None)
     candidate.decide(settings, version)
     return version

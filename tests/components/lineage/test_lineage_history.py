@@ -78,7 +78,7 @@ def test_what_changed_between_two_versions(project: Path, standing: Stand) -> No
         assert found["parameters"] == ["distill.seed: 7 became 8."]
         assert found["code"] == []
         assert found["environment"] == []
-        assert found["weights"] == ["the student was trained anew."]
+        assert found["weights"] == ["the student was trained again."]
         same = explain(old, old)
     assert same.pop("weights") == ["the student's weights are the same."]
     assert not any(same.values())
@@ -108,7 +108,7 @@ def test_events_carry_versions_schemas_and_quality(project: Path, standing: Stan
 def test_an_event_server_that_is_not_there(project: Path, standing: Stand, free_port: int) -> None:
     standing(project)
     address = f"http://127.0.0.1:{free_port}"
-    with gather(ONE) as case, pytest.raises(InputError, match="were not taken"):
+    with gather(ONE) as case, pytest.raises(InputError, match="were not accepted"):
         events.emit(events.events(case)[:1], events.to_server(address), address)
 
 

@@ -66,7 +66,7 @@ def test_an_approval_promotes_and_says_who_and_why(waiting) -> None:
     assert events(registry)[-3:] == ["gated", "approved", "promoted"]
     assert registry.store.alias("m") == 3
     assert not decide(registry, 3).awaiting
-    with pytest.raises(InputError, match="is the champion already"):
+    with pytest.raises(InputError, match="is already the champion"):
         yes(registry)
     rollback(registry, 2, actor="bob", reason="because")
     with pytest.raises(InputError, match="use `iml model rollback`"):
@@ -116,7 +116,7 @@ def test_what_changed_since_it_was_judged_stops_an_approval(
 
 def test_only_what_passed_can_be_approved(two: Registry, make_package: Make) -> None:
     register(two, make_package("c"), clean=True, actor="ann")
-    with pytest.raises(InputError, match="does not wait"):
+    with pytest.raises(InputError, match="is not awaiting approval"):
         yes(two)
     assert not decide(two, 3, f1=0.1).awaiting
     with pytest.raises(CheckError, match="was rejected: min_f1"):

@@ -170,11 +170,11 @@ def test_a_crown_for_what_was_never_registered_or_never_champion_is_named(tmp_pa
     back = forge(rows[4], **more, event="rolled_back")
     assert problems([*rows, forge(back, version=1)]) == []
     assert problems([*rows, forge(back, version=3)]) == [
-        "row 8 (rolled_back version 3) crowns a version that never was champion"
+        "row 8 (rolled_back version 3) returns to a version that was never champion"
     ]
     for event in ("promoted", "rolled_back"):
         assert problems([*rows, forge(back, event=event, version=4)]) == [
-            f"row 8 ({event} version 4) crowns a version that was never registered"
+            f"row 8 ({event} version 4) promotes a version that was never registered"
         ]
 
 

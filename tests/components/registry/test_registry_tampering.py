@@ -242,7 +242,7 @@ def test_a_tampered_alias_misleads_nobody_and_is_named(state: Path, statement: s
     assert (fetch("m@champion") / "student.json").read_text().startswith("b")
     (note,) = reconcile(registry)  # what list, show, approve and rollback begin with
     assert note.startswith("the alias champion of m pointed at version")
-    assert note.endswith("the ledger says 2: it was moved past the ledger; put right")
+    assert note.endswith("the ledger says 2: it was moved past the ledger; corrected")
     assert registry.store.alias("m") == 2
 
 

@@ -272,7 +272,7 @@ def test_an_unreachable_server_prints_nothing_but_its_line() -> None:
 
 @pytest.mark.parametrize("name", ["", "it's", "../m", "-m"])
 def test_a_wrong_model_name_is_refused(name: str) -> None:
-    with pytest.raises(InputError, match="no model name"):
+    with pytest.raises(InputError, match="not a model name"):
         Registry.open(name)
 
 

@@ -97,7 +97,7 @@ def test_suitable_photos_have_no_reason(tmp_path: Path, predictor: Predictor) ->
     outcomes = predict_files(predictor, find([tmp_path], tmp_path / "o"), tmp_path / "o", "m")
     reasons = {outcome.name: outcome.unsuitable for outcome in outcomes}
     assert reasons["good"] is None
-    assert reasons["black"] == "featureless (all pixels are alike)"
+    assert reasons["black"] == "featureless (all pixels are equal)"
     assert (reasons["poor"] or "").startswith("recompressed too strongly")
     for outcome in outcomes:  # the answer is given all the same
         assert outcome.score is not None

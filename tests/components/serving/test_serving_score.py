@@ -89,7 +89,7 @@ def test_a_plain_photo_is_abstained_from(predictor: Predictor, tmp_path: Path) -
     images.save_photo(tmp_path / "in/black.png", np.zeros((64, 96, 3), dtype=np.uint8))
     out = tmp_path / "out"
     assert run(open_source(str(tmp_path / "in"), out), predictor, out) == Summary(0, 1, 0, 1)
-    assert table(out).loc["black.png", "reason"] == "featureless (all pixels are alike)"
+    assert table(out).loc["black.png", "reason"] == "featureless (all pixels are equal)"
 
 
 class _Counting:

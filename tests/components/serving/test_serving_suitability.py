@@ -8,7 +8,7 @@ import pytest
 from components.serving.suitability import Limits, unsuitable
 
 LIMITS = Limits(side=20, quality=30)
-PLAIN = "featureless (all pixels are alike)"
+PLAIN = "featureless (all pixels are equal)"
 
 
 def plain(*colour: int) -> np.ndarray:

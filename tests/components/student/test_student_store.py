@@ -97,7 +97,7 @@ def test_a_value_that_was_taken_out_is_refused(make, tmp_path, name):
 
 @pytest.mark.parametrize(
     ("told", "complaint"),
-    [("missing", "config_sha256 is missing; make"), (None, "is missing"), (7, "is missing")],
+    [("missing", "config_sha256 is missing; train"), (None, "is missing"), (7, "is missing")],
 )
 def test_config_without_its_own_hash(make, tmp_path, told, complaint):
     store.save(make(), tmp_path)

@@ -42,7 +42,7 @@ def test_damage_is_named_and_the_one_before_taken(tmp_path, capsys, file, how):
     lines = capsys.readouterr().err.splitlines()
     # Tensors without their JSON are an epoch that was never finished: nothing to warn about.
     assert len(lines) == (0 if (how, path.suffix) == ("missing", ".json") else 1)
-    assert all(line.startswith("warning: checkpoint passed over: ") for line in lines)
+    assert all(line.startswith("warning: checkpoint skipped: ") for line in lines)
 
 
 def test_facts_that_were_edited(tmp_path, capsys):

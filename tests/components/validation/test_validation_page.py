@@ -42,7 +42,7 @@ def test_verdicts(made: Made) -> None:
     made.set_photo(2, group=None)
     text = page(made)
     assert "<b>Stopped: 2 critical checks failed</b>" in text
-    assert "There is 1 warning besides." in " ".join(text.split())
+    assert "There is 1 warning as well." in " ".join(text.split())
 
 
 def test_a_failure_says_which_rows_and_how_to_mend(made: Made) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -59,11 +60,15 @@ def test_a_stage_runs_once_and_tells_its_lines(here: Path) -> None:
     lines: list[str] = []
     assert workspace.reproduce("first", lines.append) is True
     assert workspace.reproduce("second", lines.append) is True
-    assert "told" in lines
+    # The stages' own lines, and none of DVC's hints for people who run it by hand.
+    assert lines == [
+        *("Running stage 'first':", "> cat source > first"),
+        *("Running stage 'second':", "> echo told >&2; cat first > second", "told"),
+    ]
     assert workspace.reproduce("second", lines.append) is False
     assert set(workspace.read_lock()["stages"]) == {"first", "second"}
     (here / "source").write_text("two")
-    assert "first" in workspace.changed()
+    assert "first" in workspace.changed([])
 
 
 def test_a_stage_that_refuses_passes_its_line_and_code_on(here: Path) -> None:
@@ -98,7 +103,7 @@ def test_a_remote_that_is_missing_is_one_line(here: Path) -> None:
     (here / "first").write_text("x")
     workspace.reproduce("first", lambda line: None)
     with pytest.raises(CheckError, match="dvc push"):
-        workspace.push()
+        workspace.push([])
 
 
 def test_a_remote_that_is_away_is_named(
@@ -109,10 +114,56 @@ def test_a_remote_that_is_away_is_named(
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     workspace.dvc("remote", "add", "--default", "away", "s3://bucket")
     workspace.dvc("remote", "modify", "away", "endpointurl", f"http://127.0.0.1:{free_port}")
-    (here / "data").write_text("x")
-    workspace.dvc_add(here / "data")
+    (here / "data/set").mkdir(parents=True)
+    (here / "data/set/photo").write_text("x")
+    workspace.dvc_add(here / "data/set")
     with pytest.raises(CheckError, match=f"Could not connect.*{free_port}"):
-        workspace.push()
+        workspace.push(["set"])
+
+
+def test_only_data_sets_that_are_named_count(here: Path) -> None:
+    for name in ("named", "other"):
+        (here / "data" / name).mkdir(parents=True)
+        (here / "data" / name / "photo").write_text(name)
+        workspace.dvc_add(here / "data" / name)
+    shutil.rmtree(here / "data/other")
+    (here / "data/named/photo").write_text("changed")
+    found = workspace.changed(["named"])
+    assert "data/named.dvc" in found
+    assert "data/other.dvc" not in found
+    workspace.require(["named"])
+    with pytest.raises(InputError, match=r"data/other: the data set is absent; .*dvc pull") as told:
+        workspace.require(["named", "other"])
+    assert "data/other.dvc" in told.value.line()
+    with pytest.raises(InputError, match=r"data/never: .*iml dataset import"):
+        workspace.require(["never"])
+
+
+def test_a_push_leaves_other_data_sets_alone(here: Path, tmp_path: Path) -> None:
+    workspace.dvc("remote", "add", "--default", "folder", str(tmp_path / "remote"))
+    for name in ("named", "other"):
+        (here / "data" / name).mkdir(parents=True)
+        (here / "data" / name / "photo").write_text(name)
+        workspace.dvc_add(here / "data" / name)
+    workspace.push(["named"])
+    pushed = [path for path in (tmp_path / "remote").rglob("*") if path.is_file()]
+    assert len(pushed) == 2  # one photo and its folder's listing
+
+
+def test_no_repository_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="git repository that has a commit"):
+        workspace.require([])
+    subprocess.run(["git", "init", "-q"], check=True)
+    with pytest.raises(InputError, match="git repository that has a commit"):
+        workspace.require([])
+
+
+def test_no_git_is_one_line(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    with pytest.raises(InputError, match="git is not installed; install git"):
+        workspace.require([])
 
 
 def test_one_run_at_a_time(here: Path) -> None:

@@ -235,11 +235,11 @@ def test_the_flows_decide_alike(state: Path, tmp_path: Path) -> None:
 def test_wrong_use(state: Path) -> None:
     because = ("--reason", "because")
     assert "names no version" in refused(InputError, "rollback", "boxpromptiml@champion", *because)
-    assert "never was champion" in refused(InputError, "rollback", "boxpromptiml/3", *because)
+    assert "was never champion" in refused(InputError, "rollback", "boxpromptiml/3", *because)
     assert "known versions: 1, 2, 3" in refused(InputError, "show", "boxpromptiml/7")
     assert "names no model" in refused(InputError, "show", "boxpromptiml@best")
     assert "has no champion" in refused(InputError, "show", "another@champion")
-    assert "no model name" in refused(InputError, "list", "a'b")
+    assert "not a model name" in refused(InputError, "list", "a'b")
     assert call("rollback", "boxpromptiml/1").exit_code == 2  # no reason given
 
 

@@ -101,7 +101,7 @@ def test_predict_of_many_shows_the_highest(project: Path, student_folder: Path) 
 @pytest.mark.parametrize(
     ("shape", "reason"),
     [
-        ((70, 90), "featureless (all pixels are alike)"),
+        ((70, 90), "featureless (all pixels are equal)"),
         ((300, 1), "too small (1x300)"),
         ((1, 300), "too small (300x1)"),
     ],

@@ -194,7 +194,7 @@ def test_progress_counts_to_the_end(sources: Sources, tmp_path: Path) -> None:
 def test_a_folder_with_something_in_it_is_left_alone(sources: Sources, tmp_path: Path) -> None:
     (tmp_path / "kept").mkdir()
     (tmp_path / "kept" / "boxes.json").write_text("mine")
-    with pytest.raises(InputError, match="something already"):
+    with pytest.raises(InputError, match="already exists and is not empty"):
         _synthesize(tmp_path / "kept", sources)
     assert (tmp_path / "kept" / "boxes.json").read_text() == "mine"
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]

@@ -1,0 +1,97 @@
+"""Steps of a run: tasks inside a Prefect flow, plain calls without one.
+
+A person's `iml run` needs no Prefect, whose import and temporary server take longer than a run
+that has nothing to do; so nothing here imports it before a flow has.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from functools import cache, wraps
+from typing import Any, ParamSpec, TypeVar, cast
+
+from components.errors import ImlError
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def in_flow() -> bool:
+    """Whether a Prefect flow is calling us."""
+    if "prefect" not in sys.modules:
+        return False
+    from prefect.context import FlowRunContext
+
+    return FlowRunContext.get() is not None
+
+
+def run_id() -> str | None:
+    """The id of the flow's run; None without a flow."""
+    if not in_flow():
+        return None
+    from prefect.runtime import flow_run
+
+    return str(flow_run.id)
+
+
+def run_logger() -> logging.Logger | logging.LoggerAdapter[Any]:
+    """The log of the flow's run; without a flow, the logger `iml`."""
+    if not in_flow():
+        return logging.getLogger("iml")
+    from prefect import get_run_logger
+
+    return get_run_logger()
+
+
+def step(name: str, *, repeatable: bool = False) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """Make a function a task of this name whose `ImlError` is a failed state of one line.
+
+    Whoever calls it gets the error raised. Prefect's own cache is off: DVC and the ledger decide
+    what is up to date. Outside a flow the function is called as it is.
+
+    Args:
+        name: of its runs; may use the function's arguments, as in "{stage}".
+        repeatable: it talks to servers and may be done twice, so that Prefect tries it again as
+            often as `PREFECT_TASKS_DEFAULT_RETRIES` says: never in a person's run, some times in
+            a deployment's.
+    """
+
+    def make(function: Callable[P, T]) -> Callable[P, T]:
+        tasked = cache(lambda: _task(function, name, repeatable))
+
+        @wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> T:
+            if not in_flow():
+                return function(*args, **kwargs)
+            state = tasked()(*args, **kwargs, return_state=True)
+            result = state.result(raise_on_failure=False)
+            if isinstance(result, BaseException):
+                raise result
+            return cast(T, result)
+
+        return call
+
+    return make
+
+
+def _task(function: Callable[..., Any], name: str, repeatable: bool) -> Any:
+    """The Prefect task of a step."""
+    from prefect import task
+    from prefect.cache_policies import NO_CACHE
+    from prefect.runtime import task_run
+    from prefect.settings import get_current_settings
+    from prefect.states import Failed
+
+    @wraps(function)
+    def quiet(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except ImlError as error:
+            if repeatable and task_run.run_count <= get_current_settings().tasks.default_retries:
+                raise  # what Prefect tries again
+            return Failed(message=error.line(), data=error)
+
+    tries: dict[str, Any] = {} if repeatable else {"retries": 0}
+    return task(task_run_name=name, cache_policy=NO_CACHE, persist_result=False, **tries)(quiet)
