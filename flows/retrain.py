@@ -17,7 +17,7 @@ from components import params as parameters
 from components import repository, workspace
 from components.errors import CheckError, ImlError
 from components.files import sha256_file
-from flows import notify, publishing
+from flows import notify, publishing, tracked
 from flows.catalogue import Catalogue
 from flows.failures import step
 from flows.settings import configure, time_limit
@@ -56,6 +56,12 @@ class Outcome:
         return {**vars(self), "stages": [stage.row() for stage in self.stages]}
 
 
+@step("begin the MLflow run", repeatable=True)
+def begin_tracking(run: tracked.Run) -> None:
+    """Begin the MLflow run that the stages log into."""
+    run.begin()
+
+
 @step("push outputs", repeatable=True)
 def push_outputs() -> None:
     """Copy data and outputs to the DVC remote before anything names them."""
@@ -63,12 +69,12 @@ def push_outputs() -> None:
 
 
 @step("register", repeatable=True)
-def register(params: parameters.Params) -> tuple[int, bool]:
-    """Register the workspace's student, unless it is registered."""
+def register(params: parameters.Params, source: str, run_id: str | None) -> tuple[int, bool]:
+    """Register the workspace's student with its MLflow run, unless it is registered."""
     # The registry's imports take seconds; a run that a stage stops does without them.
     from flows import candidate
 
-    return candidate.register(params, get_run_logger().warning)
+    return candidate.register(params, get_run_logger().warning, source, run_id)
 
 
 @step("decide", repeatable=True)
@@ -79,7 +85,7 @@ def decide(params: parameters.Params, version: int) -> Decision:
     return candidate.decide(params, version)
 
 
-def _stages(changed: dict[str, Any], catalogue: Catalogue) -> list[StageRun]:
+def _stages(changed: dict[str, Any], catalogue: Catalogue, run: tracked.Run) -> list[StageRun]:
     """Bring all stages up to date; one `dvc status` has decided that none has anything to do."""
     names = workspace.stages()
     moved = [name for name in changed if name.endswith(".dvc")]
@@ -92,7 +98,13 @@ def _stages(changed: dict[str, Any], catalogue: Catalogue) -> list[StageRun]:
     if not changed:
         get_run_logger().info("nothing has changed since the last run")
         return [StageRun(name, False, 0.0) for name in names]
-    return [run_stage(name, catalogue) for name in names]
+    begin_tracking(run)
+    done = []
+    with run.stages():
+        for name in names:
+            done.append(run_stage(name, catalogue))
+            run.seconds(name, done[-1].seconds)
+    return done
 
 
 def _check_weights(params: parameters.Params, changed: dict[str, Any]) -> None:
@@ -118,13 +130,14 @@ def _check_weights(params: parameters.Params, changed: dict[str, Any]) -> None:
 def _run(params: parameters.Params, changed: dict[str, Any], publish: bool) -> Outcome:
     """Stages, outputs, commit, version, gates: each names only what is safe already."""
     catalogue = Catalogue(params.promotion.model)
-    done = _stages(changed, catalogue)
-    push_outputs()
-    if publish:
-        publishing.commit_results(params)
-    with catalogue.decisions():
-        version, new = register(params)
-        decision = decide(params, version)
+    with tracked.run(params, "deployment retrain" if publish else "iml run") as run:
+        done = _stages(changed, catalogue, run)
+        push_outputs()
+        if publish:
+            publishing.commit_results(params)
+        with catalogue.decisions():
+            version, new = register(params, run.source, run.id)
+            decision = decide(params, version)
     return Outcome(
         stages=done,
         model=params.promotion.model,

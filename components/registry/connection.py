@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from components.files import alone, atomic, state_dir
 from components.registry import database
 
 SETTING = "MLFLOW_TRACKING_URI"
-_PROBE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
+_IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
 _NO_ANSWER = (requests.ConnectionError, requests.Timeout)
 _QUIET = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
@@ -53,7 +53,7 @@ def connect(uri: str) -> MlflowClient:
     if not is_server(uri):
         _check_database(uri)
     _use(uri)
-    with _settings(_PROBE), answering(uri):
+    with impatient(), answering(uri):
         client = MlflowClient(uri, uri)
         client.search_registered_models(max_results=1)
         return client
@@ -132,10 +132,10 @@ def _use(uri: str) -> None:
 
 
 @contextmanager
-def _settings(values: Mapping[str, str]) -> Iterator[None]:
-    """Environment settings for a block; what is already set stays."""
-    added = [name for name in values if name not in os.environ]
-    os.environ.update({name: values[name] for name in added})
+def impatient() -> Iterator[None]:
+    """Wait seconds for a server in the block, not minutes; what the environment sets stays."""
+    added = [name for name in _IMPATIENT if name not in os.environ]
+    os.environ.update({name: _IMPATIENT[name] for name in added})
     try:
         yield
     finally:

@@ -85,7 +85,7 @@ def _register(root: Path) -> int:
 
     workspace.push()
     settings = parameters.load()
-    version, _ = candidate.register(settings, lambda note: None)
+    version, _ = candidate.register(settings, lambda note: None, "iml run")
     candidate.decide(settings, version)
     return version
 

@@ -33,6 +33,7 @@ from components.registry import curve, layout, registration, signing
 from components.registry.copies import fetch
 from components.registry.database import safe_name, scrub
 from components.registry.package import REQUIRES, Package, example, leaves, numbers
+from components.registry.runs import Start
 from components.registry.tracking import Store
 from components.registry.versions import Registry
 from components.serving.predictor import Predictor
@@ -57,7 +58,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Package:
     (root / "sheet.png").write_bytes(b"png")
     (root / "history.csv").write_text(CURVE)
     return Package(
-        name="made",
+        start=Start("made"),
         folder=root / "export",
         files={
             "evaluation/made": root / "evaluate",
@@ -68,7 +69,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Package:
         description="made for a test",
         metrics={"made": {"f1": {"value": 0.5, "low": None, "high": 0.6, "n": 9}, "photos": 12}},
         params={"distill": {"seed": 7, "alpha": "learned"}, "evaluate": {"datasets": ["made"]}},
-        record={"dvc_lock": {"sha256": "l" * 64}, "git": {"clean": True}},
+        record={"dvc_lock": {"sha256": "l" * 64}, "git": {"clean": True, "commit": "c" * 40}},
         tags={"f1": "0.5"},
     )
 
