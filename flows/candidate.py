@@ -25,17 +25,19 @@ from components.registry.package import Package
 from components.registry.projection import reconcile
 from components.registry.promotion import Decision
 from components.registry.rivalry import Comparison
+from components.registry.runs import Start
 from components.registry.versions import Registry, registration
 from components.seeds import fix_torch
 from components.serving import latency
 from components.serving.predictor import Predictor
+from flows import tracked
 
 DATA, RUNS = Path("data"), Path("runs")
 _Expected = tuple[Path, Callable[[Path], str], str | None]  # a file, how it is hashed, to what
 
 
-def package(params: Params) -> Package:
-    """The workspace's student with everything that is recorded of it."""
+def package(params: Params, start: Start) -> Package:
+    """The workspace's student with everything that is recorded of it, and its run's beginning."""
     values = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
     lineage = record.collect(values)
     metrics = {
@@ -52,7 +54,7 @@ def package(params: Params) -> Package:
     }
     f1 = metrics[params.prepare.dataset]["f1"]["value"]
     return Package(
-        name=f"{params.distill.backbone} on {params.prepare.dataset}",
+        start=start,
         folder=RUNS / "export",
         files=files,
         documents={
@@ -72,20 +74,24 @@ def package(params: Params) -> Package:
     )
 
 
-def register(params: Params, tell: Callable[[str], None]) -> tuple[int, bool]:
+def register(
+    params: Params, tell: Callable[[str], None], source: str, run_id: str | None = None
+) -> tuple[int, bool]:
     """The version of the workspace's student, and whether it is new in the registry.
 
     Args:
         params: params.yaml.
         tell: called with a sentence for each thing that had to be put right first.
+        source: the command or deployment that registers it.
+        run_id: the MLflow run that trained it; a new one where there is none.
     """
     registry = Registry.open(params.promotion.model)
     for note in reconcile(registry):
         tell(note)
     before = {row.version for row in registry.rows()}
-    made = package(params)
+    made = package(params, tracked.start(params, source))
     clean = made.record["git"]["clean"]
-    version = registering.register(registry, made, clean=clean, actor=actor_here())
+    version = registering.register(registry, made, clean=clean, actor=actor_here(), run_id=run_id)
     return version, version not in before
 
 

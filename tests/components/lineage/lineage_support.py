@@ -85,7 +85,7 @@ def _register(root: Path) -> int:
 
     settings = parameters.load()
     workspace.push(settings.datasets)
-    version, _ = candidate.register(settings, lambda note: None)
+    version, _ = candidate.register(settings, lambda note: None, "iml run")
     candidate.decide(settings, version)
     return version
 
