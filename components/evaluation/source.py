@@ -7,10 +7,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import pandas as pd
-
 from components.data import dataset as datasets
 from components.data import importing, prepare
+from components.data.manifest import Manifest
 from components.errors import InputError
 from components.evaluation.run import Progress
 from components.params import Prepare
@@ -63,8 +62,8 @@ def opened(
 
 def held_back(
     root: Path, settings: Prepare, progress: Progress | None = None
-) -> tuple[pd.DataFrame, str]:
-    """Manifest rows of a data set that no model was trained on, and which they are in words.
+) -> tuple[Manifest, str]:
+    """A data set's photos that no model was trained on, and which they are in words.
 
     Of a data set that states splits, its `test` photos, or `val` where it has no `test`. Of one
     that states none, all: whoever trains on it here names it in `prepare.dataset`, and then the
@@ -83,11 +82,10 @@ def held_back(
     _refuse_unusable(quarantine, settings, root)
     if dataset.split == "grouped":
         drawn = root.resolve() == (Path("data") / settings.dataset).resolve()
-        images = manifest.select(split="test").images if drawn else manifest.images
-        return images, "test split" if drawn else "all photos"
+        return (manifest.select("test"), "test split") if drawn else (manifest, "all photos")
     for split in ("test", "val"):
         names = [row["file_name"] for row in dataset.images if row.get("split") == split]
-        images = manifest.images[manifest.images["image_id"].isin(names)]
-        if not images.empty:
-            return images.reset_index(drop=True), f"{split} split"
-    return manifest.images, "all photos"
+        photos = manifest.where(manifest.images["image_id"].isin(names))
+        if len(photos.images):
+            return photos, f"{split} split"
+    return manifest, "all photos"

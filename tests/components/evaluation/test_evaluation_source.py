@@ -48,9 +48,10 @@ def _split(source: Path, *names: str) -> None:
 
 def _held_back(source: Path, scratch: Path) -> tuple[int, str]:
     with opened(source, scratch, SETTINGS) as root:
-        images, which = held_back(root, SETTINGS)
-        assert all((root / path).is_file() for path in images["path"])
-    return len(images), which
+        photos, which = held_back(root, SETTINGS)
+        assert all((root / path).is_file() for path in photos.images["path"])
+        assert set(photos.boxes["image_id"]) <= set(photos.images["image_id"])
+    return len(photos.images), which
 
 
 def test_without_a_split_all_photos_count(folders: Path, tmp_path: Path) -> None:
@@ -95,10 +96,10 @@ def test_the_data_set_we_train_on_gives_its_drawn_test_split_only(
     monkeypatch.chdir(tmp_path)
     for name in ("d", "other"):
         _import(folders, tmp_path / "data" / name)
-    images, which = held_back(Path("data/d"), SETTINGS)
+    photos, which = held_back(Path("data/d"), SETTINGS)
     assert which == "test split"
-    assert set(images["split"]) == {"test"}
-    assert 0 < len(images) < 20
+    assert set(photos.images["split"]) == {"test"}
+    assert 0 < len(photos.images) < 20
     assert held_back(Path("data/other"), SETTINGS)[1] == "all photos"
 
 
@@ -108,7 +109,7 @@ def test_unusable_photos_are_named_unless_allowed(folders: Path, tmp_path: Path)
         _held_back(folders, tmp_path / "out")
     allowed = SETTINGS.model_copy(update={"max_quarantined": 1})
     with opened(folders, tmp_path / "out", allowed) as root:
-        assert len(held_back(root, allowed)[0]) == 19
+        assert len(held_back(root, allowed)[0].images) == 19
 
 
 def test_unreadable_source(tmp_path: Path) -> None:
