@@ -7,12 +7,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import yaml
 
 from components import workspace
 from components.data import manifest
 from components.errors import InputError
 from components.evaluation.run import IMAGES, evaluate
+from components.evaluation.source import held_back
 from components.files import read_json, sha256_file
 from components.lineage import record
 from components.params import Params
@@ -50,7 +52,7 @@ def package(params: Params) -> Package:
         layout.CURVE: RUNS / "distill/history.csv",
         layout.MANIFEST: RUNS / "prepare/manifest.parquet",
     }
-    f1 = metrics[params.prepare.dataset]["f1"]["value"]
+    f1 = metrics[params.gate_dataset]["f1"]["value"]
     return Package(
         name=f"{params.distill.backbone} on {params.prepare.dataset}",
         folder=RUNS / "export",
@@ -101,13 +103,13 @@ def decide(params: Params, version: int) -> Decision:
     rows = registry.rows()
     born = registration(rows, version)
     attested = evidence.attest(registry, version, born.facts())
-    _check_same_version(born, attested.record, params.prepare.dataset)
+    _check_same_version(born, attested.record, params.gate_dataset)
     reigning = chain.champion(rows)
     rival = None if reigning in (None, version) else reigning
     budget = params.promotion.gates.max_latency_ms
     found = evidence.gather(
         RUNS,
-        params.prepare.dataset,
+        params.gate_dataset,
         attested=attested,
         dirty=workspace.git_dirty(),
         champion=reigning,
@@ -157,16 +159,24 @@ def _md5(path: Path) -> str:
     return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
 
 
+def _gate_photos(params: Params) -> pd.DataFrame:
+    """Manifest rows of the data set that decides, also of photos that the student knows."""
+    if params.gate_dataset == params.prepare.dataset:
+        return manifest.read(RUNS / "prepare").select(split="test").images
+    return held_back(DATA / params.gate_dataset, params.prepare)[0]
+
+
 def _compare(params: Params, registry: Registry, champion: int) -> Comparison:
-    """Score the champion on today's test photos with today's code, and pair the two.
+    """Score the champion on the photos that the version was scored on, with today's code.
 
     Photos that the champion itself was trained or tuned on are left out: it would know them.
     """
-    dataset = params.prepare.dataset
+    dataset = params.gate_dataset
     folder = verified_copy(registry, registration(registry.rows(), champion))
-    photos = manifest.read(RUNS / "prepare").select(split="test").images
-    fair = unknown_to(folder, photos)
     ours = manifest.read_table(RUNS / "evaluate" / dataset / "images.parquet", IMAGES)
+    photos = _gate_photos(params)
+    photos = photos[photos["image_id"].isin(ours["image_id"])]
+    fair = unknown_to(folder, photos)
     ours = ours[ours["image_id"].isin(fair["image_id"])]
     theirs = ours
     if len(fair):

@@ -75,7 +75,7 @@ def show_branch() -> None:
 @step("commit results", repeatable=True)
 def commit_results(params: Params) -> str:
     """Commit dvc.lock and metrics; everything they name is in the remote by now."""
-    dataset = params.prepare.dataset
+    dataset = params.gate_dataset
     f1 = read_json(f"runs/evaluate/{dataset}/metrics.json")["f1"]["value"]
     shown = "no F1" if f1 is None else f"F1 {f1:.4f}"
     commit = repository.add_results(f"retrain: {shown} on {dataset}")

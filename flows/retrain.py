@@ -79,7 +79,9 @@ def decide(params: parameters.Params, version: int) -> Decision:
     return candidate.decide(params, version)
 
 
-def _stages(changed: dict[str, Any], catalogue: Catalogue) -> list[StageRun]:
+def _stages(
+    params: parameters.Params, changed: dict[str, Any], catalogue: Catalogue
+) -> list[StageRun]:
     """Bring all stages up to date; one `dvc status` has decided that none has anything to do."""
     names = workspace.stages()
     moved = [name for name in changed if name.endswith(".dvc")]
@@ -92,7 +94,20 @@ def _stages(changed: dict[str, Any], catalogue: Catalogue) -> list[StageRun]:
     if not changed:
         get_run_logger().info("nothing has changed since the last run")
         return [StageRun(name, False, 0.0) for name in names]
-    return [run_stage(name, catalogue) for name in names]
+    done = []
+    for name in names:
+        done.append(run_stage(name, catalogue))
+        if name == "prepare":
+            _warn_of_test_photos(params)
+    return done
+
+
+def _warn_of_test_photos(params: parameters.Params) -> None:
+    """Say before the training that no version can be promoted by these test photos."""
+    from components.evaluation import source  # pandas, which a run with nothing to do can spare
+
+    if why := source.undecidable(source.deciding(params)):
+        get_run_logger().warning(f"{source.DATA / params.gate_dataset}: {why}")
 
 
 def _check_weights(params: parameters.Params, changed: dict[str, Any]) -> None:
@@ -118,7 +133,7 @@ def _check_weights(params: parameters.Params, changed: dict[str, Any]) -> None:
 def _run(params: parameters.Params, changed: dict[str, Any], publish: bool) -> Outcome:
     """Stages, outputs, commit, version, gates: each names only what is safe already."""
     catalogue = Catalogue(params.promotion.model)
-    done = _stages(changed, catalogue)
+    done = _stages(params, changed, catalogue)
     push_outputs()
     if publish:
         publishing.commit_results(params)

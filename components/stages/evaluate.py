@@ -1,7 +1,8 @@
 """Stage `evaluate`: score the distilled student on one data set.
 
 `python -m components.stages.evaluate DATASET` writes runs/evaluate/DATASET/. The prepared data set
-is scored on its test split, as the manifest has it; any other on the photos it holds back itself.
+is scored on its test split, as the manifest has it; any other on the photos it holds back itself,
+less those that the student knows from training.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from components.errors import InputError, exit_on_error
 from components.evaluation import report
 from components.evaluation.calibration import Calibration
 from components.evaluation.run import Progress
-from components.evaluation.source import held_back
+from components.evaluation.source import held_back, unseen
 from components.files import sha256_file
 from components.params import Params
 from components.seeds import fix_torch
@@ -31,9 +32,10 @@ RESULTS = Path("runs/evaluate")
 
 def rows(dataset: str, params: Params) -> tuple[pd.DataFrame, str]:
     """The manifest rows to score, and which they are in words."""
+    prepared = manifest.read(PREPARED)
     if dataset != params.prepare.dataset:
-        return held_back(DATA / dataset, params.prepare)
-    images = manifest.read(PREPARED).select(split="test").images
+        return _others(dataset, params, prepared.images)
+    images = prepared.select(split="test").images
     if images.empty:
         raise InputError(
             "no photos in the test split",
@@ -41,6 +43,20 @@ def rows(dataset: str, params: Params) -> tuple[pd.DataFrame, str]:
             mend="raise prepare.split.test in params.yaml, or give the data set a test split",
         )
     return images, "test split"
+
+
+def _others(dataset: str, params: Params, prepared: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """The rows of another data set, without photos that resemble those trained or tuned on."""
+    held, which = held_back(DATA / dataset, params.prepare)
+    images = unseen(held, prepared, params.prepare.near_duplicate_bits)
+    if images.empty:
+        raise InputError(
+            f"all {len(held)} photos to score resemble photos that the student was trained on",
+            where=str(DATA / dataset),
+            mend="name another data set in evaluate.datasets",
+        )
+    left = len(held) - len(images)
+    return images, f"{which}, {left} left out that resemble training photos" if left else which
 
 
 def score(dataset: str, params: Params) -> None:
