@@ -121,13 +121,15 @@ def _add(source: Path, into: str, format: str | None, track: bool, as_json: bool
         made = merge(
             source, folder, format=format, max_megapixels=limit, progress=bar("checking photos")
         )
-    _track(folder, track and bool(made.added))
+    _track(folder, track and bool(made.added or made.masked))
     report = {
         "folder": str(folder),
         "added": len(made.added),
+        "masks": len(made.masked),
         "known": made.known,
         "rejected": [f"{photo}: {reason}" for photo, reason in made.rejected],
         "photos": len(made.dataset.images),
+        "boxes": made.dataset.boxes,
         "notes": [*made.notes, *_deciding(folder, made.dataset)],
         "tracked": track,
     }
