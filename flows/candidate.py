@@ -15,6 +15,7 @@ from components.data import manifest
 from components.errors import InputError
 from components.evaluation.gallery import Album, Example
 from components.evaluation.run import IMAGES, evaluate
+from components.evaluation.source import held_back
 from components.files import read_json, sha256_file
 from components.lineage import record
 from components.params import Params
@@ -66,7 +67,7 @@ def package(params: Params, start: Start) -> Package:
         layout.CURVE: RUNS / "distill/history.csv",
         layout.MANIFEST: RUNS / "prepare/manifest.parquet",
     }
-    f1 = metrics[params.prepare.dataset]["f1"]["value"]
+    f1 = metrics[params.gate_dataset]["f1"]["value"]
     return Package(
         start=start,
         folder=RUNS / "export",
@@ -121,15 +122,15 @@ def decide(params: Params, version: int) -> Decision:
     rows = registry.rows()
     born = registration(rows, version)
     attested = evidence.attest(registry, version, born.facts())
-    _check_same_version(born, attested.record, params.prepare.dataset)
+    _check_same_version(born, attested.record, params.gate_dataset)
     reigning = chain.champion(rows)
     rival = None if reigning in (None, version) else reigning
     budget = params.promotion.gates.max_latency_ms
-    album = _album(params.prepare.dataset)
+    album = _album(params)
     champion = _reigning(params, registry, rival, album) if rival else None
     found = evidence.gather(
         RUNS,
-        params.prepare.dataset,
+        params.gate_dataset,
         attested=attested,
         dirty=workspace.git_dirty(),
         champion=reigning,
@@ -161,7 +162,7 @@ def _show(
         return
     sections: dict[str, list[Example]] = {}
     if found.record is not None:  # else nobody knows whether runs/ is this version's
-        ours = _scored(params.prepare.dataset)
+        ours = _scored(params.gate_dataset)
         predictor = Predictor(RUNS / "export")
         candidate = Exhibit(version, ours, predictor.probabilities)
         sections = exhibits.show(album, candidate, champion)
@@ -169,10 +170,15 @@ def _show(
     decisions.write(rows, decision, found, sections, reports)
 
 
-def _album(dataset: str) -> Album:
-    """The test photos that decide."""
-    photos = manifest.read(RUNS / "prepare").select(split="test")
-    return Album(photos, DATA / dataset, RUNS / "pseudo_label/masks")
+def _album(params: Params) -> Album:
+    """The photos that decide: those that the workspace's student was scored on."""
+    root = DATA / params.gate_dataset
+    if params.gate_dataset == params.prepare.dataset:
+        photos = manifest.read(RUNS / "prepare").select(split="test")
+        return Album(photos, root, RUNS / "pseudo_label/masks")
+    photos, _ = held_back(root, params.prepare)
+    scored = _scored(params.gate_dataset)["image_id"]
+    return Album(photos.where(photos.images["image_id"].isin(scored)), root)
 
 
 def _scored(dataset: str) -> pd.DataFrame:
@@ -217,7 +223,7 @@ def _md5(path: Path) -> str:
 
 
 def _reigning(params: Params, registry: Registry, champion: int, album: Album) -> Exhibit:
-    """Score the champion on today's test photos with today's code.
+    """Score the champion on the photos that the version was scored on, with today's code.
 
     Photos that the champion itself was trained or tuned on are left out: it would know them.
     """
@@ -232,7 +238,7 @@ def _reigning(params: Params, registry: Registry, champion: int, album: Album) -
 
 def _compare(params: Params, champion: Exhibit, album: Album) -> Comparison:
     """Pair the workspace's student with the champion, on the photos that are fair to both."""
-    ours, theirs = _scored(params.prepare.dataset), champion.images
+    ours, theirs = _scored(params.gate_dataset), champion.images
     ours = ours[ours["image_id"].isin(theirs["image_id"])]
     gates = params.promotion.gates
     trial = rivalry.Trial(gates.alpha, params.evaluate.bootstrap, params.evaluate.seed)

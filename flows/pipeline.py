@@ -97,7 +97,9 @@ def decide(params: parameters.Params, version: int) -> Decision:
     return candidate.decide(params, version)
 
 
-def _stages(changed: dict[str, Any], catalogue: Catalogue, run: tracked.Run) -> list[StageRun]:
+def _stages(
+    params: parameters.Params, changed: dict[str, Any], catalogue: Catalogue, run: tracked.Run
+) -> list[StageRun]:
     """Bring all stages up to date; one `dvc status` has decided that none has anything to do."""
     names = workspace.stages()
     moved = [name for name in changed if name.endswith(".dvc")]
@@ -116,7 +118,17 @@ def _stages(changed: dict[str, Any], catalogue: Catalogue, run: tracked.Run) -> 
         for name in names:
             done.append(run_stage(name, catalogue))
             run.seconds(name, done[-1].seconds)
+            if name == "prepare":
+                _warn_of_test_photos(params)
     return done
+
+
+def _warn_of_test_photos(params: parameters.Params) -> None:
+    """Say before the training that no version can be promoted by these test photos."""
+    from components.evaluation import source  # pandas, which a run with nothing to do can spare
+
+    if why := source.undecidable(source.deciding(params)):
+        run_logger().warning(f"{source.DATA / params.gate_dataset}: {why}")
 
 
 def _check_weights(params: parameters.Params, changed: dict[str, Any]) -> None:
@@ -145,7 +157,7 @@ def _run(
     """Stages, outputs, commit, version, gates: each names only what is safe already."""
     catalogue = Catalogue(params.promotion.model, run_id())
     with tracked.run(params, "deployment retrain" if publish else "iml run") as run:
-        done = _stages(changed, catalogue, run)
+        done = _stages(params, changed, catalogue, run)
         push_outputs(params)
         if publish:
             publishing.commit_results(params)
