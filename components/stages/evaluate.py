@@ -54,7 +54,7 @@ def _others(dataset: str, params: Params, prepared: pd.DataFrame) -> tuple[Manif
     fresh = unseen(held, prepared, params.prepare.near_duplicate_bits)
     if fresh.images.empty:
         raise InputError(
-            f"all {len(held.images)} photos to score resemble photos that the student was trained on",
+            f"all {len(held.images)} photos to score resemble photos that it was trained on",
             where=str(DATA / dataset),
             mend="name another data set in evaluate.datasets",
         )
