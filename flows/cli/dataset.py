@@ -175,7 +175,9 @@ def synthesize(
     ] = None,
     manipulated: Annotated[int, typer.Option(min=1, help="Manipulated photos to make.")] = 160,
     authentic: Annotated[int, typer.Option(min=1, help="Authentic photos to make.")] = 80,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed makes the same bytes.")] = 7,
+    seed: Annotated[
+        int, typer.Option(min=0, help="The same seed makes the same bytes on the same machine.")
+    ] = 7,
     jitter: Annotated[
         float, typer.Option(min=0, max=0.5, help="Boxes are loosened by up to this share a side.")
     ] = 0.1,
