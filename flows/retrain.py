@@ -17,7 +17,7 @@ from components import params as parameters
 from components import repository, workspace
 from components.errors import CheckError, ImlError
 from components.files import sha256_file
-from flows import notify, publishing, tracked
+from flows import artifacts, notify, publishing, tracked
 from flows.catalogue import Catalogue
 from flows.failures import step
 from flows.settings import configure, time_limit
@@ -59,7 +59,7 @@ class Outcome:
 @step("begin the MLflow run", repeatable=True)
 def begin_tracking(run: tracked.Run) -> None:
     """Begin the MLflow run that the stages log into."""
-    run.begin()
+    get_run_logger().info(f"MLflow run: {run.begin()}")
 
 
 @step("push outputs", repeatable=True)
@@ -181,6 +181,7 @@ def retrain(publish: bool = False, stale_days: int = 14) -> Outcome | State:
             if publish and not changed and (reason := publishing.unchanged(params, stale_days)):
                 return Completed(name="Skipped", message=reason)
             outcome = _run(params, changed, publish)
+            artifacts.show(outcome.row(), params.evaluate.datasets)
             # A run that was cut off after it registered told nobody; the tag, made last, shows it.
             finished = not publish or repository.has_tag(outcome.model, outcome.version)
             _tell(outcome, new=outcome.registered or not finished)
