@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import mlflow
 import requests
@@ -56,8 +57,9 @@ def page(uri: str, place: str) -> str | None:
     """
     if not is_server(uri):
         return None
-    base = make_url(uri).set(username=None, password=None).render_as_string().rstrip("/")
-    return f"{base}/#/{place}{TRAINING}"
+    found = urlsplit(uri)
+    host = found.netloc.rpartition("@")[2]
+    return f"{found.scheme}://{host}{found.path.rstrip('/')}/#/{place}{TRAINING}"
 
 
 def connect(uri: str) -> MlflowClient:
