@@ -23,7 +23,7 @@ from components.files import (
     state_dir,
     write_json,
 )
-from flows import notify, publishing, tracked
+from flows import artifacts, notify, publishing, tracked
 from flows.catalogue import Catalogue
 from flows.stages import StageRun, run_stage
 from flows.steps import run_id, run_logger, step
@@ -71,7 +71,7 @@ class Outcome:
 @step("begin the MLflow run", repeatable=True)
 def begin_tracking(run: tracked.Run) -> None:
     """Begin the MLflow run that the stages log into."""
-    run.begin()
+    run_logger().info(f"MLflow run: {run.begin()}")
 
 
 @step("push outputs", repeatable=True)
@@ -207,6 +207,7 @@ def bring_up_to_date(
         if publish and not changed and (reason := publishing.unchanged(params, stale_days)):
             return reason
         outcome = _run(params, changed, publish=publish, commit=commit)
+        artifacts.show(outcome.row(), params.evaluate.datasets)
         # A run that was cut off after it registered told nobody; the tag, made last, shows it.
         finished = not publish or repository.has_tag(outcome.model, outcome.version)
         _tell(outcome, new=outcome.registered or not finished)

@@ -38,8 +38,8 @@ class Run:
         """MLflow's id of it, once it has begun."""
         return self._live.run_id if self._live else None
 
-    def begin(self) -> None:
-        """Begin it, because stages have to run.
+    def begin(self) -> str:
+        """Begin it, because stages have to run; gives its page, or its id where there is no server.
 
         Raises InputError where MLflow does not answer: no training starts whose version could not
         be registered.
@@ -48,6 +48,7 @@ class Run:
 
         found = start(self._params, self.source)
         self._live = Store().begin(self._params.promotion.model, found)
+        return self._live.page or self._live.run_id
 
     @contextmanager
     def stages(self) -> Iterator[None]:

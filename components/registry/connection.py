@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import mlflow
 import requests
@@ -27,6 +28,7 @@ from components.registry import database
 
 SETTING = "MLFLOW_TRACKING_URI"
 _IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
+TRAINING = "?workflowType=machine_learning"
 _NO_ANSWER = (requests.ConnectionError, requests.Timeout)
 _QUIET = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
@@ -42,6 +44,22 @@ def address() -> str:
 def is_server(uri: str) -> bool:
     """Whether an address is that of an MLflow server."""
     return uri.startswith(("http://", "https://"))
+
+
+def page(uri: str, place: str) -> str | None:
+    """The address of a page of MLflow's server; None for a store without a server.
+
+    MLflow opens its view of agents and traces unless an address names that of model training.
+
+    Args:
+        uri: the store's address.
+        place: of the page, e.g. `models/m/versions/1`.
+    """
+    if not is_server(uri):
+        return None
+    found = urlsplit(uri)
+    host = found.netloc.rpartition("@")[2]
+    return f"{found.scheme}://{host}{found.path.rstrip('/')}/#/{place}{TRAINING}"
 
 
 def connect(uri: str) -> MlflowClient:

@@ -31,6 +31,7 @@ import components
 from components.errors import InputError
 from components.files import sha256_file, sha256_json, write_json, write_text
 from components.registry import curve, layout
+from components.registry.connection import TRAINING
 from components.registry.runs import Start
 from components.registry.tracking import IDENTITY, RECORD_HASH
 from components.serving import pyfunc
@@ -118,7 +119,8 @@ class Package:
             address: of the model's page.
             files: what a path in the version's folder is put behind to fetch that file.
         """
-        head = f"{self.description}\n\n[Metrics]({address}) · [all files]({address}/artifacts)"
+        links = f"[Metrics]({address}{TRAINING}) · [all files]({address}/artifacts{TRAINING})"
+        head = f"{self.description}\n\n{links}"
         pictures = [name for name in self.files if name.endswith(".png")]
         tail = "".join(f"\n\n![{name}]({files}{name})" for name in pictures)
         _, *sections = self.documents.get(layout.CARD, "").split("\n## ")

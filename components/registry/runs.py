@@ -77,8 +77,9 @@ class Start:
 class Live:
     """A run of a store that is at work: its numbers as they come, and its end."""
 
-    def __init__(self, uri: str, run_id: str) -> None:
+    def __init__(self, uri: str, experiment: str, run_id: str) -> None:
         self.run_id = run_id
+        self.page = connection.page(uri, f"experiments/{experiment}/runs/{run_id}")
         self._uri = uri
         self._warned = False
 
@@ -96,6 +97,8 @@ class Live:
             os.environ.update(handed)
             try:
                 if monitor:
+                    # It would warn of a server that is away in many lines, with its address.
+                    logging.getLogger("mlflow.system_metrics").setLevel(logging.CRITICAL)
                     monitor.start()
                 yield
             finally:

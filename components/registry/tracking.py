@@ -39,7 +39,7 @@ _ABOUT = (
     "The alias `champion` follows the promotion ledger. Move it with `iml model approve` or "
     "`iml model rollback`: moved by hand it is found out and put back."
 )
-# MLflow's page of an experiment opens on runs and curves, not on traces of agents.
+# Model training, not traces of agents.
 _KIND = {"mlflow.experimentKind": "custom_model_development"}
 _WORKSPACE = "workspace"  # tag of a run: where it is at work
 _ABSENT = "RESOURCE_DOES_NOT_EXIST"
@@ -115,7 +115,7 @@ class Store:
             run = self._client.create_run(experiment, tags=tags, run_name=start.name)
             inputs = [entry.entity() for entry in start.inputs]
             self._client.log_inputs(run.info.run_id, datasets=inputs)
-            return Live(self._uri, run.info.run_id)
+            return Live(self._uri, experiment, run.info.run_id)
 
     def register(self, model: str, package: Package, run_id: str | None = None) -> Version:
         """Log everything of a version into a run, then make the version.
