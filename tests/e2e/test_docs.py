@@ -95,8 +95,10 @@ def test_readme_promotion_audit_and_student_in_one_clone(
     reader = settle(place / "project", home)
     reader.environment["BSDS500"] = str(home / "bsds500")
     provide(home)
-    for document in WALKED[:-1]:
-        reader.walk(commands(document, reader.folder))
+    found = {document: commands(document, reader.folder) for document in WALKED[:-1]}
+    record_property("commands", sum(map(len, found.values())))
+    for document, steps in found.items():
+        reader.walk(steps)
         if document == "README.md":
             assert reader.run("git", "status", "--porcelain") == ""
 
@@ -115,15 +117,14 @@ def test_operations_in_a_clone_of_its_own(
         reader.folder.rename(lost)
         reader.folder.mkdir()
 
-    def install() -> None:
-        lend_environment(reader.folder)
-
     before = {
         "git clone ../backup/repository.git": lose_the_machine,
-        "make install && ": install,
+        "make install && ": lambda: lend_environment(reader.folder),
     }
+    found = commands(WALKED[-1], reader.folder)
+    record_property("commands", len(found))
     try:
-        reader.walk(commands(WALKED[-1], reader.folder), before)
+        reader.walk(found, before)
         assert "champion" in reader.run("iml", "model", "list")
     finally:
         reader.run("iml", "stack", "down", code=None)
