@@ -154,13 +154,16 @@ def link_or_copy(source: str | Path, target: str | Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def require_project() -> None:
+    """Raise InputError outside the project's folder, where `$IML_STATE` names no state folder."""
+    if not os.environ.get("IML_STATE") and not Path("params.yaml").exists():
+        raise InputError("no such file", where="params.yaml", mend=PROJECT_FOLDER)
+
+
 def state_dir() -> Path:
     """The folder of everything kept between runs: `$IML_STATE`, else `.state` of this project.
 
-    Raises:
-        InputError: neither is `$IML_STATE` set nor is this the project's folder.
+    Raises InputError outside the project.
     """
-    given = os.environ.get("IML_STATE")
-    if not given and not Path("params.yaml").exists():
-        raise InputError("no such file", where="params.yaml", mend=PROJECT_FOLDER)
-    return Path(given or ".state").absolute()
+    require_project()
+    return Path(os.environ.get("IML_STATE") or ".state").absolute()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from components.errors import InputError
+from components.files import require_project
 
 if TYPE_CHECKING:
     from components.drift.compare import Drift
@@ -30,6 +31,7 @@ def drift(
     from flows.cli._common import run_flow
     from flows.servers import require_server, server_named
 
+    require_project()
     require_server()
     if retrain and not server_named():
         raise InputError(

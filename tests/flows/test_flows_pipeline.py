@@ -1,0 +1,156 @@
+"""A run that would change nothing is known as such, and only then."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from components import params as parameters
+from components import repository, workspace
+from components.params import Params
+from components.registry.chain import Event
+from components.registry.ledger import Entry, Ledger
+from flows import pipeline
+from flows.pipeline import Outcome
+from flows.stages import StageRun
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A repository with one stage that has run, and a ledger with one version."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("IML_STATE", str(tmp_path / ".state"))
+    (tmp_path / ".gitignore").write_text(".state\n")
+    (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+    (tmp_path / "data/demo").mkdir(parents=True)
+    (tmp_path / "data/demo/photo").write_text("one")
+    stage = {"cmd": "cat data/demo/photo > out", "deps": ["data/demo"], "outs": ["out"]}
+    (tmp_path / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"copy": stage}}))
+    for command in (["git", "init", "-q"], [sys.executable, "-m", "dvc", "init", "-q"]):
+        subprocess.run(command, check=True, capture_output=True)
+    workspace.dvc_add(Path("data/demo"))
+    commit()
+    workspace.reproduce("copy", lambda line: None)
+    append(Event.REGISTERED, 1)
+    return tmp_path
+
+
+def commit() -> None:
+    who = ["-c", "user.name=Test", "-c", "user.email=test@example.org"]
+    subprocess.run(["git", "add", "--all"], check=True)
+    subprocess.run(["git", *who, "commit", "-qm", "change"], check=True)
+
+
+def append(event: Event, version: int) -> None:
+    Ledger().append(Entry("boxpromptiml", event, version, "test", "why", {}))
+
+
+def outcome(params: Params) -> Outcome:
+    made = Outcome(
+        stages=[StageRun("copy", True, 3.0)],
+        model=params.promotion.model,
+        version=1,
+        registered=True,
+        gates=[{"name": "min_f1", "passed": True}],
+        promoted=True,
+        replaced=2,
+        awaiting=False,
+        sentence="Version 1 is champion.",
+    )
+    pipeline._remember(params, made)
+    return made
+
+
+def test_a_run_after_which_nothing_changed_has_nothing_to_do(here: Path) -> None:
+    params = parameters.load()
+    assert pipeline.finished(params) is None  # there was no run yet
+    made = outcome(params)
+    again = pipeline.finished(params)
+    assert again is not None
+    assert again.stages == [StageRun("copy", False, 0.0)]
+    assert (again.version, again.registered, again.replaced) == (1, False, None)
+    assert (again.promoted, again.gates) == (True, made.gates)
+    assert again.sentence.startswith("Nothing to do: nothing has changed since the run of 20")
+    assert again.sentence.endswith("UTC. Version 1 is champion.")
+
+
+def edit_photo(here: Path) -> None:
+    (here / "data/demo/photo").write_text("two")
+
+
+def edit_gate(here: Path) -> None:
+    text = (here / "params.yaml").read_text()
+    (here / "params.yaml").write_text(text.replace("min_f1: 0.05", "min_f1: 0.06"))
+
+
+def decide(here: Path) -> None:
+    append(Event.REJECTED, 1)
+
+
+def remove_output(here: Path) -> None:
+    (here / "out").unlink()
+
+
+def make_dirty(here: Path) -> None:
+    (here / "dvc.yaml").write_text((here / "dvc.yaml").read_text() + "# a comment\n")
+
+
+def damage_memory(here: Path) -> None:
+    (here / ".state/last_run.json").write_text("{}")
+
+
+@pytest.mark.parametrize(
+    "change", [edit_photo, edit_gate, decide, remove_output, make_dirty, damage_memory]
+)
+def test_a_run_after_a_change_has_something_to_do(
+    here: Path, change: Callable[[Path], None]
+) -> None:
+    outcome(parameters.load())
+    change(here)
+    assert pipeline.finished(parameters.load()) is None
+
+
+def test_a_new_commit_or_another_store_counts(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    outcome(parameters.load())
+    with monkeypatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+        assert pipeline.finished(parameters.load()) is None
+    assert pipeline.finished(parameters.load()) is not None
+    commit()
+    assert pipeline.finished(parameters.load()) is None
+
+
+def test_dvc_lock_alone_is_committed_where_asked(here: Path) -> None:
+    params = parameters.load()
+    outcome(params)
+    assert pipeline.finished(params) is not None
+    assert pipeline.finished(params, commit=True) is None
+    (here / "note").write_text("staged by a person")
+    subprocess.run(["git", "add", "note"], check=True)
+    repository.commit_lock("retrain: F1 0.5 on demo")
+    shown = ["git", "show", "--name-only", "--format=%s", "HEAD"]
+    said = subprocess.run(shown, check=True, capture_output=True, text=True).stdout.split("\n")
+    assert [line for line in said if line] == ["retrain: F1 0.5 on demo", "dvc.lock"]
+    assert workspace.lock_committed()
+    head = workspace.git_commit()
+    repository.commit_lock("again")
+    assert workspace.git_commit() == head
+    outcome(params)
+    assert pipeline.finished(params, commit=True) is not None
+
+
+def test_what_is_remembered_has_a_schema_number(here: Path) -> None:
+    outcome(parameters.load())
+    path = here / ".state/last_run.json"
+    kept = json.loads(path.read_text())
+    assert kept["schema"] == 1
+    path.write_text(json.dumps({**kept, "schema": 2}))
+    assert pipeline.finished(parameters.load()) is None
