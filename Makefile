@@ -5,6 +5,11 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 BENCO := .state/benco
 
+# Of pip's many lines, those that show how far it is.
+SHELL := bash
+.SHELLFLAGS := -o pipefail -c
+SHOW_PIP := | grep --line-buffered -E '^ *(Downloading|Building|Installing|Successfully|ERROR)' | cut -c1-100
+
 # Threads that spin while they wait cost a small machine its other core.
 export OMP_WAIT_POLICY = PASSIVE
 export DVC_NO_ANALYTICS = 1
@@ -16,8 +21,10 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 install: $(INSTALLED)
 
 $(INSTALLED): pyproject.toml constraints.txt infra/s3-server.txt
+	@echo "Installing into $(VENV): 3 to 10 minutes and, where the package index has only the CUDA"
+	@echo "build of torch, about 7 GB. An index with CPU builds, named in PIP_EXTRA_INDEX_URL, saves 6 GB."
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	$(BIN)/python -m pip install --constraint constraints.txt --editable ".[dev]" $(SHOW_PIP)
 	$(PYTHON) -m venv $(VENV)/s3
 	$(VENV)/s3/bin/python -m pip install --quiet --requirement infra/s3-server.txt
 	touch $@

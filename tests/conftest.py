@@ -13,6 +13,7 @@ from pathlib import Path
 
 import campaign_report
 import pytest
+from browsers import Browser, Pages, chromium
 
 from flows.settings import configure
 
@@ -79,6 +80,22 @@ def s3(_s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
         monkeypatch.setenv(name, "test")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     return _s3_server
+
+
+@pytest.fixture(scope="module")
+def _browser() -> Iterator[Browser]:
+    """Closed with its module: until then its driver's event loop is this thread's."""
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture
+def browse(_browser: Browser) -> Iterator[Pages]:
+    """Opens pages in a real browser; a script's error or a refused load fails the test."""
+    pages = Pages(_browser)
+    yield pages
+    pages.close()
+    assert not pages.complaints
 
 
 @pytest.fixture(autouse=True)

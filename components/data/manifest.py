@@ -70,6 +70,10 @@ class Manifest:
             keep &= self.images["split"] == split
         if label is not None:
             keep &= self.images["label"] == label
+        return self.where(keep)
+
+    def where(self, keep: pd.Series) -> Manifest:
+        """The rows of `images` where `keep` is true, with their boxes."""
         images = self.images[keep].reset_index(drop=True)
         boxes = self.boxes[self.boxes["image_id"].isin(images["image_id"])]
         return Manifest(images, boxes.reset_index(drop=True))

@@ -69,9 +69,9 @@ def thumbnail(image: np.ndarray, side: int) -> np.ndarray:
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA) if scale < 1 else image
 
 
-def data_uri(image: np.ndarray) -> str:
+def data_uri(image: np.ndarray, quality: int = 80) -> str:
     """A picture inside a page: uint8 (H, W) as PNG, (H, W, 3) as JPEG, base64 in a data URI."""
     buffer = BytesIO()
     kind = "png" if image.ndim == 2 else "jpeg"
-    Image.fromarray(image).save(buffer, format=kind.upper(), quality=85)
+    Image.fromarray(image).save(buffer, format=kind.upper(), quality=quality)
     return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"

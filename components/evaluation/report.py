@@ -1,40 +1,30 @@
 """The evaluation's page: one self-contained HTML file, and the files it stands beside.
 
-The page loads nothing: pictures are data URIs, styles are inline, and a content security policy
-forbids the rest. Every text from a data set is escaped.
+Every text from a data set is escaped. The page is a function of what the evaluation read; what
+names one registered version (number, date, commit) is added to a copy of it, by `identified`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
+from markupsafe import escape
 
 from components import pages
 from components.data.manifest import AUTHENTIC, MANIPULATED, write_table
-from components.evaluation import pictures
 from components.evaluation.calibration import Calibration
+from components.evaluation.gallery import Album, Example
+from components.evaluation.metrics import THRESHOLD
 from components.evaluation.robustness import Parts, robustness
-from components.evaluation.run import (
-    IMAGES,
-    Evaluation,
-    Loaded,
-    Predict,
-    evaluate,
-    load_all,
-)
-from components.evaluation.stream import batches
-from components.files import write_json, write_text
+from components.evaluation.run import IMAGES, Evaluation, Predict, evaluate
+from components.files import sha256_json, write_json, write_text
 from components.params import Evaluate
 
-EXAMPLES = 4  # photos in each row of the contact sheet
-_SIDE = 220  # pixels of a thumbnail
+EXAMPLES = 4  # photos in each section
 _BINS = 20
-SLICES = {"method": "method", "shape": "shape", "area": "manipulated area, in fifths"}
 
 HEADLINES = (
     ("f1", "F1", "pixels, mean over manipulated photos with a mask"),
@@ -44,19 +34,21 @@ HEADLINES = (
     ("false_alarm_area", "False-alarm area", "share wrongly marked, mean over authentic photos"),
     ("image_auc", "Image AUC", "manipulated against authentic photos, by image score"),
     ("balanced_accuracy", "Balanced accuracy", "photos called right, at the validation threshold"),
-    ("ece", "Calibration error", "pixels' probability against their truth, every photo alike"),
+    ("ece", "Calibration error", "pixels' probability against their truth, equal weight per photo"),
     ("imdlbenco_f1", "F1, IMDL-BenCo convention", "authentic photos count, and score 0"),
+)
+_TOPS = (0.02, 0.05, 0.1, 0.2, 0.5, 1)  # of an axis that need not reach 1
+_LINES = (
+    ("threshold", "f1", "F1 by threshold", "#d55e00"),
+    ("threshold", "false_alarm_area", "False-alarm area by threshold", "#0072b2"),
+    ("recall", "precision", "Precision by recall, pixels", "#009e73"),
 )
 
 
-@dataclass(frozen=True)
-class Example:
-    """One photo of the contact sheet: pictures as data URIs, numbers as measured."""
-
-    row: Mapping[str, Any]
-    photo: str
-    overlay: str
-    mask: str | None
+def digest(images: pd.DataFrame) -> str:
+    """SHA-256 that names the photos of a manifest, with their labels and true masks."""
+    columns = images[["image_id", "sha256", "label", "mask_sha256"]].sort_values("image_id")
+    return sha256_json(columns.astype(object).where(columns.notna(), None).values.tolist())
 
 
 def pick(images: pd.DataFrame) -> dict[str, list[str]]:
@@ -64,17 +56,13 @@ def pick(images: pd.DataFrame) -> dict[str, list[str]]:
 
     No photo is shown twice; sections without photos are left out.
     """
-    scored = images[(images["label"] == MANIPULATED) & images["f1"].notna()]
-    # image_id breaks ties, so the same numbers choose the same photos.
-    ranked = scored.sort_values(["f1", "image_id"])["image_id"].tolist()
+    ranked, alarmed = by_f1(images), by_false_alarm(images)
     start = max(0, (len(ranked) - EXAMPLES) // 2)
-    alarms = images[(images["label"] == AUTHENTIC) & (images["area"] > 0)]
-    alarmed = alarms.sort_values(["area", "image_id"], ascending=[False, True])["image_id"].tolist()
     wanted = {
-        "Best": ranked[::-1][:EXAMPLES],
-        "Median": ranked[start : start + EXAMPLES],
         "Worst": ranked[:EXAMPLES],
         "Worst false alarms": alarmed[:EXAMPLES],
+        "Best": ranked[::-1][:EXAMPLES],
+        "Median": ranked[start : start + EXAMPLES],
     }
     taken: set[str] = set()
     sections: dict[str, list[str]] = {}
@@ -84,43 +72,82 @@ def pick(images: pd.DataFrame) -> dict[str, list[str]]:
     return {title: names for title, names in sections.items() if names}
 
 
-def gallery(
-    evaluation: Evaluation, images: pd.DataFrame, root: Path, predict: Predict
-) -> dict[str, list[Example]]:
-    """The contact sheet: the picked photos, predicted once more and drawn.
+def by_f1(images: pd.DataFrame) -> list[str]:
+    """Manipulated photos that have an F1, the lowest first; `image_id` breaks ties."""
+    scored = images[(images["label"] == MANIPULATED) & images["f1"].notna()]
+    return scored.sort_values(["f1", "image_id"])["image_id"].tolist()
+
+
+def by_false_alarm(images: pd.DataFrame) -> list[str]:
+    """Authentic photos with marked pixels, the largest area first; `image_id` breaks ties."""
+    alarms = images[(images["label"] == AUTHENTIC) & (images["area"] > 0)]
+    ranked = alarms.sort_values(["area", "image_id"], ascending=[False, True])
+    return ranked["image_id"].tolist()
+
+
+def facts(row: Mapping[str, Any]) -> str:
+    """A photo's numbers in words, from its row of `run.IMAGES`."""
+    if row["label"] == AUTHENTIC:
+        known = f"authentic, {100 * row['area']:.1f} % marked"
+    else:
+        known = f"F1 {_number(row['f1'])}, IoU {_number(row['iou'])}"
+    return f"{known}, score {_number(row['score'])}"
+
+
+def gallery(evaluation: Evaluation, album: Album, predict: Predict) -> dict[str, list[Example]]:
+    """The picked photos with the model's answers, by section.
 
     Args:
         evaluation: what `evaluate` gave for these photos.
-        images: the manifest's rows.
-        root: the data set's folder.
+        album: where the photos are.
         predict: the same model.
     """
     sections = pick(evaluation.images)
-    names = [name for section in sections.values() for name in section]
-    measured = evaluation.images.set_index("image_id")
-    chosen = images.set_index("image_id", drop=False).loc[names]
-    examples: dict[str, Example] = {}
-    loaded = load_all(chosen, root)
-    for batch in batches(loaded, lambda item: item.photo.shape[0] * item.photo.shape[1]):
-        answers = predict([item.photo for item in batch])
-        for item, prob in zip(batch, answers, strict=True):
-            name = item.row["image_id"]
-            examples[name] = _example(item, prob, measured.loc[name].to_dict())
-    return {title: [examples[name] for name in section] for title, section in sections.items()}
+    drawn = album.draw([n for names in sections.values() for n in names], {"answer": predict})
+    rows: Any = evaluation.images.set_index("image_id").to_dict("index")
+    return {
+        title: [Example(name, facts(rows[name]), drawn[name]) for name in names]
+        for title, names in sections.items()
+    }
 
 
-def _example(item: Loaded, prob: np.ndarray, row: dict[str, Any]) -> Example:
-    mask = None if item.mask is None or not item.mask.any() else item.mask
-    return Example(
-        row=row | {"image_id": item.row["image_id"]},
-        photo=_picture(item.photo),
-        overlay=_picture(pictures.overlay(item.photo, prob)),
-        mask=None if mask is None else _picture(np.uint8(255) * mask),
-    )
+def _tables(metrics: Mapping[str, Any]) -> list[tuple[str, str, list[tuple[str, Any]]]]:
+    """Tables of parts of the photos: what by, heading, rows; none that repeats figures."""
+    slices = metrics["slices"]
+    areas = [(f"{100 * b['from']:.1f} – {100 * b['to']:.1f} %", b) for b in slices["area"].values()]
+    every = [
+        ("kind of manipulation", "Kind", list(metrics["groups"].items())),
+        ("method", "Method", list(slices["method"].items())),
+        ("shape", "Shape", list(slices["shape"].items())),
+        ("manipulated area, in fifths", "Area", areas),
+    ]
+    kept = []
+    seen: list[list[str]] = []
+    for name, column, rows in every:
+        figures = sorted(str(block) for _, block in rows)
+        # One part is all photos, which the results have; the same parts may go by other names.
+        if len(rows) > 1 and figures not in seen:
+            seen.append(figures)
+            kept.append((name, column, rows))
+    return kept
 
 
-def _picture(image: np.ndarray) -> str:
-    return pictures.data_uri(pictures.thumbnail(image, _SIDE))
+def _lines(rows: list[dict[str, float | None]]) -> list[tuple[Any, ...]]:
+    """The threshold curves and the precision-recall curve, as arguments of `charts.line`."""
+    found: list[tuple[Any, ...]] = []
+    for x, y, title, colour in _LINES:
+        points = [
+            (row["threshold"], (row[x], value))
+            for row in rows
+            if row[x] is not None and (value := row[y]) is not None
+        ]
+        if points:
+            line = [point for _, point in points]
+            fixed = next((point for threshold, point in points if threshold == THRESHOLD), None)
+            highest = max(value for _, value in line)
+            top = next(t for t in _TOPS if t >= highest) if y == "false_alarm_area" else 1
+            found.append((title, line, fixed, top, x, colour))
+    return found
 
 
 def _histogram(values: pd.Series) -> list[float]:
@@ -154,7 +181,7 @@ def render(
 
     Args:
         evaluation: what was measured.
-        sections: the contact sheet (see `gallery`).
+        sections: photos (see `gallery`).
         params: number of resamples and confidence, for "how measured".
         about: facts for the head of the page by name (data set, model, weights).
     """
@@ -167,7 +194,8 @@ def render(
         "about": about,
         "metrics": evaluation.metrics,
         "headlines": HEADLINES,
-        "slices": SLICES,
+        "tables": _tables(evaluation.metrics),
+        "lines": _lines(evaluation.metrics["thresholds"]),
         "sections": sections,
         "scores": scores,
         "f1": _histogram(rows["f1"].dropna()),
@@ -177,24 +205,34 @@ def render(
     return pages.render(Path(__file__).with_name("report.html"), values, {"number": _number})
 
 
+def identified(page: str, more: Mapping[str, str]) -> str:
+    """A report with more facts in its head: of which version, when and from what it was made."""
+    rows = "".join(
+        f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>\n" for name, value in more.items()
+    )
+    return page.replace("</dl>", f"{rows}</dl>", 1)
+
+
 def produce(
     predict: Predict,
-    images: pd.DataFrame,
-    root: Path,
+    album: Album,
     params: Evaluate,
     about: Mapping[str, str],
     folder: Path,
     progress: Parts = lambda _: None,
     calibration: Calibration | None = None,
 ) -> Evaluation:
-    """Evaluate a model and write all three files; arguments as of `evaluate` and `write`.
+    """Evaluate a model on an album's photos and write all three files.
+
+    Arguments as of `evaluate` and `write`; the page's head names the photos by their hash.
 
     The metrics have one block more, `robustness` (see there); `progress` follows its passes too.
     """
+    images, root = album.photos.images, album.root
     evaluation = evaluate(predict, images, root, params, progress("evaluate"), calibration)
     evaluation.metrics["robustness"] = robustness(predict, images, root, params, progress)
-    sections = gallery(evaluation, images, root, predict)
-    write(folder, evaluation, sections, params, about)
+    sections = gallery(evaluation, album, predict)
+    write(folder, evaluation, sections, params, {**about, "Photos (SHA-256)": digest(images)})
     return evaluation
 
 

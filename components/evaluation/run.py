@@ -23,6 +23,7 @@ from components.evaluation import metrics as measure
 from components.evaluation.calibration import BinSums, Calibration, reliability
 from components.evaluation.stream import ahead, batches
 from components.evaluation.summary import summarise
+from components.evaluation.thresholds import Above, Sweep, above
 from components.files import inside, sha256_bytes
 from components.params import Evaluate
 
@@ -55,11 +56,18 @@ class Evaluation:
 
     Attributes:
         images: columns of `IMAGES`, in the order of the manifest's rows.
-        metrics: see `summary.summarise`.
+        metrics: see `summary.summarise`, and `thresholds` (see `thresholds.Sweep.rows`).
     """
 
     images: pd.DataFrame
     metrics: dict[str, Any]
+
+
+class _Counted(NamedTuple):
+    """A photo's pixels, counted against its truth: `reliability` and `thresholds.above`."""
+
+    bins: np.ndarray
+    above: Above
 
 
 class Loaded(NamedTuple):
@@ -113,8 +121,8 @@ def _predicted(loaded: Iterable[Loaded], predict: Predict) -> Iterator[tuple[Loa
 
 def _measured(
     pair: tuple[Loaded, np.ndarray], temperature: float
-) -> tuple[dict[str, Any], np.ndarray | None]:
-    """One row of `IMAGES`, and the photo's `reliability` where its truth is known."""
+) -> tuple[dict[str, Any], _Counted | None]:
+    """One row of `IMAGES`, and the photo's pixels where their truth is known."""
     (row, photo, mask), prob = pair
     try:
         measure.check_probability(prob, photo.shape[:2])
@@ -125,8 +133,10 @@ def _measured(
         ) from None
     named = {name: row[name] for name in ("image_id", "source", "kind", "label")}
     group = row["image_id"] if pd.isna(row["group"]) else row["group"]
-    bins = None if mask is None else reliability(prob, mask, temperature)
-    return named | {"group": group} | numbers, bins
+    row = named | {"group": group} | numbers
+    if mask is None:
+        return row, None
+    return row, _Counted(reliability(prob, mask, temperature), above(prob, mask))
 
 
 def evaluate(
@@ -155,13 +165,15 @@ def evaluate(
         raise InputError("no photos to evaluate", where=str(root))
     calibration = calibration or Calibration()
     rows: list[dict[str, Any]] = []
-    bins = BinSums()
+    bins, sweep = BinSums(), Sweep()
     measured = partial(_measured, temperature=calibration.temperature)
     for row, counted in ahead(_predicted(load_all(images, root), predict), measured):
         rows.append(row)
         if counted is not None:
-            bins.add(row["group"], counted)
+            bins.add(row["group"], counted.bins)
+            sweep.add(counted.above)
         if progress:
             progress(len(rows), len(images))
     frame = pd.DataFrame(rows, columns=IMAGES.names)
-    return Evaluation(frame, summarise(frame, bins, params, calibration))
+    metrics = summarise(frame, bins, params, calibration)
+    return Evaluation(frame, metrics | {"thresholds": sweep.rows()})

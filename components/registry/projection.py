@@ -1,15 +1,18 @@
-"""MLflow's alias follows the ledger: after every step, and again after whatever interrupted one."""
+"""MLflow's alias and the decision pages follow the ledger, also after an interruption."""
 
 from __future__ import annotations
 
 from components.errors import CheckError
-from components.registry import chain
+from components.registry import chain, decisions
 from components.registry.chain import Witness
 from components.registry.versions import Registry
 
 
 def project(registry: Registry) -> int | None:
-    """Make MLflow's alias and witness follow the ledger; gives the champion."""
+    """Make MLflow's alias and witness, and the decision pages, follow the ledger.
+
+    Gives the champion.
+    """
     model, store = registry.model, registry.store
     while True:
         rows = registry.ledger.rows(model)
@@ -21,6 +24,7 @@ def project(registry: Registry) -> int | None:
         store.set_witness(model, str(Witness(rows[-1].sequence, rows[-1].hash)))
         # Another process may have moved on and projected before us: then we undid it just now.
         if len(registry.ledger.rows(model)) == len(rows):
+            decisions.refresh(model, rows)
             return champion
 
 

@@ -113,7 +113,7 @@ def score(
             progress(finished, len(todo))
     table = _table(out, items)
     write_table(out / TABLE, table, SCORES)
-    triage.write(out, table, about)
+    triage.write(out, table, settings)
     found = table["status"].value_counts()
     scored, abstained, failed = (int(found.get(s, 0)) for s in (SCORED, ABSTAINED, FAILED))
     return Summary(scored, abstained, failed, len(todo))

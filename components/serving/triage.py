@@ -1,33 +1,73 @@
-"""The triage page: photos by score, the most suspicious first, and those nobody was told about."""
+"""The triage page: scored photos to sort, filter, look at and tick; one self-contained file."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from components import pages
+from components.data import images
+from components.evaluation.pictures import data_uri, thumbnail
+from components.evaluation.stream import ahead
 from components.files import write_text
 
 PAGE = "triage.html"
-SHOWN = 500  # photos with a picture; the table has all
+SHOWN = 500  # photos of each kind, scored or not; the table has all
+_SIDE, _QUALITY = 320, 70  # of a picture: pixels of its longer side, JPEG
+_STEPS = 100  # of the threshold's slider
+_FACTS = {
+    "model": "Model",
+    "version": "Version",
+    "weights_sha256": "Weights (SHA-256)",
+    "made_at": "Scored",
+    "program": "Program",
+}
+_ROW = ("name", "status", "reason", "score", "area", "width", "height", "sha256")
 
 
-def write(out: Path, table: pd.DataFrame, about: dict[str, str]) -> None:
-    """Write the page beside the overlays that it shows.
+def write(out: Path, table: pd.DataFrame, settings: Mapping[str, Any]) -> None:
+    """Write the page. Its pictures are small; beside the overlays it opens those.
 
     Args:
         out: folder of the results.
         table: columns of `components.serving.score.SCORES`, by score.
-        about: facts for the head of the page by name.
+        settings: what the results belong to; of it the page shows `_FACTS`.
     """
     scored = table[table["score"].notna()]
     others = table[table["score"].isna()]
+    shown = pd.concat([scored.head(SHOWN), others.head(SHOWN)])
+    shown = shown.astype({"width": "Int32", "height": "Int32"}).astype(object)
+    rows = shown.where(shown.notna(), None).to_dict("records")
     values = {
-        "about": about,
-        "scored": scored.head(SHOWN).to_dict("records"),
+        "facts": {what: settings[key] for key, what in _FACTS.items() if settings.get(key)},
+        "source": settings["source"],
+        "cards": list(ahead(rows, lambda row: (row, _picture(out, row["overlay"])))),
+        "rows": [[row[name] for name in _ROW] for row in rows],
+        "columns": _ROW,
+        "above": above(scored["score"].to_numpy(float)),
         "n_scored": len(scored),
-        "others": others.head(SHOWN).to_dict("records"),
         "n_others": len(others),
+        "left_out": len(table) - len(shown),
     }
     write_text(out / PAGE, pages.render(Path(__file__).with_name("triage.html"), values))
+
+
+def above(scores: np.ndarray) -> list[int]:
+    """How many scores are at or above each step of the slider, from 0 to 1."""
+    steps = np.arange(_STEPS + 1) / _STEPS
+    return (len(scores) - np.searchsorted(np.sort(scores), steps)).tolist()
+
+
+def _picture(out: Path, overlay: str | None) -> str | None:
+    """An overlay as a small data URI; None where there is none, or not any more."""
+    if overlay is None:
+        return None
+    try:
+        picture = images.open_photo(out / overlay)
+    except images.PhotoError:
+        return None
+    return data_uri(thumbnail(picture, _SIDE), _QUALITY)

@@ -1,7 +1,8 @@
 """Stage `evaluate`: score the distilled student on one data set.
 
 `python -m components.stages.evaluate DATASET` writes runs/evaluate/DATASET/. The prepared data set
-is scored on its test split, as the manifest has it; any other on the photos it holds back itself.
+is scored on its test split, as the manifest has it; any other on the photos it holds back itself,
+less those that the student knows from training.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ import pandas as pd
 
 from components import params as parameters
 from components.data import manifest
+from components.data.manifest import Manifest
 from components.errors import InputError, exit_on_error
 from components.evaluation import report
 from components.evaluation.calibration import Calibration
+from components.evaluation.gallery import Album
 from components.evaluation.run import Progress
-from components.evaluation.source import held_back
+from components.evaluation.source import held_back, unseen
 from components.files import sha256_file
 from components.params import Params
 from components.progress import lines
@@ -27,31 +30,48 @@ from components.seeds import fix_torch
 from components.student import infer, store
 
 DATA, PREPARED, DISTILLED = Path("data"), Path("runs/prepare"), Path("runs/distill")
-RESULTS = Path("runs/evaluate")
+PSEUDO_MASKS, RESULTS = Path("runs/pseudo_label/masks"), Path("runs/evaluate")
 
 
-def rows(dataset: str, params: Params) -> tuple[pd.DataFrame, str]:
-    """The manifest rows to score, and which they are in words."""
+def photos(dataset: str, params: Params) -> tuple[Manifest, str]:
+    """The photos to score, and which they are in words."""
+    prepared = manifest.read(PREPARED)
     if dataset != params.prepare.dataset:
-        return held_back(DATA / dataset, params.prepare)
-    images = manifest.read(PREPARED).select(split="test").images
-    if images.empty:
+        return _others(dataset, params, prepared.images)
+    found = prepared.select(split="test")
+    if found.images.empty:
         raise InputError(
             "no photos in the test split",
             where=str(PREPARED),
             mend="raise prepare.split.test in params.yaml, or give the data set a test split",
         )
-    return images, "test split"
+    return found, "test split"
+
+
+def _others(dataset: str, params: Params, prepared: pd.DataFrame) -> tuple[Manifest, str]:
+    """Photos of another data set, without those that resemble photos trained or tuned on."""
+    held, which = held_back(DATA / dataset, params.prepare)
+    fresh = unseen(held, prepared, params.prepare.near_duplicate_bits)
+    if fresh.images.empty:
+        raise InputError(
+            f"all {len(held.images)} photos to score resemble photos that it was trained on",
+            where=str(DATA / dataset),
+            mend="name another data set in evaluate.datasets",
+        )
+    left = len(held.images) - len(fresh.images)
+    return fresh, f"{which}, {left} left out that resemble training photos" if left else which
 
 
 def score(dataset: str, params: Params) -> None:
     """Evaluate the student and write metrics.json, images.parquet and report.html."""
-    images, which = rows(dataset, params)
+    found, which = photos(dataset, params)
+    prepared = dataset == params.prepare.dataset
+    album = Album(found, DATA / dataset, PSEUDO_MASKS if prepared else None)
     fix_torch(params.evaluate.seed, params.evaluate.threads)
     student = store.load(DISTILLED)
 
-    def predict(photos: Sequence[np.ndarray]) -> list[np.ndarray]:
-        return infer.probabilities(student, photos)
+    def predict(pixels: Sequence[np.ndarray]) -> list[np.ndarray]:
+        return infer.probabilities(student, pixels)
 
     def progress(part: str) -> Progress:
         return lines(f"{dataset}, {part}")
@@ -61,10 +81,9 @@ def score(dataset: str, params: Params) -> None:
         "Model": f"{student.config.backbone} at {student.config.size} pixels",
         "Weights (SHA-256)": sha256_file(DISTILLED / store.WEIGHTS),
     }
-    root, out = DATA / dataset, RESULTS / dataset
-    config = student.config
+    config, out = student.config, RESULTS / dataset
     calibration = Calibration(config.temperature, config.image_threshold)
-    report.produce(predict, images, root, params.evaluate, about, out, progress, calibration)
+    report.produce(predict, album, params.evaluate, about, out, progress, calibration)
 
 
 def main(arguments: Sequence[str]) -> None:

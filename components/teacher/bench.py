@@ -160,11 +160,12 @@ def _pictures(
     by_name = {record.name: record for record in records}
     ranked = own.rename(columns={"name": "image_id", "iou": "iou_vs_mask"})
     cases = []
-    for number, (caption, name) in enumerate(pick(ranked)):
+    for number, (section, name, figure) in enumerate(pick(ranked)):
         record = by_name[name]
         photo, truth = open_photo(record.photo), open_mask(str(record.mask))
         boxes = boxes_of(truth, jitter, name)
         mask = out / "sheet" / f"{number}.png"
         save_grey(mask, pseudo_mask(teacher, photo, boxes).mask)
-        cases.append(Case(caption, MAX_MEGAPIXELS, record.photo, boxes, mask, record.mask))
+        about = (section, name, figure, MAX_MEGAPIXELS)
+        cases.append(Case(*about, record.photo, boxes, mask, record.mask))
     contact_sheet(out / SHEET, cases)

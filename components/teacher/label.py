@@ -253,8 +253,9 @@ def _cases(jobs: list[Job], labels: pd.DataFrame, truth: pd.DataFrame, root: Pat
     """What the contact sheet shows: best, median and worst photos."""
     found = {job.image_id: job for job in jobs}
     cases = []
-    for caption, image_id in pick(labels):
+    for section, image_id, figure in pick(labels):
         job, mask_path = found[image_id], truth.at[image_id, "mask_path"]
         true = inside(root, mask_path) if isinstance(mask_path, str) else None
-        cases.append(Case(caption, job.megapixels, job.photo, job.boxes, job.target, true))
+        about = (section, image_id, figure, job.megapixels)
+        cases.append(Case(*about, job.photo, job.boxes, job.target, true))
     return cases

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.cli._common import CHAMPION, model_folder, progress_bars
+from flows.cli._common import CHAMPION, progress_bars
 
 _NAMES = {
     "f1": "F1",
@@ -43,9 +43,10 @@ def evaluate(
     settings = parameters.load()
     if not data.exists():
         raise InputError("no such file or folder", where=str(data))
-    folder = model_folder(model)
+    folder, identity = _opened(model)
     from components.evaluation import report, source
     from components.evaluation.calibration import Calibration
+    from components.evaluation.gallery import Album
     from components.seeds import fix_torch
     from components.serving.predictor import Predictor
     from components.student import store
@@ -56,31 +57,54 @@ def evaluate(
         progress_bars() as bar,
         source.opened(data, out, settings.prepare, bar("read")) as root,
     ):
-        images, which = source.held_back(root, settings.prepare, bar("prepare"))
+        photos, which = source.held_back(root, settings.prepare, bar("prepare"))
         if not Path(model).is_dir():
             from components.registry.copies import unknown_to
 
-            offered, images = len(images), unknown_to(folder.parent, images)
-            if images.empty:
+            offered, fair = photos.images, unknown_to(folder.parent, photos.images)
+            if fair.empty:
                 raise InputError(f"{model} was trained or tuned on all its photos", where=str(data))
-            if left := offered - len(images):
+            photos = photos.where(offered["image_id"].isin(fair["image_id"]))
+            if left := len(offered) - len(fair):
                 which += f", {left} left out that the model was trained or tuned on"
         about = {
             "Data set": f"{data.resolve().name}, {which}",
-            "Model": model,
+            **identity,
             "Weights (SHA-256)": predictor.weights_sha256,
         }
         config, _ = store.read_config(folder)
         calibration = Calibration(config.temperature, config.image_threshold)
-        predict = predictor.probabilities
-        result = report.produce(
-            predict, images, root, settings.evaluate, about, out, bar, calibration
-        )
+        predict, album = predictor.probabilities, Album(photos, root)
+        result = report.produce(predict, album, settings.evaluate, about, out, bar, calibration)
     if as_json:
-        document = {"data": str(data), "photos": which, "model": model, "out": str(out)}
+        document = {"data": str(data), "photos": which, "model": identity["Model"], "out": str(out)}
         typer.echo(json.dumps(document | {"metrics": result.metrics}, indent=2, allow_nan=False))
     else:
-        _show(result.metrics, f"{about['Data set']} ({len(images)} photos)", out)
+        _show(result.metrics, f"{about['Data set']} ({len(photos.images)} photos)", out)
+
+
+def _opened(model: str) -> tuple[Path, dict[str, str]]:
+    """The folder of a model's files, and what names it on the page: never an alias alone."""
+    from datetime import UTC, datetime
+    from importlib.metadata import version
+
+    found = {"Model": model}
+    folder = Path(model)
+    if not folder.is_dir():
+        from components.files import read_json
+        from components.registry import layout
+        from components.registry.copies import verified_copy
+        from components.registry.versions import Registry, parse_reference, resolve
+
+        name, number = parse_reference(model)
+        registry = Registry.open(name)
+        row = resolve(registry, number)
+        copy = verified_copy(registry, row)
+        commit = read_json(copy / layout.RECORD)["git"]["commit"]
+        found = {"Model": f"{name}/{row.version}", "Registered": row.time, "Git commit": commit}
+        folder = copy / layout.ARTIFACTS
+    found["Evaluated"] = datetime.now(UTC).isoformat(timespec="seconds")
+    return folder, found | {"Program": f"boxpromptiml {version('boxpromptiml')}"}
 
 
 def _show(metrics: dict[str, Any], title: str, out: Path) -> None:

@@ -10,8 +10,10 @@ from __future__ import annotations
 import multiprocessing
 import os
 import shutil
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -139,7 +141,9 @@ def _make_all(items: list[Item], workers: int | None) -> Iterator[Made]:
         yield from map(make, items)
         return
     context = multiprocessing.get_context("spawn")  # the caller may have threads
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+    # On Ctrl-C a terminal interrupts every process; the parent ends the others itself.
+    deaf = partial(signal.signal, signal.SIGINT, signal.SIG_IGN)
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=deaf) as pool:
         try:
             yield from pool.map(make, items, chunksize=4)
         except BaseException:

@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 
 from components.data.images import save_grey, save_photo
-from components.data.manifest import IMAGES
+from components.data.manifest import BOXES, IMAGES, Manifest
+from components.evaluation.gallery import Album
 from components.files import sha256_file
 from components.params import Evaluate, Robustness
 
@@ -64,6 +65,22 @@ def make_dataset(tmp_path: Path) -> Callable[..., tuple[pd.DataFrame, Path]]:
             row = _row(tmp_path, f"m{number:03}.png", photo, label="manipulated", **extra)
             rows.append(row)
         return pd.DataFrame(rows, columns=IMAGES.names), tmp_path
+
+    return make
+
+
+@pytest.fixture
+def make_album() -> Callable[..., Album]:
+    """The album of such a data set: a box round each manipulated region, and pseudo-masks."""
+
+    def make(images: pd.DataFrame, root: Path) -> Album:
+        rows = []
+        for name in images.loc[images["label"] == "manipulated", "image_id"]:
+            box = {"x0": 6.0, "y0": 4.0, "x1": 16.0, "y1": 12.0, "image_id": name}
+            rows.append({**dict.fromkeys(BOXES.names), **box})
+            save_grey(root / "pseudo" / f"{name}.png", np.full((24, 32), 90, dtype=np.uint8))
+        boxes = pd.DataFrame(rows, columns=BOXES.names)
+        return Album(Manifest(images, boxes), root, root / "pseudo")
 
     return make
 

@@ -87,7 +87,9 @@ def test_block_holds_every_level(make_dataset, red_channel, levels) -> None:
     assert 0.5 < block["resize"]["0.5"]["f1"]["value"] < 1
 
 
-def test_it_stands_in_report_and_metrics(make_dataset, red_channel, levels, tmp_path) -> None:
+def test_it_stands_in_report_and_metrics(
+    make_dataset, make_album, red_channel, levels, tmp_path
+) -> None:
     images, root = make_dataset()
     told: list[tuple[str, int, int]] = []
 
@@ -95,7 +97,7 @@ def test_it_stands_in_report_and_metrics(make_dataset, red_channel, levels, tmp_
         return lambda done, total: told.append((part, done, total))
 
     about, out = {"Data": "x"}, tmp_path / "o"
-    result = report.produce(red_channel, images, root, levels, about, out, progress)
+    result = report.produce(red_channel, make_album(images, root), levels, about, out, progress)
     n = len(images)
     parts = ["evaluate", "jpeg 90", "jpeg 20", "noise 4", "resize 0.5", "social 75"]
     assert told == [(part, done, n) for part in parts for done in range(1, n + 1)]
@@ -104,7 +106,8 @@ def test_it_stands_in_report_and_metrics(make_dataset, red_channel, levels, tmp_
     assert stored["robustness"]["jpeg"]["20"]["f1"]["value"] is not None
     page = (tmp_path / "o/report.html").read_text()
     assert "Robustness" in page
-    assert page.count("<polyline") == 4
+    assert 'width="200" height="170" role="img" aria-label="noise"' in page  # two points
+    assert 'width="272" height="170" role="img" aria-label="jpeg"' in page  # three
 
 
 def test_an_even_blur_kernel_is_refused() -> None:

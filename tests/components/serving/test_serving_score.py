@@ -79,7 +79,9 @@ def test_a_folder_is_scored_and_unsuitable_photos_are_told(
     assert "a&amp;b &lt;i&gt;" in page
     assert "desk &lt;b&gt;" in page
     assert "96x64, " in page
-    assert page.index("Most suspicious") < page.index("too small (90x20)")
+    first = f'data-card="{scored["name"].iloc[0].replace("&", "&amp;").replace("<", "&lt;")}'
+    assert page.index(first) < page.index("too small (90x20)")
+    assert f"<dd>{predictor.weights_sha256}</dd>" in page
 
 
 def test_a_plain_photo_is_abstained_from(predictor: Predictor, tmp_path: Path) -> None:

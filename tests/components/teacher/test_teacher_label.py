@@ -75,7 +75,7 @@ def test_summary_and_contact_sheet(data, tmp_path: Path) -> None:
     assert summary["kinds"]["splice/geometric"]["n"] == 4
     assert summary["kinds"]["splice/free"]["n"] == 8
     sheet = np.asarray(Image.open(tmp_path / "out" / "contact_sheet.png"))
-    assert sheet.shape == (9 * (192 + 28), 3 * 262, 3)
+    assert sheet.shape == (32 + 3 * (32 + 24) + 9 * (192 + 32), 800, 3)
     assert (sheet == (255, 196, 0)).all(axis=2).any()
 
 

@@ -7,6 +7,8 @@ import os
 import shutil
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -199,7 +201,12 @@ def test_evaluate_importable_folder(folders: Path, student_folder: Path) -> None
         "metrics.json",
         "report.html",
     ]
-    assert str(student_folder) in Path("o/report.html").read_text()
+    page = Path("o/report.html").read_text()
+    assert str(student_folder) in page
+    now = datetime.now(UTC)
+    days = {f"{day:%Y-%m-%d}" for day in (now, now - timedelta(hours=1))}
+    assert any(f"<dt>Evaluated</dt><dd>{day}T" in page for day in days)
+    assert f"<dd>boxpromptiml {version('boxpromptiml')}</dd>" in page
 
 
 def test_evaluate_shows_a_table(folders: Path, student_folder: Path) -> None:
