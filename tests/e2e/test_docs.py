@@ -13,10 +13,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from documents import WALKED, Command, commands
+from documents import ROOT, WALKED, Command, commands
 from production_support import free_ports
 from walk_support import (
     DEVIATIONS,
+    QUICK,
     Reader,
     Shell,
     broken_promise,
@@ -34,6 +35,11 @@ def test_every_deviation_is_of_one_command() -> None:
     assert unused(DEVIATIONS, found) == []
     assert unused(DEVIATIONS, found[:1]) == list(DEVIATIONS)
     assert unused(DEVIATIONS, [*found, *found]) == list(DEVIATIONS)
+
+
+def test_a_quick_look_changes_what_the_parameters_say() -> None:
+    params = (ROOT / "params.yaml").read_text()
+    assert {old: params.count(old) for old in QUICK} == dict.fromkeys(QUICK, 1)
 
 
 def test_a_shell_keeps_what_a_readers_shell_keeps(tmp_path: Path) -> None:
