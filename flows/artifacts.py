@@ -6,12 +6,12 @@ Without Prefect nothing is made, and nothing of Prefect is imported.
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from components.files import read_json
+from flows.steps import in_flow
 
 RUNS = Path("runs")
 _logger = logging.getLogger(__name__)
@@ -21,11 +21,10 @@ def show(outcome: Mapping[str, Any], datasets: Sequence[str]) -> None:
     """Add artifacts to the flow run that is at work, if any; what cannot be added is a warning.
 
     Args:
-        outcome: row of `flows.retrain.Outcome`.
+        outcome: row of `flows.pipeline.Outcome`.
         datasets: that were evaluated.
     """
-    context = sys.modules.get("prefect.context")
-    if context is None or context.FlowRunContext.get() is None:
+    if not in_flow():
         return
     from prefect.artifacts import (
         create_link_artifact,
