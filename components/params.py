@@ -132,6 +132,7 @@ class Evaluate(_Block):
     """Data sets, intervals and seeds of the evaluation."""
 
     datasets: Annotated[list[Name], Field(min_length=1)]
+    gate_dataset: Name | None = None  # versions and workspaces from before it have none
     bootstrap: Annotated[int, Field(ge=100, le=100_000)]
     confidence: Annotated[float, Field(gt=0.5, lt=1)]
     seed: Seed
@@ -190,12 +191,20 @@ class Params(_Block):
         """Names of the data sets that the stages read, each once."""
         return list(dict.fromkeys([self.prepare.dataset, *self.evaluate.datasets]))
 
+    @property
+    def gate_dataset(self) -> str:
+        """The data set whose test photos decide on promotion; the prepared one by default."""
+        return self.evaluate.gate_dataset or self.prepare.dataset
+
     @model_validator(mode="after")
-    def _evaluates_what_it_prepares(self) -> Params:
-        if self.prepare.dataset not in self.evaluate.datasets:
-            raise ValueError(
-                f"evaluate.datasets must contain prepare.dataset ({self.prepare.dataset!r})"
-            )
+    def _evaluates_what_it_prepares_and_gates(self) -> Params:
+        needed = {
+            "prepare.dataset": self.prepare.dataset,
+            "evaluate.gate_dataset": self.gate_dataset,
+        }
+        for key, name in needed.items():
+            if name not in self.evaluate.datasets:
+                raise ValueError(f"evaluate.datasets must contain {key} ({name!r})")
         return self
 
 

@@ -15,6 +15,7 @@ from components.data import manifest
 from components.errors import InputError
 from components.evaluation.gallery import Album, Example
 from components.evaluation.run import IMAGES, evaluate
+from components.evaluation.source import held_back
 from components.files import read_json, sha256_file
 from components.lineage import record
 from components.params import Params
@@ -39,17 +40,19 @@ from components.registry.package import Package
 from components.registry.projection import reconcile
 from components.registry.promotion import Decision
 from components.registry.rivalry import Comparison
+from components.registry.runs import Start
 from components.registry.versions import Registry, registration
 from components.seeds import fix_torch
 from components.serving import latency
 from components.serving.predictor import Predictor
+from flows import tracked
 
 DATA, RUNS = Path("data"), Path("runs")
 _Expected = tuple[Path, Callable[[Path], str], str | None]  # a file, how it is hashed, to what
 
 
-def package(params: Params) -> Package:
-    """The workspace's student with everything that is recorded of it."""
+def package(params: Params, start: Start) -> Package:
+    """The workspace's student with everything that is recorded of it, and its run's beginning."""
     values = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
     lineage = record.collect(values)
     metrics = {
@@ -64,9 +67,9 @@ def package(params: Params) -> Package:
         layout.CURVE: RUNS / "distill/history.csv",
         layout.MANIFEST: RUNS / "prepare/manifest.parquet",
     }
-    f1 = metrics[params.prepare.dataset]["f1"]["value"]
+    f1 = metrics[params.gate_dataset]["f1"]["value"]
     return Package(
-        name=f"{params.distill.backbone} on {params.prepare.dataset}",
+        start=start,
         folder=RUNS / "export",
         files=files,
         documents={
@@ -86,20 +89,24 @@ def package(params: Params) -> Package:
     )
 
 
-def register(params: Params, tell: Callable[[str], None]) -> tuple[int, bool]:
+def register(
+    params: Params, tell: Callable[[str], None], source: str, run_id: str | None = None
+) -> tuple[int, bool]:
     """The version of the workspace's student, and whether it is new in the registry.
 
     Args:
         params: params.yaml.
         tell: called with a sentence for each thing that had to be put right first.
+        source: the command or deployment that registers it.
+        run_id: the MLflow run that trained it; a new one where there is none.
     """
     registry = Registry.open(params.promotion.model)
     for note in reconcile(registry):
         tell(note)
     before = {row.version for row in registry.rows()}
-    made = package(params)
+    made = package(params, tracked.start(params, source))
     clean = made.record["git"]["clean"]
-    version = registering.register(registry, made, clean=clean, actor=actor_here())
+    version = registering.register(registry, made, clean=clean, actor=actor_here(), run_id=run_id)
     return version, version not in before
 
 
@@ -115,15 +122,15 @@ def decide(params: Params, version: int) -> Decision:
     rows = registry.rows()
     born = registration(rows, version)
     attested = evidence.attest(registry, version, born.facts())
-    _check_same_version(born, attested.record, params.prepare.dataset)
+    _check_same_version(born, attested.record, params.gate_dataset)
     reigning = chain.champion(rows)
     rival = None if reigning in (None, version) else reigning
     budget = params.promotion.gates.max_latency_ms
-    album = _album(params.prepare.dataset)
+    album = _album(params)
     champion = _reigning(params, registry, rival, album) if rival else None
     found = evidence.gather(
         RUNS,
-        params.prepare.dataset,
+        params.gate_dataset,
         attested=attested,
         dirty=workspace.git_dirty(),
         champion=reigning,
@@ -155,7 +162,7 @@ def _show(
         return
     sections: dict[str, list[Example]] = {}
     if found.record is not None:  # else nobody knows whether runs/ is this version's
-        ours = _scored(params.prepare.dataset)
+        ours = _scored(params.gate_dataset)
         predictor = Predictor(RUNS / "export")
         candidate = Exhibit(version, ours, predictor.probabilities)
         sections = exhibits.show(album, candidate, champion)
@@ -163,10 +170,15 @@ def _show(
     decisions.write(rows, decision, found, sections, reports)
 
 
-def _album(dataset: str) -> Album:
-    """The test photos that decide."""
-    photos = manifest.read(RUNS / "prepare").select(split="test")
-    return Album(photos, DATA / dataset, RUNS / "pseudo_label/masks")
+def _album(params: Params) -> Album:
+    """The photos that decide: those that the workspace's student was scored on."""
+    root = DATA / params.gate_dataset
+    if params.gate_dataset == params.prepare.dataset:
+        photos = manifest.read(RUNS / "prepare").select(split="test")
+        return Album(photos, root, RUNS / "pseudo_label/masks")
+    photos, _ = held_back(root, params.prepare)
+    scored = _scored(params.gate_dataset)["image_id"]
+    return Album(photos.where(photos.images["image_id"].isin(scored)), root)
 
 
 def _scored(dataset: str) -> pd.DataFrame:
@@ -211,7 +223,7 @@ def _md5(path: Path) -> str:
 
 
 def _reigning(params: Params, registry: Registry, champion: int, album: Album) -> Exhibit:
-    """Score the champion on today's test photos with today's code.
+    """Score the champion on the photos that the version was scored on, with today's code.
 
     Photos that the champion itself was trained or tuned on are left out: it would know them.
     """
@@ -226,7 +238,7 @@ def _reigning(params: Params, registry: Registry, champion: int, album: Album) -
 
 def _compare(params: Params, champion: Exhibit, album: Album) -> Comparison:
     """Pair the workspace's student with the champion, on the photos that are fair to both."""
-    ours, theirs = _scored(params.prepare.dataset), champion.images
+    ours, theirs = _scored(params.gate_dataset), champion.images
     ours = ours[ours["image_id"].isin(theirs["image_id"])]
     gates = params.promotion.gates
     trial = rivalry.Trial(gates.alpha, params.evaluate.bootstrap, params.evaluate.seed)

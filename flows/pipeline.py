@@ -23,7 +23,7 @@ from components.files import (
     state_dir,
     write_json,
 )
-from flows import notify, publishing
+from flows import artifacts, notify, publishing, tracked
 from flows.catalogue import Catalogue
 from flows.stages import StageRun, run_stage
 from flows.steps import run_id, run_logger, step
@@ -68,6 +68,12 @@ class Outcome:
         return cls(**{**row, "stages": [StageRun(**stage) for stage in row["stages"]]})
 
 
+@step("begin the MLflow run", repeatable=True)
+def begin_tracking(run: tracked.Run) -> None:
+    """Begin the MLflow run that the stages log into."""
+    run_logger().info(f"MLflow run: {run.begin()}")
+
+
 @step("push outputs", repeatable=True)
 def push_outputs(params: parameters.Params) -> None:
     """Copy data and outputs to the DVC remote before anything names them."""
@@ -75,12 +81,12 @@ def push_outputs(params: parameters.Params) -> None:
 
 
 @step("register", repeatable=True)
-def register(params: parameters.Params) -> tuple[int, bool]:
-    """Register the workspace's student, unless it is registered."""
+def register(params: parameters.Params, source: str, run_id: str | None) -> tuple[int, bool]:
+    """Register the workspace's student with its MLflow run, unless it is registered."""
     # The registry's imports take seconds; a run that a stage stops does without them.
     from flows import candidate
 
-    return candidate.register(params, run_logger().warning)
+    return candidate.register(params, run_logger().warning, source, run_id)
 
 
 @step("decide", repeatable=True)
@@ -91,7 +97,9 @@ def decide(params: parameters.Params, version: int) -> Decision:
     return candidate.decide(params, version)
 
 
-def _stages(changed: dict[str, Any], catalogue: Catalogue) -> list[StageRun]:
+def _stages(
+    params: parameters.Params, changed: dict[str, Any], catalogue: Catalogue, run: tracked.Run
+) -> list[StageRun]:
     """Bring all stages up to date; one `dvc status` has decided that none has anything to do."""
     names = workspace.stages()
     moved = [name for name in changed if name.endswith(".dvc")]
@@ -104,7 +112,23 @@ def _stages(changed: dict[str, Any], catalogue: Catalogue) -> list[StageRun]:
     if not changed:
         run_logger().info("nothing has changed since the last run")
         return [StageRun(name, False, 0.0) for name in names]
-    return [run_stage(name, catalogue) for name in names]
+    begin_tracking(run)
+    done = []
+    with run.stages():
+        for name in names:
+            done.append(run_stage(name, catalogue))
+            run.seconds(name, done[-1].seconds)
+            if name == "prepare":
+                _warn_of_test_photos(params)
+    return done
+
+
+def _warn_of_test_photos(params: parameters.Params) -> None:
+    """Say before the training that no version can be promoted by these test photos."""
+    from components.evaluation import source  # pandas, which a run with nothing to do can spare
+
+    if why := source.undecidable(source.deciding(params)):
+        run_logger().warning(f"{source.DATA / params.gate_dataset}: {why}")
 
 
 def _check_weights(params: parameters.Params, changed: dict[str, Any]) -> None:
@@ -132,15 +156,16 @@ def _run(
 ) -> Outcome:
     """Stages, outputs, commit, version, gates: each names only what is safe already."""
     catalogue = Catalogue(params.promotion.model, run_id())
-    done = _stages(changed, catalogue)
-    push_outputs(params)
-    if publish:
-        publishing.commit_results(params)
-    elif commit:
-        repository.commit_lock(publishing.commit_message(params))
-    with catalogue.decisions():
-        version, new = register(params)
-        decision = decide(params, version)
+    with tracked.run(params, "deployment retrain" if publish else "iml run") as run:
+        done = _stages(params, changed, catalogue, run)
+        push_outputs(params)
+        if publish:
+            publishing.commit_results(params)
+        elif commit:
+            repository.commit_lock(publishing.commit_message(params))
+        with catalogue.decisions():
+            version, new = register(params, run.source, run.id)
+            decision = decide(params, version)
     return Outcome(
         stages=done,
         model=params.promotion.model,
@@ -182,6 +207,7 @@ def bring_up_to_date(
         if publish and not changed and (reason := publishing.unchanged(params, stale_days)):
             return reason
         outcome = _run(params, changed, publish=publish, commit=commit)
+        artifacts.show(outcome.row(), params.evaluate.datasets)
         # A run that was cut off after it registered told nobody; the tag, made last, shows it.
         finished = not publish or repository.has_tag(outcome.model, outcome.version)
         _tell(outcome, new=outcome.registered or not finished)

@@ -80,7 +80,7 @@ def commit_results(params: Params) -> str:
 
 def commit_message(params: Params) -> str:
     """Of the commit that holds a run's dvc.lock."""
-    dataset = params.prepare.dataset
+    dataset = params.gate_dataset
     f1 = read_json(f"runs/evaluate/{dataset}/metrics.json")["f1"]["value"]
     shown = "no F1" if f1 is None else f"F1 {f1:.4f}"
     return f"retrain: {shown} on {dataset}"

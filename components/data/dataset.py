@@ -22,7 +22,7 @@ from components.files import inside, printable, read_json, write_json, write_tex
 
 INDEX, CARD, PHOTOS, MASKS = "boxes.json", "dataset.yaml", "photos", "masks"
 CATEGORIES = [{"id": 1, "name": MANIPULATED}]
-_CHOICES = {"boxes": ("given", "simulate"), "split": ("given", "grouped")}
+_CHOICES = {"boxes": ("given", "simulate", "mixed"), "split": ("given", "grouped")}
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,8 @@ class Dataset:
     Attributes:
         root: its folder; `photos/` and `masks/` lie below.
         name, licence, source: as in `dataset.yaml`.
-        boxes: `given`, or `simulate` (drawn from the masks when the manifest is made).
+        boxes: `given`; `simulate` (drawn from the masks when the manifest is made); `mixed` (drawn
+            for manipulated photos that have a mask and no annotation).
         split: `given` (images carry `split`), or `grouped` (drawn by source group).
         images: COCO images with the extra keys `label`, and optionally `mask`, `split`, `group`,
             `origins`, `source`, `kind`; `file_name` lies below `photos/`, `mask` below the folder.
@@ -52,6 +53,17 @@ class Dataset:
     images: list[dict[str, Any]]
     annotations: list[dict[str, Any]]
     description: str = field(default="")
+
+    def drawn(self) -> set[Any]:
+        """Ids of the photos whose boxes are drawn from their masks."""
+        annotated = {row["image_id"] for row in self.annotations if self.boxes == "mixed"}
+        return {
+            image["id"]
+            for image in self.images
+            if self.boxes != "given"
+            and image["label"] == MANIPULATED
+            and image["id"] not in annotated
+        }
 
 
 def load(root: str | Path) -> Dataset:

@@ -23,6 +23,7 @@ from components.data.dataset import MASKS, PHOTOS, Dataset, save
 from components.data.formats import registry
 from components.data.formats.record import Box, Record
 from components.data.images import MAX_MEGAPIXELS, open_mask, save_grey
+from components.data.manifest import MANIPULATED
 from components.data.scan import Job, Progress, Scan, run, scan
 from components.data.workplace import workplace
 from components.errors import InputError
@@ -89,7 +90,11 @@ def import_dataset(
     good = sorted(zip(records, (seen for _, seen in good), strict=True), key=lambda p: p[0].name)
     card = {"name": name, "licence": licence, "source": source_name}
     card = {key: printable(value) for key, value in card.items()}  # often a folder's name
-    return Imported(_write(out, good, bad, card, max_megapixels), bad, [*reading.notes, *notes])
+    made = _write(out, good, bad, card, max_megapixels)
+    if made.boxes == "mixed":
+        drawn = len(unboxed(made.images, made.annotations, made.split))
+        notes.append(f"photos without a box whose boxes are drawn from their masks: {drawn}")
+    return Imported(made, bad, [*reading.notes, *notes])
 
 
 def _scan(
@@ -161,10 +166,12 @@ def _write(
         _refuse_existing(out)  # made while this import waited or checked its photos
         work = scratch / out.name
         images, annotations = _index(good)
+        split = "given" if any("split" in image for image in images) else "grouped"
+        lacking = "mixed" if unboxed(images, annotations, split) else "given"
         dataset = Dataset(
             root=work,
-            boxes="given" if annotations else "simulate",
-            split="given" if any("split" in image for image in images) else "grouped",
+            boxes=lacking if annotations else "simulate",
+            split=split,
             images=images,
             annotations=annotations,
             **card,
@@ -176,6 +183,23 @@ def _write(
             write_text(work / QUARANTINE, quarantine_csv(bad))
         work.rename(out)
     return replace(dataset, root=out)
+
+
+def unboxed(
+    images: Sequence[dict[str, Any]], annotations: Sequence[dict[str, Any]], split: str
+) -> list[str]:
+    """Names of the manipulated photos to learn from that have a mask and no box.
+
+    A photo of a given test split needs none: its mask is what is compared.
+    """
+    boxed = {row["image_id"] for row in annotations}
+    return [
+        image["file_name"]
+        for image in images
+        if image["label"] == MANIPULATED
+        and image["id"] not in boxed
+        and not (split == "given" and image.get("split") == "test")
+    ]
 
 
 def _place(root: Path, record: Record, image: dict[str, Any], max_megapixels: float) -> None:

@@ -3,7 +3,7 @@
 Photos are put in place first and the index is replaced last, in one step: whoever reads the data
 set meanwhile, or after a crash, sees it as it was. Taking the same source in twice adds nothing.
 What is said of a photo that is there already is never changed: a source that says otherwise is
-listed, for a person to decide.
+listed, for a person to decide. A true mask for a known photo that has none is added.
 """
 
 from __future__ import annotations
@@ -15,16 +15,22 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from components.data.dataset import MASKS, PHOTOS, Dataset, check, load, save
-from components.data.images import MAX_MEGAPIXELS
-from components.data.importing import QUARANTINE, Imported, import_dataset, quarantine_csv
-from components.data.manifest import MANIPULATED
+from components.data.dataset import CARD, INDEX, MASKS, PHOTOS, Dataset, check, load, save
+from components.data.images import MAX_MEGAPIXELS, open_mask
+from components.data.importing import (
+    QUARANTINE,
+    Imported,
+    import_dataset,
+    quarantine_csv,
+    unboxed,
+)
 from components.data.scan import Progress
 from components.data.workplace import workplace
 from components.errors import InputError
 from components.files import link_or_copy, sha256_file, write_text
 
 _ROUNDING = 0.5  # pixels
+_LARGEST = 1000.0  # megapixels, the most that params.yaml allows: both masks were admitted once
 
 
 @dataclass(frozen=True)
@@ -34,12 +40,14 @@ class Merged:
     Attributes:
         dataset: as it is now.
         added: names of the new photos.
+        masked: names of known photos that got their true mask.
         known: photos that were there before, byte for byte, with the same label and boxes.
         rejected: rows left out as (photo, reason).
     """
 
     dataset: Dataset
     added: list[str]
+    masked: list[str]
     known: int
     rejected: list[tuple[str, str]]
     notes: list[str]
@@ -64,8 +72,7 @@ def merge(
 
     Raises:
         InputError: no such data set or one that cannot be written again (a box of it is not
-            finite), a structurally wrong source, no usable photo in it, or masks where the data
-            set has boxes.
+            finite), a structurally wrong source, or no usable photo in it.
     """
     with workplace(root) as scratch:
         dataset = load(root)
@@ -82,21 +89,7 @@ def merge(
             max_megapixels=max_megapixels,
             progress=progress,
         )
-        _check_kind(dataset, made, source)
         return _join(dataset, made)
-
-
-def _check_kind(dataset: Dataset, made: Imported, source: Path) -> None:
-    """Boxes are either given or drawn from masks, for a whole data set."""
-    new = made.dataset
-    boxed = any(image["label"] == MANIPULATED for image in new.images)
-    if boxed and dataset.boxes != new.boxes:
-        kinds = {"given": "boxes", "simulate": "masks alone"}
-        raise InputError(
-            f"brings {kinds[new.boxes]}, but {dataset.name} is made of {kinds[dataset.boxes]}",
-            where=str(source),
-            mend="import it under a name of its own",
-        )
 
 
 def _join(dataset: Dataset, made: Imported) -> Merged:
@@ -106,28 +99,32 @@ def _join(dataset: Dataset, made: Imported) -> Merged:
     before, stated = _stated(dataset), _stated(new)
     rejected = list(made.quarantined)
     known, fresh = 0, []
+    masks: dict[str, Path] = {}
     for image in new.images:
         name = image["file_name"]
         twin = _twin(new.root / PHOTOS / name, dataset.root / PHOTOS, sizes)
-        if twin not in (None, name):
-            rejected.append((name, f"the same file as {twin}"))
-        elif twin is not None:
-            if changed := _changed(before[name], stated[name]):
-                rejected.append((name, changed))
-            known += not changed
-        elif name in before:
-            rejected.append((name, "another photo of this name is there"))
-        elif _lacks_box(dataset, image, stated[name]):
-            rejected.append((name, "manipulated, but has no box"))
+        if twin is None:
+            if name in before:
+                rejected.append((name, "another photo of this name is there"))
+            else:
+                fresh.append(image)
+        elif changed := _changed(before[twin], stated[name]):
+            rejected.append((name, changed))
         else:
-            fresh.append(image)
-    grown = _grow(dataset, new, fresh)
-    if fresh:
+            mask = stated[name].mask
+            if mask and not before[twin].mask:
+                masks.setdefault(twin, mask)
+            elif twin != name:
+                rejected.append((name, f"the same file as {twin}"))
+            known += twin == name
+    grown = _grow(dataset, new, fresh, masks)
+    if fresh or masks:
         # The list belongs to the data set's hash: rows alone would have everything trained anew.
         if rejected:
             _list(dataset.root / QUARANTINE, rejected)
         save(grown)
-    return Merged(grown, [image["file_name"] for image in fresh], known, rejected, made.notes)
+    added = [image["file_name"] for image in fresh]
+    return Merged(grown, added, sorted(masks), known, rejected, made.notes)
 
 
 class _Stated(NamedTuple):
@@ -135,16 +132,19 @@ class _Stated(NamedTuple):
 
     label: str
     boxes: np.ndarray
+    mask: Path | None
 
 
 def _stated(dataset: Dataset) -> dict[str, _Stated]:
-    """Label and boxes by photo."""
+    """Label, boxes and mask by photo."""
     boxes: dict[Any, list[list[float]]] = {image["id"]: [] for image in dataset.images}
     for row in dataset.annotations:
         boxes[row["image_id"]].append(row["bbox"])
     return {
         image["file_name"]: _Stated(
-            image["label"], np.array(boxes[image["id"]], np.float64).reshape(-1, 4)
+            image["label"],
+            np.array(boxes[image["id"]], np.float64).reshape(-1, 4),
+            dataset.root / image["mask"] if image.get("mask") else None,
         )
         for image in dataset.images
     }
@@ -154,17 +154,21 @@ def _changed(before: _Stated, now: _Stated) -> str | None:
     """What is said otherwise of a known photo, or None; exporters round, so boxes nearly agree."""
     if before.label != now.label:
         return f"known, but as {before.label}"
+    if before.mask and now.mask and not _same_mask(before.mask, now.mask):
+        return "known, but with another mask"
+    if now.mask and not len(now.boxes):
+        return None  # a mask alone says nothing about boxes
     apart = np.abs(before.boxes[:, None] - now.boxes[None]).max(axis=2)
     near = apart < _ROUNDING
     same = len(before.boxes) == len(now.boxes) and near.any(axis=0).all() and near.any(axis=1).all()
     return None if same else "known, but with other boxes"
 
 
-def _lacks_box(dataset: Dataset, image: dict[str, Any], stated: _Stated) -> bool:
-    """Whether a mask alone is too little: boxes are learned from, only tests go by masks."""
-    tests = dataset.split == "given" and image.get("split") == "test"
-    boxed = dataset.boxes == "given" and image["label"] == MANIPULATED
-    return boxed and not tests and not len(stated.boxes)
+def _same_mask(one: Path, other: Path) -> bool:
+    """Whether two masks mark the same pixels, however they are encoded."""
+    if sha256_file(one) == sha256_file(other):
+        return True
+    return np.array_equal(open_mask(one, _LARGEST), open_mask(other, _LARGEST))
 
 
 def _by_size(dataset: Dataset) -> dict[int, list[str]]:
@@ -183,22 +187,46 @@ def _twin(photo: Path, photos: Path, sizes: dict[int, list[str]]) -> str | None:
     return next((name for name in alike if sha256_file(photos / name) == digest), None)
 
 
-def _grow(dataset: Dataset, new: Dataset, fresh: list[dict[str, Any]]) -> Dataset:
-    """The data set with fresh photos under new numbers; their files are put in place."""
+def _grow(
+    dataset: Dataset, new: Dataset, fresh: list[dict[str, Any]], masks: dict[str, Path]
+) -> Dataset:
+    """The data set with fresh photos under new numbers and more masks; files are put in place."""
     first = _next(dataset.images)
     numbers = {image["id"]: first + place for place, image in enumerate(fresh)}
-    images = [_place(dataset.root, new.root, image, numbers[image["id"]]) for image in fresh]
     boxes = [row for row in new.annotations if row["image_id"] in numbers]
+    kind = _kind(dataset, fresh, boxes)
     start = _next(dataset.annotations)
     annotations = [
         {**row, "id": start + place, "image_id": numbers[row["image_id"]]}
         for place, row in enumerate(boxes)
     ]
+    known = [
+        _with_mask(dataset.root, image, masks.get(image["file_name"])) for image in dataset.images
+    ]
+    images = [_place(dataset.root, new.root, image, numbers[image["id"]]) for image in fresh]
     return replace(
         dataset,
-        images=[*dataset.images, *images],
+        boxes=kind,
+        images=[*known, *images],
         annotations=[*dataset.annotations, *annotations],
     )
+
+
+def _kind(dataset: Dataset, fresh: list[dict[str, Any]], boxes: list[dict[str, Any]]) -> str:
+    """Where the boxes of the grown data set come from.
+
+    Raises:
+        InputError: boxes that the data set lists and does not use would begin to count.
+    """
+    if dataset.boxes == "given":
+        return "mixed" if unboxed(fresh, boxes, dataset.split) else "given"
+    if dataset.boxes == "simulate" and boxes and dataset.annotations:
+        raise InputError(
+            f"new boxes cannot be added: {INDEX} lists boxes that `boxes: simulate` ignores",
+            where=str(dataset.root / CARD),
+            mend="write `boxes: mixed` to use them, or remove them",
+        )
+    return "mixed" if boxes else dataset.boxes
 
 
 def _next(rows: list[dict[str, Any]]) -> int:
@@ -208,14 +236,19 @@ def _next(rows: list[dict[str, Any]]) -> int:
 
 def _place(root: Path, source: Path, image: dict[str, Any], number: int) -> dict[str, Any]:
     """Put one photo and its mask in; gives its row of the index."""
-    name = image["file_name"]
+    name, mask = image["file_name"], image.get("mask")
     link_or_copy(source / PHOTOS / name, root / PHOTOS / name)
-    row = {**image, "id": number}
-    if mask := image.get("mask"):
-        # The photo's whole name, suffix included: it is new, so its mask's name is.
-        row["mask"] = f"{MASKS}/{name}.png"
-        link_or_copy(source / mask, root / row["mask"])
-    return row
+    return _with_mask(root, {**image, "id": number}, source / mask if mask else None)
+
+
+def _with_mask(root: Path, image: dict[str, Any], mask: Path | None) -> dict[str, Any]:
+    """A photo's row of the index with a new mask, which is put in place; as it was without one."""
+    if mask is None:
+        return image
+    # The photo's whole name, suffix included: no other photo's mask has it.
+    name = f"{MASKS}/{image['file_name']}.png"
+    link_or_copy(mask, root / name)
+    return {**image, "mask": name}
 
 
 def _list(path: Path, rejected: list[tuple[str, str]]) -> None:

@@ -12,7 +12,7 @@ import pyarrow as pa
 from components.data import dataset as datasets
 from components.data import groups, splits
 from components.data.boxes import loosen
-from components.data.manifest import BOXES, IMAGES, MANIPULATED, Manifest
+from components.data.manifest import BOXES, IMAGES, Manifest
 from components.data.scan import Job, Progress, Scan, scan
 from components.params import Prepare
 
@@ -42,8 +42,8 @@ def build(
     """
     dataset = datasets.load(dataset_root)
     rows = sorted(dataset.images, key=lambda row: row["file_name"])
-    simulate = dataset.boxes == "simulate"
-    jobs = [_job(f"{dataset.root}/", row, simulate) for row in rows]
+    drawn = dataset.drawn()
+    jobs = [_job(f"{dataset.root}/", row, row["id"] in drawn) for row in rows]
     scans = scan(jobs, params.max_megapixels, progress)
     good = [(row, seen) for row, seen in zip(rows, scans, strict=True) if seen.problem is None]
     quarantine = [
@@ -51,19 +51,21 @@ def build(
         for row, seen in zip(rows, scans, strict=True)
         if seen.problem is not None
     ]
-    boxes = _simulated(good, params) if simulate else _given(good, dataset.annotations)
+    annotations = [] if dataset.boxes == "simulate" else dataset.annotations
+    boxes = pd.concat([_given(good, annotations), _simulated(good, params)], ignore_index=True)
+    boxes = _typed(boxes.sort_values("image_id", kind="stable", ignore_index=True), BOXES)
     return Manifest(_images(dataset, good, boxes, params), boxes), quarantine
 
 
-def _job(root: str, row: dict[str, Any], simulate: bool) -> Job:
+def _job(root: str, row: dict[str, Any], drawn: bool) -> Job:
     # Text, not `Path`: for 10,000 photos that is a tenth of a second.
     name, mask = row["file_name"], row.get("mask")
     photo = f"{root}{datasets.PHOTOS}/{name}"
-    return Job(name, photo, mask and root + mask, simulate and row["label"] == MANIPULATED)
+    return Job(name, photo, mask and root + mask, drawn)
 
 
 def _simulated(good: list[tuple[dict[str, Any], Scan]], params: Prepare) -> pd.DataFrame:
-    """Boxes drawn from the masks of the manipulated photos."""
+    """Boxes drawn from those masks whose components were asked for."""
     parts, names = [np.zeros((0, 4))], []
     for row, seen in good:
         if seen.mask is None or seen.mask.components is None:
@@ -91,8 +93,7 @@ def _given(
             x, y, width, height = (float(value) for value in annotation["bbox"])
             seconds = annotation.get("seconds")
             rows.append((name, x, y, x + width, y + height, annotation.get("annotator"), seconds))
-    frame = pd.DataFrame(rows, columns=BOXES.names)
-    return _typed(frame.sort_values("image_id", kind="stable", ignore_index=True), BOXES)
+    return _typed(pd.DataFrame(rows, columns=BOXES.names), BOXES)
 
 
 def _images(

@@ -109,6 +109,12 @@ class Case:
         """The prepared data set; the record's stages name it."""
         return str(self.stage_params("validate")["prepare.dataset"])
 
+    @property
+    def gate_dataset(self) -> str:
+        """The data set that the gates read; the prepared one in records that name none."""
+        said = self.stage_params(f"evaluate@{self.dataset}").get("evaluate") or {}
+        return str(said.get("gate_dataset") or self.dataset)
+
     def stage(self, name: str) -> dict[str, Any]:
         """A stage of the record; raises KeyError."""
         found = {stage["name"]: stage for stage in (self.record or {}).get("stages", [])}

@@ -9,22 +9,27 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+from urllib.parse import urlsplit
 
 import mlflow
 import requests
 from botocore.exceptions import BotoCoreError, ClientError
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from sqlalchemy import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from components.errors import InputError
-from components.files import state_dir
+from components.files import alone, atomic, state_dir
 from components.registry import database
 
 SETTING = "MLFLOW_TRACKING_URI"
-_PROBE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
+_IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
+TRAINING = "?workflowType=machine_learning"
+_NO_ANSWER = (requests.ConnectionError, requests.Timeout)
 _QUIET = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -41,14 +46,32 @@ def is_server(uri: str) -> bool:
     return uri.startswith(("http://", "https://"))
 
 
+def page(uri: str, place: str) -> str | None:
+    """The address of a page of MLflow's server; None for a store without a server.
+
+    MLflow opens its view of agents and traces unless an address names that of model training.
+
+    Args:
+        uri: the store's address.
+        place: of the page, e.g. `models/m/versions/1`.
+    """
+    if not is_server(uri):
+        return None
+    found = urlsplit(uri)
+    host = found.netloc.rpartition("@")[2]
+    return f"{found.scheme}://{host}{found.path.rstrip('/')}/#/{place}{TRAINING}"
+
+
 def connect(uri: str) -> MlflowClient:
     """A client of the store, which is reached once, quickly; raises InputError otherwise."""
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
     if not is_server(uri):
         _check_database(uri)
     _use(uri)
-    with _settings(_PROBE), answering(uri):
+    with impatient(), answering(uri):
         client = MlflowClient(uri, uri)
         client.search_registered_models(max_results=1)
         return client
@@ -63,6 +86,27 @@ def _check_database(uri: str) -> None:
         )
     # MLflow itself would try a dead database for minutes.
     database.probe(uri, SETTING)
+    if uri.startswith("sqlite:"):
+        with answering(uri):
+            _make_tables(Path(make_url(uri).database or ":memory:"))
+
+
+def _make_tables(file: Path) -> None:
+    """Make the tables of a new SQLite store, whole or not at all, by one process at a time.
+
+    MLflow itself migrates an empty file in place, and processes that start together disturb each
+    other. An empty file is a new store: the probe has just made it.
+    """
+    if not file.is_file() or file.stat().st_size:
+        return
+    from mlflow.store.tracking import DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    with alone(file.with_name(f".{file.name}.lock")):
+        if not file.stat().st_size:
+            with atomic(file) as temporary:
+                uri = f"sqlite:///{temporary.absolute()}"
+                SqlAlchemyStore(uri, DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH).engine.dispose()
 
 
 @contextmanager
@@ -81,6 +125,13 @@ def answering(uri: str) -> Iterator[None]:
         PermissionError,
         FileNotFoundError,
     ) as error:
+        if isinstance(error.__cause__ or error.__context__, _NO_ANSWER) and is_server(uri):
+            raise InputError(
+                "no MLflow server answers there",
+                where=database.safe_name(uri),
+                mend=f"your shell sets this address: start the server, or `unset {SETTING}` to use "
+                "this project's own store",
+            ) from None
         said = database.scrub(str(getattr(error, "orig", None) or error), uri)[:300]
         raise InputError(
             f"the MLflow store does not do this ({said})",
@@ -91,8 +142,6 @@ def answering(uri: str) -> Iterator[None]:
 
 def _use(uri: str) -> None:
     """Point MLflow's fluent functions at a store, without leaving it in the environment."""
-    for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.WARNING)
     before = os.environ.get(SETTING)
     mlflow.set_tracking_uri(uri)
     mlflow.set_registry_uri(uri)
@@ -101,10 +150,10 @@ def _use(uri: str) -> None:
 
 
 @contextmanager
-def _settings(values: Mapping[str, str]) -> Iterator[None]:
-    """Environment settings for a block; what is already set stays."""
-    added = [name for name in values if name not in os.environ]
-    os.environ.update({name: values[name] for name in added})
+def impatient() -> Iterator[None]:
+    """Wait seconds for a server in the block, not minutes; what the environment sets stays."""
+    added = [name for name in _IMPATIENT if name not in os.environ]
+    os.environ.update({name: _IMPATIENT[name] for name in added})
     try:
         yield
     finally:

@@ -61,7 +61,7 @@ def gather(
 
     Args:
         runs: the folder of the stages' outputs.
-        dataset: the prepared data set, whose test split decides.
+        dataset: the data set whose test photos decide.
         attested: from `attest`.
         dirty: uncommitted paths; None where unknown.
         champion: the reigning champion, None for none.

@@ -6,7 +6,7 @@ Thresholds that are null in params.yaml are not asked for.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from components.params import Gates, Promotion
@@ -29,7 +29,7 @@ class Evidence:
 
     Attributes:
         validation: `runs/validate/result.json`.
-        metrics: `metrics.json` of the prepared data set.
+        metrics: `metrics.json` of the data set whose test photos decide.
         parity: `runs/export/parity.json`.
         dirty: uncommitted paths of the workspace.
         record: the version's lineage record, fetched from the registry.
@@ -74,8 +74,9 @@ def judge(version: int, evidence: Evidence, promotion: Promotion) -> list[Gate]:
 
 
 def _figures(metrics: Mapping[str, Any] | None, gates: Gates) -> list[Gate]:
+    f1 = at_least("min_f1", "F1", measured(metrics, "f1"), gates.min_f1)
     found = [
-        at_least("min_f1", "F1", measured(metrics, "f1"), gates.min_f1),
+        replace(f1, reason=verdicts.without_truth(metrics) or f1.reason),
         at_least("min_image_auc", "image AUC", measured(metrics, "image_auc"), gates.min_image_auc),
         at_most(
             "max_false_alarm_area",

@@ -22,14 +22,17 @@ import mlflow
 import numpy as np
 import pandas as pd
 from mlflow import MlflowClient
-from mlflow.entities import LoggedModel, Metric, Param
+from mlflow.entities import LoggedModel, Metric, Param, RunTag
 from mlflow.models import Model
+from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_RUN_NOTE
 from PIL import Image
 
 import components
 from components.errors import InputError
 from components.files import sha256_file, sha256_json, write_json, write_text
 from components.registry import curve, layout
+from components.registry.connection import TRAINING
+from components.registry.runs import Start
 from components.registry.tracking import IDENTITY, RECORD_HASH
 from components.serving import pyfunc
 
@@ -49,7 +52,7 @@ class Package:
     """One version's files and facts.
 
     Attributes:
-        name: of the run, for people.
+        start: what the run says of itself.
         folder: holds `FILES` (runs/export).
         files: path in the version's folder to a local file or folder, e.g.
             {"evaluation/demo": runs/evaluate/demo}; the training curve at `layout.CURVE`, if any,
@@ -62,7 +65,7 @@ class Package:
         tags: more tags of the version, e.g. its F1 and git commit.
     """
 
-    name: str
+    start: Start
     folder: Path
     files: Mapping[str, Path]
     metrics: Mapping[str, Any]
@@ -116,7 +119,8 @@ class Package:
             address: of the model's page.
             files: what a path in the version's folder is put behind to fetch that file.
         """
-        head = f"{self.description}\n\n[Metrics]({address}) · [all files]({address}/artifacts)"
+        links = f"[Metrics]({address}{TRAINING}) · [all files]({address}/artifacts{TRAINING})"
+        head = f"{self.description}\n\n{links}"
         pictures = [name for name in self.files if name.endswith(".png")]
         tail = "".join(f"\n\n![{name}]({files}{name})" for name in pictures)
         _, *sections = self.documents.get(layout.CARD, "").split("\n## ")
@@ -127,20 +131,37 @@ class Package:
         return head + "".join(shown) + tail
 
     def log(self, client: MlflowClient, run_id: str, model_id: str) -> None:
-        """Write metrics and parameters into a run; the metrics are the model's too.
+        """Write tags, metrics and parameters into a run; the metrics are the model's too.
 
         The training curve is the run's alone, one step an epoch: the model is one of its points.
+        Points that the training has logged itself stay as they are.
         """
         now = int(time.time() * 1000)
         # MLflow lists them as they come: what people look for before its intervals.
         found = sorted(numbers(self.metrics), key=lambda pair: pair[0].endswith(_BOUNDS))
         metrics = [Metric(name, value, now, 0, model_id=model_id) for name, value in found]
-        metrics += [Metric(point.name, point.value, now, point.epoch) for point in self._curve()]
+        logged = {
+            (name, point.step)
+            for name in curve.COLUMNS
+            for point in client.get_metric_history(run_id, name)
+        }
+        metrics += [
+            Metric(point.name, point.value, now, point.epoch)
+            for point in self._curve()
+            if (point.name, point.epoch) not in logged
+        ]
         for start in range(0, len(metrics), 1000):
             client.log_batch(run_id, metrics=metrics[start : start + 1000])
         params = [Param(name, text) for name, text in self.parameters().items()]
         for start in range(0, len(params), 100):
             client.log_batch(run_id, params=params[start : start + 100])
+        tags = {
+            IDENTITY: self.identity,
+            MLFLOW_RUN_NOTE: self.description,
+            # The commit of the results, where the flow has made one since the run began.
+            MLFLOW_GIT_COMMIT: self.record["git"]["commit"],
+        }
+        client.log_batch(run_id, tags=[RunTag(name, text) for name, text in tags.items()])
 
     def _curve(self) -> list[curve.Point]:
         path = self.files.get(layout.CURVE)

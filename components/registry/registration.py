@@ -17,7 +17,9 @@ if TYPE_CHECKING:  # it imports torch, which reading the registry does not need
     from components.registry.package import Package
 
 
-def register(registry: Registry, package: Package, *, clean: bool, actor: str) -> int:
+def register(
+    registry: Registry, package: Package, *, clean: bool, actor: str, run_id: str | None = None
+) -> int:
     """The version of a package: the one the ledger has, an interrupted one completed, or a new one.
 
     A version made in a workspace with uncommitted changes is registered anew once the same files
@@ -28,6 +30,7 @@ def register(registry: Registry, package: Package, *, clean: bool, actor: str) -
         package: files and facts.
         clean: whether the workspace has no uncommitted change.
         actor: who does it.
+        run_id: the MLflow run that trained it; a new one where there is none.
     """
     rows = registry.rows()
     identity = package.identity
@@ -38,7 +41,7 @@ def register(registry: Registry, package: Package, *, clean: bool, actor: str) -
             return row.version
     version = _interrupted(registry, package, {row.version for row in born})
     if version is None:
-        version = registry.store.register(registry.model, package)
+        version = registry.store.register(registry.model, package, run_id)
         inspect(registry, version.version, _facts(version, package))
     evidence = {**_facts(version, package), "clean": clean}
     reason = "trained by the pipeline"

@@ -7,6 +7,7 @@ folder.
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS, MLFLOW_RUN_NOTE
 from components.errors import CheckError, InputError
 from components.files import sha256_file, state_dir
 from components.registry import connection, database, layout, signing
+from components.registry.runs import MACHINE, Live, Start
 
 if TYPE_CHECKING:  # it imports torch, which reading the registry does not need
     from components.registry.package import Package
@@ -37,6 +39,9 @@ _ABOUT = (
     "The alias `champion` follows the promotion ledger. Move it with `iml model approve` or "
     "`iml model rollback`: moved by hand it is found out and put back."
 )
+# Model training, not traces of agents.
+_KIND = {"mlflow.experimentKind": "custom_model_development"}
+_WORKSPACE = "workspace"  # tag of a run: where it is at work
 _ABSENT = "RESOURCE_DOES_NOT_EXIST"
 
 
@@ -79,7 +84,7 @@ class Store:
         found = self._client.get_experiment_by_name(model)
         if found is None:
             try:
-                return self._client.create_experiment(model, self._artifacts(model))
+                return self._client.create_experiment(model, self._artifacts(model), _KIND)
             except MlflowException:
                 found = self._client.get_experiment_by_name(model)
                 if found is None:
@@ -88,6 +93,8 @@ class Store:
             raise InputError(
                 f"experiment {model!r} is deleted", where=self.name, mend="restore it in MLflow"
             )
+        for name in _KIND.keys() - found.tags.keys():  # made by an older version
+            self._client.set_experiment_tag(found.experiment_id, name, _KIND[name])
         return found.experiment_id
 
     def _artifacts(self, model: str) -> str | None:
@@ -97,18 +104,36 @@ class Store:
         root = database.environment(ARTIFACT_ROOT, (state_dir() / "mlflow/artifacts").as_uri())
         return f"{root.rstrip('/')}/{model}"
 
-    def register(self, model: str, package: Package) -> Version:
-        """Log one run with everything of a version, then make the version.
+    def begin(self, model: str, start: Start) -> Live:
+        """Begin a run; ends those that killed processes have left running in this workspace."""
+        with self._answering():
+            experiment, here = self._experiment(model), f"{socket.gethostname()}:{state_dir()}"
+            for run in self._client.search_runs([experiment], "attributes.status = 'RUNNING'"):
+                if run.data.tags.get(_WORKSPACE) == here:
+                    self._client.set_terminated(run.info.run_id, "KILLED")
+            tags = {**start.tags, _WORKSPACE: here}
+            run = self._client.create_run(experiment, tags=tags, run_name=start.name)
+            inputs = [entry.entity() for entry in start.inputs]
+            self._client.log_inputs(run.info.run_id, datasets=inputs)
+            return Live(self._uri, experiment, run.info.run_id)
 
-        Killed at any point, it leaves at most an unfinished run, which the next call ends, or a
+    def register(self, model: str, package: Package, run_id: str | None = None) -> Version:
+        """Log everything of a version into a run, then make the version.
+
+        Killed at any point, it leaves at most an unfinished run, which the next one ends, or a
         whole version that `find` finds.
+
+        Args:
+            model: its name.
+            package: files and facts.
+            run_id: the run that trained it; a new one where there is none, or where it has a
+                version already.
         """
         with self._answering():
+            taken = {version.run_id for version in self._search(f"name = '{model}'")}
+            if run_id is None or run_id in taken:
+                run_id = self.begin(model, package.start).run_id
             experiment = self._experiment(model)
-            self._end_leftovers(experiment, package.identity)
-            tags = {IDENTITY: package.identity, MLFLOW_RUN_NOTE: package.description}
-            run = self._client.create_run(experiment, tags=tags, run_name=package.name)
-            run_id = run.info.run_id
             model_id, seal = self._upload(experiment, run_id, package)
             self._client.set_terminated(run_id)
             self._register_name(model)
@@ -128,6 +153,7 @@ class Store:
 
     def _upload(self, experiment: str, run_id: str, package: Package) -> tuple[str, dict[str, str]]:
         """Compose, sign and upload a version's folder: MLflow's id of it, tags of its signature."""
+        self._drop_unfinished(experiment, run_id)
         made = self._client.create_logged_model(
             experiment,
             "student",
@@ -147,10 +173,12 @@ class Store:
         self._client.finalize_logged_model(made.model_id, "READY")
         return made.model_id, seal
 
-    def _end_leftovers(self, experiment: str, identity: str) -> None:
-        left = f"tags.{IDENTITY} = '{identity}' and attributes.status = 'RUNNING'"
-        for run in self._client.search_runs([experiment], left):
-            self._client.set_terminated(run.info.run_id, "KILLED")
+    def _drop_unfinished(self, experiment: str, run_id: str) -> None:
+        """Delete what an upload that failed has left in a run."""
+        for model in self._client.search_logged_models(
+            [experiment], filter_string=f"source_run_id = '{run_id}'"
+        ):
+            self._client.delete_logged_model(model.model_id)
 
     def _register_name(self, model: str) -> None:
         try:
@@ -180,9 +208,10 @@ class Store:
                 return sorted(found, key=lambda version: version.version)
 
     def metrics(self, run_id: str) -> dict[str, float]:
-        """The metrics of a run."""
+        """The metrics of a run, without those of the machine."""
         with self._answering():
-            return dict(self._client.get_run(run_id).data.metrics)
+            found = self._client.get_run(run_id).data.metrics
+            return {name: found[name] for name in found if not name.startswith(MACHINE)}
 
     def alias(self, model: str) -> int | None:
         """The version that the alias `champion` points at, or None."""

@@ -49,6 +49,15 @@ def measured(metrics: Mapping[str, Any] | None, name: str) -> float | None:
     return finite(block.get("value")) if isinstance(block, Mapping) else None
 
 
+def without_truth(metrics: Mapping[str, Any] | None) -> str | None:
+    """Why a `metrics.json` has no F1, where no manipulated photo had a true mask; else None."""
+    said = metrics or {}
+    photos, without = finite(said.get("n_manipulated")), finite(said.get("n_without_mask"))
+    if photos is None or photos != without:
+        return None
+    return f"F1 is not measured: 0 of {photos:.0f} manipulated test photos have a true mask"
+
+
 def missing(name: str, threshold: float | str | None, what: str) -> Gate:
     """Fails for want of evidence."""
     return Gate(name, None, threshold, False, f"no finite {what} is recorded")

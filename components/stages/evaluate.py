@@ -1,7 +1,8 @@
 """Stage `evaluate`: score the distilled student on one data set.
 
 `python -m components.stages.evaluate DATASET` writes runs/evaluate/DATASET/. The prepared data set
-is scored on its test split, as the manifest has it; any other on the photos it holds back itself.
+is scored on its test split, as the manifest has it; any other on the photos it holds back itself,
+less those that the student knows from training.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from components import params as parameters
 from components.data import manifest
@@ -20,7 +22,7 @@ from components.evaluation import report
 from components.evaluation.calibration import Calibration
 from components.evaluation.gallery import Album
 from components.evaluation.run import Progress
-from components.evaluation.source import held_back
+from components.evaluation.source import held_back, unseen
 from components.files import sha256_file
 from components.params import Params
 from components.progress import lines
@@ -33,9 +35,10 @@ PSEUDO_MASKS, RESULTS = Path("runs/pseudo_label/masks"), Path("runs/evaluate")
 
 def photos(dataset: str, params: Params) -> tuple[Manifest, str]:
     """The photos to score, and which they are in words."""
+    prepared = manifest.read(PREPARED)
     if dataset != params.prepare.dataset:
-        return held_back(DATA / dataset, params.prepare)
-    found = manifest.read(PREPARED).select(split="test")
+        return _others(dataset, params, prepared.images)
+    found = prepared.select(split="test")
     if found.images.empty:
         raise InputError(
             "no photos in the test split",
@@ -43,6 +46,20 @@ def photos(dataset: str, params: Params) -> tuple[Manifest, str]:
             mend="raise prepare.split.test in params.yaml, or give the data set a test split",
         )
     return found, "test split"
+
+
+def _others(dataset: str, params: Params, prepared: pd.DataFrame) -> tuple[Manifest, str]:
+    """Photos of another data set, without those that resemble photos trained or tuned on."""
+    held, which = held_back(DATA / dataset, params.prepare)
+    fresh = unseen(held, prepared, params.prepare.near_duplicate_bits)
+    if fresh.images.empty:
+        raise InputError(
+            f"all {len(held.images)} photos to score resemble photos that it was trained on",
+            where=str(DATA / dataset),
+            mend="name another data set in evaluate.datasets",
+        )
+    left = len(held.images) - len(fresh.images)
+    return fresh, f"{which}, {left} left out that resemble training photos" if left else which
 
 
 def score(dataset: str, params: Params) -> None:

@@ -22,6 +22,7 @@ import yaml
 
 from components.errors import CheckError, ImlError, InputError
 from components.files import read_json, state_dir, write_json
+from components.workspace import uncommitted
 from components.workspace.commands import call, dvc, environment
 from components.workspace.processes import birth, end_group, same_group
 
@@ -71,13 +72,21 @@ def git_committed(path: str) -> bytes | None:
 
 
 def git_dirty() -> list[str]:
-    """Changed and untracked paths; empty in a clean workspace.
+    """Changed and untracked files that a version depends on; empty in a clean workspace.
 
     `dvc.lock` does not count: the pipeline itself writes it, and the record holds its text.
     """
-    rows = call("git", "status", "--porcelain", "--untracked-files=normal").splitlines()
-    paths = [row[3:] for row in rows]
-    return [path for path in paths if path != "dvc.lock"]
+    commands = (
+        ("ls-files", "--others", "--exclude-standard", "-z"),
+        ("diff", "--name-only", "--no-renames", "--relative", "-z", "HEAD"),
+    )
+    paths = {path for words in commands for path in call("git", *words).split("\0") if path}
+    named: set[str] = set()
+    with suppress(InputError):  # no stage has run yet
+        named |= uncommitted.dependencies(read_lock())
+    with suppress(FileNotFoundError):
+        named |= set(uncommitted.texts(yaml.safe_load(Path("params.yaml").read_text("utf-8"))))
+    return sorted(path for path in paths - {"dvc.lock"} if uncommitted.counts(path, named))
 
 
 def lock_text() -> str:

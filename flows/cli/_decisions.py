@@ -50,7 +50,7 @@ def register(as_json: Json = False) -> None:
     settings = params.load()
     name = settings.promotion.model
     with workspace.exclusive(), Catalogue(name).decisions():
-        version, new = candidate.register(settings, _note)
+        version, new = candidate.register(settings, _note, "iml model register")
     if as_json:
         print_json({"model": name, "version": version, "registered": new})
     else:

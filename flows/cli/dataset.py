@@ -11,6 +11,7 @@ import typer
 from flows.cli._common import progress_bars
 
 if TYPE_CHECKING:
+    from components.data.dataset import Dataset
     from components.data.manifest import Manifest
     from components.data.prepare import Quarantined
 
@@ -92,6 +93,7 @@ def import_(
             progress=bar("checking photos"),
         )
     _track(folder, track)
+    notes = [*made.notes, *_deciding(folder, made.dataset)]
     labels = [image["label"] for image in made.dataset.images]
     report = {
         "folder": str(folder),
@@ -102,7 +104,7 @@ def import_(
         "annotations": len(made.dataset.annotations),
         "split": made.dataset.split,
         "quarantined": len(made.quarantined),
-        "notes": made.notes,
+        "notes": notes,
         "tracked": track,
     }
     _show(f"Imported {source}", report, as_json)
@@ -119,17 +121,47 @@ def _add(source: Path, into: str, format: str | None, track: bool, as_json: bool
         made = merge(
             source, folder, format=format, max_megapixels=limit, progress=bar("checking photos")
         )
-    _track(folder, track and bool(made.added))
+    _track(folder, track and bool(made.added or made.masked))
     report = {
         "folder": str(folder),
         "added": len(made.added),
+        "masks": len(made.masked),
         "known": made.known,
         "rejected": [f"{photo}: {reason}" for photo, reason in made.rejected],
         "photos": len(made.dataset.images),
-        "notes": made.notes,
+        "boxes": made.dataset.boxes,
+        "notes": [*made.notes, *_deciding(folder, made.dataset)],
         "tracked": track,
     }
     _show(f"Added {source}", report, as_json)
+
+
+def _deciding(folder: Path, dataset: Dataset, manifest: Manifest | None = None) -> list[str]:
+    """Why nothing trained on this data set could be promoted, if so.
+
+    Args:
+        folder: the data set's.
+        dataset: its index.
+        manifest: made of it; made here, where only that tells which photos are tested.
+    """
+    from components import params
+    from components.data.manifest import MANIPULATED
+    from components.evaluation import source
+
+    settings = params.load()
+    decides = settings.evaluate.gate_dataset
+    if decides not in (None, folder.name):
+        return []
+    if decides is not None and decides != settings.prepare.dataset:
+        why = source.undecidable(source.deciding(settings))
+    elif manifest is None and all(
+        row.get("mask") for row in dataset.images if row["label"] == MANIPULATED
+    ):
+        return []
+    else:
+        manifest = manifest or _build(str(folder))[1]
+        why = source.undecidable(manifest.select(split="test").images)
+    return [why] if why else []
 
 
 @app.command()
@@ -143,7 +175,9 @@ def synthesize(
     ] = None,
     manipulated: Annotated[int, typer.Option(min=1, help="Manipulated photos to make.")] = 160,
     authentic: Annotated[int, typer.Option(min=1, help="Authentic photos to make.")] = 80,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed makes the same bytes.")] = 7,
+    seed: Annotated[
+        int, typer.Option(min=0, help="The same seed makes the same bytes on the same machine.")
+    ] = 7,
     jitter: Annotated[
         float, typer.Option(min=0, max=0.5, help="Boxes are loosened by up to this share a side.")
     ] = 0.1,
@@ -206,6 +240,7 @@ def check(data: DataSet, as_json: AsJson = False) -> None:
     Exit code 1 when something would stop the pipeline; warnings would not.
     """
     from components import params
+    from components.data.dataset import load
     from components.validation.suite import validate
 
     settings = params.load()
@@ -216,19 +251,23 @@ def check(data: DataSet, as_json: AsJson = False) -> None:
         for photo, reason in quarantine
     ]
     report = validate(manifest, folder, settings.validate_)
+    undecided = _deciding(folder, load(folder), manifest)
+    found += [{"severity": "warning", "problem": why, "mend": ""} for why in undecided]
     found += [
         {"severity": result.severity, "problem": result.sentence, "mend": result.mend}
         for result in (*report.critical, *report.warnings)
     ]
     passed = all(row["severity"] != "critical" for row in found)
     if as_json:
-        document = {"folder": str(folder), "passed": passed, "problems": found}
+        document = {"folder": str(folder), "passed": passed, "promotable": not undecided}
+        document["problems"] = found
         typer.echo(json.dumps(document, indent=2))
     else:
         if found:
             columns = ("severity", "problem", "mend")
             _table(f"Problems of {folder}", columns, [list(row.values()) for row in found])
         verdict = "the pipeline would take it" if passed else "the pipeline would stop"
+        verdict += "; nothing trained on it could be promoted" if passed and undecided else ""
         typer.echo(f"{folder}: {report.photos} photos, {report.boxes} boxes; {verdict}")
     if not passed:
         raise typer.Exit(1)

@@ -26,6 +26,14 @@ def test_the_committed_file_is_valid(committed: dict[str, Any]) -> None:
     assert loaded.validate_.min_side == committed["validate"]["min_side"]
 
 
+def test_the_prepared_data_set_decides_unless_another_is_named(committed: dict[str, Any]) -> None:
+    assert params.parse(committed).gate_dataset == committed["prepare"]["dataset"]
+    del committed["evaluate"]["gate_dataset"]  # a file from before it could be named
+    assert params.parse(committed).gate_dataset == committed["prepare"]["dataset"]
+    committed["evaluate"] |= {"datasets": ["demo", "other"], "gate_dataset": "other"}
+    assert params.parse(committed).gate_dataset == "other"
+
+
 def test_parameters_are_frozen(committed: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="frozen"):
         params.parse(committed).prepare.seed = 1  # type: ignore[misc]
@@ -44,6 +52,7 @@ def test_parameters_are_frozen(committed: dict[str, Any]) -> None:
         ("distill.alpha", 2.0, "distill.alpha"),
         ("distill.learning_rat", 0.1, "distill.learning_rat: unknown parameter"),
         ("evaluate.datasets", ["other"], "must contain prepare.dataset"),
+        ("evaluate.gate_dataset", "other", "must contain evaluate.gate_dataset ('other')"),
         ("promotion.gates.min_f1", 1.5, "promotion.gates.min_f1"),
         ("promotion.gates.require_clean", "no", "promotion.gates.require_clean"),
     ],

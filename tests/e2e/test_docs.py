@@ -13,10 +13,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from documents import WALKED, Command, commands
+from documents import ROOT, WALKED, Command, commands
 from production_support import free_ports
 from walk_support import (
     DEVIATIONS,
+    QUICK,
     Reader,
     Shell,
     broken_promise,
@@ -34,6 +35,11 @@ def test_every_deviation_is_of_one_command() -> None:
     assert unused(DEVIATIONS, found) == []
     assert unused(DEVIATIONS, found[:1]) == list(DEVIATIONS)
     assert unused(DEVIATIONS, [*found, *found]) == list(DEVIATIONS)
+
+
+def test_a_quick_look_changes_what_the_parameters_say() -> None:
+    params = (ROOT / "params.yaml").read_text()
+    assert {old: params.count(old) for old in QUICK} == dict.fromkeys(QUICK, 1)
 
 
 def test_a_shell_keeps_what_a_readers_shell_keeps(tmp_path: Path) -> None:
@@ -95,8 +101,10 @@ def test_readme_promotion_audit_and_student_in_one_clone(
     reader = settle(place / "project", home)
     reader.environment["BSDS500"] = str(home / "bsds500")
     provide(home)
-    for document in WALKED[:-1]:
-        reader.walk(commands(document, reader.folder))
+    found = {document: commands(document, reader.folder) for document in WALKED[:-1]}
+    record_property("commands", sum(map(len, found.values())))
+    for document, steps in found.items():
+        reader.walk(steps)
         if document == "README.md":
             assert reader.run("git", "status", "--porcelain") == ""
 
@@ -115,15 +123,14 @@ def test_operations_in_a_clone_of_its_own(
         reader.folder.rename(lost)
         reader.folder.mkdir()
 
-    def install() -> None:
-        lend_environment(reader.folder)
-
     before = {
         "git clone ../backup/repository.git": lose_the_machine,
-        "make install && ": install,
+        "make install && ": lambda: lend_environment(reader.folder),
     }
+    found = commands(WALKED[-1], reader.folder)
+    record_property("commands", len(found))
     try:
-        reader.walk(commands(WALKED[-1], reader.folder), before)
+        reader.walk(found, before)
         assert "champion" in reader.run("iml", "model", "list")
     finally:
         reader.run("iml", "stack", "down", code=None)

@@ -47,6 +47,7 @@ def press_ctrl_c_when(workspace: Workspace, stage: str, ready: Callable[[], bool
     pid, terminal = pty.fork()
     if pid == 0:
         os.chdir(workspace.root)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a test run in the background ignores it
         os.execvpe("iml", ["iml", "run"], workspace.environment)
     said, pressed = b"", False
     deadline = time.monotonic() + 300

@@ -21,9 +21,9 @@ pytestmark = pytest.mark.e2e
 STAGES = ["prepare", "validate", "pseudo_label", "distill", "evaluate@demo", "export"]
 
 
-def run_json(workspace: Workspace, code: int = 0, **env: str) -> dict:
+def run_json(workspace: Workspace, *options: str, code: int = 0, **env: str) -> dict:
     """The outcome of `iml run`."""
-    return json.loads(workspace.iml("run", "--json", code=code, **env).stdout)
+    return json.loads(workspace.iml("run", "--json", *options, code=code, **env).stdout)
 
 
 def ran(outcome: dict) -> list[str]:
@@ -36,7 +36,7 @@ def first(workspace: Workspace) -> dict:
     """The outcome of the first run, which a lineage catalogue was told of."""
     transport = {"TYPE": "file", "LOG_FILE_PATH": ".state/events.jsonl", "APPEND": "true"}
     told = {f"OPENLINEAGE__TRANSPORT__{name}": value for name, value in transport.items()}
-    return run_json(workspace, **told)
+    return run_json(workspace, "--commit", **told)
 
 
 def test_the_first_run_makes_a_champion(workspace: Workspace, first: dict) -> None:
@@ -51,6 +51,13 @@ def test_the_first_run_makes_a_champion(workspace: Workspace, first: dict) -> No
     report = (folder / "boxpromptiml-v1.evaluation-demo.html").read_text()
     assert "<dd>boxpromptiml/1</dd>" in report
     assert len(report) > len((workspace.root / "runs/evaluate/demo/report.html").read_text())
+
+
+def test_a_run_that_commits_leaves_a_clean_clone(workspace: Workspace, first: dict) -> None:
+    assert workspace.run("git", "status", "--porcelain").stdout == ""
+    shown = workspace.run("git", "show", "--name-only", "--format=%s", "HEAD").stdout.split("\n")
+    assert re.fullmatch(r"retrain: F1 [\d.]+ on demo", shown[0])
+    assert [name for name in shown[1:] if name] == ["dvc.lock"]
 
 
 def test_a_catalogue_was_told_of_every_stage_and_decision(
@@ -70,7 +77,11 @@ def test_a_catalogue_was_told_of_every_stage_and_decision(
 
 def test_a_second_run_does_nothing(workspace: Workspace, first: dict) -> None:
     before = workspace.hashes("runs")
-    again = run_json(workspace)
+    done = workspace.iml("run", "--json", PYTHONPROFILEIMPORTTIME="1")
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "sqlalchemy" in imported
+    assert not imported & {"prefect", "mlflow", "torch", "pandas"}
+    again = json.loads(done.stdout)
     assert ran(again) == []
     assert (again["version"], again["registered"], again["promoted"]) == (1, False, True)
     assert workspace.hashes("runs") == before

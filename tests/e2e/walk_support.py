@@ -211,6 +211,7 @@ class Reader:
             for command in found:
                 for start in [start for start in todo if command.text.startswith(start)]:
                     todo.pop(start)()
+                    shell.run(f"cd '{self.folder}'")  # which may be another one by now
                 text = as_run(command)
                 if text is None:
                     continue

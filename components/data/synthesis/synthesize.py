@@ -48,7 +48,8 @@ def synthesize(
 ) -> None:
     """Write a data set: photos, exact masks, loosened boxes, source groups.
 
-    The same arguments give the same bytes, whatever the number of workers. The folder appears
+    The same arguments give the same bytes on the same processor, whatever the number of workers
+    (another processor rounds float arithmetic and JPEGs differently). The folder appears
     whole or not at all.
 
     Args:

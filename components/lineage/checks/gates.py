@@ -44,7 +44,7 @@ def _gating(case: Case, row: Row) -> Iterator[Finding]:
     parity = _parity(case)
     want = {
         "validation": record["validation"]["sha256"],
-        "evaluation": record["evaluation"][case.dataset]["sha256"],
+        "evaluation": record["evaluation"][case.gate_dataset]["sha256"],
         "parity": sha256_bytes(parity) if parity is not None else None,
     }
     if parity is None:
@@ -80,7 +80,7 @@ def _judged_again(case: Case, facts: dict[str, Any], parity: Any, where: str) ->
         return
     evidence = Evidence(
         validation=record["validation"]["result"],
-        metrics=record["evaluation"][case.dataset]["result"],
+        metrics=record["evaluation"][case.gate_dataset]["result"],
         parity=parity,
         dirty=_dirty(told.get("workspace_clean", {})),
         record=record,

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from data_support import Coco, write_mask, write_photo
+from data_support import Coco, coco_index, write_mask, write_photo
 from PIL import Image
 
 from components.data import dataset as datasets
@@ -283,3 +283,24 @@ def test_a_mask_of_noise_is_a_bad_row(casia: Path, tmp_path: Path) -> None:
     Image.fromarray(dots).save(casia / "Gt" / f"{FIRST}_gt.png")
     ((_, reason),) = bring_in(casia, tmp_path / "out", quarantine=True).quarantined
     assert reason == "mask has 4,900 separate regions, more than 4,096"
+
+
+def test_a_mask_stands_in_for_a_box_that_is_not_drawn(
+    coco: Coco, tmp_path: Path, settings: Prepare
+) -> None:
+    images = coco_index()["images"]
+    images[1] |= {"label": "manipulated", "mask": "b_mask.png"}
+    source = coco(images=images)
+    write_mask(source / "b_mask.png", (10, 10, 40, 40))
+    made = import_dataset(source, tmp_path / "out", name="o", licence="none", source_name="desk")
+    assert made.dataset.boxes == "mixed"
+    assert made.notes[-1] == "photos without a box whose boxes are drawn from their masks: 1"
+    boxes = build(tmp_path / "out", settings)[0].boxes
+    assert list(boxes["image_id"]) == ["a.jpg", "b.jpg"]
+    assert list(boxes["annotator"].fillna("a person")) == ["a person", "simulated"]
+    # Of a test split that the source gives, the mask alone is enough.
+    (tmp_path / "out").rename(tmp_path / "before")
+    images[0]["split"], images[1]["split"] = "train", "test"
+    source = coco(images=images)
+    made = import_dataset(source, tmp_path / "out", name="o", licence="none", source_name="desk")
+    assert made.dataset.boxes == "given"

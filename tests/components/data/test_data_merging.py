@@ -6,6 +6,7 @@ import json
 import math
 import shutil
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -169,9 +170,8 @@ def test_what_validation_would_refuse_is_not_added(root: Path, tmp_path: Path) -
     (box,) = json.loads(second.read_text())["annotations"]
     edit(second, images=images, annotations=[box, {**box, "id": 9, "image_id": 9}])
     made = merge(second, root)
-    assert made.added == ["c.png"]
+    assert made.added == ["c.png", "d.png"]
     assert sorted(made.rejected) == [
-        ("d.png", "manipulated, but has no box"),
         ("e.png", "the same file stands there with the other label"),
         ("f.png", "the same file stands there with the other label"),
     ]
@@ -227,7 +227,76 @@ def test_photos_that_share_a_source_photo_share_a_group_whenever_they_come(
     pd.testing.assert_frame_equal(*parts)
 
 
-def test_masks_do_not_go_into_a_data_set_of_boxes(root: Path, casia: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="masks alone"):
-        merge(casia, root)
-    assert len(datasets.load(root).images) == 2
+def test_masks_go_into_a_data_set_of_boxes(root: Path, casia: Path, settings: Prepare) -> None:
+    before = build(root, settings)[0]
+    made = merge(casia, root)
+    assert (len(made.added), made.rejected, made.dataset.boxes) == (7, [], "mixed")
+    after = build(root, settings)[0]
+    assert after.boxes["annotator"].value_counts().to_dict() == {"simulated": 4}
+    kept = after.boxes[after.boxes["image_id"] == "a.png"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(kept, before.boxes)
+    assert shape(merge(casia, root)) == ([], 7, [])
+
+
+def test_boxes_go_into_a_data_set_of_masks(casia: Path, tmp_path: Path, settings: Prepare) -> None:
+    made = tmp_path / "data/pairs"
+    import_dataset(casia, made, name="pairs", licence="CC0", source_name="desk")
+    before = build(made, settings)[0]
+    merged = merge(source(tmp_path / "second", "c.png", "d.png", seed=2), made)
+    assert (shape(merged), merged.dataset.boxes) == ((["c.png", "d.png"], 0, []), "mixed")
+    after = build(made, settings)[0]
+    (drawn,) = after.boxes[after.boxes["image_id"] == "c.png"].to_dict("records")
+    assert [drawn[side] for side in ("x0", "y0", "x1", "y1")] == [8, 8, 28, 24]
+    # No other photo's boxes change.
+    kept = after.boxes[after.boxes["image_id"] != "c.png"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(kept, before.boxes)
+    assert list(after.boxes["image_id"]) == sorted(after.boxes["image_id"])
+
+
+def test_listed_boxes_that_do_not_count_do_not_begin_to(
+    casia: Path, tmp_path: Path, settings: Prepare
+) -> None:
+    made = tmp_path / "data/pairs"
+    import_dataset(casia, made, name="pairs", licence="CC0", source_name="desk")
+    dataset = datasets.load(made)
+    (first, *_) = [image for image in dataset.images if image["label"] == "manipulated"]
+    box = {"id": 1, "image_id": first["id"], "category_id": 1, "bbox": [1, 1, 9, 9]}
+    datasets.save(replace(dataset, annotations=[box]))
+    assert set(build(made, settings)[0].boxes["annotator"]) == {"simulated"}
+    with pytest.raises(InputError, match="boxes: mixed"):
+        merge(source(tmp_path / "second", "c.png", seed=2), made)
+    assert not (made / "photos/c.png").exists()
+
+
+def test_a_known_photo_gets_the_mask_that_it_lacked(root: Path, tmp_path: Path) -> None:
+    first = tmp_path / "first/annotations.json"
+    images = json.loads(first.read_text())["images"]
+    write_mask(tmp_path / "first/a_mask.png", (8, 8, 30, 24), (64, 48))
+    edit(first, images=[{**images[0], "mask": "a_mask.png"}, images[1]])
+    made = merge(first, root)
+    assert (made.masked, *shape(made)) == (["a.png"], [], 2, [])
+    assert made.dataset == datasets.load(root)
+    assert made.dataset.boxes == "given"
+    (row,) = [image for image in made.dataset.images if image["file_name"] == "a.png"]
+    assert (root / row["mask"]).read_bytes() == (tmp_path / "first/a_mask.png").read_bytes()
+    again = merge(first, root)
+    assert (again.masked, *shape(again)) == ([], [], 2, [])
+
+    # As folder pairs, where the photo has another name; another mask is a person's to decide.
+    (tmp_path / "pairs/Tp").mkdir(parents=True)
+    shutil.copy(tmp_path / "first/a.png", tmp_path / "pairs/Tp/a.png")
+    write_mask(tmp_path / "pairs/Gt/a_gt.png", (9, 8, 30, 24), (64, 48))
+    made = merge(tmp_path / "pairs", root)
+    assert (made.masked, made.rejected) == ([], [("Tp/a.png", "known, but with another mask")])
+    (tmp_path / "first/a_mask.png").unlink()  # the data set's is a hard link of it
+    write_mask(tmp_path / "first/a_mask.png", (9, 8, 30, 24), (64, 48))
+    assert merge(first, root).rejected == [("a.png", "known, but with another mask")]
+
+
+def test_a_mask_under_another_name_is_that_of_the_same_photo(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "pairs/Tp").mkdir(parents=True)
+    shutil.copy(tmp_path / "first/a.png", tmp_path / "pairs/Tp/other.png")
+    write_mask(tmp_path / "pairs/Gt/other_gt.png", (8, 8, 30, 24), (64, 48))
+    made = merge(tmp_path / "pairs", root)
+    assert (made.added, made.masked, made.rejected) == ([], ["a.png"], [])
+    assert merge(tmp_path / "pairs", root).rejected == [("Tp/other.png", "the same file as a.png")]

@@ -5,13 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+import yaml
 
 from components.data.images import save_grey, save_photo
 from components.data.importing import import_dataset
 from components.errors import InputError
-from components.evaluation.source import held_back, opened
-from components.params import Prepare, Split
+from components.evaluation.source import deciding, held_back, opened, undecidable, unseen
+from components.params import Prepare, Split, parse
+
+ROOT = Path(__file__).parents[3]
 
 SETTINGS = Prepare(
     dataset="d",
@@ -119,3 +123,54 @@ def test_unreadable_source(tmp_path: Path) -> None:
         opened(tmp_path / "empty", tmp_path / "out", SETTINGS),
     ):
         pass
+
+
+def test_near_duplicates_of_training_photos_are_seen() -> None:
+    hashes = [0x0, 0x3, 0xFF00, 0xF0F0F0F0F0F0F0F0]
+    images = pd.DataFrame({"sha256": list("abcd"), "phash": [f"{value:016x}" for value in hashes]})
+    prepared = pd.DataFrame({"sha256": ["x", "c"], "phash": ["0" * 15 + "1", "f" * 16]})
+    for split, bits, left in (("train", 1, "d"), ("val", 0, "abd"), ("test", 4, "abcd")):
+        found = unseen(images, prepared.assign(split=split), bits)
+        assert "".join(found["sha256"]) == left
+
+
+@pytest.mark.parametrize(
+    ("labels", "masks", "said"),
+    [
+        ("maa", ["masks/a.png", None, None], None),
+        ("mma", ["masks/a.png", None, None], None),
+        ("mma", [None, None, None], "0 of 2 manipulated test photos have a true mask: nothing "
+         "trained on this can be promoted; give masks for the test photos, or name another test "
+         "set (evaluate.gate_dataset in params.yaml)"),
+        ("aa", [None, None], "there is no manipulated test photo: nothing"),
+        ("m", ["masks/a.png"], "there is no authentic test photo: nothing"),
+        ("", [], "there is no manipulated test photo: nothing"),
+    ],
+)  # fmt: skip
+def test_what_test_photos_lack_for_a_decision(
+    labels: str, masks: list[str | None], said: str | None
+) -> None:
+    names = {"m": "manipulated", "a": "authentic"}
+    images = pd.DataFrame({"label": [names[one] for one in labels], "mask_path": masks})
+    why = undecidable(images)
+    assert why is None if said is None else str(why).startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("names", "photos"),
+    [(("train", "val", "test", "train"), 5), (("val",), 20), (("train",), 20), ((), 20)],
+)
+def test_the_data_set_of_the_gates_needs_no_manifest(
+    folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: tuple, photos: int
+) -> None:
+    if names:
+        _split(folders, *names)
+    monkeypatch.chdir(tmp_path)
+    import_dataset(folders, Path("data/bench"), name="b", licence="none", source_name="made")
+    values = yaml.safe_load((ROOT / "params.yaml").read_text())
+    values["evaluate"] |= {"datasets": ["demo", "bench"], "gate_dataset": "bench"}
+    found = deciding(parse(values))
+    expected, _ = held_back(Path("data/bench"), SETTINGS)
+    assert len(found) == photos == len(expected)
+    assert list(found["mask_path"].notna()) == list(expected["mask_path"].notna())
+    assert undecidable(found) is None

@@ -55,9 +55,9 @@ def commit(root: Path, message: str) -> None:
     run(root, "git", *who, "commit", "--quiet", "--allow-empty", "-m", message)
 
 
-def make_photos(folder: Path) -> None:
+def make_photos(folder: Path, first: int = 0) -> None:
     """Ten pairs of an authentic photo and one with a painted-over corner, with its mask."""
-    for number in range(10):
+    for number in range(first, first + 10):
         random = np.random.default_rng(number)
         photo = random.integers(0, 255, (48, 64, 3), dtype=np.uint8)
         save_photo(folder / "Au" / f"Au{number}.png", photo)
@@ -75,23 +75,30 @@ def _stages() -> None:
 
     for stage in (prepare, validate, pseudo_label, distill):
         stage.main()
-    evaluate.main(["made"])
+    for name in parameters.load().evaluate.datasets:
+        evaluate.main([name])
     export.main()
 
 
-def _register(root: Path) -> int:
+def run_stages() -> None:
+    """Every stage, and dvc.lock as if DVC had run them."""
+    _stages()
+    run(Path.cwd(), sys.executable, "-m", "dvc", "commit", "--force", "--quiet")
+
+
+def register(root: Path) -> int:
     """What the flow does after the stages."""
     from flows import candidate
 
     settings = parameters.load()
     workspace.push(settings.datasets)
-    version, _ = candidate.register(settings, lambda note: None)
+    version, _ = candidate.register(settings, lambda note: None, "iml run")
     candidate.decide(settings, version)
     return version
 
 
-def build(root: Path) -> Path:
-    """The project in `root`, with versions 1 (dvc.lock committed, tagged) and 2 (not)."""
+def lay_out(root: Path, changes: dict[str, dict]) -> None:
+    """The code, params.yaml with changes by block, and a git repository, without data."""
     for name in ("components", ".dvc", ".dvcignore", ".gitignore", "dvc.yaml"):
         source = ROOT / name
         skip = shutil.ignore_patterns("__pycache__", "cache", "tmp", "*.safetensors")
@@ -100,25 +107,29 @@ def build(root: Path) -> Path:
         else:
             shutil.copy(source, root / name)
     values = yaml.safe_load((ROOT / "params.yaml").read_text())
-    for block, changes in SMALL.items():
-        values[block] |= changes
+    for block, changed in changes.items():
+        values[block] |= changed
     values["promotion"]["gates"] |= GATES
     (root / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+    run(root, "git", "init", "--quiet", "--initial-branch", "main")
+
+
+def build(root: Path) -> Path:
+    """The project in `root`, with versions 1 (dvc.lock committed, tagged) and 2 (not)."""
+    lay_out(root, SMALL)
     make_photos(root / ".state/incoming")
     import_dataset(
         root / ".state/incoming", root / "data/made", name="made", licence="CC0-1.0",
         source_name="made",
     )  # fmt: skip
-    run(root, "git", "init", "--quiet", "--initial-branch", "main")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
         patch.setenv("IML_STATE", str(root / ".state"))
         workspace.dvc_add(Path("data/made"))
         commit(root, "data")
-        _stages()
-        run(root, sys.executable, "-m", "dvc", "commit", "--force", "--quiet")
+        run_stages()
         commit(root, "dvc.lock of the first run")
-        assert _register(root) == 1
+        assert register(root) == 1
         run(root, "git", "tag", f"model/{MODEL}/v1")
         _second(root)
     return root
@@ -135,9 +146,8 @@ def _second(root: Path) -> None:
     (root / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
     workspace.dvc_add(Path("data/made"))
     commit(root, "a changed photo and another seed")
-    _stages()
-    run(root, sys.executable, "-m", "dvc", "commit", "--force", "--quiet")
-    assert _register(root) == 2
+    run_stages()
+    assert register(root) == 2
 
 
 def copy(project: Path, target: Path) -> Path:

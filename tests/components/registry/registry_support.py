@@ -12,6 +12,7 @@ from components.registry.package import Package
 from components.registry.promotion import decide_and_promote
 from components.registry.registration import register
 from components.registry.rivalry import Comparison, Difference
+from components.registry.runs import Start
 from components.registry.versions import Registry
 
 GATES = Gates(
@@ -101,7 +102,7 @@ def packages(parent: Path) -> Callable[..., Package]:
             "teacher": {"name": "grabcut", "sha256": "t" * 64},
         }
         return Package(
-            name=f"made {content}",
+            start=Start(f"made {content}"),
             folder=folder,
             files={},
             metrics={"made": {"f1": {"value": 0.5, "low": 0.4, "high": 0.6, "n": 9}}},

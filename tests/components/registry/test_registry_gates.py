@@ -64,6 +64,15 @@ def test_no_evidence_fails_every_gate_but_the_first_champions_comparison() -> No
     assert not gates.passed([])
 
 
+def test_a_missing_f1_is_explained(make_evidence: Callable[..., Evidence]) -> None:
+    metrics = {"f1": {"value": None}, "n_manipulated": 14, "n_without_mask": 14}
+    found = verdict(make_evidence(champion=1, metrics=metrics), "min_f1")
+    assert (found.passed, found.reason) == (
+        False,
+        "F1 is not measured: 0 of 14 manipulated test photos have a true mask",
+    )
+
+
 @pytest.mark.parametrize("value", NO_NUMBERS)
 @pytest.mark.parametrize(
     ("gate", "metric"),

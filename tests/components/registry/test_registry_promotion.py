@@ -249,11 +249,8 @@ def test_new_evidence_does_not_undo_a_rollback(two: Registry, make_evidence: Mak
 
 def test_rollback_refuses_what_never_was_or_is_champion(two: Registry, make_package: Make) -> None:
     register(two, make_package("c"))
-    for version, said in (
-        (2, "already the champion"),
-        (3, "was never champion"),
-        (9, "no registered"),
-    ):
+    refused = {2: "already the champion", 3: "was never champion", 9: "no registered"}
+    for version, said in refused.items():
         with pytest.raises(InputError, match=said):
             rollback(two, version, actor="bob", reason="because")
     with pytest.raises(InputError, match="reason"):

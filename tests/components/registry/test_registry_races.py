@@ -14,6 +14,7 @@ import pytest
 from components.registry import registration
 from components.registry.chain import Event
 from components.registry.ledger import Entry, Ledger
+from components.registry.tracking import Store
 from components.registry.versions import Registry
 
 ROOT = Path(__file__).parents[3]
@@ -73,30 +74,67 @@ def test_of_promotions_that_race_exactly_one_wins(
             process.communicate()
 
 
-MAKER = """
-import sys
+LEDGER = """
+import os, sys
 from components.registry.ledger import Ledger
+print("ready", flush=True)
 sys.stdin.readline()
-print(Ledger(sys.argv[1]).models(), flush=True)
+print(Ledger(os.environ["IML_LEDGER_URL"]).models(), flush=True)
+"""
+REGISTRY = """
+import sys
+from components.registry.versions import Registry
+print("ready", flush=True)
+sys.stdin.readline()
+print(Registry.open("m").rows(), flush=True)
 """
 
 
-def test_processes_that_migrate_a_new_ledger_at_once_all_succeed(ledger_url: str) -> None:
+def all_at_once(code: str, **environment: str) -> list[str]:
+    """The last lines of four processes of this code that were told to go at the same moment."""
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", MAKER, ledger_url],
+            [sys.executable, "-c", code],
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
         )
         for _ in range(4)
     ]
     for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
         assert process.stdin is not None
         process.stdin.write("go\n")
         process.stdin.flush()
-    assert [process.communicate()[0].strip() for process in processes] == ["[]"] * 4
+    return [process.communicate()[0].strip() for process in processes]
+
+
+def test_processes_that_migrate_a_new_ledger_at_once_all_succeed(ledger_url: str) -> None:
+    assert all_at_once(LEDGER, IML_LEDGER_URL=ledger_url) == ["[]"] * 4
+
+
+def test_processes_that_make_a_new_folders_stores_at_once_all_succeed(tmp_path: Path) -> None:
+    fresh = {"IML_STATE": str(tmp_path), "MLFLOW_TRACKING_URI": "", "IML_LEDGER_URL": ""}
+    assert all_at_once(REGISTRY, **fresh) == ["[]"] * 4
+    left = sorted(path.name for path in tmp_path.rglob("*") if path.is_file())
+    assert left == ["ledger.db", "mlflow.db"]
+
+
+def test_a_store_whose_making_was_cut_off_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    with monkeypatch.context() as patch:
+        patch.setattr("mlflow.store.db.utils._upgrade_db", lambda engine: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            Store(uri)
+    assert (tmp_path / "mlflow.db").stat().st_size == 0
+    assert Store(uri).versions("m") == []
 
 
 PROMOTER = """

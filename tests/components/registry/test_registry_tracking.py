@@ -33,6 +33,7 @@ from components.registry import curve, layout, registration, signing
 from components.registry.copies import fetch
 from components.registry.database import safe_name, scrub
 from components.registry.package import REQUIRES, Package, example, leaves, numbers
+from components.registry.runs import Start
 from components.registry.tracking import Store
 from components.registry.versions import Registry
 from components.serving.predictor import Predictor
@@ -57,7 +58,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Package:
     (root / "sheet.png").write_bytes(b"png")
     (root / "history.csv").write_text(CURVE)
     return Package(
-        name="made",
+        start=Start("made"),
         folder=root / "export",
         files={
             "evaluation/made": root / "evaluate",
@@ -68,7 +69,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Package:
         description="made for a test",
         metrics={"made": {"f1": {"value": 0.5, "low": None, "high": 0.6, "n": 9}, "photos": 12}},
         params={"distill": {"seed": 7, "alpha": "learned"}, "evaluate": {"datasets": ["made"]}},
-        record={"dvc_lock": {"sha256": "l" * 64}, "git": {"clean": True}},
+        record={"dvc_lock": {"sha256": "l" * 64}, "git": {"clean": True, "commit": "c" * 40}},
         tags={"f1": "0.5"},
     )
 
@@ -232,8 +233,11 @@ def test_a_missing_file_is_named(package: Package, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("uri", "said"),
     [
-        ("http://127.0.0.1:9", "127.0.0.1:9"),
-        ("http://user:hunter2@127.0.0.1:9", "127.0.0.1:9"),
+        (
+            "http://127.0.0.1:9",
+            "http://127.0.0.1:9: no MLflow server answers there; your shell sets",
+        ),
+        ("http://user:hunter2@127.0.0.1:9", "127.0.0.1:9: no MLflow server answers there"),
         ("postgresql://u:hunter2@127.0.0.1:9/db", "refused"),
         ("sqlite:////proc/none/mlflow.db", "/proc/none"),
         ("./mlruns", "not an MLflow store that works here"),
@@ -349,5 +353,5 @@ def test_a_real_server_keeps_versions_and_its_loss_is_told(
     with pytest.raises(CheckError, match="version 7 of m is missing from MLflow"):
         registry.store.set_alias("m", 7)
     _end(process)
-    with pytest.raises(InputError, match="does not do this"):
+    with pytest.raises(InputError, match="no MLflow server answers there; your shell sets"):
         Registry.open("m")

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +15,13 @@ import torch
 import yaml
 from small_students import small_student
 
-from components.data import manifest, prepare
+from components.data import dataset, manifest, prepare
 from components.data.images import save_grey, save_photo
 from components.data.importing import import_dataset
 from components.errors import InputError
 from components.files import read_json, sha256_file
 from components.params import load
+from components.stages import evaluate
 from components.stages.evaluate import main
 from components.student import store
 
@@ -87,6 +89,25 @@ def test_another_data_set_is_scored_whole(inside: Path) -> None:
     main(["other"])
     metrics = read_json("runs/evaluate/other/metrics.json")
     assert (metrics["n_manipulated"], metrics["n_authentic"]) == (4, 4)
+
+
+def test_photos_known_from_training_are_left_out_of_another_data_set(inside: Path) -> None:
+    images = manifest.read("runs/prepare").images
+    rows, which = evaluate.rows("other", load())
+    known = images[images["split"] == "train"].iloc[0]
+    shutil.copytree("data/other", "data/mixed")
+    photo = Path("data/mixed", rows["path"].iloc[0])
+    photo.unlink()  # a hard link of the one in the source
+    shutil.copy(Path("data/demo", known["path"]), photo)
+    left, told = evaluate.rows("mixed", load())
+    assert set(left["image_id"]) == set(rows["image_id"].iloc[1:])
+    assert (which, told) == ("all photos", "all photos, 1 left out that resemble training photos")
+    photos = [
+        image for image in dataset.load("data/mixed").images if image["file_name"] in str(photo)
+    ]
+    dataset.save(replace(dataset.load("data/mixed"), images=photos, annotations=[]))
+    with pytest.raises(InputError, match="all 1 photos to score resemble photos that the student"):
+        evaluate.rows("mixed", load())
 
 
 @pytest.mark.parametrize("arguments", [[], ["nowhere"], ["demo", "other"]])

@@ -17,6 +17,7 @@ import yaml
 from components import workspace
 from components.errors import CheckError, InputError
 
+ROOT = Path(__file__).parents[3]
 STAGES = {
     "last": {"cmd": "cat second > last", "deps": ["second"], "outs": ["last"]},
     "second": {"cmd": "echo told >&2; cat first > second", "deps": ["first"], "outs": ["second"]},
@@ -89,9 +90,64 @@ def test_a_stage_that_crashes_shows_its_last_lines(here: Path) -> None:
 def test_git_tells_commit_and_changes(here: Path) -> None:
     assert len(workspace.git_commit()) == 40
     assert workspace.git_dirty() == []
+    workspace.reproduce("first", lambda line: None)
     (here / "source").write_text("two")
-    (here / "dvc.lock").write_text("schema: '2.0'\n")
+    assert (here / "dvc.lock").is_file()
     assert workspace.git_dirty() == ["source"]
+
+
+def write(*names: str) -> None:
+    for name in names:
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_text(f"weights: start/{'a' * 3}.safetensors\nlist: [{{file: b.pth}}]\n")
+
+
+READ = [
+    "components/extra.py", "components/pages/new.html", "flows/x.py", "params.yaml", "dvc.yaml",
+    "data/street.dvc", "elsewhere/photos.dvc", ".dvc/config", ".dvcignore", "numpy.py", "cv2.so",
+    "yaml/__init__.py", "start/aaa.safetensors", "b.pth", "source", "pyproject.toml",
+]  # fmt: skip
+UNREAD = [
+    "triage/triage.html", "triage/overlays/a.png", "audit.html", "version-1.tar", "README.md",
+    "docs/a.md", "tests/test_x.py", "notes/plot.py", "data/notes.txt", "zwei Wörter.txt",
+    "Makefile", "infra/compose.yaml", "start/other.safetensors",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("state", ["untracked", "staged", "changed", "deleted"])
+def test_what_no_run_reads_is_no_uncommitted_change(here: Path, state: str) -> None:
+    workspace.reproduce("first", lambda line: None)
+    git = ("git", "-c", "user.name=Test", "-c", "user.email=test@example.org")
+    subprocess.run([*git, "rm", "--quiet", "source", "dvc.yaml", ".dvc/config", ".dvcignore"])
+    subprocess.run([*git, "commit", "--quiet", "-m", "empty"], check=True)
+    write(*READ, *UNREAD)
+    if state != "untracked":
+        subprocess.run([*git, "add", "--all"], check=True)
+    if state in ("changed", "deleted"):
+        subprocess.run([*git, "commit", "--quiet", "-m", "all of it"], check=True)
+        assert workspace.git_dirty() == []
+        for name in (*READ, *UNREAD):
+            with Path(name).open("a") as file:
+                file.write("more: 1\n")
+    assert workspace.git_dirty() == sorted(READ)
+    if state == "deleted":
+        for name in {*READ, *UNREAD} - {"params.yaml"}:
+            Path(name).unlink()
+        assert workspace.git_dirty() == sorted(READ)
+
+
+def test_links_to_what_is_kept_elsewhere_are_ignored(
+    here: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    (here / ".gitignore").write_text((ROOT / ".gitignore").read_text())
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    for name in (".venv", "runs"):
+        (here / name).symlink_to(elsewhere)
+    listed = subprocess.run(
+        ["git", "status", "--porcelain"], check=True, capture_output=True, text=True
+    ).stdout
+    assert ".venv" not in listed
+    assert "runs" not in listed
 
 
 def test_no_lock_yet(here: Path) -> None:

@@ -95,6 +95,46 @@ def test_check_allows_as_many_unusable_photos_as_the_pipeline(source: Path) -> N
     assert row["severity"] == "warning"
 
 
+def boxes_alone(root: Path) -> Path:
+    """A COCO source of 24 photos, 12 with a box, none with a mask."""
+    images, boxes = [], []
+    for number in range(24):
+        photo(root / f"{number}.jpg", number)
+        images.append({"id": number, "file_name": f"{number}.jpg"})
+        if number % 2:
+            boxes.append({"id": number, "image_id": number, "category_id": 1})
+            boxes[-1]["bbox"] = [10, 20, 30, 16]
+    index = {"images": images, "annotations": boxes, "categories": [{"id": 1, "name": "x"}]}
+    (root / "annotations.json").write_text(json.dumps(index))
+    return root
+
+
+def test_test_photos_that_cannot_decide_are_named_at_import_and_check(workspace: Path) -> None:
+    done = iml("import", boxes_alone(workspace / "drawn"), "--name", "made", "--no-track", "--json")
+    tested = json.loads(iml("info", "made", "--json").stdout)["splits"]["test"]["manipulated"]
+    said = (
+        f"0 of {tested} manipulated test photos have a true mask: nothing trained on this can be "
+        "promoted; give masks for the test photos, or name another test set "
+        "(evaluate.gate_dataset in params.yaml)"
+    )
+    assert json.loads(done.stdout)["notes"][-1] == said
+    check = iml("check", "made", "--json")
+    report = json.loads(check.stdout)
+    assert (check.exit_code, report["passed"], report["promotable"]) == (0, True, False)
+    assert said in [row["problem"] for row in report["problems"]]
+    assert "nothing trained on it could be promoted" in iml("check", "made").stdout
+
+    # Another data set decides: one with masks, and one without.
+    params = Path("params.yaml")
+    text = params.read_text().replace("datasets: [demo]", "datasets: [demo, bench]")
+    params.write_text(text.replace("gate_dataset: null", "gate_dataset: bench"))
+    assert json.loads(iml("check", "made", "--json").stdout)["promotable"] is True
+    iml("import", boxes_alone(workspace / "bench"), "--name", "bench", "--no-track")
+    assert json.loads(iml("check", "made", "--json").stdout)["promotable"] is True
+    bench = json.loads(iml("check", "bench", "--json").stdout)
+    assert "0 of 12 manipulated test photos" in bench["problems"][0]["problem"]
+
+
 def test_bad_rows_need_quarantine(source: Path) -> None:
     (source / "Au" / "plain0.jpg").write_text("not a photo")
     refused = iml("import", source, "--name", "made", "--no-track")

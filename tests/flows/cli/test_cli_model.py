@@ -20,6 +20,7 @@ from components.registry.package import Package
 from components.registry.promotion import decide_and_promote
 from components.registry.registration import register
 from components.registry.rivalry import Comparison, Difference
+from components.registry.runs import Start
 from components.registry.versions import Registry
 from flows.cli.model import app
 
@@ -64,7 +65,7 @@ def package(folder: Path, content: str) -> Package:
     metrics = {"made": {"f1": {"value": 0.5, "low": 0.4, "high": 0.6, "n": 9}}}
     tags = {"f1": "0.5000", "git_commit": "c" * 40}
     return Package(
-        content,
+        Start(content),
         folder,
         {},
         metrics,

@@ -1,0 +1,130 @@
+"""The MLflow run of a retraining: begun before the first stage, live while they work, ended well.
+
+Nothing of MLflow is imported for a run that has nothing to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import yaml
+
+from components import workspace
+from components.params import Params
+
+if TYPE_CHECKING:  # it imports MLflow
+    from components.registry.runs import Input, Live, Start
+
+DATA = Path("data")
+
+
+class Run:
+    """The MLflow run of a retraining; there is none until it begins.
+
+    Args:
+        params: params.yaml.
+        source: the command or deployment that runs.
+    """
+
+    def __init__(self, params: Params, source: str) -> None:
+        self._params, self.source = params, source
+        self._live: Live | None = None
+
+    @property
+    def id(self) -> str | None:
+        """MLflow's id of it, once it has begun."""
+        return self._live.run_id if self._live else None
+
+    def begin(self) -> str:
+        """Begin it, because stages have to run; gives its page, or its id where there is no server.
+
+        Raises InputError where MLflow does not answer: no training starts whose version could not
+        be registered.
+        """
+        from components.registry.tracking import Store
+
+        found = start(self._params, self.source)
+        self._live = Store().begin(self._params.promotion.model, found)
+        return self._live.page or self._live.run_id
+
+    @contextmanager
+    def stages(self) -> Iterator[None]:
+        """Let stages that are started in the block log into the run; record the machine's load."""
+        if self._live is None:
+            yield
+            return
+        # A data set called `system` has its metrics where MLflow puts the machine's.
+        machine = "system" not in self._params.evaluate.datasets
+        with self._live.watched(machine=machine):
+            yield
+
+    def seconds(self, stage: str, seconds: float) -> None:
+        """Log how long a stage took."""
+        if self._live:
+            self._live.number(f"stage_seconds.{stage.replace('@', '.')}", seconds)
+
+    def end(self, status: str) -> None:
+        """End it as FINISHED, FAILED or KILLED, unless its version has been registered."""
+        if self._live:
+            self._live.end(status)
+
+
+@contextmanager
+def run(params: Params, source: str) -> Iterator[Run]:
+    """The MLflow run of the block, which ends as failed or killed where the block does."""
+    made, status = Run(params, source), "KILLED"
+    try:
+        yield made
+        status = "FINISHED"
+    except Exception:
+        status = "FAILED"
+        raise
+    finally:
+        made.end(status)
+
+
+def start(params: Params, source: str) -> Start:
+    """What a run of this workspace says of itself: name, user, source, data sets.
+
+    Args:
+        params: params.yaml.
+        source: the command or deployment that runs.
+    """
+    from mlflow.utils import mlflow_tags as tags
+
+    from components.registry.ledger import actor_here
+    from components.registry.runs import Start
+
+    prepared = params.prepare.dataset
+    names = [(prepared, "training"), *((name, "evaluation") for name in params.evaluate.datasets)]
+    found = [_input(name, context, prepared) for name, context in names]
+    return Start(
+        name=f"{params.distill.backbone} on {prepared}",
+        tags={
+            tags.MLFLOW_USER: actor_here(),
+            tags.MLFLOW_SOURCE_NAME: source,
+            tags.MLFLOW_SOURCE_TYPE: "LOCAL",
+            tags.MLFLOW_GIT_COMMIT: workspace.git_commit(),
+            tags.MLFLOW_GIT_DIRTY: str(bool(workspace.git_dirty())).lower(),
+        },
+        inputs=[entry for entry in found if entry],
+    )
+
+
+def _input(name: str, context: str, prepared: str) -> Input | None:
+    """A data set as DVC tracks it; None where it does not, so that nothing names its bytes.
+
+    MLflow lists a data set once in a run, so the prepared one's test split has a name of its own.
+    """
+    from components.registry.runs import Input
+
+    tracked = DATA / f"{name}.dvc"
+    out = yaml.safe_load(tracked.read_text("utf-8"))["outs"][0] if tracked.is_file() else {}
+    if "md5" not in out:
+        return None
+    part = "/test" if (name, context) == (prepared, "evaluation") else ""
+    place = (DATA / name).as_posix()
+    return Input(f"{name}{part}", out["md5"], place, context, out.get("nfiles", 1), out["size"])
