@@ -11,6 +11,7 @@ import yaml
 
 from components.data.images import save_grey, save_photo
 from components.data.importing import import_dataset
+from components.data.manifest import Manifest
 from components.errors import InputError
 from components.evaluation.source import deciding, held_back, opened, undecidable, unseen
 from components.params import Prepare, Split, parse
@@ -127,11 +128,18 @@ def test_unreadable_source(tmp_path: Path) -> None:
 
 def test_near_duplicates_of_training_photos_are_seen() -> None:
     hashes = [0x0, 0x3, 0xFF00, 0xF0F0F0F0F0F0F0F0]
-    images = pd.DataFrame({"sha256": list("abcd"), "phash": [f"{value:016x}" for value in hashes]})
+    images = pd.DataFrame(
+        {
+            "image_id": list("abcd"),
+            "sha256": list("abcd"),
+            "phash": [f"{value:016x}" for value in hashes],
+        }
+    )
+    photos = Manifest(images, pd.DataFrame({"image_id": list("abcd")}))
     prepared = pd.DataFrame({"sha256": ["x", "c"], "phash": ["0" * 15 + "1", "f" * 16]})
     for split, bits, left in (("train", 1, "d"), ("val", 0, "abd"), ("test", 4, "abcd")):
-        found = unseen(images, prepared.assign(split=split), bits)
-        assert "".join(found["sha256"]) == left
+        found = unseen(photos, prepared.assign(split=split), bits)
+        assert "".join(found.images["sha256"]) == "".join(found.boxes["image_id"]) == left
 
 
 @pytest.mark.parametrize(
@@ -170,7 +178,7 @@ def test_the_data_set_of_the_gates_needs_no_manifest(
     values = yaml.safe_load((ROOT / "params.yaml").read_text())
     values["evaluate"] |= {"datasets": ["demo", "bench"], "gate_dataset": "bench"}
     found = deciding(parse(values))
-    expected, _ = held_back(Path("data/bench"), SETTINGS)
+    expected = held_back(Path("data/bench"), SETTINGS)[0].images
     assert len(found) == photos == len(expected)
     assert list(found["mask_path"].notna()) == list(expected["mask_path"].notna())
     assert undecidable(found) is None

@@ -93,21 +93,22 @@ def test_another_data_set_is_scored_whole(inside: Path) -> None:
 
 def test_photos_known_from_training_are_left_out_of_another_data_set(inside: Path) -> None:
     images = manifest.read("runs/prepare").images
-    rows, which = evaluate.rows("other", load())
+    found, which = evaluate.photos("other", load())
+    rows = found.images
     known = images[images["split"] == "train"].iloc[0]
     shutil.copytree("data/other", "data/mixed")
     photo = Path("data/mixed", rows["path"].iloc[0])
     photo.unlink()  # a hard link of the one in the source
     shutil.copy(Path("data/demo", known["path"]), photo)
-    left, told = evaluate.rows("mixed", load())
-    assert set(left["image_id"]) == set(rows["image_id"].iloc[1:])
+    left, told = evaluate.photos("mixed", load())
+    assert set(left.images["image_id"]) == set(rows["image_id"].iloc[1:])
     assert (which, told) == ("all photos", "all photos, 1 left out that resemble training photos")
     photos = [
         image for image in dataset.load("data/mixed").images if image["file_name"] in str(photo)
     ]
     dataset.save(replace(dataset.load("data/mixed"), images=photos, annotations=[]))
     with pytest.raises(InputError, match="all 1 photos to score resemble photos that the student"):
-        evaluate.rows("mixed", load())
+        evaluate.photos("mixed", load())
 
 
 @pytest.mark.parametrize("arguments", [[], ["nowhere"], ["demo", "other"]])
