@@ -51,14 +51,15 @@ def photos(dataset: str, params: Params) -> tuple[Manifest, str]:
 def _others(dataset: str, params: Params, prepared: pd.DataFrame) -> tuple[Manifest, str]:
     """Photos of another data set, without those that resemble photos trained or tuned on."""
     held, which = held_back(DATA / dataset, params.prepare)
+    count = len(held.images)
     fresh = unseen(held, prepared, params.prepare.near_duplicate_bits)
     if fresh.images.empty:
         raise InputError(
-            f"all {len(held.images)} photos to score resemble photos that it was trained on",
+            f"all {count} photos to score resemble photos that the student was trained on",
             where=str(DATA / dataset),
             mend="name another data set in evaluate.datasets",
         )
-    left = len(held.images) - len(fresh.images)
+    left = count - len(fresh.images)
     return fresh, f"{which}, {left} left out that resemble training photos" if left else which
 
 
