@@ -190,7 +190,7 @@ def _sentence(rows: Sequence[Row], gated: Row, since: Sequence[Row], status: str
     name, crowned = f"{gated.model}/{gated.version}", [r for r in rows if r.event in chain.CROWNING]
     keeps = f"Version {crowned[-1].version} is champion." if crowned else "There is no champion."
     if status == "awaiting approval":
-        act = f"`iml model approve {name} --by NAME --reason WHY` promotes it."
+        act = f"To promote it: iml model approve {name} --by NAME --reason WHY."
         return f"It passed every gate. {act} {keeps}"
     if status == "champion":
         return f"Since {_when(crowned[-1])}"

@@ -41,8 +41,8 @@ def show(album: Album, candidate: Exhibit, champion: Exhibit | None) -> dict[str
     """
     ranked = by_f1(candidate.images)
     picked = {
-        "Worst": ranked[:WORST],
-        "False alarms": by_false_alarm(candidate.images)[:ALARMS],
+        f"Worst {WORST} by F1": ranked[:WORST],
+        "Largest false alarms": by_false_alarm(candidate.images)[:ALARMS],
         "Best": ranked[WORST:][::-1][:BEST],
     }
     title = f"version {candidate.version}"

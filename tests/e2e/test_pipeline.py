@@ -44,6 +44,13 @@ def test_the_first_run_makes_a_champion(workspace: Workspace, first: dict) -> No
     assert (first["version"], first["registered"], first["promoted"]) == (1, True, True)
     shown = json.loads(workspace.iml("model", "show", "boxpromptiml@champion", "--json").stdout)
     assert shown["version"] == 1
+    folder = workspace.root / ".state/decisions"
+    page = (folder / "boxpromptiml-v1.html").read_text()
+    assert '<div class="verdict good"><b>Champion</b>' in page
+    assert page.count("data-card=") > 8
+    report = (folder / "boxpromptiml-v1.evaluation-demo.html").read_text()
+    assert "<dd>boxpromptiml/1</dd>" in report
+    assert len(report) > len((workspace.root / "runs/evaluate/demo/report.html").read_text())
 
 
 def test_a_run_that_commits_leaves_a_clean_clone(workspace: Workspace, first: dict) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from browsers import Pages
 
 from components.drift.compare import compare, render
 from components.drift.tables import read
@@ -48,12 +49,14 @@ def test_too_few_photos_are_refused() -> None:
         compare(scored(300), scored(29))
 
 
-def test_the_page_is_whole_and_harmless() -> None:
+def test_the_page_is_whole_and_harmless(tmp_path: Path, browse: Pages) -> None:
     before, now = scored(100), scored(100, shift=0.3, seed=2)
     page = render(compare(before, now), before, now)
     assert "drift in score" in page
     assert page.count('class="pair"') == 60
     assert "<script" not in page
+    (tmp_path / "drift.html").write_text(page)
+    assert browse.fits(tmp_path / "drift.html")
     assert "http://" not in page
 
 

@@ -96,6 +96,24 @@ def test_page_loads_nothing(make_dataset, make_album, params) -> None:
     assert "default-src 'none'" in html
 
 
+def test_pictures_open_large_in_a_page_that_fits(
+    make_dataset, make_album, params, tmp_path, browse
+) -> None:
+    html, sections = _rendered(make_album(*make_dataset(14, 6)), params, _noisy)
+    path = tmp_path / "report.html"
+    path.write_text(report.identified(html, {"Git commit": "c" * 40}))
+    page = browse.open(path)
+    worst = sections["Worst"][0].name
+    page.get_by_role("button", name=f"Open {worst} large").press("Enter")
+    dialog = page.locator("#viewer")
+    assert dialog.locator("#viewer-name").inner_text() == worst
+    shown = ["photo and box", "pseudo-mask", "answer", "true mask"]
+    assert dialog.locator("figcaption").all_inner_texts() == shown
+    page.keyboard.press("Escape")
+    assert dialog.is_hidden()
+    assert browse.fits(path)
+
+
 def test_hostile_names_are_text(make_dataset, make_album, params) -> None:
     images, root = make_dataset()
     images["kind"] = images["kind"].where(images["kind"].isna(), HOSTILE)

@@ -13,6 +13,7 @@ import corruptions_remote
 import corruptions_version
 import lineage_support as support
 import pytest
+from browsers import Pages
 from corruptions_base import flip, sql
 
 from components.errors import InputError
@@ -46,7 +47,9 @@ def test_the_answer_as_json_and_as_a_page(project: Path, standing: Stand) -> Non
     assert "https://" not in page
 
 
-def test_text_from_outside_cannot_change_the_page(project: Path, standing: Stand) -> None:
+def test_text_from_outside_cannot_change_the_page(
+    project: Path, standing: Stand, tmp_path: Path, browse: Pages
+) -> None:
     standing(project)
     with gather(ONE) as case:
         answer = audit(case)
@@ -54,6 +57,8 @@ def test_text_from_outside_cannot_change_the_page(project: Path, standing: Stand
     page = render(replace(answer, findings=[hostile]))
     assert "<script>" not in page
     assert "&lt;script&gt;" in page
+    (tmp_path / "audit.html").write_text(render(answer))
+    assert browse.fits(tmp_path / "audit.html")
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,6 @@ from registry_support import BY_PEOPLE, evidence
 from components.errors import CheckError, InputError
 from components.registry import approval, chain
 from components.registry.approval import approve
-from components.registry.decisions import render
 from components.registry.promotion import Decision, decide_and_promote
 from components.registry.registration import register
 from components.registry.rollback import rollback
@@ -141,15 +140,3 @@ def test_of_two_approvals_one_is_refused(waiting, monkeypatch: pytest.MonkeyPatc
     with pytest.raises(CheckError, match="has moved on"):
         yes(registry)
     assert events(registry).count("promoted") == 3
-
-
-def test_the_page_says_what_was_found_and_escapes_it(waiting) -> None:
-    _, decision = waiting
-    hostile = {"data set <script>": "<b>mine</b>"}
-    page = render(decision, evidence(2, licences=hostile))
-    assert "Awaiting approval" in page
-    assert "differs by +0.0000" in page
-    assert "9 photos of 5 sources" in page
-    assert "<script>" not in page
-    assert "<b>mine" not in page
-    assert "http" not in page.replace("http-equiv", "")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from browsers import Pages
 from validation_support import Made
 
 from components.validation.page import area_shares, boxes_per_photo, render
@@ -53,6 +55,14 @@ def test_a_failure_says_which_rows_and_how_to_mend(made: Made) -> None:
     assert "draw a box round each manipulated region" in text
     made.images["group"] = "all"
     assert all(f"<code>photo-{n:02d}.jpg</code>" in page(made) for n in range(16))
+
+
+def test_long_names_fit_a_narrow_window(made: Made, tmp_path: Path, browse: Pages) -> None:
+    for number in (1, 3, 5, 7):
+        made.drop_boxes(f"photo-{number:02d}.jpg")
+    made.add_box("x" * 300 + ".jpg", 10, 10, 50, 50)
+    (tmp_path / "report.html").write_text(page(made))
+    assert browse.fits(tmp_path / "report.html")
 
 
 def test_equal_reports_give_equal_pages(made: Made) -> None:
