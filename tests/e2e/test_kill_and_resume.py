@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 from e2e_support import Workspace, add_demo, make_workspace
+from mlflow import MlflowClient
 
 pytestmark = pytest.mark.e2e
 OUTPUTS = ("runs/prepare", "runs/pseudo_label", "runs/distill", "runs/evaluate", "runs/export")
@@ -114,6 +115,13 @@ def test_a_killed_run_resumes_to_the_same_hashes(
     assert all(path.stat().st_mtime_ns == stamp for path, stamp in stamps.items())
     other.iml("run")
     assert other.hashes(*OUTPUTS) == uninterrupted
+    client = MlflowClient(f"sqlite:///{other.root}/.state/mlflow/mlflow.db")
+    experiment = client.get_experiment_by_name("boxpromptiml").experiment_id
+    runs = client.search_runs([experiment], order_by=["attributes.start_time"])
+    assert [run.info.status for run in runs] == ["KILLED", "KILLED", "FINISHED"]
+    assert client.get_model_version("boxpromptiml", "1").run_id == runs[-1].info.run_id
+    curve = client.get_metric_history(runs[-1].info.run_id, "train_loss")
+    assert [point.step for point in curve] == [1, 2, 3]
     assert not processes(other)
     shutil.rmtree(other.root, ignore_errors=True)
 
