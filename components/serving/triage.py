@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -13,13 +14,13 @@ PAGE = "triage.html"
 SHOWN = 500  # photos with a picture; the table has all
 
 
-def write(out: Path, table: pd.DataFrame, about: dict[str, str]) -> None:
+def write(out: Path, table: pd.DataFrame, about: Mapping[str, object]) -> None:
     """Write the page beside the overlays that it shows.
 
     Args:
         out: folder of the results.
         table: columns of `components.serving.score.SCORES`, by score.
-        about: facts for the head of the page by name.
+        about: `source` and the fields of `components.serving.origin.Origin`.
     """
     scored = table[table["score"].notna()]
     others = table[table["score"].isna()]

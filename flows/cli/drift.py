@@ -25,8 +25,10 @@ def drift(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
     """Compare the distributions of score, area, size and JPEG quality. Exit code 1 on drift."""
+    from components.files import check_folder
     from flows.servers import require_server
 
+    check_folder(out)
     require_server()
     from flows.drift import PAGE
     from flows.drift import drift as run

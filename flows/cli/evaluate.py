@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.cli._common import CHAMPION, model_folder, progress_bars
+from flows.cli._common import CHAMPION, find_student, progress_bars, result_place
 
 _NAMES = {
     "f1": "F1",
@@ -25,10 +25,13 @@ _NAMES = {
 
 def evaluate(
     data: Annotated[Path, typer.Option(help="A data set, or anything `dataset import` reads.")],
-    out: Annotated[Path, typer.Option(help="Folder of the results.")],
     model: Annotated[
         str, typer.Option(help="name@alias, name/version or a local folder.")
     ] = CHAMPION,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the results; default: runs/evaluations/DATA-MODEL-VERSION."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
     """Metrics with confidence intervals: metrics.json, images.parquet and report.html.
@@ -39,14 +42,20 @@ def evaluate(
     """
     from components import params as parameters
     from components.errors import InputError
+    from components.files import check_folder
 
     settings = parameters.load()
     if not data.exists():
         raise InputError("no such file or folder", where=str(data))
-    folder = model_folder(model)
+    if out:
+        check_folder(out)
+    student = find_student(model)
+    folder = student.folder
+    out = check_folder(out or result_place("evaluations", data.resolve(), student))
     from components.evaluation import report, source
     from components.evaluation.calibration import Calibration
     from components.seeds import fix_torch
+    from components.serving.origin import Origin
     from components.serving.predictor import Predictor
     from components.student import store
 
@@ -57,7 +66,7 @@ def evaluate(
         source.opened(data, out, settings.prepare, bar("read")) as root,
     ):
         images, which = source.held_back(root, settings.prepare, bar("prepare"))
-        if not Path(model).is_dir():
+        if student.version is not None:
             from components.registry.copies import unknown_to
 
             offered, images = len(images), unknown_to(folder.parent, images)
@@ -65,10 +74,12 @@ def evaluate(
                 raise InputError(f"{model} was trained or tuned on all its photos", where=str(data))
             if left := offered - len(images):
                 which += f", {left} left out that the model was trained or tuned on"
+        origin = Origin.of(student, predictor.weights_sha256)
         about = {
             "Data set": f"{data.resolve().name}, {which}",
-            "Model": model,
-            "Weights (SHA-256)": predictor.weights_sha256,
+            "Model": student.name,
+            "Weights (SHA-256)": origin.weights_sha256,
+            "Made": f"{origin.made_at} by {origin.program}",
         }
         config, _ = store.read_config(folder)
         calibration = Calibration(config.temperature, config.image_threshold)
@@ -77,7 +88,7 @@ def evaluate(
             predict, images, root, settings.evaluate, about, out, bar, calibration
         )
     if as_json:
-        document = {"data": str(data), "photos": which, "model": model, "out": str(out)}
+        document = {"data": str(data), "photos": which, **origin.row(), "out": str(out)}
         typer.echo(json.dumps(document | {"metrics": result.metrics}, indent=2, allow_nan=False))
     else:
         _show(result.metrics, f"{about['Data set']} ({len(images)} photos)", out)
@@ -85,22 +96,21 @@ def evaluate(
 
 def _show(metrics: dict[str, Any], title: str, out: Path) -> None:
     from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
+    from rich.text import Text
+
+    from flows.cli._tables import add_row, new_table
 
     console = Console()
-    table = Table("metric", title=escape(title), title_justify="left")
-    for column in ("value", "interval", "photos"):
-        table.add_column(column, justify="right")
+    table = new_table(title, "metric", "value#", "interval#", "photos#")
     for key, name in _NAMES.items():
-        table.add_row(name, *_cells(metrics[key]))
+        add_row(table, name, *_cells(metrics[key]))
     for kind, block in metrics["groups"].items():
-        table.add_row(f"F1, {escape(kind)}", *_cells(block["f1"]))
+        add_row(table, f"F1, {kind}", *_cells(block["f1"]))
     for treatment, levels in metrics["robustness"].items():
         for level, block in levels.items():
-            table.add_row(f"F1, {treatment} {level}", *_cells(block["f1"]))
+            add_row(table, f"F1, {treatment} {level}", *_cells(block["f1"]))
     console.print(table)
-    console.print(f"metrics.json, images.parquet and report.html are in {escape(str(out))}")
+    console.print(Text(f"metrics.json, images.parquet and report.html are in {out}"))
 
 
 def _cells(block: dict[str, Any]) -> tuple[str, str, str]:

@@ -5,6 +5,8 @@ Imports here stay light, so that help answers at once.
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from components.errors import exit_on_error
@@ -27,7 +29,6 @@ from flows.cli import (
 from flows.settings import configure
 
 app = typer.Typer(
-    help="BoxPromptIML: coarse boxes to a registered, gated, auditable localization model.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -46,6 +47,26 @@ app.add_typer(model.app, name="model")
 app.add_typer(lineage.app, name="lineage")
 app.add_typer(bench.app, name="bench")
 app.add_typer(stack.app, name="stack")
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from components.serving.origin import program
+
+        typer.echo(program())
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Show the program's version.", is_eager=True, callback=_show_version
+        ),
+    ] = False,
+) -> None:
+    """BoxPromptIML: coarse boxes to a registered, gated, auditable localization model."""
 
 
 def main() -> None:
