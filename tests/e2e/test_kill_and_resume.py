@@ -121,7 +121,8 @@ def test_a_killed_run_resumes_to_the_same_hashes(
     assert [run.info.status for run in runs] == ["KILLED", "KILLED", "FINISHED"]
     assert client.get_model_version("boxpromptiml", "1").run_id == runs[-1].info.run_id
     curve = client.get_metric_history(runs[-1].info.run_id, "train_loss")
-    assert [point.step for point in curve] == [1, 2, 3]
+    # Epochs from before the kill are added last, when the version is registered.
+    assert sorted(point.step for point in curve) == [1, 2, 3]
     assert not processes(other)
     shutil.rmtree(other.root, ignore_errors=True)
 

@@ -11,7 +11,8 @@ import pytest
 from components import params
 from components.data import manifest
 from components.data.manifest import BOXES, IMAGES, Manifest
-from flows import retrain
+from flows import pipeline, tracked
+from flows.catalogue import Catalogue
 from flows.stages import StageRun
 
 ROOT = Path(__file__).parents[2]
@@ -40,10 +41,12 @@ def test_a_run_says_so_before_it_trains(
         return StageRun(name, True, 0.0)
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(retrain, "run_stage", run_stage)
-    monkeypatch.setattr(retrain, "get_run_logger", lambda: logging.getLogger("run"))
-    monkeypatch.setattr(retrain.workspace, "stages", lambda: ["prepare", "distill"])
-    retrain._stages(params.load(ROOT / "params.yaml"), {"prepare": []}, None)  # type: ignore[arg-type]
+    monkeypatch.setattr(pipeline, "run_stage", run_stage)
+    monkeypatch.setattr(pipeline, "begin_tracking", lambda run: None)
+    monkeypatch.setattr(pipeline, "run_logger", lambda: logging.getLogger("run"))
+    monkeypatch.setattr(pipeline.workspace, "stages", lambda: ["prepare", "distill"])
+    settings, nowhere = params.load(ROOT / "params.yaml"), Catalogue("m")
+    pipeline._stages(settings, {"prepare": []}, nowhere, tracked.Run(settings, "test"))
     count = 0 if masked else 1
     assert said == ["prepare after 0 warnings", f"distill after {count} warnings"]
     if not masked:

@@ -13,7 +13,7 @@ from components.serving.batch import Outcome
 from components.words import plain
 from flows.cli import audit, bench, evaluate, lineage, model, predict, replay, run, stack
 from flows.cli._tables import gates_table, new_table
-from flows.retrain import Outcome as Run
+from flows.pipeline import Outcome as Run
 from flows.stages import StageRun
 
 HASH = "a1196c3fd7db937ef2a5689da1c0a7d5234d62de302ab8cd39fc896b1b68d034"
