@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -9,7 +10,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,11 @@ def read_json(path: str | Path) -> Any:
         raise InputError("no such file", where=str(path)) from None
     except IsADirectoryError:
         raise InputError("a folder, not a file", where=str(path)) from None
+    except json.JSONDecodeError as error:
+        early = error.pos >= len(error.doc.rstrip()) or error.msg.startswith("Unterminated string")
+        what = "the file ends early" if early else error.msg
+        place = f"line {error.lineno}, column {error.colno}"
+        raise InputError(f"not valid JSON: {what} ({place})", where=str(path)) from None
     except (ValueError, RecursionError) as error:  # also a number of too many digits
         raise InputError(f"not valid JSON ({error})", where=str(path)) from None
 
@@ -116,6 +122,37 @@ def alone(path: Path, waiting: Callable[[], None] = lambda: None) -> Iterator[No
             finally:
                 path.unlink()
             return
+
+
+def check_folder(path: str | Path) -> Path:
+    """A folder that can be made and written into; called before the work whose results go there.
+
+    Raises:
+        InputError: it cannot.
+    """
+    path = Path(path)
+    missing = [place for place in (path, *path.parents) if not os.path.lexists(place)]
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        if not os.access(path, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        what = f"cannot be written into ({error.strerror})"
+        raise InputError(what, where=str(path), mend="choose another place") from None
+    finally:
+        for place in missing:  # a run that is refused leaves none
+            with suppress(OSError):
+                place.rmdir()
+    return path
+
+
+def check_place(path: str | Path) -> Path:
+    """A file that can be written, its folder checked as by `check_folder`."""
+    path = Path(path)
+    if os.path.isdir(path):  # `Path.is_dir` raises for a name that is too long
+        raise InputError("is a folder", where=str(path), mend="name a file to write")
+    check_folder(path.parent)
+    return path
 
 
 def printable(name: str) -> str:

@@ -6,6 +6,7 @@ of one line that names the key.
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -209,16 +210,32 @@ class Params(_Block):
 
 
 def _complaint(error: ValidationError) -> str:
-    """The first complaint of pydantic as `key: what`."""
-    first = error.errors(include_url=False)[0]
+    """The first complaint of pydantic as `key: what`; a stray key before a missing one."""
+    found = sorted(
+        error.errors(include_url=False), key=lambda one: one["type"] != "extra_forbidden"
+    )
+    first = found[0]
     key = ".".join(str(part) for part in first["loc"]) or "(whole file)"
     if first["type"] == "extra_forbidden":
-        return f"{key}: unknown parameter"
+        *block, stray = map(str, first["loc"])
+        near = get_close_matches(stray, _keys(block), 1)
+        meant = ".".join([*block, near[0]]) if near else ""
+        return f"{key}: unknown parameter" + (f", did you mean {meant}?" if meant else "")
     if first["type"] == "missing":
         return f"{key}: missing"
     given = first.get("input")
     shown = "" if isinstance(given, dict | BaseModel) else f", not {given!r}"
     return f"{key}: {first['msg'].removeprefix('Value error, ')}{shown}"
+
+
+def _keys(block: list[str]) -> list[str]:
+    """The keys that a block of params.yaml may have, by its place in the file."""
+    model: type[BaseModel] = Params
+    for name in block:
+        fields = {field.alias or key: field for key, field in model.model_fields.items()}
+        inner = fields[name].annotation
+        model = inner if isinstance(inner, type) and issubclass(inner, BaseModel) else Params
+    return [field.alias or key for key, field in model.model_fields.items()]
 
 
 def parse(values: Any, where: str = "params.yaml") -> Params:

@@ -21,14 +21,17 @@ if TYPE_CHECKING:
 def score_source(source: str, out: str, model: str) -> Summary:
     """Score what is not scored yet; a run that was killed goes on."""
     from components.registry.copies import fetch
+    from components.serving.origin import Origin
     from components.serving.predictor import Predictor
     from components.serving.score import score as run
     from components.serving.sources import open_source
     from components.serving.suitability import Limits
 
     photos = open_source(source, Path(out))
-    about = {"source": source, "model": model}
-    return run(photos, Predictor(fetch(model)), Path(out), about, Limits())
+    student = fetch(model)
+    predictor = Predictor(student.folder)
+    origin = Origin.of(student, predictor.weights_sha256)
+    return run(photos, predictor, Path(out), source, origin, Limits())
 
 
 @flow(

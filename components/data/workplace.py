@@ -6,7 +6,7 @@ import glob
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from components.files import alone
@@ -21,7 +21,17 @@ def workplace(root: Path) -> Iterator[Path]:
     Args:
         root: the data set's folder, which need not exist yet.
     """
+    new = not root.parent.exists()
     root.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        yield from _workplace(root)
+    finally:
+        if new:  # nothing is left where nothing was made
+            with suppress(OSError):
+                root.parent.rmdir()
+
+
+def _workplace(root: Path) -> Iterator[Path]:
     with alone(root.parent / f".{root.name}.lock"):
         # Eight characters are what tempfile adds: no other data set's name fits.
         for left in root.parent.glob(f".{glob.escape(root.name)}-????????"):

@@ -64,7 +64,9 @@ def export(case: Case, target: Path, *, photos: bool) -> dict[str, int]:
         lost = "record" if case.record is None else "git repository or DVC remote"
         raise CheckError(f"its {lost} is missing or broken; audit it here first", where=case.name)
     left = 0
-    with TemporaryDirectory(prefix="iml-bundle-", dir=target.absolute().parent) as scratch:
+    place = target.absolute().parent
+    place.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix="iml-bundle-", dir=place) as scratch:
         root = Path(scratch)
         with atomic(target) as temporary, tarfile.open(temporary, "w") as archive:
             write_json(root / "case.json", _described(case))

@@ -7,10 +7,13 @@ from typing import Any
 
 import pandas as pd
 
+from components.data.dataset import PHOTOS
 from components.errors import CheckError
+from components.evaluation.run import IMAGES
 from components.lineage import photos
 from components.lineage.case import Case
-from components.registry.package import leaves
+from components.lineage.checks.data import table
+from components.words import plain
 
 _SHOWN = 8  # names in a sentence
 _METRICS = {"f1": "F1", "image_auc": "image AUC", "false_alarm_area": "false-alarm area"}
@@ -30,7 +33,7 @@ def explain(old: Case, new: Case) -> Groups:
         "code": list(_code(old, new)),
         "environment": list(environment(before["environment"], after["environment"])),
         "weights": list(_weights(before, after)),
-        "results": list(_results(before["evaluation"], after["evaluation"])),
+        "results": list(_results(old, new)),
     }
 
 
@@ -83,7 +86,7 @@ def _datasets(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[s
 
 def _changed(what: str, before: object, after: object) -> Iterator[str]:
     if before != after:
-        yield f"{what}: {before} became {after}."
+        yield f"{what}: {plain(before) or 'none'} became {plain(after) or 'none'}."
 
 
 def _parameters(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
@@ -92,11 +95,20 @@ def _parameters(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator
         yield from _changed(name, a.get(name, "unset"), b.get(name, "unset"))
 
 
-def _told(record: Mapping[str, Any]) -> dict[str, str]:
-    told: dict[str, str] = {}
+def _told(record: Mapping[str, Any]) -> dict[str, Any]:
+    told: dict[str, Any] = {}
     for stage in record["stages"]:
-        told |= dict(leaves(stage["params"].get("params.yaml", {})))
+        told |= dict(_flat(stage["params"].get("params.yaml", {})))
     return told
+
+
+def _flat(block: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested parameters as dotted names and values."""
+    for name, value in block.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
 
 
 def _code(old: Case, new: Case) -> Iterator[str]:
@@ -152,13 +164,47 @@ def _weights(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[st
     yield "the student's weights are the same." if same else "the student was trained again."
 
 
-def _results(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
-    for name in sorted(before.keys() & after.keys()):
-        a, b = before[name]["result"], after[name]["result"]
-        for key, title in _METRICS.items():
-            one, two = ((side.get(key) or {}).get("value") for side in (a, b))
-            if one is None or two is None:
-                yield from _changed(f"{title} on {name}", one, two)
-            elif one != two:
-                verb = "rose" if two > one else "fell"
-                yield f"{title} on {name} {verb} from {one:.4g} to {two:.4g} ({two - one:+.4g})."
+def _results(old: Case, new: Case) -> Iterator[str]:
+    """Figures that moved, where both versions were tested on the same photos."""
+    before = photos.require_record(old)["evaluation"]
+    after = photos.require_record(new)["evaluation"]
+    both = sorted(before.keys() & after.keys())
+    if not both:
+        names = [", ".join(sorted(side)) for side in (before, after)]
+        yield f"not comparable: tested on different data sets ({names[0]}; {names[1]})."
+    for name in both:
+        try:
+            one, two = _tested(old, name), _tested(new, name)
+        except CheckError as error:
+            yield f"{name}: comparable only on the same photos, which are unknown: {error.line()}."
+            continue
+        if one != two:
+            same = len(one.items() & two.items())
+            yield (
+                f"{name}: not comparable: tested on different photos "
+                f"({len(one)} and {len(two)}, {same} of them the same)."
+            )
+            continue
+        yield from _figures(name, before[name]["result"], after[name]["result"])
+
+
+def _tested(case: Case, name: str) -> dict[str, str | None]:
+    """MD5 of each photo that a version was scored on, by its name.
+
+    Raises:
+        CheckError: the results or the data set's listing cannot be read.
+    """
+    path, root = f"runs/evaluate/{name}/images.parquet", f"data/{name}"
+    listed = case.listing(root, case.inputs()[root])
+    scored = table(case, path, IMAGES)
+    return {str(photo): listed.get(f"{PHOTOS}/{photo}") for photo in scored["image_id"]}
+
+
+def _figures(name: str, a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[str]:
+    for key, title in _METRICS.items():
+        one, two = ((side.get(key) or {}).get("value") for side in (a, b))
+        if one is None or two is None:
+            yield from _changed(f"{title} on {name}", one, two)
+        elif one != two:
+            verb = "rose" if two > one else "fell"
+            yield f"{title} on {name} {verb} from {one:.4g} to {two:.4g} ({two - one:+.4g})."

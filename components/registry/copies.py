@@ -23,10 +23,11 @@ from components.registry.chain import Row
 from components.registry.layout import places
 from components.registry.tracking import RECORD_HASH, SIGNATURE_HASH, SIGNER
 from components.registry.versions import Registry, parse_reference, resolve
+from components.serving.origin import Student
 
 
-def fetch(reference: str) -> Path:
-    """A local folder with a student's files, the version that they came in verified.
+def fetch(reference: str) -> Student:
+    """A student's files in a local folder, the version that they came in verified.
 
     Args:
         reference: `name@champion`, `name/version` or a folder.
@@ -36,10 +37,11 @@ def fetch(reference: str) -> Path:
         CheckError: files, record, signature or ledger are not what was recorded.
     """
     if os.path.isdir(reference):
-        return Path(reference)
+        return Student(Path(reference), reference, None)
     name, version = parse_reference(reference)
     registry = Registry.open(name)
-    return verified_copy(registry, resolve(registry, version)) / layout.ARTIFACTS
+    row = resolve(registry, version)
+    return Student(verified_copy(registry, row) / layout.ARTIFACTS, name, row.version)
 
 
 def verified_copy(registry: Registry, row: Row) -> Path:

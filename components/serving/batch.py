@@ -21,6 +21,7 @@ from components.evaluation.metrics import THRESHOLD
 from components.evaluation.pictures import overlay
 from components.evaluation.stream import ahead, batches
 from components.files import printable, sha256_bytes, write_json
+from components.serving.origin import Origin
 from components.serving.predictor import Prediction, Predictor
 from components.serving.suitability import Limits, unsuitable
 
@@ -151,7 +152,7 @@ def _predicted(
             yield read, None if read.photo is None else next(answers)
 
 
-def _write(read: _Read, found: Prediction | None, out: Path, model: dict[str, str]) -> Outcome:
+def _write(read: _Read, found: Prediction | None, out: Path, origin: Origin) -> Outcome:
     """Write a photo's three files."""
     task = read.task
     if read.photo is None or found is None:
@@ -169,7 +170,7 @@ def _write(read: _Read, found: Prediction | None, out: Path, model: dict[str, st
     images.save_grey(out / (task.name + MASK), found.grey())
     images.save_photo(out / (task.name + OVERLAY), overlay(read.photo, found.probability))
     values = {key: value for key, value in asdict(outcome).items() if key not in ("name", "error")}
-    write_json(out / (task.name + RECORD), values | {"threshold": THRESHOLD} | model)
+    write_json(out / (task.name + RECORD), values | {"threshold": THRESHOLD} | origin.row())
     return outcome
 
 
@@ -177,7 +178,7 @@ def predict_files(
     predictor: Predictor,
     tasks: Sequence[Task],
     out: Path,
-    model: str,
+    origin: Origin,
     *,
     max_megapixels: float = images.MAX_MEGAPIXELS,
     progress: Progress | None = None,
@@ -188,7 +189,7 @@ def predict_files(
         predictor: the model.
         tasks: from `find`.
         out: folder of the results; existing ones of the same name are replaced.
-        model: how the model was asked for, noted in each JSON beside the weights' SHA-256.
+        origin: of the answers, noted in each JSON.
         max_megapixels: larger photos are refused.
         progress: called as progress(done, total).
 
@@ -198,10 +199,9 @@ def predict_files(
     Raises:
         InputError: the model's answer is unusable; of that photo nothing is written.
     """
-    identity = {"model": model, "weights_sha256": predictor.weights_sha256}
     photos = ahead(tasks, lambda task: _read(task, max_megapixels))
     outcomes = []
-    for outcome in ahead(_predicted(photos, predictor), lambda pair: _write(*pair, out, identity)):
+    for outcome in ahead(_predicted(photos, predictor), lambda pair: _write(*pair, out, origin)):
         outcomes.append(outcome)
         if progress:
             progress(len(outcomes), len(tasks))

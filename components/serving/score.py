@@ -26,6 +26,7 @@ from components.evaluation.stream import ahead, batches
 from components.files import read_json, sha256_bytes, write_json
 from components.serving import triage
 from components.serving.batch import Progress
+from components.serving.origin import Origin
 from components.serving.predictor import Prediction, Predictor
 from components.serving.sources import Item, Source
 from components.serving.suitability import Limits, unsuitable
@@ -75,7 +76,8 @@ def score(
     source: Source,
     predictor: Predictor,
     out: Path,
-    about: dict[str, str],
+    source_name: str,
+    origin: Origin,
     limits: Limits,
     progress: Progress | None = None,
 ) -> Summary:
@@ -85,7 +87,8 @@ def score(
         source: where the photos are.
         predictor: the model.
         out: folder of the results; one that holds results goes on.
-        about: what the results belong to (source, model), kept beside them.
+        source_name: of the source, for people.
+        origin: of the answers, kept beside them; its time and program are the last run's.
         limits: where to abstain.
         progress: called as progress(done, total).
 
@@ -94,13 +97,9 @@ def score(
     """
     items = source.items()
     if not items:
-        raise InputError("no photos in it", where=about["source"])
-    settings: dict[str, object] = {
-        **about,
-        "weights_sha256": predictor.weights_sha256,
-        "limits": asdict(limits),
-    }
-    _claim(out, settings)
+        raise InputError("no photos in it", where=source_name)
+    about = {"source": source_name, **origin.row()}
+    _claim(out, {**about, "limits": asdict(limits)})
     done = _finished(out)
     todo = [item for item in items if done.get(item.name) != item.mark]
     finished, number = 0, len(_parts(out))
@@ -113,7 +112,7 @@ def score(
             progress(finished, len(todo))
     table = _table(out, items)
     write_table(out / TABLE, table, SCORES)
-    triage.write(out, table, settings)
+    triage.write(out, table, about)
     found = table["status"].value_counts()
     scored, abstained, failed = (int(found.get(s, 0)) for s in (SCORED, ABSTAINED, FAILED))
     return Summary(scored, abstained, failed, len(todo))
@@ -123,13 +122,14 @@ def _claim(out: Path, settings: dict[str, object]) -> None:
     """Note what the results belong to; raises InputError for a folder with others."""
     path = out / SETTINGS
     if path.is_file():
-        if read_json(path) != settings:
+        kept = read_json(path)
+        same = ("source", "weights_sha256", "limits")
+        if not isinstance(kept, dict) or any(kept.get(key) != settings[key] for key in same):
             raise InputError(
                 "holds scores of another source, model or limits",
                 where=str(out),
                 mend="choose another folder",
             )
-        return
     (out / PARTS).mkdir(parents=True, exist_ok=True)
     write_json(path, settings)
 

@@ -29,13 +29,13 @@ _FACTS = {
 _ROW = ("name", "status", "reason", "score", "area", "width", "height", "sha256")
 
 
-def write(out: Path, table: pd.DataFrame, settings: Mapping[str, Any]) -> None:
+def write(out: Path, table: pd.DataFrame, about: Mapping[str, Any]) -> None:
     """Write the page. Its pictures are small; beside the overlays it opens those.
 
     Args:
         out: folder of the results.
         table: columns of `components.serving.score.SCORES`, by score.
-        settings: what the results belong to; of it the page shows `_FACTS`.
+        about: `source` and the fields of `components.serving.origin.Origin`.
     """
     scored = table[table["score"].notna()]
     others = table[table["score"].isna()]
@@ -43,8 +43,8 @@ def write(out: Path, table: pd.DataFrame, settings: Mapping[str, Any]) -> None:
     shown = shown.astype({"width": "Int32", "height": "Int32"}).astype(object)
     rows = shown.where(shown.notna(), None).to_dict("records")
     values = {
-        "facts": {what: settings[key] for key, what in _FACTS.items() if settings.get(key)},
-        "source": settings["source"],
+        "facts": {what: about[key] for key, what in _FACTS.items() if about.get(key)},
+        "source": about["source"],
         "cards": list(ahead(rows, lambda row: (row, _picture(out, row["overlay"])))),
         "rows": [[row[name] for name in _ROW] for row in rows],
         "columns": _ROW,

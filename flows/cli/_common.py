@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from components.serving.origin import Student
 
 CHAMPION = "boxpromptiml@champion"
+RUNS = Path("runs")
 
 
-def model_folder(reference: str) -> Path:
-    """The folder of a student: a local one, else fetched from the registry.
+def find_student(reference: str) -> Student:
+    """A student: in a local folder, else fetched from the registry.
 
     Args:
         reference: `name@alias`, `name/version` or a folder's path.
@@ -21,7 +25,9 @@ def model_folder(reference: str) -> Path:
     """
     # A folder needs no registry, whose import takes seconds.
     if Path(reference).is_dir():
-        return Path(reference)
+        from components.serving.origin import Student
+
+        return Student(Path(reference), reference, None)
     from components.registry.copies import fetch
 
     return fetch(reference)
@@ -52,6 +58,23 @@ def run_flow(
     except ImlError as error:
         notify.send("failed", f"{name}: {error.line()}")
         raise
+
+
+def result_place(command: str, subject: str | Path, student: Student) -> Path:
+    """Where results go by default: below `runs/`, by what they are of and which model made them.
+
+    Args:
+        command: the folder below `runs/`; no stage's name.
+        subject: a path or address; its last part names the results.
+        student: what made them.
+    """
+    import re
+
+    parts = [str(subject).rstrip("/").rpartition("/")[2], student.name.rstrip("/")]
+    if student.version is None:
+        parts[1] = Path(student.model).resolve().name
+    name = "-".join(re.sub(r"[^\w.]+", "-", part).strip("-.") for part in parts)
+    return RUNS / command / name
 
 
 @contextmanager

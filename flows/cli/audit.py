@@ -32,10 +32,12 @@ def audit(
 
     Exit code 0: everything verified; 1: something is broken; 2: evidence is missing, or bad input.
     """
-    from components.files import write_text
+    from components.files import check_place, write_text
     from components.lineage.bundle import evidence
     from flows.cli._common import progress_bars
 
+    if page:
+        check_place(page)
     with evidence(model) as case:
         from components.lineage.audit import audit as walk
 

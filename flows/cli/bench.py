@@ -17,13 +17,13 @@ def _report(title: str, rows: dict[str, Any], as_json: bool) -> None:
         typer.echo(json.dumps(rows, indent=2))
         return
     from rich.console import Console
-    from rich.table import Table
 
-    table = Table(title=title, title_justify="left")
-    table.add_column("figure")
-    table.add_column("value", justify="right")
+    from components.words import plain
+    from flows.cli._tables import add_row, new_table
+
+    table = new_table(title, "figure", "value#")
     for name, value in _flat("", rows):
-        table.add_row(name, f"{value:.4g}" if isinstance(value, float) else str(value))
+        add_row(table, name, plain(value))
     Console().print(table)
 
 
@@ -91,8 +91,11 @@ def teacher(
     """Mean IoU of every available teacher with true masks, or the speed of the chosen one."""
     from components import params
     from components.errors import InputError
+    from components.files import check_folder
     from flows.cli._common import progress_bars
 
+    if out:
+        check_folder(out)
     settings = params.load().pseudo_label
     if speed:
         from components.teacher.speed import bench_speed

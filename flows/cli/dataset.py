@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from components.words import plain
 from flows.cli._common import progress_bars
+from flows.cli._datasets import DATA, build_manifest, deciding, show, table
 
 if TYPE_CHECKING:
-    from components.data.dataset import Dataset
-    from components.data.manifest import Manifest
-    from components.data.prepare import Quarantined
+    pass
 
 app = typer.Typer(help="Data sets: import, synthesize, check, info.", no_args_is_help=True)
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 Track = Annotated[bool, typer.Option("--track/--no-track", help="Track the folder with DVC.")]
 DataSet = Annotated[str, typer.Argument(help="A name below data/, or a data set's folder.")]
 
-DATA = Path("data")
 _SOURCES = DATA / "demo-sources"
 
 
@@ -37,11 +36,24 @@ def _folder(name: str) -> Path:
     return DATA / name
 
 
-def _track(folder: Path, wanted: bool) -> None:
-    if wanted:
-        from components.workspace import dvc_add
+def _track(folder: Path, wanted: bool, *, new: bool = False) -> None:
+    """Track a folder with DVC; a new one that cannot be tracked is removed."""
+    if not wanted:
+        return
+    import shutil
+    from contextlib import suppress
 
+    from components.workspace import dvc_add
+
+    try:
         dvc_add(folder)
+    except BaseException:
+        if new:
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.with_name(f"{folder.name}.dvc").unlink(missing_ok=True)
+            with suppress(OSError):  # other data sets are there
+                folder.parent.rmdir()
+        raise
 
 
 @app.command("import")
@@ -92,8 +104,8 @@ def import_(
             max_megapixels=limit,
             progress=bar("checking photos"),
         )
-    _track(folder, track)
-    notes = [*made.notes, *_deciding(folder, made.dataset)]
+    _track(folder, track, new=True)
+    notes = [*made.notes, *deciding(folder, made.dataset)]
     labels = [image["label"] for image in made.dataset.images]
     report = {
         "folder": str(folder),
@@ -107,7 +119,7 @@ def import_(
         "notes": notes,
         "tracked": track,
     }
-    _show(f"Imported {source}", report, as_json)
+    show(f"Imported {source}", report, as_json)
 
 
 def _add(source: Path, into: str, format: str | None, track: bool, as_json: bool) -> None:
@@ -130,38 +142,10 @@ def _add(source: Path, into: str, format: str | None, track: bool, as_json: bool
         "rejected": [f"{photo}: {reason}" for photo, reason in made.rejected],
         "photos": len(made.dataset.images),
         "boxes": made.dataset.boxes,
-        "notes": [*made.notes, *_deciding(folder, made.dataset)],
+        "notes": [*made.notes, *deciding(folder, made.dataset)],
         "tracked": track,
     }
-    _show(f"Added {source}", report, as_json)
-
-
-def _deciding(folder: Path, dataset: Dataset, manifest: Manifest | None = None) -> list[str]:
-    """Why nothing trained on this data set could be promoted, if so.
-
-    Args:
-        folder: the data set's.
-        dataset: its index.
-        manifest: made of it; made here, where only that tells which photos are tested.
-    """
-    from components import params
-    from components.data.manifest import MANIPULATED
-    from components.evaluation import source
-
-    settings = params.load()
-    decides = settings.evaluate.gate_dataset
-    if decides not in (None, folder.name):
-        return []
-    if decides is not None and decides != settings.prepare.dataset:
-        why = source.undecidable(source.deciding(settings))
-    elif manifest is None and all(
-        row.get("mask") for row in dataset.images if row["label"] == MANIPULATED
-    ):
-        return []
-    else:
-        manifest = manifest or _build(str(folder))[1]
-        why = source.undecidable(manifest.select(split="test").images)
-    return [why] if why else []
+    show(f"Added {source}", report, as_json)
 
 
 @app.command()
@@ -210,7 +194,7 @@ def synthesize(
             source=origin,
             progress=bar("composing photos"),
         )
-    _track(folder, track)
+    _track(folder, track, new=True)
     dataset = load(folder)
     report = {
         "folder": str(folder),
@@ -219,7 +203,7 @@ def synthesize(
         "seed": seed,
         "tracked": track,
     }
-    _show("Synthesized", report, as_json)
+    show("Synthesized", report, as_json)
 
 
 def _pictures(folder: Path) -> list[Path]:
@@ -244,14 +228,14 @@ def check(data: DataSet, as_json: AsJson = False) -> None:
     from components.validation.suite import validate
 
     settings = params.load()
-    folder, manifest, quarantine = _build(data)
+    folder, manifest, quarantine = build_manifest(data)
     severity = "critical" if len(quarantine) > settings.prepare.max_quarantined else "warning"
     found = [
         {"severity": severity, "problem": f"{photo}: {reason}", "mend": "replace it"}
         for photo, reason in quarantine
     ]
     report = validate(manifest, folder, settings.validate_)
-    undecided = _deciding(folder, load(folder), manifest)
+    undecided = deciding(folder, load(folder), manifest)
     found += [{"severity": "warning", "problem": why, "mend": ""} for why in undecided]
     found += [
         {"severity": result.severity, "problem": result.sentence, "mend": result.mend}
@@ -265,7 +249,7 @@ def check(data: DataSet, as_json: AsJson = False) -> None:
     else:
         if found:
             columns = ("severity", "problem", "mend")
-            _table(f"Problems of {folder}", columns, [list(row.values()) for row in found])
+            table(f"Problems of {folder}", columns, [list(row.values()) for row in found])
         verdict = "the pipeline would take it" if passed else "the pipeline would stop"
         verdict += "; nothing trained on it could be promoted" if passed and undecided else ""
         typer.echo(f"{folder}: {report.photos} photos, {report.boxes} boxes; {verdict}")
@@ -279,7 +263,7 @@ def info(data: DataSet, as_json: AsJson = False) -> None:
     from components.data.dataset import load
     from components.stages.prepare import summary
 
-    folder, manifest, quarantine = _build(data)
+    folder, manifest, quarantine = build_manifest(data)
     report = {"folder": str(folder), **summary(load(folder).licence, manifest, quarantine)}
     if as_json:
         typer.echo(json.dumps(report, indent=2))
@@ -289,37 +273,5 @@ def info(data: DataSet, as_json: AsJson = False) -> None:
     counts = [
         [f"{split} {label}", str(n)] for split in splits for label, n in splits[split].items()
     ]
-    rows = [[key, str(value)] for key, value in report.items()]
-    _table(str(folder), ("what", "count"), rows + counts + kinds)
-
-
-def _build(data: str) -> tuple[Path, Manifest, list[Quarantined]]:
-    """The manifest of a data set given by name or folder, made with the pipeline's settings."""
-    from components import params
-    from components.data.prepare import build
-
-    folder = DATA / data if (DATA / data).is_dir() else Path(data)
-    with progress_bars() as bar:
-        manifest, quarantine = build(folder, params.load().prepare, bar("reading photos"))
-    return folder, manifest, quarantine
-
-
-def _show(title: str, report: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        typer.echo(json.dumps(report, indent=2))
-        return
-    notes = report.pop("notes", [])
-    _table(title, ("what", "value"), [[key, str(value)] for key, value in report.items()])
-    for note in notes:
-        typer.echo(f"note: {note}")
-
-
-def _table(title: str, columns: tuple[str, ...], rows: list[list[str]]) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(*columns, title=escape(title), title_justify="left")
-    for row in rows:
-        table.add_row(*(escape(value) for value in row))
-    Console().print(table)
+    rows = [[key, plain(value)] for key, value in report.items()]
+    table(str(folder), ("what", "count"), rows + counts + kinds)

@@ -28,10 +28,12 @@ def drift(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
     """Compare the distributions of score, area, size and JPEG quality. Exit code 1 on drift."""
+    from components.files import check_folder
     from flows.cli._common import run_flow
     from flows.servers import require_server, server_named
 
     require_project()
+    check_folder(out)
     require_server()
     if retrain and not server_named():
         raise InputError(

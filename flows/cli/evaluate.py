@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.cli._common import CHAMPION, progress_bars
+from flows.cli._common import CHAMPION, find_student, progress_bars, result_place
+
+if TYPE_CHECKING:
+    from components.serving.origin import Student
 
 _NAMES = {
     "f1": "F1",
@@ -25,10 +28,13 @@ _NAMES = {
 
 def evaluate(
     data: Annotated[Path, typer.Option(help="A data set, or anything `dataset import` reads.")],
-    out: Annotated[Path, typer.Option(help="Folder of the results.")],
     model: Annotated[
         str, typer.Option(help="name@alias, name/version or a local folder.")
     ] = CHAMPION,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the results; default: runs/evaluations/DATA-MODEL-VERSION."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
     """Metrics with confidence intervals: metrics.json, images.parquet and report.html.
@@ -39,15 +45,21 @@ def evaluate(
     """
     from components import params as parameters
     from components.errors import InputError
+    from components.files import check_folder
 
     settings = parameters.load()
     if not data.exists():
         raise InputError("no such file or folder", where=str(data))
-    folder, identity = _opened(model)
+    if out:
+        check_folder(out)
+    student = find_student(model)
+    folder = student.folder
+    out = check_folder(out or result_place("evaluations", data.resolve(), student))
     from components.evaluation import report, source
     from components.evaluation.calibration import Calibration
     from components.evaluation.gallery import Album
     from components.seeds import fix_torch
+    from components.serving.origin import Origin
     from components.serving.predictor import Predictor
     from components.student import store
 
@@ -58,7 +70,7 @@ def evaluate(
         source.opened(data, out, settings.prepare, bar("read")) as root,
     ):
         photos, which = source.held_back(root, settings.prepare, bar("prepare"))
-        if not Path(model).is_dir():
+        if student.version is not None:
             from components.registry.copies import unknown_to
 
             offered, fair = photos.images, unknown_to(folder.parent, photos.images)
@@ -67,64 +79,53 @@ def evaluate(
             photos = photos.where(offered["image_id"].isin(fair["image_id"]))
             if left := len(offered) - len(fair):
                 which += f", {left} left out that the model was trained or tuned on"
+        origin = Origin.of(student, predictor.weights_sha256)
         about = {
             "Data set": f"{data.resolve().name}, {which}",
-            **identity,
-            "Weights (SHA-256)": predictor.weights_sha256,
+            "Model": student.name,
+            **_registered(student),
+            "Weights (SHA-256)": origin.weights_sha256,
+            "Evaluated": origin.made_at,
+            "Program": origin.program,
         }
         config, _ = store.read_config(folder)
         calibration = Calibration(config.temperature, config.image_threshold)
         predict, album = predictor.probabilities, Album(photos, root)
         result = report.produce(predict, album, settings.evaluate, about, out, bar, calibration)
     if as_json:
-        document = {"data": str(data), "photos": which, "model": identity["Model"], "out": str(out)}
+        document = {"data": str(data), "photos": which, **origin.row(), "out": str(out)}
         typer.echo(json.dumps(document | {"metrics": result.metrics}, indent=2, allow_nan=False))
     else:
         _show(result.metrics, f"{about['Data set']} ({len(photos.images)} photos)", out)
 
 
-def _opened(model: str) -> tuple[Path, dict[str, str]]:
-    """The folder of a model's files, and what names it on the page: never an alias alone."""
-    from datetime import UTC, datetime
-    from importlib.metadata import version
+def _registered(student: Student) -> dict[str, str]:
+    """The commit of a registered version, as its record has it; nothing of a local folder."""
+    if student.version is None:
+        return {}
+    from components.files import read_json
+    from components.registry import layout
 
-    found = {"Model": model}
-    folder = Path(model)
-    if not folder.is_dir():
-        from components.files import read_json
-        from components.registry import layout
-        from components.registry.copies import verified_copy
-        from components.registry.versions import Registry, parse_reference, resolve
-
-        name, number = parse_reference(model)
-        registry = Registry.open(name)
-        row = resolve(registry, number)
-        copy = verified_copy(registry, row)
-        commit = read_json(copy / layout.RECORD)["git"]["commit"]
-        found = {"Model": f"{name}/{row.version}", "Registered": row.time, "Git commit": commit}
-        folder = copy / layout.ARTIFACTS
-    found["Evaluated"] = datetime.now(UTC).isoformat(timespec="seconds")
-    return folder, found | {"Program": f"boxpromptiml {version('boxpromptiml')}"}
+    return {"Git commit": read_json(student.folder.parent / layout.RECORD)["git"]["commit"]}
 
 
 def _show(metrics: dict[str, Any], title: str, out: Path) -> None:
     from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
+    from rich.text import Text
+
+    from flows.cli._tables import add_row, new_table
 
     console = Console()
-    table = Table("metric", title=escape(title), title_justify="left")
-    for column in ("value", "interval", "photos"):
-        table.add_column(column, justify="right")
+    table = new_table(title, "metric", "value#", "interval#", "photos#")
     for key, name in _NAMES.items():
-        table.add_row(name, *_cells(metrics[key]))
+        add_row(table, name, *_cells(metrics[key]))
     for kind, block in metrics["groups"].items():
-        table.add_row(f"F1, {escape(kind)}", *_cells(block["f1"]))
+        add_row(table, f"F1, {kind}", *_cells(block["f1"]))
     for treatment, levels in metrics["robustness"].items():
         for level, block in levels.items():
-            table.add_row(f"F1, {treatment} {level}", *_cells(block["f1"]))
+            add_row(table, f"F1, {treatment} {level}", *_cells(block["f1"]))
     console.print(table)
-    console.print(f"metrics.json, images.parquet and report.html are in {escape(str(out))}")
+    console.print(Text(f"metrics.json, images.parquet and report.html are in {out}"))
 
 
 def _cells(block: dict[str, Any]) -> tuple[str, str, str]:

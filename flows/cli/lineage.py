@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from flows.cli._common import RUNS
+
 app = typer.Typer(
     help="What versions were made from: show, diff, export, events.", no_args_is_help=True
 )
@@ -50,7 +52,8 @@ def _show_version(model: str, as_json: bool) -> None:
         return
     from rich.console import Console
 
-    from flows.cli._tables import add_row, new_table
+    from components.words import plain
+    from flows.cli._tables import add_row, new_table, short
 
     console = Console()
     table = new_table(name, "what", "value")
@@ -59,15 +62,15 @@ def _show_version(model: str, as_json: bool) -> None:
         add_row(table, f"data set {key}", f"{said['source']}; licence {said['licence']}")
     for key in ("teacher", "backbone"):
         said = record.get(key) or {}
-        add_row(table, key, f"{said.get('name')} {said.get('sha256')}")
+        add_row(table, key, f"{plain(said.get('name'))} {short(said.get('sha256'))}".strip())
     console.print(table)
-    photos = new_table("Photos", "path", "role", "label", "boxes", "SHA-256")
+    photos = new_table("Photos", "path", "role", "label", "boxes#", "SHA-256")
     for row in found[:_SHOWN]:
-        boxes = "; ".join(" ".join(f"{value:g}" for value in box) for box in row["boxes"])
-        add_row(photos, row["path"], row["role"], row["label"], boxes, row["sha256"][:16])
+        boxes = str(len(row["boxes"]))
+        add_row(photos, row["path"], row["role"], row["label"], boxes, short(row["sha256"]))
     console.print(photos)
-    if len(found) > _SHOWN:
-        console.print(f"and {len(found) - _SHOWN} more; see --json")
+    more = f"and {len(found) - _SHOWN} more; " if len(found) > _SHOWN else ""
+    console.print(f"{more}--json has all photos, coordinates and hashes")
 
 
 def _show_uses(model: str, photo: str, as_json: bool) -> None:
@@ -98,7 +101,7 @@ def _show_table(name: str, found: list[Any], unknown: dict[int, str]) -> None:
     from flows.cli._tables import add_row, new_table
 
     console = Console()
-    table = new_table(f"Versions of {name}", "version", "path", "split", "boxes")
+    table = new_table(f"Versions of {name}", "version#", "path", "split", "boxes#")
     for use in found:
         add_row(table, str(use.version), use.path, use.split, str(len(use.boxes)))
     console.print(table if found else Text(f"No known version of {name} was made from this photo."))
@@ -130,19 +133,27 @@ def diff(
 
 @app.command()
 def export(
-    out: Annotated[Path, typer.Option(help="The archive to write.")],
     model: Reference = "boxpromptiml@champion",
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The archive to write; default: runs/bundles/MODEL-VERSION.tar."),
+    ] = None,
     photos: Annotated[
         bool, typer.Option("--photos", help="Include the photos and true masks.")
     ] = False,
     as_json: Json = False,
 ) -> None:
     """Write one archive that `iml audit` checks without a network."""
+    from components.files import check_place
     from components.lineage.bundle import evidence
     from components.lineage.bundle import export as write
 
+    if out:
+        check_place(out)
     with evidence(model) as case:
-        counts, name = write(case, out, photos=photos), case.name
+        name = case.name
+        out = check_place(out or RUNS / "bundles" / f"{case.model}-{case.version}.tar")
+        counts = write(case, out, photos=photos)
     if as_json:
         _print({"version": name, "file": str(out), **counts})
         return
@@ -161,10 +172,13 @@ def events(
 ) -> None:
     """Send every stage and decision to a lineage catalogue, as OpenLineage events."""
     from components.errors import InputError
+    from components.files import check_place
     from components.lineage.bundle import evidence
 
     if (out is None) == (url is None):
         raise InputError("needs --out or --url", where="iml lineage events")
+    if out:
+        check_place(out)
     with evidence(model, whole=False) as case:
         from components.lineage import events as lineage
 

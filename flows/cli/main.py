@@ -5,7 +5,7 @@ Imports here stay light, so that help answers at once.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -43,7 +43,6 @@ class _Commands(typer.core.TyperGroup):
 
 app = typer.Typer(
     cls=_Commands,
-    help="BoxPromptIML: coarse boxes to a registered, gated, auditable localization model.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -62,6 +61,26 @@ app.add_typer(model.app, name="model")
 app.add_typer(lineage.app, name="lineage")
 app.add_typer(bench.app, name="bench")
 app.add_typer(stack.app, name="stack")
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from components.serving.origin import program
+
+        typer.echo(program())
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Show the program's version.", is_eager=True, callback=_show_version
+        ),
+    ] = False,
+) -> None:
+    """BoxPromptIML: coarse boxes to a registered, gated, auditable localization model."""
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ import typer
 
 from flows.cli import _decisions
 from flows.cli._registry import Json, opened, print_json
-from flows.cli._tables import add_row, gates_table, new_table
+from flows.cli._tables import add_row, gates_table, new_table, short
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,7 +55,7 @@ def list_versions(name: Name = None, as_json: Json = False) -> None:
     if as_json:
         print_json({"model": model, "versions": [entry.row() for entry in found], "notes": notes})
         return
-    table = new_table(model, "version", "status", "F1", "gates", "registered (UTC)", "commit")
+    table = new_table(model, "version", "status", "F1#", "gates", "registered (UTC)", "commit")
     for entry in found:
         add_row(
             table,
@@ -63,8 +63,8 @@ def list_versions(name: Name = None, as_json: Json = False) -> None:
             entry.status,
             entry.facts["tags"].get("f1", ""),
             _gates_passed(entry.gates),
-            entry.registered[:19].replace("T", " "),
-            entry.facts["tags"].get("git_commit", "")[:10],
+            entry.registered[:16].replace("T", " "),
+            short(entry.facts["tags"].get("git_commit")),
             styles={1: _STYLES.get(entry.status, "")},
         )
     Console().print(table if found else f"{model} has no versions yet; run `iml run`")
@@ -109,7 +109,7 @@ def _show(entry: Standing, metrics: dict[str, float], record: dict[str, Any]) ->
     )
     gates = gates_table("Gates", entry.gates)
     console.print(gates if entry.gates else "not gated yet")
-    figures = new_table("Metrics", "metric", "value", "interval", "photos")
+    figures = new_table("Metrics", "metric", "value#", "interval#", "photos#")
     for name in sorted(metrics):
         if not name.endswith((".low", ".high", ".n")):
             low, high = metrics.get(f"{name}.low"), metrics.get(f"{name}.high")
@@ -131,15 +131,17 @@ def _lineage(entry: Standing, record: dict[str, Any]) -> Table:
     git = record["git"]
     unclean = "" if git["clean"] else f" (with {len(git['dirty'])} uncommitted changes)"
     add_row(table, "git commit", f"{git['commit']}{unclean}")
-    add_row(table, "dvc.lock", record["dvc_lock"]["sha256"])
+    add_row(table, "dvc.lock", short(record["dvc_lock"]["sha256"]))
     for name, dataset in record["datasets"].items():
-        add_row(table, f"data set {name}", f"{dataset['licence']}; boxes {dataset['boxes_sha256']}")
-    add_row(table, "teacher", f"{record['teacher']['name']} {record['teacher']['sha256']}")
+        boxes = short(dataset["boxes_sha256"])
+        add_row(table, f"data set {name}", f"{dataset['licence']}; boxes {boxes}")
+    teacher = record["teacher"]
+    add_row(table, "teacher", f"{teacher['name']} {short(teacher['sha256'])}")
     for name, digest in entry.facts["files"].items():
-        add_row(table, name, digest)
-    add_row(table, "lineage record", entry.facts["record_sha256"])
-    add_row(table, "signature", entry.facts["signature_sha256"])
-    add_row(table, "signed with key", entry.facts["signing_key"])
+        add_row(table, name, short(digest))
+    add_row(table, "lineage record", short(entry.facts["record_sha256"]))
+    add_row(table, "signature", short(entry.facts["signature_sha256"]))
+    add_row(table, "signed with key", short(entry.facts["signing_key"]))
     add_row(table, "MLflow run", entry.facts["run_id"])
     return table
 
@@ -182,9 +184,9 @@ def history(name: Name = None, as_json: Json = False) -> None:
     else:
         table = new_table(model, "row", "time (UTC)", "event", "version", "by", "why", "hash")
         for row in rows:
-            when = str(row.time)[:19].replace("T", " ")
+            when = str(row.time)[:16].replace("T", " ")
             cells = (row.sequence, when, row.event, row.version, row.actor, row.reason)
-            add_row(table, *map(str, cells), str(row.hash)[:12])
+            add_row(table, *map(str, cells), str(row.hash)[:8])
         Console().print(table if rows else f"{model} has no history yet; run `iml run`")
     # The rows are shown whatever they are; a damaged chain is the command's failure all the same.
     registry.rows()

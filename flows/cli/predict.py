@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli._common import CHAMPION, model_folder, progress_bars
+from flows.cli._common import CHAMPION, find_student, progress_bars
 
 if TYPE_CHECKING:
     from components.serving.batch import Outcome
@@ -29,18 +29,26 @@ def predict(
     Photos whose result means little (small, featureless, strongly recompressed) are flagged.
     Exit code 2 if a photo could not be read; the others are processed all the same.
     """
+    from dataclasses import asdict
+
+    from components.files import check_folder
     from components.serving import batch
+    from components.serving.origin import Origin
 
     # Both may be wrong on the command line: checked before anything heavy is loaded.
     tasks = batch.find(photos, out)
-    folder = model_folder(model)
-    predictor = batch.Predictor(folder)
+    check_folder(out)
+    student = find_student(model)
+    predictor = batch.Predictor(student.folder)
+    origin = Origin.of(student, predictor.weights_sha256)
     with progress_bars() as bar:
-        outcomes = batch.predict_files(predictor, tasks, out, model, progress=bar("predict"))
+        outcomes = batch.predict_files(predictor, tasks, out, origin, progress=bar("predict"))
     if as_json:
-        typer.echo(json.dumps(_document(outcomes, out, model, predictor.weights_sha256), indent=2))
+        rows = [asdict(outcome) for outcome in outcomes]
+        typer.echo(json.dumps({**origin.row(), "out": str(out), "photos": rows}, indent=2))
     else:
         _show(outcomes, out)
+        typer.echo(f"by {student.name}, weights {origin.weights_sha256[:16]}, {origin.program}")
     if failed := [outcome for outcome in outcomes if outcome.error]:
         from components.errors import InputError
 
@@ -50,45 +58,28 @@ def predict(
         )
 
 
-def _document(outcomes: list[Outcome], out: Path, model: str, sha256: str) -> dict[str, object]:
-    from dataclasses import asdict
-
-    return {
-        "model": model,
-        "weights_sha256": sha256,
-        "out": str(out),
-        "photos": [asdict(outcome) for outcome in outcomes],
-    }
-
-
 def _show(outcomes: list[Outcome], out: Path) -> None:
     """A table of the outcomes; of very many, those that failed or score highest."""
     from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
+    from rich.text import Text
+
+    from flows.cli._tables import add_row, new_table
 
     console = Console()
     shown = outcomes
     if len(outcomes) > _SHOWN:
         ranked = sorted(outcomes, key=lambda row: 2.0 if row.score is None else row.score)
         shown = ranked[: -_SHOWN - 1 : -1]
-    table = Table()
-    table.add_column("photo", overflow="fold")
-    for column in ("score", "area"):
-        table.add_column(column, justify="right")
-    table.add_column("size")
-    table.add_column("results", overflow="fold")
+    table = new_table("", "photo", "score#", "area#", "size", "results")
     for row in shown:
         if row.error:
-            table.add_row(escape(row.photo), "", "", "", f"[red]{escape(row.error)}[/]")
-        else:
-            size = f"{row.width}x{row.height}"
-            numbers = f"{row.score:.3f}", f"{row.area:.1%}"
-            results = escape(f"{row.name}.*")
-            if row.unsuitable:
-                results += f"\n[yellow]unsuitable: {escape(row.unsuitable)}[/]"
-            table.add_row(escape(row.photo), *numbers, size, results)
+            add_row(table, row.photo, "", "", "", row.error, styles={4: "red"})
+            continue
+        numbers = f"{row.score:.3f}", f"{row.area:.1%}", f"{row.width}x{row.height}"
+        poor = f"\nunsuitable: {row.unsuitable}" if row.unsuitable else ""
+        styles = {4: "yellow"} if poor else None
+        add_row(table, row.photo, *numbers, f"{row.name}.*{poor}", styles=styles)
     console.print(table)
     if len(shown) < len(outcomes):
         console.print(f"the highest {len(shown)} of {len(outcomes)} photos")
-    console.print(f"masks, overlays and JSON are in {escape(str(out))}")
+    console.print(Text(f"masks, overlays and JSON are in {out}"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
@@ -35,10 +36,13 @@ def replay(
     Exit code 0: bit-equal or within the stated tolerances; 1: different, or cannot be replayed.
     """
     from components.errors import InputError
+    from components.files import check_folder
     from components.lineage.bundle import evidence
 
-    if into and into.exists():
+    if into and os.path.exists(into):
         raise InputError("already exists", where=str(into), mend="name a new folder")
+    if into:
+        check_folder(into.parent)
     with evidence(model) as case, TemporaryDirectory(prefix="iml-replay-") as scratch:
         # It imports torch, which a refused argument does not need.
         from components.lineage.replay import Likeness

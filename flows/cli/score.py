@@ -8,17 +8,21 @@ from typing import Annotated
 
 import typer
 
-from flows.cli._common import CHAMPION, model_folder, progress_bars
+from flows.cli._common import CHAMPION, RUNS, find_student, progress_bars, result_place
 
 
 def score(
     source: Annotated[str, typer.Argument(help="A folder, or s3://bucket/prefix.")],
-    out: Annotated[
-        Path, typer.Option(help="Folder for the results; an interrupted run continues.")
-    ],
     model: Annotated[
         str, typer.Option(help="name@alias, name/version or a local folder.")
     ] = CHAMPION,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for the results; an interrupted run continues; "
+            "default: runs/score/SOURCE-MODEL-VERSION."
+        ),
+    ] = None,
     min_side: Annotated[
         int, typer.Option(min=1, help="Abstain from photos with a smaller side.")
     ] = 64,
@@ -33,20 +37,27 @@ def score(
     """
     from dataclasses import asdict
 
+    from components.files import check_folder
     from components.serving.sources import open_source
 
-    photos = open_source(source, out)
-    folder = model_folder(model)
+    open_source(source, out or RUNS)  # a wrong one is refused before anything heavy is loaded
+    if out:
+        check_folder(out)
+    student = find_student(model)
+    out = out or result_place("score", source, student)
+    photos = open_source(source, check_folder(out))
+    from components.serving.origin import Origin
     from components.serving.predictor import Predictor
     from components.serving.score import score as run
     from components.serving.suitability import Limits
 
-    about = {"source": source, "model": model}
-    limits = Limits(min_side, min_quality)
+    limits, predictor = Limits(min_side, min_quality), Predictor(student.folder)
+    origin = Origin.of(student, predictor.weights_sha256)
     with progress_bars() as bar:
-        found = run(photos, Predictor(folder), out, about, limits, bar("score"))
+        found = run(photos, predictor, out, source, origin, limits, bar("score"))
     if as_json:
-        typer.echo(json.dumps({**about, "out": str(out), **asdict(found)}, indent=2))
+        document = {"source": source, **origin.row(), "out": str(out), **asdict(found)}
+        typer.echo(json.dumps(document, indent=2))
         return
     counts = f"{found.scored} scored, {found.abstained} abstained, {found.failed} failed"
     typer.echo(f"{counts} ({found.new} of them now): {out}/triage.html, {out}/scores.parquet")

@@ -44,6 +44,7 @@ def pretrain(
     `distill.weights`. A killed run continues where it stopped.
     """
     from components import params as parameters
+    from components.files import check_folder
     from components.teacher.learning import sources
     from components.training.pretraining import Plan, pretrain
     from components.training.progress import ProgressReport
@@ -53,6 +54,7 @@ def pretrain(
     values = parameters.load().model_dump(by_alias=True)
     values["distill"] |= given
     settings = parameters.parse(values, "iml student pretrain").distill
+    check_folder(out)
     folders = photos or [_DEMO / "photos"], cutouts or [_DEMO / "cutouts"]
     learnt, held = (sources.load(*folders, None, held_out=side) for side in (False, True))
     with ProgressReport() as report:

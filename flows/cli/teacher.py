@@ -62,13 +62,14 @@ def list_(as_json: AsJson = False) -> None:
         typer.echo(json.dumps(rows, indent=2))
         return
     from rich.console import Console
-    from rich.table import Table
 
-    table = Table("name", "kind", "weights", "licence", "on disk")
+    from flows.cli._tables import add_row, new_table
+
+    table = new_table("Teachers", "name", "kind", "weights#", "licence", "on disk")
     for row in rows:
         size = f"{row['weights_bytes'] / 1e6:,.0f} MB" if row["weights_bytes"] else "none"
         here = {True: "yes", False: "no", None: "not needed"}[row["on_disk"]]
-        table.add_row(row["name"], row["kind"], size, row["licence"], here)
+        add_row(table, row["name"], row["kind"], size, row["licence"], here)
     Console().print(table)
 
 

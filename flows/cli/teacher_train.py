@@ -31,10 +31,12 @@ def train(
     """Train sam_lite on composites of photos and cut-outs; a killed run continues."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-    from rich.table import Table
 
+    from components.files import check_folder
     from components.teacher.learning.command import train_command
+    from flows.cli._tables import add_row, new_table
 
+    check_folder(out)
     columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task("train", total=steps)
@@ -52,9 +54,9 @@ def train(
     if as_json:
         typer.echo(json.dumps(report, indent=2))
         return
-    table = Table("held-out pairs", "n", "IoU", "confidence", "filled box")
+    table = new_table("Held-out pairs", "kind", "pairs#", "IoU#", "confidence#", "filled box#")
     for kind, row in report["tuning"].items():
         figures = (f"{row[name]:.3f}" for name in ("iou", "confidence", "box"))
-        table.add_row(kind, str(row["n"]), *figures)
+        add_row(table, kind, str(row["n"]), *figures)
     Console().print(table)
     typer.echo(f"{report['weights']}, SHA-256 {report['sha256']}")

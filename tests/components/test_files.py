@@ -90,3 +90,20 @@ def test_the_state_folder_follows_the_environment(
 ) -> None:
     monkeypatch.setenv("IML_STATE", str(tmp_path))
     assert files.state_dir() == tmp_path
+
+
+def test_a_place_is_tried_and_nothing_is_left(tmp_path: Path) -> None:
+    assert files.check_folder(tmp_path / "a/b") == tmp_path / "a/b"
+    assert files.check_place(tmp_path / "c/page.html") == tmp_path / "c/page.html"
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "kept").mkdir()
+    files.check_folder(tmp_path / "kept/below")
+    files.check_folder(tmp_path / "kept")
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+    with pytest.raises(InputError, match="kept: is a folder; name a file"):
+        files.check_place(tmp_path / "kept")
+    (tmp_path / "file").touch()
+    for wrong in ("file", "file/below", "n" * 300):
+        with pytest.raises(InputError, match="cannot be written into"):
+            files.check_folder(tmp_path / wrong)
+    assert (tmp_path / "file").is_file()

@@ -50,7 +50,19 @@ def test_parameters_are_frozen(committed: dict[str, Any]) -> None:
         ("distill.size", 250, "distill.size"),
         ("distill.alpha", "sometimes", "distill.alpha"),
         ("distill.alpha", 2.0, "distill.alpha"),
-        ("distill.learning_rat", 0.1, "distill.learning_rat: unknown parameter"),
+        (
+            "distill.learning_rat",
+            0.1,
+            "distill.learning_rat: unknown parameter, did you mean distill.learning_rate?",
+        ),
+        (
+            "distill.loss.dic",
+            1.0,
+            "distill.loss.dic: unknown parameter, did you mean distill.loss.dice?",
+        ),
+        ("promotion.gates.min_f2", 1.0, "did you mean promotion.gates.min_f1?"),
+        ("distil", {}, "distil: unknown parameter, did you mean distill?"),
+        ("prepare.zzz", 1, "prepare.zzz: unknown parameter;"),
         ("evaluate.datasets", ["other"], "must contain prepare.dataset"),
         ("evaluate.gate_dataset", "other", "must contain evaluate.gate_dataset ('other')"),
         ("promotion.gates.min_f1", 1.5, "promotion.gates.min_f1"),
@@ -88,3 +100,16 @@ def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file"):
         params.load(tmp_path / "params.yaml")
+
+
+def test_a_misspelt_key_is_named_before_the_one_it_leaves_missing(
+    committed: dict[str, Any],
+) -> None:
+    committed["distill"]["epoch"] = committed["distill"].pop("epochs")
+    with pytest.raises(
+        InputError, match=r"distill\.epoch: unknown .* did you mean distill\.epochs\?"
+    ):
+        params.parse(committed)
+    committed["validation"] = committed.pop("validate")
+    with pytest.raises(InputError, match=r"^params\.yaml: (validation|distill\.epoch): unknown"):
+        params.parse(committed)

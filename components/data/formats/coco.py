@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import posixpath
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,12 @@ def read(source: Path) -> Reading:
     """
     files = _files(source)
     if not files:
+        refuse_broken(source)
         raise InputError("no COCO detection file", where=str(source))
+    for candidates in _candidates(source):
+        if files[0] in candidates:
+            _read_all(path for path in candidates if path not in files)
+            break
     root = _root(source, files)
     records: list[Record] = []
     notes: list[str] = []
@@ -53,12 +59,30 @@ def read(source: Path) -> Reading:
     return Reading(records, notes=notes)
 
 
+def refuse_broken(source: Path) -> None:
+    """Raise InputError for a JSON file that cannot be read where COCO is looked for."""
+    for candidates in _candidates(source):
+        _read_all(path for path in candidates if path.suffix == ".json")
+
+
+def _read_all(files: Iterable[Path]) -> None:
+    for file in files:
+        read_json(file)
+
+
+def _candidates(source: Path) -> Iterator[list[Path]]:
+    """The places where COCO files are looked for, in order, each with the files there."""
+    if source.is_file():
+        yield [source]
+        return
+    for pattern in (*_PATTERNS_PER_SPLIT, *_PATTERNS):
+        yield sorted(source.glob(pattern))
+
+
 def _files(source: Path) -> list[Path]:
     """The COCO files: the first place that holds any."""
-    if source.is_file():
-        return [source] if _is_coco(source) else []
-    for pattern in (*_PATTERNS_PER_SPLIT, *_PATTERNS):
-        if found := [file for file in sorted(source.glob(pattern)) if _is_coco(file)]:
+    for candidates in _candidates(source):
+        if found := [file for file in candidates if _is_coco(file)]:
             return found
     return []
 

@@ -38,6 +38,7 @@ def detect(source: Path) -> str:
         raise InputError(
             f"could be {' or '.join(found)}", where=str(source), mend="choose one with --format"
         )
+    coco.refuse_broken(source)
     known = ", ".join(reader.what for reader in FORMATS.values())
     raise InputError("no annotations found", where=str(source), mend=f"readable are: {known}")
 

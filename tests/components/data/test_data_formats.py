@@ -362,3 +362,29 @@ def test_the_format_is_detected_or_asked_for(casia: Path, coco: Coco, tmp_path: 
         registry.detect(tmp_path / "none")
     with pytest.raises(InputError, match="unknown format 'yolo'"):
         registry.read(casia, "yolo")
+
+
+@pytest.mark.parametrize("as_file", [True, False])
+def test_json_that_ends_early_is_said_to(coco: Coco, as_file: bool) -> None:
+    root = coco()
+    file = root / "labels.json"
+    text = json.dumps(json.loads(file.read_text()), indent=1)
+    for cut in (len(text) // 2, len(text) - 1, text.index("images") + 3):
+        file.write_text(text[:cut])
+        line = text[:cut].count("\n") + 1
+        with pytest.raises(InputError, match=rf"labels\.json: .*ends early \(line {line}, column"):
+            registry.read(file if as_file else root)
+    file.write_text('{"images": [1 2]}')
+    with pytest.raises(InputError, match=r"Expecting ',' delimiter \(line 1, column 15\)"):
+        registry.read(file if as_file else root)
+
+
+def test_a_broken_file_among_several_is_not_left_out(coco: Coco) -> None:
+    root = coco()
+    whole = (root / "labels.json").read_text()
+    (root / "labels.json").unlink()
+    (root / "instances_train.json").write_text(whole)
+    (root / "instances_val.json").write_text(whole[:40])
+    (root / "captions.json").write_text("[]")
+    with pytest.raises(InputError, match=r"instances_val\.json: .*ends early"):
+        registry.read(root)

@@ -102,6 +102,14 @@ def test_bad_and_clashing_photos_are_listed_and_the_rest_kept(root: Path, tmp_pa
     assert (root / "quarantine.csv").read_text() == listed
 
 
+def test_a_failed_import_leaves_nothing(tmp_path: Path) -> None:
+    first = source(tmp_path / "first", "a.png")
+    (tmp_path / "first/a.png").write_bytes(b"")
+    with pytest.raises(InputError):
+        import_dataset(first, tmp_path / "new/street", name="s", licence="x", source_name="x")
+    assert [path.name for path in tmp_path.iterdir()] == ["first"]
+
+
 def test_a_source_without_a_usable_photo_changes_nothing(root: Path, tmp_path: Path) -> None:
     second = source(tmp_path / "second", "c.png", seed=2)
     (tmp_path / "second/c.png").write_bytes(b"")

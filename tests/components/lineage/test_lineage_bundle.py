@@ -28,7 +28,7 @@ ONE = f"{support.MODEL}/1"
 @pytest.fixture(scope="module")
 def bundles(project: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Version 1 with and without its photos."""
-    folder = tmp_path_factory.mktemp("bundles")
+    folder = tmp_path_factory.mktemp("bundles") / "not/there/yet"
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(project)
         patch.setenv("IML_STATE", str(project / ".state"))

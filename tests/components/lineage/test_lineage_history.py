@@ -21,7 +21,7 @@ from safetensors.numpy import save as save_tensors
 from components import workspace
 from components.errors import CheckError, InputError
 from components.files import sha256_file
-from components.lineage import events, photos
+from components.lineage import difference, events, photos
 from components.lineage.case import Case
 from components.lineage.difference import explain
 from components.lineage.gather import gather
@@ -79,9 +79,45 @@ def test_what_changed_between_two_versions(project: Path, standing: Stand) -> No
         assert found["code"] == []
         assert found["environment"] == []
         assert found["weights"] == ["the student was trained again."]
+        tested = {row["image_id"] for row in photos.rows(old) if row["split"] == "test"}
+        differ = "Au/Au0.png" in tested
+        assert any("not comparable" in said for said in found["results"]) == differ
         same = explain(old, old)
     assert same.pop("weights") == ["the student's weights are the same."]
     assert not any(same.values())
+
+
+def test_figures_on_different_photos_are_not_comparable(copied: Path) -> None:
+    with gather(ONE) as old, gather(TWO) as new:
+        for case in (old, new):
+            evaluated = case.stage("evaluate@made")["outs"]
+            (images,) = [row for row in evaluated if row["path"].endswith("images.parquet")]
+            if case is new:
+                rows = pq.read_table(io.BytesIO(case.read(images["path"], images["md5"])))
+                buffer = io.BytesIO()
+                pq.write_table(rows.slice(1), buffer)
+                case._read[images["md5"] + "-cut"] = buffer.getvalue()
+                images["md5"] += "-cut"
+        count = len(rows)
+        said = list(explain(old, new)["results"])
+        assert len(said) == 1
+        assert said[0].startswith(f"made: not comparable: tested on different photos ({count} and")
+        # Another data set altogether.
+        assert new.record is not None
+        new.record["evaluation"] = {"other": new.record["evaluation"]["made"]}
+        (one,) = explain(old, new)["results"]
+        assert one == "not comparable: tested on different data sets (made; other)."
+
+
+def test_changes_are_told_in_english() -> None:
+    told = list(difference._changed("gates", True, ["x", 2]))
+    told += difference._changed("gpus", [], None)
+    told += difference._changed("rate", 0.1, "unset")
+    assert told == [
+        "gates: yes became x, 2.",
+        "gpus: none became none.",
+        "rate: 0.1 became unset.",
+    ]
 
 
 def test_events_carry_versions_schemas_and_quality(project: Path, standing: Stand) -> None:

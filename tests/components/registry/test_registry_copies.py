@@ -51,14 +51,14 @@ def test_a_missing_file_and_a_changed_record_are_refused(own_two: Registry, tmp_
 
 
 def test_a_changed_file_in_the_local_cache_is_fetched_again(two: Registry) -> None:
-    folder = fetch("m/1")
+    folder = fetch("m/1").folder
     (folder / "student.json").write_text("other")
-    assert fetch("m/1") == folder
+    assert fetch("m/1") == (folder, "m", 1)
     assert (folder / "student.json").read_text() == "a student.json"
 
 
 def test_references(two: Registry, tmp_path: Path) -> None:
-    assert fetch(str(tmp_path)) == tmp_path
+    assert fetch(str(tmp_path)) == (tmp_path, str(tmp_path), None)
     for wrong in ("m", "m@other", "m/x", "m/", "/1", "m@", "no/such/folder", "it's/1"):
         with pytest.raises(InputError):
             fetch(wrong)

@@ -222,7 +222,7 @@ def test_an_alias_without_a_champion_is_removed(registry: Registry, make_package
 
 def test_a_moved_alias_does_not_mislead_a_fetch(two: Registry) -> None:
     two.store.set_alias("m", 1)
-    assert (fetch("m@champion") / "student.json").read_text() == "b student.json"
+    assert (fetch("m@champion").folder / "student.json").read_text() == "b student.json"
 
 
 def test_rollback_returns_to_an_earlier_champion(two: Registry, make_evidence: Make) -> None:

@@ -239,7 +239,7 @@ def test_a_tampered_alias_misleads_nobody_and_is_named(state: Path, statement: s
     mlflow(statement)(state)
     registry = Registry(Ledger(), Store(), "m")
     assert registry.store.alias("m") != 2
-    assert (fetch("m@champion") / "student.json").read_text().startswith("b")
+    assert (fetch("m@champion").folder / "student.json").read_text().startswith("b")
     (note,) = reconcile(registry)  # what list, show, approve and rollback begin with
     assert note.startswith("the alias champion of m pointed at version")
     assert note.endswith("the ledger says 2: it was moved past the ledger; corrected")
@@ -310,6 +310,6 @@ def test_a_tampered_ledger_is_refused_everywhere(state: Path, tamper: Tamper, sa
 
 def test_what_was_not_tampered_with_is_accepted(state: Path) -> None:
     registry = Registry(Ledger(), Store(), "m")
-    assert fetch("m@champion").is_dir()
+    assert fetch("m@champion").folder.is_dir()
     assert approve(registry, 3, BY_PEOPLE, actor="bob", reason="fine").version == 3
     assert rollback(registry, 1, actor="bob", reason="because").version == 1

@@ -348,7 +348,7 @@ def test_a_real_server_keeps_versions_and_its_loss_is_told(
     assert capfd.readouterr().out == ""  # stdout belongs to the command's own answer
     registry.store.set_alias("m", version)
     assert registry.store.alias("m") == version
-    folder = fetch(f"m/{version}")
+    folder = fetch(f"m/{version}").folder
     assert (folder / files.WEIGHTS).read_bytes() == (package.folder / files.WEIGHTS).read_bytes()
     with pytest.raises(CheckError, match="version 7 of m is missing from MLflow"):
         registry.store.set_alias("m", 7)

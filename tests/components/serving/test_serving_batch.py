@@ -13,7 +13,10 @@ from components.data.images import open_photo, save_photo
 from components.errors import InputError
 from components.files import read_json, sha256_file
 from components.serving.batch import find, predict_files
+from components.serving.origin import Origin, Student
 from components.serving.predictor import Predictor
+
+ORIGIN = Origin.of(Student(Path("cached"), "m", 3), "w")
 
 
 def _photo(path: Path, seed: int = 0, size: tuple[int, int] = (30, 44)) -> Path:
@@ -43,7 +46,7 @@ def test_names_never_collide(tmp_path: Path) -> None:
 def test_earlier_results_are_not_photos(tmp_path: Path, predictor: Predictor) -> None:
     _photo(tmp_path / "a.png")
     for out in (tmp_path, tmp_path / "results"):
-        predict_files(predictor, find([tmp_path], out), out, "m")
+        predict_files(predictor, find([tmp_path], out), out, ORIGIN)
     _photo(tmp_path / "results" / "contact_sheet.png")
     assert [task.name for task in find([tmp_path], tmp_path / "results")] == ["a"]
 
@@ -60,7 +63,7 @@ def test_three_files_a_photo(tmp_path: Path, predictor: Predictor) -> None:
         predictor,
         find([tmp_path / "in"], tmp_path / "out"),
         tmp_path / "out",
-        "name@alias",
+        ORIGIN,
         progress=lambda *step: steps.append(step),
     )
     (expected,) = predictor.predict([open_photo(path)])
@@ -78,8 +81,11 @@ def test_three_files_a_photo(tmp_path: Path, predictor: Predictor) -> None:
         "sha256": sha256_file(path),
         "unsuitable": "too small (44x30)",
         "threshold": 0.5,
-        "model": "name@alias",
-        "weights_sha256": predictor.weights_sha256,
+        "model": "m",
+        "version": 3,
+        "weights_sha256": "w",
+        "made_at": ORIGIN.made_at,
+        "program": ORIGIN.program,
     }
     assert outcome.error is None
     assert steps == [(1, 1)]
@@ -94,7 +100,7 @@ def test_suitable_photos_have_no_reason(tmp_path: Path, predictor: Predictor) ->
     good = _photo(tmp_path / "good.png", size=(64, 80))
     save_photo(tmp_path / "black.png", np.zeros((64, 80, 3), dtype=np.uint8))
     Image.open(good).save(tmp_path / "poor.jpg", quality=10)
-    outcomes = predict_files(predictor, find([tmp_path], tmp_path / "o"), tmp_path / "o", "m")
+    outcomes = predict_files(predictor, find([tmp_path], tmp_path / "o"), tmp_path / "o", ORIGIN)
     reasons = {outcome.name: outcome.unsuitable for outcome in outcomes}
     assert reasons["good"] is None
     assert reasons["black"] == "featureless (all pixels are equal)"
@@ -110,7 +116,7 @@ def test_of_an_answer_that_is_nan_nothing_is_written(tmp_path: Path, broken_fold
         _photo(tmp_path / "in" / f"{number}.png", number)
     out = tmp_path / "out"
     with pytest.raises(InputError, match="the model's answer is unusable"):
-        predict_files(Predictor(broken_folder), find([tmp_path / "in"], out), out, "m")
+        predict_files(Predictor(broken_folder), find([tmp_path / "in"], out), out, ORIGIN)
     assert not list(tmp_path.glob("out/**/*"))
 
 
@@ -124,7 +130,7 @@ def test_bad_photos_do_not_stop_the_good(tmp_path: Path, predictor: Predictor) -
     for name, data in bad.items():
         (tmp_path / name).write_bytes(data)
     tasks = find([tmp_path, tmp_path / "gone.jpg"], tmp_path / "out")
-    outcomes = predict_files(predictor, tasks, tmp_path / "out", "m")
+    outcomes = predict_files(predictor, tasks, tmp_path / "out", ORIGIN)
     failed = {Path(outcome.photo).name: outcome.error for outcome in outcomes if outcome.error}
     assert set(failed) == {*bad, "gone.jpg"}
     assert all(failed.values())
@@ -136,7 +142,7 @@ def test_bad_photos_do_not_stop_the_good(tmp_path: Path, predictor: Predictor) -
 def test_too_large_a_photo_is_refused_by_its_header(tmp_path: Path, predictor: Predictor) -> None:
     _photo(tmp_path / "big.png", size=(200, 200))
     (outcome,) = predict_files(
-        predictor, find([tmp_path], tmp_path / "o"), tmp_path / "o", "m", max_megapixels=0.03
+        predictor, find([tmp_path], tmp_path / "o"), tmp_path / "o", ORIGIN, max_megapixels=0.03
     )
     assert "megapixels" in (outcome.error or "")
 
@@ -146,13 +152,13 @@ def test_photos_of_every_mode(tmp_path: Path, predictor: Predictor, mode: str) -
     grey = Image.fromarray(np.arange(600, dtype=np.uint16).reshape(20, 30) * 100)
     image = grey if mode == "I;16" else Image.new("RGB", (30, 20), (200, 30, 90)).convert(mode)
     image.save(tmp_path / "p.tif")
-    (outcome,) = predict_files(predictor, find([tmp_path], tmp_path / "o"), tmp_path / "o", "m")
+    (outcome,) = predict_files(predictor, find([tmp_path], tmp_path / "o"), tmp_path / "o", ORIGIN)
     assert (outcome.error, outcome.width, outcome.height) == (None, 30, 20)
 
 
 def test_one_pixel(tmp_path: Path, predictor: Predictor) -> None:
     save_photo(tmp_path / "p.png", np.full((1, 1, 3), 9, dtype=np.uint8))
-    (outcome,) = predict_files(predictor, find([tmp_path], tmp_path / "o"), tmp_path / "o", "m")
+    (outcome,) = predict_files(predictor, find([tmp_path], tmp_path / "o"), tmp_path / "o", ORIGIN)
     assert outcome.error is None
     assert outcome.area in (0, 1)
 
@@ -164,7 +170,7 @@ def test_names_that_results_cannot_bear(tmp_path: Path, predictor: Predictor) ->
         _photo(folder / f"{first}.png").rename(folder / f"{first * 10}{'写' * 80}.png")
     _photo(folder / "c.png").rename(folder / os.fsdecode(b"caf\xe9.png"))
     out = tmp_path / "out"
-    outcomes = predict_files(predictor, find([folder], out), out, "m")
+    outcomes = predict_files(predictor, find([folder], out), out, ORIGIN)
     assert [outcome.error for outcome in outcomes] == [None] * 3
     assert len(list(out.iterdir())) == 9
     for outcome in outcomes:

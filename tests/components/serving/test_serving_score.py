@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
+from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
 
@@ -17,15 +18,20 @@ from components.data import images
 from components.data.jpeg import jpeg_quality
 from components.errors import InputError
 from components.evaluation import stream
-from components.files import atomic
+from components.files import atomic, read_json, write_json
 from components.serving import score as scoring
+from components.serving.origin import Origin, Student, program
 from components.serving.predictor import Predictor
 from components.serving.score import Summary, score
 from components.serving.sources import Item, Source, open_source
 from components.serving.suitability import Limits
 
 LIMITS = Limits(side=32, quality=30)
-ABOUT = {"source": "desk <b>", "model": "m/1"}
+STUDENT = Student(Path("cached"), "m", 1)
+
+
+def origin(predictor: Predictor) -> Origin:
+    return Origin.of(STUDENT, predictor.weights_sha256)
 
 
 def jpeg(seed: int, quality: int = 90, size: tuple[int, int] = (96, 64)) -> bytes:
@@ -51,7 +57,7 @@ def photos(tmp_path: Path) -> Path:
 
 
 def run(source: Source, predictor: Predictor, out: Path) -> Summary:
-    return score(source, predictor, out, ABOUT, LIMITS)
+    return score(source, predictor, out, "desk <b>", origin(predictor), LIMITS)
 
 
 def table(out: Path) -> pd.DataFrame:
@@ -191,9 +197,9 @@ def test_results_of_something_else_are_left_alone(
     source = open_source(str(photos), out)
     run(source, predictor, out)
     with pytest.raises(InputError, match="another source, model or limits"):
-        score(source, predictor, out, {**ABOUT, "model": "m/2"}, LIMITS)
+        score(source, predictor, out, "desk <b>", Origin.of(STUDENT, "other"), LIMITS)
     with pytest.raises(InputError, match="another source, model or limits"):
-        score(source, predictor, out, ABOUT, Limits())
+        score(source, predictor, out, "desk <b>", origin(predictor), Limits())
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="no photos"):
         run(open_source(str(tmp_path / "empty"), out), predictor, tmp_path / "other")
@@ -241,3 +247,22 @@ def test_an_s3_prefix_is_scored(bucket, photos: Path, predictor: Predictor, tmp_
         source.read(Item("3.jpg", "x", 2**30, "3.jpg"))
     with pytest.raises(InputError, match="cannot be listed"):
         open_source("s3://other/in", out).items()
+
+
+def test_results_say_what_gave_them_and_older_ones_are_gone_on_with(
+    photos: Path, predictor: Predictor, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    run(open_source(str(photos), out), predictor, out)
+    said = read_json(out / "score.json")
+    assert (said["model"], said["version"], said["source"]) == ("m", 1, "desk <b>")
+    assert said["weights_sha256"] == predictor.weights_sha256
+    assert said["program"] == program()
+    made = datetime.fromisoformat(said["made_at"])
+    assert abs((datetime.now(UTC) - made).total_seconds()) < 600
+
+    # As an earlier program wrote it.
+    older = {key: said[key] for key in ("source", "weights_sha256", "limits")}
+    write_json(out / "score.json", {**older, "model": "m@champion"})
+    assert run(open_source(str(photos), out), predictor, out).new == 1  # the broken photo again
+    assert read_json(out / "score.json")["version"] == 1

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from components.errors import InputError
+from components.errors import CheckError, InputError
 from flows.cli.dataset import app
 
 ROOT = Path(__file__).parents[3]
@@ -161,6 +161,29 @@ def test_tracking_is_dvc_add(source: Path, workspace: Path) -> None:
     assert json.loads(done.stdout)["tracked"] is True
     assert (workspace / "data" / "made.dvc").is_file()
     assert "made" in (workspace / "data" / ".gitignore").read_text()
+
+
+def test_an_import_that_cannot_be_tracked_leaves_nothing(source: Path, workspace: Path) -> None:
+    failed = iml("import", source, "--name", "made")  # no DVC repository here
+    assert isinstance(failed.exception, CheckError)
+    assert sorted(path.name for path in workspace.iterdir()) == ["incoming", "params.yaml"]
+
+
+def test_tables_speak_english_and_fit(workspace: Path) -> None:
+    drawn = boxes_alone(workspace / "drawn")
+    (drawn / "22.jpg").write_text("no photo")
+    done = iml("import", drawn, "--name", "made", "--no-track", "--quarantine")
+    masks = iml("import", drawn, "--name", "again", "--no-track", "--quarantine")
+    more = iml("import", drawn, "--into", "made", "--no-track")
+    for shown in (done, masks, more, iml("check", "made"), iml("info", "made")):
+        lines = shown.stdout.splitlines()
+        table = lines[: next(n for n, line in enumerate(lines[2:], 2) if not line.strip()) + 1]
+        assert max(map(len, table)) <= 80
+        for python in ("True", "False", "None", "[", "simulate", "grouped"):
+            assert python not in "\n".join(table)
+    assert "drawn by source group" in done.stdout
+    assert re.search(r"tracked\s+no", done.stdout)
+    assert "left out: 22.jpg: " in more.stdout
 
 
 def test_synthesize_makes_a_data_set(workspace: Path) -> None:

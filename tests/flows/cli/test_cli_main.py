@@ -15,7 +15,7 @@ from flows.cli.main import app
 COMMANDS = [
     ["run"],
     ["predict", "photos/photo.jpg"],
-    ["score", "photos", "--out", "scores"],
+    ["score", "photos"],
     ["audit"],
     ["replay"],
     ["drift", "then.csv", "now.csv"],
@@ -32,7 +32,7 @@ COMMANDS = [
     ["model", "rollback", "boxpromptiml/1", "--reason", "x"],
     ["lineage", "show", "boxpromptiml/1"],
     ["lineage", "diff", "boxpromptiml/1", "boxpromptiml/2"],
-    ["lineage", "export", "boxpromptiml/1", "--out", "version.tar"],
+    ["lineage", "export", "boxpromptiml/1"],
     ["stack", "up"],
     ["stack", "status"],
     ["stack", "down"],

@@ -164,7 +164,7 @@ def test_show(state: Path) -> None:
     assert "F1 0.1 is below 0.2" in text
     assert "0.4000 to 0.6000" in text
     assert "CC0-1.0" in text
-    assert found["facts"]["record_sha256"] in call("show", "boxpromptiml@champion").stdout
+    assert found["facts"]["record_sha256"][:12] in call("show", "boxpromptiml@champion").stdout
     assert "with 1 uncommitted" in text
 
 

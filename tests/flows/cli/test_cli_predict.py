@@ -7,10 +7,12 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 import typer
@@ -21,8 +23,9 @@ from typer.testing import CliRunner
 from components.data.images import open_photo, save_grey, save_photo
 from components.errors import InputError
 from components.files import read_json, sha256_file
+from components.serving.origin import program
 from components.student import store
-from flows.cli import evaluate, predict
+from flows.cli import evaluate, predict, score
 
 ROOT = Path(__file__).parents[3]
 
@@ -46,6 +49,7 @@ def _iml(*arguments: object) -> Result:
     app = typer.Typer()
     app.command("predict")(predict.predict)
     app.command("evaluate")(evaluate.evaluate)
+    app.command("score")(score.score)
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
@@ -70,6 +74,10 @@ def test_predict_as_json_is_one_document(project: Path, student_folder: Path) ->
     arguments = ("in/p0.png", "in/p1.png", "--model", student_folder, "--out", "o", "--json")
     document = json.loads(_iml("predict", *arguments).stdout)
     assert document["weights_sha256"] == sha256_file(student_folder / "student.safetensors")
+    assert (document["model"], document["version"]) == (str(student_folder), None)
+    assert document["program"] == program()
+    one = read_json("o/p0.json")
+    assert [one[k] for k in ("model", "made_at")] == [document[k] for k in ("model", "made_at")]
     assert [row["photo"] for row in document["photos"]] == ["in/p0.png", "in/p1.png"]
     assert document["photos"][0]["score"] == read_json("o/p0.json")["score"]
 
@@ -213,6 +221,78 @@ def test_evaluate_shows_a_table(folders: Path, student_folder: Path) -> None:
     done = _iml("evaluate", "--data", folders, "--model", student_folder, "--out", "o")
     for text in ("false-alarm area", "IMDL-BenCo", "report.html"):
         assert text in done.stdout
+
+
+def test_results_lie_below_runs_by_default(folders: Path, student_folder: Path) -> None:
+    _photos(Path("in box"), 1, size=(70, 90))
+    made = student_folder.name
+    done = _iml("score", "in box/", "--model", student_folder, "--json")
+    document = json.loads(done.stdout)
+    assert (document["out"], document["scored"]) == (f"runs/score/in-box-{made}", 1)
+    assert (document["model"], document["version"]) == (str(student_folder), None)
+    assert (Path(document["out"]) / "triage.html").is_file()
+    done = _iml("evaluate", "--data", folders, "--model", student_folder, "--json")
+    assert json.loads(done.stdout)["out"] == f"runs/evaluations/{folders.name}-{made}"
+    stages = {
+        path.split("/")[1]
+        for path in (ROOT / "dvc.yaml").read_text().split()
+        if path.startswith("runs/")
+    }
+    assert not stages & {"score", "evaluations", "bundles", "predict", "drift"}
+
+
+OUTPUTS = [
+    ("predict", "in/p0.png", "--out"),
+    ("score", "in", "--out"),
+    ("evaluate", "--data", "in", "--out"),
+    ("audit", "--page"),
+    ("replay", "--into"),
+    ("lineage", "export", "--out"),
+    ("lineage", "events", "--out"),
+    ("drift", "in", "in", "--out"),
+    ("student", "pretrain", "--out"),
+    ("teacher", "train", "--out"),
+    ("bench", "teacher", "--out"),
+]
+
+
+@pytest.mark.parametrize("command", OUTPUTS, ids=" ".join)
+@pytest.mark.parametrize("place", ["/proc/nowhere/out", "a file/out", "o" * 300 + "/out"])
+def test_a_place_that_cannot_be_made_is_one_line(
+    project: Path,
+    command: tuple[str, ...],
+    place: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from flows.cli import main
+
+    _photos(project / "in", 1)
+    Path("a file").touch()
+    monkeypatch.setattr("sys.argv", ["iml", *command, place])
+    with pytest.raises(SystemExit) as left:
+        main.main()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert left.value.code == 2
+    assert line.startswith("error: ")
+    assert place.split("/")[0] in line
+    assert line.endswith("choose another place")
+
+
+def test_every_option_for_a_place_is_tried() -> None:
+    from flows.cli.main import app
+
+    def places(command: click.Command, name: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+        for sub, one in getattr(command, "commands", {}).items():
+            yield from places(one, (*name, sub))
+        for parameter in command.params:
+            for option in {"--out", "--page", "--into"} & set(parameter.opts):
+                yield (*name, option)
+
+    found = set(places(typer.main.get_command(app), ()))
+    tried = {tuple(w for w in c if not w.startswith("in") and w != "--data") for c in OUTPUTS}
+    named = {("dataset", "synthesize", "--out"), ("dataset", "import", "--into")}  # data/NAME
+    assert found - named == tried
 
 
 def test_evaluate_needs_a_data_set(project: Path, student_folder: Path) -> None:
