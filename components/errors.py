@@ -1,6 +1,6 @@
 """The one exception tree, and how an expected failure reaches a person.
 
-Exit codes: 0 done, 1 a gate or check said no, 2 wrong use or bad input, 130 stopped by Ctrl-C.
+Exit codes: 0 done, 1 a gate or check failed, 2 wrong use or bad input, 130 stopped by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ class ImlError(Exception):
         super().__init__(self.line())
 
     def line(self) -> str:
-        """Where, what and how to mend it, on one line."""
+        """Where, what and how to fix it, on one line."""
         text = f"{self.where}: {self.what}" if self.where else self.what
         text = f"{text}; {self.mend}" if self.mend else text
         return " ".join(text.split())
 
 
 class CheckError(ImlError):
-    """A gate, check or verification said no (exit code 1)."""
+    """A gate, check or verification failed (exit code 1)."""
 
 
 class InputError(ImlError):
@@ -49,7 +49,7 @@ def brief(error: BaseException) -> str:
 
 
 _FULL = "free some space and run the same command again, finished work is kept"
-_PLACE = "choose another place or change its rights"
+_PLACE = "choose another path or change its permissions"
 _MENDS = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), _FULL),
     **dict.fromkeys(

@@ -111,7 +111,7 @@ def register(
 
 
 def decide(params: Params, version: int) -> Decision:
-    """Gate a version against thresholds and the reigning champion; promote it if all pass.
+    """Gate a version against thresholds and the champion; promote it if all pass.
 
     Writes the decision's page below the state folder.
 

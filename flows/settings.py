@@ -40,5 +40,5 @@ def time_limit() -> int:
     """Seconds that a run of a flow may take: `$IML_TIME_LIMIT`, else a day."""
     given = os.environ.get("IML_TIME_LIMIT", "").strip() or "86400"
     if not given.isdecimal() or int(given) < 1:
-        raise InputError(f"{given!r} is no number of seconds", where="IML_TIME_LIMIT")
+        raise InputError(f"{given!r} is not a number of seconds", where="IML_TIME_LIMIT")
     return int(given)

@@ -174,7 +174,7 @@ def unique(what: str, values: Iterable[Any], where: str) -> None:
         if not isinstance(value, str | int) or isinstance(value, bool):
             raise InputError(f"{what} is {value!r}, not a number or text", where=where)
         if value in seen:
-            raise InputError(f"{what} {value!r} stands there twice", where=where)
+            raise InputError(f"{what} {value!r} is there twice", where=where)
         seen.add(value)
 
 

@@ -122,7 +122,7 @@ def _of_both_labels(checked: Sequence[tuple[Record, Scan]]) -> dict[str, str]:
     for record, seen in checked:
         if not seen.problem:
             labels.setdefault(seen.sha256, set()).add(record.label)
-    reason = "the same file stands there with the other label"
+    reason = "the same file is in the data set with the other label"
     return {sha256: reason for sha256, found in labels.items() if len(found) > 1}
 
 
@@ -133,7 +133,7 @@ def _refuse(source: Path, bad: list[tuple[str, str]], good: int, quarantine: boo
         raise InputError(
             f"{bad[0][0]}: {bad[0][1]}{more}",
             where=str(source),
-            mend="mend them, or leave them out with --quarantine",
+            mend="correct them, or leave them out with --quarantine",
         )
     if not good:
         raise InputError(f"no usable photo: {bad[0][0]}: {bad[0][1]}{more}", where=str(source))
@@ -151,7 +151,9 @@ def _test_split(records: list[Record], validated: bool) -> tuple[list[Record], l
     moved = [
         replace(record, split="test") if record.split == "val" else record for record in records
     ]
-    return moved, ["no test split given: val is the test split, val will be carved out of train"]
+    return moved, [
+        "no test split given: val is the test split, val will be taken from train by source group"
+    ]
 
 
 def _write(

@@ -2,7 +2,7 @@
 
 Photos are put in place first and the index is replaced last, in one step: whoever reads the data
 set meanwhile, or after a crash, sees it as it was. Taking the same source in twice adds nothing.
-What is said of a photo that is there already is never changed: a source that says otherwise is
+The annotations of a photo already in the data set are never changed: a source that differs is
 listed, for a person to decide. A true mask for a known photo that has none is added.
 """
 
@@ -105,7 +105,7 @@ def _join(dataset: Dataset, made: Imported) -> Merged:
         twin = _twin(new.root / PHOTOS / name, dataset.root / PHOTOS, sizes)
         if twin is None:
             if name in before:
-                rejected.append((name, "another photo of this name is there"))
+                rejected.append((name, "there is already another photo of this name"))
             else:
                 fresh.append(image)
         elif changed := _changed(before[twin], stated[name]):

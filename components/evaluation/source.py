@@ -27,7 +27,7 @@ def _refuse_unusable(quarantine: Sequence[tuple[str, str]], settings: Prepare, w
         raise InputError(
             f"{len(quarantine)} unusable photos, the first is {photo} ({reason})",
             where=str(where),
-            mend="mend them, or raise prepare.max_quarantined in params.yaml",
+            mend="correct them, or raise prepare.max_quarantined in params.yaml",
         )
 
 

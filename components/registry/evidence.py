@@ -64,7 +64,7 @@ def gather(
         dataset: the data set whose test photos decide.
         attested: from `attest`.
         dirty: uncommitted paths; None where unknown.
-        champion: the reigning champion, None for none.
+        champion: the champion, None for none.
         comparison: from `components.registry.rivalry.compare`, against that champion.
         latency_ms: time for one photo; None where it was not measured.
     """

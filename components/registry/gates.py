@@ -38,8 +38,8 @@ class Evidence:
         signature_problem: why there is no signer.
         megabytes: size of the student's weights.
         latency_ms: time for one photo here.
-        comparison: with the reigning champion; not needed when the version is the champion.
-        champion: the reigning champion; None where there is none.
+        comparison: with the champion; not needed when the version is the champion.
+        champion: the champion; None where there is none.
         hashes: SHA-256 by name of the files that the above was read from.
     """
 
@@ -87,7 +87,7 @@ def _figures(metrics: Mapping[str, Any] | None, gates: Gates) -> list[Gate]:
     ]
     if gates.max_ece is not None:
         error = measured(metrics, "ece")
-        found.append(at_most("max_ece", "calibration error", error, gates.max_ece))
+        found.append(at_most("max_ece", "ECE", error, gates.max_ece))
     if gates.min_robustness is not None:
         kept = verdicts.robustness_kept(metrics)
         found.append(
@@ -116,7 +116,7 @@ def _licences(evidence: Evidence, gates: Gates) -> list[Gate]:
 def against_champion(
     version: int, champion: int | None, comparison: Comparison | None, promotion: Promotion
 ) -> list[Gate]:
-    """Not worse in F1 and false alarms by more than the margins, with confidence.
+    """Non-inferior in F1 and false alarms, by the margins (one-sided bounds at 1 - alpha).
 
     Where no person decides it must be better in F1, too. A first champion has nobody to be
     compared with and is judged by the absolute thresholds alone.
@@ -162,12 +162,12 @@ def _tested(
     out = f", {comparison.left_out} left out" if comparison.left_out else ""
     reason = (
         f"{what} {found.candidate:.4f}, version {comparison.champion} {found.champion:.4f}: "
-        f"differs by {found.value:+.4f}, {side} {bound:+.4f} with confidence "
+        f"differs by {found.value:+.4f}, {side} {bound:+.4f} (one-sided bound) "
         f"({found.n} photos of {found.groups} sources{out})"
     )
     return Gate(name, bound, threshold, passed, reason)
 
 
 def passed(verdicts: Sequence[Gate]) -> bool:
-    """Whether every gate passed; no verdict at all is a no."""
+    """Whether every gate passed; no verdict at all fails."""
     return bool(verdicts) and all(gate.passed for gate in verdicts)

@@ -37,7 +37,7 @@ SIGNATURE_HASH, SIGNER = "signature_sha256", "signing_key"
 _META = "registered_model_meta"  # MLflow's own note in every downloaded version
 _ABOUT = (
     "The alias `champion` follows the promotion ledger. Move it with `iml model approve` or "
-    "`iml model rollback`: moved by hand it is found out and put back."
+    "`iml model rollback`: an alias moved by hand is reported and set back."
 )
 # Model training, not traces of agents.
 _KIND = {"mlflow.experimentKind": "custom_model_development"}

@@ -188,7 +188,7 @@ def exclusive() -> Iterator[str | None]:
 
     Gives the stage in which the run before was killed, or None.
 
-    Raises CheckError when another run is at work here.
+    Raises CheckError when another run is working here.
     """
     path = state_dir() / "run.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -197,7 +197,9 @@ def exclusive() -> Iterator[str | None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise CheckError(
-                "another run is at work in this workspace", where=str(path), mend="wait for its end"
+                "another run is working in this workspace",
+                where=str(path),
+                mend="wait for it to end",
             ) from None
         yield _end_leftover()
 

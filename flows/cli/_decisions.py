@@ -25,7 +25,7 @@ def _parse(model: str) -> tuple[str, int]:
 
     name, version = parse_reference(model)
     if version is None:
-        raise InputError(f"{model!r} names no version", mend="use name/version")
+        raise InputError(f"{model!r} has no version number", mend="use name/version")
     return name, version
 
 
@@ -43,7 +43,7 @@ def _note(note: str) -> None:
 
 
 def register(as_json: Json = False) -> None:
-    """Register this workspace's student, signed; one that is registered stays as it is."""
+    """Register and sign this workspace's student; does nothing if it is already registered."""
     from components import params, workspace
     from flows import candidate
 
@@ -54,16 +54,16 @@ def register(as_json: Json = False) -> None:
     if as_json:
         print_json({"model": name, "version": version, "registered": new})
     else:
-        typer.echo(f"{name}/{version} {'is registered' if new else 'was registered before'}")
+        typer.echo(f"{name}/{version} {'is registered' if new else 'was already registered'}")
 
 
 def promote(
     model: Which,
     as_json: Json = False,
 ) -> None:
-    """Judge this workspace's student and promote it, or leave that to `approve`.
+    """Apply the gates to this workspace's student and promote it, or leave that to `approve`.
 
-    The version must be the student in runs/export. Exit code 1 when a gate says no.
+    The version must be the student in runs/export. Exit code 1 if a gate fails.
     """
     from components import params, workspace
     from components.errors import InputError
@@ -97,7 +97,7 @@ def promote(
 
 
 def approve(model: Which, reason: Why, by: Who = None, as_json: Json = False) -> None:
-    """Make a version champion that passed its gates and waits; re-checks what was judged."""
+    """Promote a version that passed its gates and awaits approval; checks the evidence again."""
     from components import params
     from components.errors import InputError
     from components.registry import approval

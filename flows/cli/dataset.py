@@ -61,12 +61,14 @@ def import_(
     source: Annotated[Path, typer.Argument(help="File or folder with photos and annotations.")],
     name: Annotated[str | None, typer.Option(help="Name of the new data set, data/NAME.")] = None,
     into: Annotated[
-        str | None, typer.Option(help="Add to this data set; unusable photos are listed.")
+        str | None, typer.Option(help="Add to this existing data set; unusable photos are listed.")
     ] = None,
     format: Annotated[
         str | None, typer.Option(help="coco, folders, imdlbenco or voc; detected if not given.")
     ] = None,
-    licence: Annotated[str, typer.Option(help="Under which the photos may be used.")] = "unknown",
+    licence: Annotated[
+        str, typer.Option(help="Licence under which the photos may be used.")
+    ] = "unknown",
     origin: Annotated[
         str | None, typer.Option("--source-name", help="Where the photos come from.")
     ] = None,
@@ -76,10 +78,10 @@ def import_(
     track: Track = True,
     as_json: AsJson = False,
 ) -> None:
-    """Check photos, boxes and masks, and make a data set of them: all of it or nothing.
+    """Check photos, boxes and masks and import them as a data set: all or nothing.
 
-    Given splits are kept. Where they are only train and val, val becomes the test split and
-    validation photos are carved out of train by source group: nothing is selected on test photos.
+    Given splits are kept. If there are only train and val, val becomes the test split and
+    validation photos are taken from train by source group: nothing is selected on test photos.
     """
     from components import params
     from components.data.importing import import_dataset
@@ -150,15 +152,17 @@ def _add(source: Path, into: str, format: str | None, track: bool, as_json: bool
 
 @app.command()
 def synthesize(
-    name: Annotated[str, typer.Option("--out", "--name", help="Name of it, data/NAME.")],
+    name: Annotated[
+        str, typer.Option("--out", "--name", help="Name of the new data set, data/NAME.")
+    ],
     photos: Annotated[
         Path | None, typer.Option(help="Folder of authentic photos; the bundled ones if not given.")
     ] = None,
     cutouts: Annotated[
         Path | None, typer.Option(help="Folder of cut-out objects with transparency.")
     ] = None,
-    manipulated: Annotated[int, typer.Option(min=1, help="Manipulated photos to make.")] = 160,
-    authentic: Annotated[int, typer.Option(min=1, help="Authentic photos to make.")] = 80,
+    manipulated: Annotated[int, typer.Option(min=1, help="Number of manipulated photos.")] = 160,
+    authentic: Annotated[int, typer.Option(min=1, help="Number of authentic photos.")] = 80,
     seed: Annotated[
         int, typer.Option(min=0, help="The same seed makes the same bytes on the same machine.")
     ] = 7,
@@ -166,10 +170,10 @@ def synthesize(
         float, typer.Option(min=0, max=0.5, help="Boxes are loosened by up to this share a side.")
     ] = 0.1,
     licence: Annotated[
-        str, typer.Option(help="Of the photos and cut-outs.")
+        str, typer.Option(help="Licence of the photos and cut-outs.")
     ] = "see ATTRIBUTION.md",
     origin: Annotated[
-        str, typer.Option("--source-name", help="Where they come from.")
+        str, typer.Option("--source-name", help="Source of the photos and cut-outs.")
     ] = "synthesized",
     track: Track = True,
     as_json: AsJson = False,
@@ -219,9 +223,9 @@ def _pictures(folder: Path) -> list[Path]:
 
 @app.command()
 def check(data: DataSet, as_json: AsJson = False) -> None:
-    """Read every photo, mask and box as the pipeline would, and list what it would complain about.
+    """Check every photo, mask and box as the pipeline would, and list the problems.
 
-    Exit code 1 when something would stop the pipeline; warnings would not.
+    Exit code 1 if the pipeline would stop; warnings do not stop it.
     """
     from components import params
     from components.data.dataset import load
@@ -248,9 +252,9 @@ def check(data: DataSet, as_json: AsJson = False) -> None:
         typer.echo(json.dumps(document, indent=2))
     else:
         if found:
-            columns = ("severity", "problem", "mend")
+            columns = ("severity", "problem", "what to do")
             table(f"Problems of {folder}", columns, [list(row.values()) for row in found])
-        verdict = "the pipeline would take it" if passed else "the pipeline would stop"
+        verdict = "the pipeline would accept it" if passed else "the pipeline would stop"
         verdict += "; nothing trained on it could be promoted" if passed and undecided else ""
         typer.echo(f"{folder}: {report.photos} photos, {report.boxes} boxes; {verdict}")
     if not passed:
@@ -259,7 +263,7 @@ def check(data: DataSet, as_json: AsJson = False) -> None:
 
 @app.command()
 def info(data: DataSet, as_json: AsJson = False) -> None:
-    """Counts of a data set: by split and class, by kind of manipulation."""
+    """Show the counts of a data set: by split and class, by kind of manipulation."""
     from components.data.dataset import load
     from components.stages.prepare import summary
 

@@ -20,10 +20,10 @@ Scored = "Table of scores (Parquet, CSV) or folder of `iml predict`"
 def drift(
     reference: Annotated[Path, typer.Argument(help=f"{Scored}, then.")],
     current: Annotated[Path, typer.Argument(help=f"{Scored}, now.")],
-    out: Annotated[Path, typer.Option(help="Folder for page and JSON.")] = Path("runs/drift"),
+    out: Annotated[Path, typer.Option(help="Folder for the page and JSON.")] = Path("runs/drift"),
     model: Annotated[str, typer.Option(help="Name in the registry.")] = "boxpromptiml",
     retrain: Annotated[
-        bool, typer.Option(help="Start the deployed retraining where there is drift.")
+        bool, typer.Option(help="Start the deployed retraining if there is drift.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:

@@ -21,7 +21,7 @@ _NAMES = {
     "false_alarm_area": "false-alarm area",
     "image_auc": "image AUC",
     "balanced_accuracy": "balanced accuracy",
-    "ece": "calibration error",
+    "ece": "expected calibration error (ECE)",
     "imdlbenco_f1": "F1 (IMDL-BenCo convention)",
 }
 
@@ -37,7 +37,7 @@ def evaluate(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
-    """Metrics with confidence intervals: metrics.json, images.parquet and report.html.
+    """Score a model on a data set: metrics.json, images.parquet and report.html, with intervals.
 
     Scores the data set's own test split (val, if it has no test), or all photos if it has none;
     of the data set that the pipeline trains on, the test split drawn for it. Photos that a version

@@ -37,7 +37,7 @@ class _Commands(typer.core.TyperGroup):
             return super().invoke(ctx)
         except KeyboardInterrupt:
             raise InterruptError(
-                "stopped by Ctrl-C", mend="run the same command again to go on"
+                "stopped by Ctrl-C", mend="run the same command again to continue"
             ) from None
 
 

@@ -20,7 +20,7 @@ def run(
     """Bring every stage up to date, register what is new, apply the gates, move the champion.
 
     Runs as a Prefect flow where PREFECT_API_URL names a server, else in this process alone.
-    Exit code 0: the version is champion or awaits approval; 1: a gate said no or a stage failed;
+    Exit code 0: the version is champion or awaits approval; 1: a gate or a stage failed;
     2: bad input.
     """
     import logging

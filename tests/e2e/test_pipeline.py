@@ -187,6 +187,6 @@ def test_a_second_run_beside_the_first_is_refused(workspace: Workspace, first: d
             assert process.stdout is not None
             assert process.stdout.readline().strip() == "held"
             done = workspace.iml("run", code=1)
-            assert "another run is at work" in done.stderr
+            assert "another run is working" in done.stderr
         finally:
             process.kill()

@@ -41,9 +41,9 @@ def test_a_folder_is_read_and_written_back_unchanged(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"id": 2}, "id 2 stands there twice"),
+        ({"id": 2}, "id 2 is there twice"),
         ({"id": None}, "id is None"),
-        ({"file_name": "sub/b.jpg"}, "'sub/b.jpg' stands there twice"),
+        ({"file_name": "sub/b.jpg"}, "'sub/b.jpg' is there twice"),
         ({"file_name": "../../etc/passwd"}, "leaves this folder"),
         ({"file_name": "/etc/passwd"}, "no such file|leaves"),
         ({"file_name": "sub/../a.jpg"}, "not a plain relative path"),
@@ -95,7 +95,7 @@ def test_a_wrong_index_is_refused(folder: Path, changes: dict[str, Any], complai
 def test_duplicate_annotation_ids_are_refused(folder: Path) -> None:
     row = {"id": 1, "image_id": 1, "bbox": [0, 0, 1, 1]}
     edit(folder, annotations=[row, row])
-    with pytest.raises(InputError, match="annotations: id 1 stands there twice"):
+    with pytest.raises(InputError, match="annotations: id 1 is there twice"):
         dataset.load(folder)
 
 

@@ -104,7 +104,7 @@ def test_split_csv_lists_the_photos_and_their_splits(casia: Path) -> None:
         ("split,image\nholdout,Au/Au_ani_0001.jpg\n", "line 2: split 'holdout'"),
         ("split,image\ntrain,../secret.jpg\n", "leaves this folder"),
         ("split,image\ntrain,Gt/x.png\n", "not in Tp, Sp or Au"),
-        ("split,image\ntrain,Au/Au_ani_0001.jpg\nval,Au/Au_ani_0001.jpg\n", "stands there twice"),
+        ("split,image\ntrain,Au/Au_ani_0001.jpg\nval,Au/Au_ani_0001.jpg\n", "is there twice"),
     ],
 )
 def test_a_wrong_split_csv_is_refused(casia: Path, text: str, complaint: str) -> None:
@@ -164,9 +164,9 @@ def test_coco_boxes_labels_and_sizes(coco: Coco) -> None:
         ({"annotations": [{"id": 1, "image_id": 1, "category_id": 9, "bbox": [0, 0, 1, 1]}]},
          "unknown category id 9"),
         ({"images": [{"id": 1, "file_name": "a.jpg"}, {"id": 1, "file_name": "b.jpg"}]},
-         "images: id 1 stands there twice"),
+         "images: id 1 is there twice"),
         ({"images": [{"id": 1, "file_name": "a.jpg"}, {"id": 2, "file_name": "images/a.jpg"}]},
-         "'a.jpg' stands there twice"),
+         "'a.jpg' is there twice"),
         ({"images": [{"id": 1, "file_name": "../../../etc/hostname"}]}, "leaves this folder"),
         ({"images": [{"id": 1, "file_name": "/etc/hostname"}]}, "leaves this folder"),
         ({"images": [{"id": 1, "file_name": ""}]}, "file_name is ''"),
@@ -259,7 +259,7 @@ def test_imdlbenco_pairs(casia: Path) -> None:
     ("rows", "complaint"),
     [
         ([["a.jpg", "Negative"], ["b.jpg"]], "not a \\[photo, mask\\] pair"),
-        ([["a.jpg", "Negative"], ["a.jpg", "m.png"]], "stands there twice"),
+        ([["a.jpg", "Negative"], ["a.jpg", "m.png"]], "is there twice"),
         ([["../a.jpg", "Negative"]], "leaves this folder"),
         ([["a.jpg", "/etc/hostname"]], "leaves this folder"),
     ],

@@ -96,7 +96,7 @@ def test_bad_and_clashing_photos_are_listed_and_the_rest_kept(root: Path, tmp_pa
     assert made.added == ["e.png"]
     assert {name for name, _ in made.rejected} == {"a.png", "c.png", "d.png"}
     listed = (root / "quarantine.csv").read_text()
-    assert "a.png,another photo of this name is there" in listed
+    assert "a.png,there is already another photo of this name" in listed
     assert "d.png,the same file as b.png" in listed
     merge(second, root)
     assert (root / "quarantine.csv").read_text() == listed

@@ -97,7 +97,9 @@ def test_the_named_data_set_decides_and_the_audit_follows_it(team: Path) -> None
 
     # Against a champion: both on the photos of the named data set that neither knows.
     settings = params.load()
-    comparison = candidate._compare(settings, Registry.open(support.MODEL), 2)
+    album = candidate._album(settings)
+    champion = candidate._reigning(settings, Registry.open(support.MODEL), 2, album)
+    comparison = candidate._compare(settings, champion, album)
     assert (comparison.f1.n, comparison.false_alarm_area.n) == (10, 10)
     assert comparison.f1.value == 0
     assert len(load("data/bench").images) == 21

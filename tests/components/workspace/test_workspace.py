@@ -226,7 +226,7 @@ def test_one_run_at_a_time(here: Path) -> None:
     with workspace.exclusive():
         code = "from components import workspace as w\nwith w.exclusive(): pass"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-        assert "another run is at work" in done.stderr
+        assert "another run is working" in done.stderr
     with workspace.exclusive() as killed_in:
         assert killed_in is None
 

@@ -235,7 +235,9 @@ def test_the_flows_decide_alike(state: Path, tmp_path: Path) -> None:
 
 def test_wrong_use(state: Path) -> None:
     because = ("--reason", "because")
-    assert "names no version" in refused(InputError, "rollback", "boxpromptiml@champion", *because)
+    assert "has no version number" in refused(
+        InputError, "rollback", "boxpromptiml@champion", *because
+    )
     assert "was never champion" in refused(InputError, "rollback", "boxpromptiml/3", *because)
     assert "known versions: 1, 2, 3" in refused(InputError, "show", "boxpromptiml/7")
     assert "names no model" in refused(InputError, "show", "boxpromptiml@best")

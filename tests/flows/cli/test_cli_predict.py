@@ -9,7 +9,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from importlib.metadata import version
 from pathlib import Path
 
 import click
@@ -214,7 +213,7 @@ def test_evaluate_importable_folder(folders: Path, student_folder: Path) -> None
     now = datetime.now(UTC)
     days = {f"{day:%Y-%m-%d}" for day in (now, now - timedelta(hours=1))}
     assert any(f"<dt>Evaluated</dt><dd>{day}T" in page for day in days)
-    assert f"<dd>boxpromptiml {version('boxpromptiml')}</dd>" in page
+    assert f"<dd>{program()}</dd>" in page
 
 
 def test_evaluate_shows_a_table(folders: Path, student_folder: Path) -> None:
