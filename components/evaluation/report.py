@@ -34,7 +34,7 @@ HEADLINES = (
     ("false_alarm_area", "False-alarm area", "share wrongly marked, mean over authentic photos"),
     ("image_auc", "Image AUC", "manipulated against authentic photos, by image score"),
     ("balanced_accuracy", "Balanced accuracy", "photos called right, at the validation threshold"),
-    ("ece", "Calibration error", "pixels' probability against their truth, equal weight per photo"),
+    ("ece", "ECE", "calibration error: probability against truth, each photo with equal weight"),
     ("imdlbenco_f1", "F1, IMDL-BenCo convention", "authentic photos count, and score 0"),
 )
 _TOPS = (0.02, 0.05, 0.1, 0.2, 0.5, 1)  # of an axis that need not reach 1
