@@ -197,7 +197,9 @@ def _take(
             progress=progress,
         )
     except InputError as error:
-        return Taken(batch.fingerprint, 0, 0, [], error.what)
+        name = error.where.removeprefix(f"{folder}/")  # a file of the batch, or something else
+        said = error.what if name == error.where else f"{name}: {error.what}"
+        return Taken(batch.fingerprint, 0, 0, [], said)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     rejected = [f"{photo}: {reason}" for photo, reason in made.rejected]

@@ -219,6 +219,8 @@ def _end_leftover() -> str | None:
         stage = str(left["stage"])
         if same_group(left["pid"], left["birth"]):
             end_group(left["pid"])
+    # DVC takes a dead process that nobody has collected yet for one that is at work.
+    Path(".dvc/tmp/rwlock").unlink(missing_ok=True)
     path.unlink(missing_ok=True)
     return stage
 

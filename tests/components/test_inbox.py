@@ -112,7 +112,7 @@ def test_bad_batches_are_refused_and_the_good_one_kept(bucket: Any, tmp_path: Pa
     taken = take(bucket)
     assert taken["good"].added == 1
     assert taken["good"].rejected[0].startswith("c.png: ")
-    assert "COCO" in str(taken["bad"].refused)
+    assert "annotations.json: not valid JSON" in str(taken["bad"].refused)
     assert "leaves" in str(taken["leaves"].refused)
     assert photos() == 2
     assert take(bucket) == {}

@@ -180,8 +180,8 @@ def test_what_validation_would_refuse_is_not_added(root: Path, tmp_path: Path) -
     made = merge(second, root)
     assert made.added == ["c.png", "d.png"]
     assert sorted(made.rejected) == [
-        ("e.png", "the same file stands there with the other label"),
-        ("f.png", "the same file stands there with the other label"),
+        ("e.png", "the same file is in the data set with the other label"),
+        ("f.png", "the same file is in the data set with the other label"),
     ]
 
 

@@ -89,7 +89,7 @@ def _broken(state, how):
     [
         ("missing", "'conv_stem.weight' is missing"),
         ("shape", r"shape \(1,\), expected \(32, 3, 3, 3\)"),
-        ("strange", "'stranger' is no parameter"),
+        ("strange", "'stranger' is not a parameter"),
     ],
 )
 def test_file_that_does_not_fit(how, complaint, tmp_path):

@@ -16,6 +16,8 @@ import yaml
 
 from components import workspace
 from components.errors import CheckError, InputError
+from components.files import write_json
+from components.workspace.processes import birth
 
 ROOT = Path(__file__).parents[3]
 STAGES = {
@@ -220,6 +222,23 @@ def test_no_git_is_one_line(here: Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
     with pytest.raises(InputError, match="git is not installed; install git"):
         workspace.require([])
+
+
+def test_a_dead_process_that_nobody_has_collected_blocks_no_run(here: Path) -> None:
+    workspace.reproduce("first", lambda line: None)
+    with subprocess.Popen(["true"], start_new_session=True) as dead:
+        while psutil.Process(dead.pid).status() != psutil.STATUS_ZOMBIE:
+            time.sleep(0.01)
+        said = {"pid": dead.pid, "cmd": "dvc repro"}
+        blocked = {"write": {str(here / "first"): said}}
+        write_json(here / ".dvc/tmp/rwlock", blocked)
+        with pytest.raises(CheckError, match="busy"):
+            workspace.changed([])
+        left = {"pid": dead.pid, "birth": birth(dead.pid), "stage": "first"}
+        write_json(here / ".state/running.json", left)
+        with workspace.exclusive() as killed_in:
+            assert killed_in == "first"
+            assert "first" not in workspace.changed([])
 
 
 def test_one_run_at_a_time(here: Path) -> None:
