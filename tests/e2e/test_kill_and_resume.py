@@ -115,7 +115,8 @@ def test_a_killed_run_resumes_to_the_same_hashes(
     assert all(path.stat().st_mtime_ns == stamp for path, stamp in stamps.items())
     other.iml("run")
     assert other.hashes(*OUTPUTS) == uninterrupted
-    client = MlflowClient(f"sqlite:///{other.root}/.state/mlflow/mlflow.db")
+    store = f"sqlite:///{other.root}/.state/mlflow/mlflow.db"
+    client = MlflowClient(store, store)  # a registry that an earlier test has set would win
     experiment = client.get_experiment_by_name("boxpromptiml").experiment_id
     runs = client.search_runs([experiment], order_by=["attributes.start_time"])
     assert [run.info.status for run in runs] == ["KILLED", "KILLED", "FINISHED"]

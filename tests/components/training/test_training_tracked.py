@@ -59,7 +59,7 @@ def test_mlflow_gets_the_curve_and_changes_nothing(made, free_port) -> None:
     assert imported == "True"
     assert tracked == alone
     assert told.count("val F1") == 3
-    client = MlflowClient(uri)
+    client = MlflowClient(uri, uri)
     assert client.get_run(live.run_id).info.status == "RUNNING"
     for name in Epoch.__annotations__.keys() - {"epoch"}:
         points = client.get_metric_history(live.run_id, name)
