@@ -60,7 +60,7 @@ lint: install
 	$(BIN)/lint-imports
 
 bench: install ## the pipeline's speed, as ratios measured in one run
-	$(BIN)/iml bench pipeline
+	$(BIN)/python -m benchmarks pipeline
 
 clean: ## results and caches; never the store, ledger, keys or remote
 	rm -rf runs .state/cache .pytest_cache .mypy_cache .ruff_cache

@@ -10,10 +10,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from components.files import read_json
+from components.core.files import read_json
+from components.core.paths import (
+    CONTACT_SHEET,
+    EVALUATED,
+    EVALUATION_PAGE,
+    METRICS,
+    VALIDATION_PAGE,
+)
 from flows.steps import in_flow
 
-RUNS = Path("runs")
 _logger = logging.getLogger(__name__)
 
 
@@ -55,15 +61,15 @@ def metrics(datasets: Sequence[str]) -> list[dict[str, Any]]:
     return [
         {"data set": name, "metric": metric, **{k: said.get(k) for k in ("value", "low", "high")}}
         for name in datasets
-        for metric, said in read_json(RUNS / "evaluate" / name / "metrics.json").items()
+        for metric, said in read_json(EVALUATED / name / METRICS).items()
         if isinstance(said, dict) and "value" in said
     ]
 
 
 def reports(datasets: Sequence[str]) -> str:
     """Where the reports lie in the run's folder, Markdown; a browser opens no file from a page."""
-    places = [RUNS / "validate/report.html", RUNS / "pseudo_label/contact_sheet.png"]
-    places += [RUNS / "evaluate" / name / "report.html" for name in datasets]
+    places = [VALIDATION_PAGE, CONTACT_SHEET]
+    places += [EVALUATED / name / EVALUATION_PAGE for name in datasets]
     return "\n".join([f"In `{Path.cwd()}`:", "", *(f"- `{place}`" for place in places)])
 
 

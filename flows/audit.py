@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 from prefect import flow
 from prefect.states import Failed, State
 
-from components import params as parameters
-from components.errors import CheckError, ImlError
-from components.files import state_dir, write_json, write_text
+from components.core import params as parameters
+from components.core.errors import CheckError, ImlError
+from components.core.files import write_json, write_text
+from components.core.paths import AUDITS, state_dir
 from flows import notify
 from flows.settings import configure
 from flows.steps import run_logger, step
@@ -57,7 +58,7 @@ def choose(model: str, sample: int, seed: int) -> list[int]:
     champion = chain.champion(rows)
     born = sorted({row.version for row in rows if row.event == Event.REGISTERED})
     if not born:
-        raise CheckError(f"{model} has no version to audit", mend="run `iml run`")
+        raise CheckError(f"{model} has no version to audit", hint="run `iml run`")
     others = [version for version in born if version != champion]
     # Which versions are looked at must not be foreseeable from the code alone.
     drawn = random.Random(seed).sample(others, min(sample, len(others)))  # noqa: S311
@@ -68,12 +69,12 @@ def choose(model: str, sample: int, seed: int) -> list[int]:
 def audit_version(model: str, version: int) -> Audited:
     """Audit one version in depth and write its page."""
     from components.lineage.audit import audit
-    from components.lineage.gather import gather
+    from components.lineage.collect import collect
     from components.lineage.page import render
 
-    with gather(f"{model}/{version}") as case:
-        answer: Audit = audit(case, deep=True)
-    folder = state_dir() / "audit"
+    with collect(f"{model}/{version}") as evidence:
+        answer: Audit = audit(evidence, deep=True)
+    folder = state_dir() / AUDITS
     write_text(folder / f"{model}-{version}.html", render(answer))
     write_json(folder / f"{model}-{version}.json", answer.row())
     run_logger().info(answer.sentence())

@@ -11,14 +11,33 @@ import pandas as pd
 import yaml
 
 from components import workspace
+from components.core import paths
+from components.core.errors import InputError
+from components.core.files import read_json, sha256_file
+from components.core.params import Params
+from components.core.paths import (
+    BOXES,
+    CONTACT_SHEET,
+    CURVE,
+    DATA,
+    EVALUATED,
+    EVALUATION_PAGE,
+    EXPORTED,
+    MANIFEST,
+    METRICS,
+    PARITY,
+    PREPARED,
+    PSEUDO_MASKS,
+    RUNS,
+    VALIDATED,
+    VALIDATION,
+)
+from components.core.seeds import fix_torch
 from components.data import manifest
-from components.errors import InputError
-from components.evaluation.gallery import Album, Example
-from components.evaluation.run import IMAGES, evaluate
-from components.evaluation.source import held_back
-from components.files import read_json, sha256_file
+from components.evaluate.gallery import Album, Example
+from components.evaluate.run import IMAGES, evaluate
+from components.evaluate.source import held_back
 from components.lineage import record
-from components.params import Params
 from components.registry import (
     bom,
     card,
@@ -28,26 +47,26 @@ from components.registry import (
     exhibits,
     layout,
     promotion,
-    rivalry,
+)
+from components.registry import (
+    comparison as rivalry,
 )
 from components.registry import registration as registering
+from components.registry.alias import reconcile
 from components.registry.chain import Row
-from components.registry.copies import unknown_to, verified_copy
+from components.registry.comparison import Comparison
+from components.registry.downloads import unknown_to, verified_copy
 from components.registry.exhibits import Exhibit
-from components.registry.gates import Evidence
+from components.registry.gates import GateEvidence
 from components.registry.ledger import actor_here
 from components.registry.package import Package
-from components.registry.projection import reconcile
 from components.registry.promotion import Decision
-from components.registry.rivalry import Comparison
 from components.registry.runs import Start
 from components.registry.versions import Registry, registration
-from components.seeds import fix_torch
 from components.serving import latency
 from components.serving.predictor import Predictor
 from flows import tracked
 
-DATA, RUNS = Path("data"), Path("runs")
 _Expected = tuple[Path, Callable[[Path], str], str | None]  # a file, how it is hashed, to what
 
 
@@ -55,22 +74,19 @@ def package(params: Params, start: Start) -> Package:
     """The workspace's student with everything that is recorded of it, and its run's beginning."""
     values = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
     lineage = record.collect(values)
-    metrics = {
-        name: read_json(RUNS / "evaluate" / name / "metrics.json")
-        for name in params.evaluate.datasets
-    }
-    reports = {f"evaluation/{name}": RUNS / "evaluate" / name for name in metrics}
+    metrics = {name: read_json(EVALUATED / name / METRICS) for name in params.evaluate.datasets}
+    reports = {f"evaluation/{name}": EVALUATED / name for name in metrics}
     files = {
         **reports,
-        "validation": RUNS / "validate",
-        "pictures/contact_sheet.png": RUNS / "pseudo_label/contact_sheet.png",
-        layout.CURVE: RUNS / "distill/history.csv",
-        layout.MANIFEST: RUNS / "prepare/manifest.parquet",
+        "validation": VALIDATED,
+        "pictures/contact_sheet.png": CONTACT_SHEET,
+        layout.CURVE: CURVE,
+        layout.MANIFEST: MANIFEST,
     }
     f1 = metrics[params.gate_dataset]["f1"]["value"]
     return Package(
         start=start,
-        folder=RUNS / "export",
+        folder=EXPORTED,
         files=files,
         documents={
             layout.CARD: card.render(params.promotion.model, lineage),
@@ -123,19 +139,19 @@ def decide(params: Params, version: int) -> Decision:
     born = registration(rows, version)
     attested = evidence.attest(registry, version, born.facts())
     _check_same_version(born, attested.record, params.gate_dataset)
-    reigning = chain.champion(rows)
-    rival = None if reigning in (None, version) else reigning
+    current = chain.champion(rows)
+    rival = None if current in (None, version) else current
     budget = params.promotion.gates.max_latency_ms
     album = _album(params)
-    champion = _reigning(params, registry, rival, album) if rival else None
-    found = evidence.gather(
+    champion = _champion(params, registry, rival, album) if rival else None
+    found = evidence.collect(
         RUNS,
         params.gate_dataset,
         attested=attested,
         dirty=workspace.git_dirty(),
-        champion=reigning,
+        champion=current,
         comparison=_compare(params, champion, album) if champion else None,
-        latency_ms=None if budget is None else latency.milliseconds(Predictor(RUNS / "export")),
+        latency_ms=None if budget is None else latency.milliseconds(Predictor(EXPORTED)),
     )
     decision = promotion.decide_and_promote(
         registry, version, found, params.promotion, actor=actor_here()
@@ -148,7 +164,7 @@ def _show(
     params: Params,
     registry: Registry,
     decision: Decision,
-    found: Evidence,
+    found: GateEvidence,
     champion: Exhibit | None,
     album: Album,
 ) -> None:
@@ -163,10 +179,10 @@ def _show(
     sections: dict[str, list[Example]] = {}
     if found.record is not None:  # else nobody knows whether runs/ is this version's
         ours = _scored(params.gate_dataset)
-        predictor = Predictor(RUNS / "export")
+        predictor = Predictor(EXPORTED)
         candidate = Exhibit(version, ours, predictor.probabilities)
         sections = exhibits.show(album, candidate, champion)
-    reports = {n: RUNS / "evaluate" / n / "report.html" for n in params.evaluate.datasets}
+    reports = {n: EVALUATED / n / EVALUATION_PAGE for n in params.evaluate.datasets}
     decisions.write(rows, decision, found, sections, reports)
 
 
@@ -174,8 +190,8 @@ def _album(params: Params) -> Album:
     """The photos that decide: those that the workspace's student was scored on."""
     root = DATA / params.gate_dataset
     if params.gate_dataset == params.prepare.dataset:
-        photos = manifest.read(RUNS / "prepare").select(split="test")
-        return Album(photos, root, RUNS / "pseudo_label/masks")
+        photos = manifest.read(PREPARED).select(split="test")
+        return Album(photos, root, PSEUDO_MASKS)
     photos, _ = held_back(root, params.prepare)
     scored = _scored(params.gate_dataset)["image_id"]
     return Album(photos.where(photos.images["image_id"].isin(scored)), root)
@@ -183,7 +199,7 @@ def _album(params: Params) -> Album:
 
 def _scored(dataset: str) -> pd.DataFrame:
     """The workspace's student on each test photo."""
-    return manifest.read_table(RUNS / "evaluate" / dataset / "images.parquet", IMAGES)
+    return manifest.read_table(EVALUATED / dataset / paths.IMAGES, IMAGES)
 
 
 def _check_same_version(born: Row, record: Mapping[str, Any] | None, dataset: str) -> None:
@@ -192,26 +208,26 @@ def _check_same_version(born: Row, record: Mapping[str, Any] | None, dataset: st
     Student and evidence alike; without a record, which the gates refuse, the student alone.
     """
     files = born.facts()["files"].items()
-    expected: list[_Expected] = [(RUNS / "export" / name, sha256_file, h) for name, h in files]
+    expected: list[_Expected] = [(EXPORTED / name, sha256_file, h) for name, h in files]
     if record is not None:
-        expected += _evidence(record, RUNS / "evaluate" / dataset)
+        expected += _evidence(record, EVALUATED / dataset)
     for path, digest, said in expected:
         if not path.is_file() or digest(path) != said:
             raise InputError(
                 f"is not {born.model}/{born.version}'s",
                 where=str(path),
-                mend="run `iml run`, or check out that version's commit and `dvc checkout`",
+                hint="run `iml run`, or check out that version's commit and `dvc checkout`",
             )
 
 
 def _evidence(record: Mapping[str, Any], place: Path) -> list[_Expected]:
     """The files that a decision rests on, with their hashes in the version's record."""
     made = {row["path"]: row.get("md5") for stage in record["stages"] for row in stage["outs"]}
-    tables = [RUNS / "prepare" / name for name in ("manifest.parquet", "boxes.parquet")]
-    others = [RUNS / "export/parity.json", place / "images.parquet", *tables]
+    tables = [MANIFEST, BOXES]
+    others = [PARITY, place / paths.IMAGES, *tables]
     measured = record["evaluation"].get(place.name, {}).get("sha256")
     return [
-        (RUNS / "validate/result.json", sha256_file, record["validation"]["sha256"]),
+        (VALIDATION, sha256_file, record["validation"]["sha256"]),
         (place / "metrics.json", sha256_file, measured),
         *((path, _md5, made.get(path.as_posix())) for path in others),
     ]
@@ -222,7 +238,7 @@ def _md5(path: Path) -> str:
     return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
 
 
-def _reigning(params: Params, registry: Registry, champion: int, album: Album) -> Exhibit:
+def _champion(params: Params, registry: Registry, champion: int, album: Album) -> Exhibit:
     """Score the champion on the photos that the version was scored on, with today's code.
 
     Photos that the champion itself was trained or tuned on are left out: it would know them.

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components import workspace
-from components.errors import ImlError
-from components.files import read_json
+from components.core.errors import ImlError
+from components.core.files import read_json
+from components.core.paths import VALIDATION
 
 if TYPE_CHECKING:
     from openlineage.client.event_v2 import RunEvent
@@ -121,7 +122,7 @@ class Catalogue:
             space=self._model,
             commit=workspace.git_commit(),
             read=lambda path, md5: Path(path).read_bytes(),
-            validation=lambda: read_json("runs/validate/result.json"),
+            validation=lambda: read_json(VALIDATION),
         )
         entry = workspace.read_lock()["stages"][execution.stage]
         return execution.completed(_now(), facts, record.stage(execution.stage, entry))

@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from components import repository, workspace
-from components.errors import ImlError, InputError, exit_on_error
-from components.files import state_dir
+from components import workspace
+from components.core.errors import ImlError, InputError, exit_on_error
+from components.core.paths import CLONE, DVC_CACHE, state_dir
+from components.workspace import repository
 from flows import notify
 from flows.settings import configure
 
@@ -20,20 +21,20 @@ def checkout() -> Path:
     """Prepare the clone; raises InputError for a missing setting, CheckError for what fails."""
     source, remote = _setting("IML_REPOSITORY"), _setting("IML_DVC_REMOTE")
     if not Path(_setting("IML_STATE")).is_absolute():
-        raise InputError("not an absolute path", where="IML_STATE", mend="give an absolute path")
-    clone = state_dir() / "clone"
+        raise InputError("not an absolute path", where="IML_STATE", hint="give an absolute path")
+    clone = state_dir() / CLONE
     with workspace.exclusive() as killed_in:
         if killed_in:
             # A killed run cannot tell anybody itself.
             notify.send("failed", f"a run was killed in stage {killed_in}; the next one resumes it")
-        repository.prepare(source, clone, remote, state_dir() / "dvc-cache")
+        repository.prepare(source, clone, remote, state_dir() / DVC_CACHE)
     return clone
 
 
 def _setting(name: str) -> str:
     value = os.environ.get(name, "").strip()
     if not value:
-        raise InputError("not set", where=name, mend="see docs/OPERATIONS.md")
+        raise InputError("not set", where=name, hint="see docs/OPERATIONS.md")
     return value
 
 

@@ -8,12 +8,11 @@ import mlflow
 from prefect import flow
 from prefect.states import Failed, State
 
-from components.drift import tables
-from components.drift.compare import EFFECT, SIGNIFICANCE, Drift, compare, render
-from components.errors import ImlError
-from components.files import write_json, write_text
+from components.core.errors import ImlError
+from components.core.files import write_json, write_text
 from components.registry import chain
 from components.registry.versions import Registry, registration
+from components.serving.drift import EFFECT, SIGNIFICANCE, Drift, compare, read, render
 from flows import notify
 from flows.settings import configure
 
@@ -44,7 +43,7 @@ def measure(
     Raises:
         ImlError: no such table or column, or nothing to compare; one line.
     """
-    before, now = tables.read(Path(reference)), tables.read(Path(current))
+    before, now = read(Path(reference)), read(Path(current))
     found = compare(before, now, significance=significance, effect=effect)
     write_text(Path(out) / PAGE, render(found, before, now))
     write_json(Path(out) / RESULT, found.row())

@@ -10,7 +10,7 @@ import logging
 import os
 from typing import TYPE_CHECKING, Any
 
-from components.errors import ImlError
+from components.core.errors import ImlError
 
 if TYPE_CHECKING:
     from prefect import Flow

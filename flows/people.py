@@ -7,20 +7,20 @@ from typing import TYPE_CHECKING
 
 from prefect.states import Completed, Failed, State
 
-from components import params as parameters
-from components.errors import ImlError
+from components.core import params as parameters
+from components.core.errors import ImlError
 from flows import notify
 from flows.settings import configure
 from flows.steps import run_logger
 
 if TYPE_CHECKING:  # it imports MLflow
-    from components.params import Promotion
+    from components.core.params import Promotion
     from components.registry.versions import Registry
 
 
 def opened() -> tuple[Registry, Promotion]:
     """The registry of the model that params.yaml names, with what was interrupted put right."""
-    from components.registry.projection import reconcile
+    from components.registry.alias import reconcile
     from components.registry.versions import Registry
 
     rules = parameters.load().promotion

@@ -12,17 +12,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components import params as parameters
-from components import repository, workspace
-from components.errors import CheckError, ImlError
-from components.files import (
-    read_json,
-    sha256_bytes,
-    sha256_file,
-    sha256_json,
-    state_dir,
-    write_json,
-)
+from components import workspace
+from components.core import params as parameters
+from components.core.errors import CheckError, ImlError
+from components.core.files import read_json, sha256_bytes, sha256_file, sha256_json, write_json
+from components.core.paths import DATA, LAST_RUN, state_dir
+from components.workspace import repository
 from flows import artifacts, notify, publishing, tracked
 from flows.catalogue import Catalogue
 from flows.stages import StageRun, run_stage
@@ -107,7 +102,7 @@ def _stages(
         # Its photos would be in no cache, no remote and no commit: nobody could audit the version.
         raise CheckError(
             f"the data differ from {', '.join(moved)}",
-            mend=f"take them in with `dvc commit {moved[0]}`, or undo with `dvc checkout`",
+            hint=f"take them in with `dvc commit {moved[0]}`, or undo with `dvc checkout`",
         )
     if not changed:
         run_logger().info("nothing has changed since the last run")
@@ -125,10 +120,10 @@ def _stages(
 
 def _warn_of_test_photos(params: parameters.Params) -> None:
     """Say before the training that no version can be promoted by these test photos."""
-    from components.evaluation import source  # pandas, which a run with nothing to do can spare
+    from components.evaluate import source  # pandas, which a run with nothing to do can spare
 
     if why := source.undecidable(source.deciding(params)):
-        run_logger().warning(f"{source.DATA / params.gate_dataset}: {why}")
+        run_logger().warning(f"{DATA / params.gate_dataset}: {why}")
 
 
 def _check_weights(params: parameters.Params, changed: dict[str, Any]) -> None:
@@ -147,7 +142,7 @@ def _check_weights(params: parameters.Params, changed: dict[str, Any]) -> None:
             raise CheckError(
                 f"the file has changed since stage {stage} read it",
                 where=path,
-                mend="give it a new name, here and in params.yaml",
+                hint="give it a new name, here and in params.yaml",
             )
 
 
@@ -255,7 +250,7 @@ def finished(params: parameters.Params, *, commit: bool = False) -> Outcome | No
 
 
 def _last_run() -> Path:
-    return state_dir() / "last_run.json"
+    return state_dir() / LAST_RUN
 
 
 def _key(params: parameters.Params) -> str:

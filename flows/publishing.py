@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
-from components import inbox, repository, workspace
-from components.files import read_json
-from components.params import Params
+from components import workspace
+from components.core.files import read_json
+from components.core.params import Params
+from components.core.paths import DATA, EVALUATED, METRICS
+from components.ingest import inbox
+from components.workspace import repository
 from flows import notify
 from flows.steps import run_logger, step
-
-DATA = Path("data")
 
 
 @step("take the inbox in", repeatable=True)
@@ -81,7 +81,7 @@ def commit_results(params: Params) -> str:
 def commit_message(params: Params) -> str:
     """Of the commit that holds a run's dvc.lock."""
     dataset = params.gate_dataset
-    f1 = read_json(f"runs/evaluate/{dataset}/metrics.json")["f1"]["value"]
+    f1 = read_json(EVALUATED / dataset / METRICS)["f1"]["value"]
     shown = "no F1" if f1 is None else f"F1 {f1:.4f}"
     return f"retrain: {shown} on {dataset}"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from prefect import flow
 from prefect.states import Completed, Failed, State
 
-from components.errors import ImlError
+from components.core.errors import ImlError
 from flows import notify, pipeline
 from flows.settings import configure, time_limit
 

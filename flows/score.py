@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from prefect import flow
 from prefect.states import Completed, Failed, State
 
-from components.errors import ImlError
+from components.core.errors import ImlError
 from flows import notify
 from flows.settings import configure
 from flows.steps import step
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @step("score {source}")
 def score_source(source: str, out: str, model: str) -> Summary:
     """Score what is not scored yet; a run that was killed goes on."""
-    from components.registry.copies import fetch
+    from components.registry.downloads import fetch
     from components.serving.origin import Origin
     from components.serving.predictor import Predictor
     from components.serving.score import score as run

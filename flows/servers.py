@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import urllib.request
 
-from components.errors import InputError
+from components.core.errors import InputError, UnavailableError
 
 _WAIT = 5  # seconds for a server to answer
 
@@ -20,12 +20,12 @@ def require_server() -> None:
     address = os.environ.get("PREFECT_API_URL", "").strip()
     if not address:
         return
-    mend = "start it, or unset PREFECT_API_URL to run without one"
+    hint = "start it, or unset PREFECT_API_URL to run without one"
     if not address.startswith(("http://", "https://")):
-        raise InputError(f"not an address: {address!r}", where="PREFECT_API_URL", mend=mend)
+        raise InputError(f"not an address: {address!r}", where="PREFECT_API_URL", hint=hint)
     try:
         urllib.request.urlopen(f"{address.rstrip('/')}/health", timeout=_WAIT).close()  # noqa: S310
     except (OSError, ValueError) as error:
-        raise InputError(
-            f"the Prefect server does not answer ({error})", where="PREFECT_API_URL", mend=mend
+        raise UnavailableError(
+            f"the Prefect server does not answer ({error})", where="PREFECT_API_URL", hint=hint
         ) from None

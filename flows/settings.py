@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 
-from components.errors import InputError
-from components.files import state_dir
+from components.core.errors import InputError
+from components.core.paths import PREFECT, state_dir
 
 
 def configure() -> None:
@@ -15,7 +15,7 @@ def configure() -> None:
     What the environment already says stays: a production server's address, for instance.
     """
     with suppress(InputError):  # outside the project there is no state folder
-        os.environ.setdefault("PREFECT_HOME", str(state_dir() / "prefect"))
+        os.environ.setdefault("PREFECT_HOME", str(state_dir() / PREFECT))
     defaults = {
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",

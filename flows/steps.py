@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import cache, wraps
 from typing import Any, ParamSpec, TypeVar, cast
 
-from components.errors import ImlError
+from components.core.errors import ImlError, UnavailableError
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -53,9 +53,9 @@ def step(name: str, *, repeatable: bool = False) -> Callable[[Callable[P, T]], C
 
     Args:
         name: of its runs; may use the function's arguments, as in "{stage}".
-        repeatable: it talks to servers and may be done twice, so that Prefect tries it again as
-            often as `PREFECT_TASKS_DEFAULT_RETRIES` says: never in a person's run, some times in
-            a deployment's.
+        repeatable: it talks to servers and may be done twice: where one does not answer, Prefect
+            tries again as often as `PREFECT_TASKS_DEFAULT_RETRIES` says: never in a person's run,
+            several times in a deployment's.
     """
 
     def make(function: Callable[P, T]) -> Callable[P, T]:
@@ -88,9 +88,11 @@ def _task(function: Callable[..., Any], name: str, repeatable: bool) -> Any:
     def quiet(*args: Any, **kwargs: Any) -> Any:
         try:
             return function(*args, **kwargs)
-        except ImlError as error:
+        except UnavailableError as error:
             if repeatable and task_run.run_count <= get_current_settings().tasks.default_retries:
                 raise  # what Prefect tries again
+            return Failed(message=error.line(), data=error)
+        except ImlError as error:
             return Failed(message=error.line(), data=error)
 
     tries: dict[str, Any] = {} if repeatable else {"retries": 0}

@@ -7,18 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import yaml
 
 from components import workspace
-from components.params import Params
+from components.core.params import Params
+from components.core.paths import DATA
 
 if TYPE_CHECKING:  # it imports MLflow
     from components.registry.runs import Input, Live, Start
-
-DATA = Path("data")
 
 
 class Run:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from components.params import Distill
+from components.core.params import Distill
 from components.student.config import StudentConfig
 from components.student.model import Student
 

@@ -1,1 +1,1 @@
-"""Data: photos, boxes, masks, manifest, splits, synthesis."""
+"""Data: what a data set is on disk, manifest, boxes, source groups, splits."""

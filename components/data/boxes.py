@@ -11,8 +11,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from components.data.images import PhotoError
-from components.seeds import generator
+from components.core.images import PhotoError
+from components.core.seeds import generator
 
 SPECK = 16
 SLIVER = 4

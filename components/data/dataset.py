@@ -16,9 +16,9 @@ from typing import Any
 
 import yaml
 
+from components.core.errors import InputError
+from components.core.files import inside, printable, read_json, write_json, write_text
 from components.data.manifest import AUTHENTIC, MANIPULATED, SPLITS
-from components.errors import InputError
-from components.files import inside, printable, read_json, write_json, write_text
 
 INDEX, CARD, PHOTOS, MASKS = "boxes.json", "dataset.yaml", "photos", "masks"
 CATEGORIES = [{"id": 1, "name": MANIPULATED}]
@@ -75,7 +75,7 @@ def load(root: str | Path) -> Dataset:
     root = Path(root)
     if not root.is_dir():
         raise InputError(
-            "no such data set", where=str(root), mend="make it with `iml dataset import`"
+            "no such data set", where=str(root), hint="make it with `iml dataset import`"
         )
     card = _read_card(root / CARD)
     index = read_json(root / INDEX)
@@ -85,7 +85,7 @@ def load(root: str | Path) -> Dataset:
     images = _rows(index, "images", where)
     annotations = _rows(index, "annotations", where)
     if not images:
-        raise InputError("no photos in it", where=where, mend="import some")
+        raise InputError("no photos in it", where=where, hint="import some")
     _check_images(images, where)
     _check_annotations(annotations, images, where)
     _check_files(root, images)
@@ -107,7 +107,7 @@ def check(dataset: Dataset) -> None:
         if not all(math.isfinite(value) for value in values if isinstance(value, float)):
             what = row.get("file_name") or f"annotation {row['id']}"
             raise InputError(
-                f"{what}: a number in it is not finite", where=where, mend="correct or remove it"
+                f"{what}: a number in it is not finite", where=where, hint="correct or remove it"
             )
 
 
@@ -140,7 +140,7 @@ def _read_card(path: Path) -> dict[str, str]:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(
-            "no such file", where=str(path), mend="make the data set with `iml dataset import`"
+            "no such file", where=str(path), hint="make the data set with `iml dataset import`"
         ) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"not valid YAML ({error})", where=str(path)) from None
@@ -260,7 +260,7 @@ def _check_files(root: Path, images: list[dict[str, Any]]) -> None:
         raise InputError(
             f"{missing[0]}{more}: no such file",
             where=str(root),
-            mend="restore them (`dvc checkout`, `dvc pull`) or import the data set again",
+            hint="restore them (`dvc checkout`, `dvc pull`) or import the data set again",
         )
 
 

@@ -12,8 +12,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from components.errors import InputError
-from components.files import atomic
+from components.core.errors import InputError
+from components.core.files import atomic
 
 AUTHENTIC, MANIPULATED = "authentic", "manipulated"
 SPLITS = ("train", "val", "test")
@@ -92,7 +92,7 @@ def read_table(path: str | Path, schema: pa.Schema) -> pd.DataFrame:
     try:
         table = pq.read_table(path)
     except FileNotFoundError:
-        raise InputError("no such file", where=str(path), mend="run `iml run`") from None
+        raise InputError("no such file", where=str(path), hint="run `iml run`") from None
     except (pa.ArrowInvalid, OSError) as error:
         raise InputError(f"not a Parquet file ({error})", where=str(path)) from None
     if table.schema.names != schema.names:

@@ -16,10 +16,10 @@ from typing import NamedTuple, TypeVar
 import cv2
 import numpy as np
 
-from components.data import images
+from components.core import images
+from components.core.files import sha256_bytes
 from components.data.boxes import component_boxes
 from components.data.groups import phash
-from components.files import sha256_bytes
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -15,9 +15,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
+from components.core.params import Split
+from components.core.seeds import derive
 from components.data.manifest import SPLITS
-from components.params import Split
-from components.seeds import derive
 
 _WHOLE = float(1 << 63)
 

@@ -17,85 +17,90 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from components.errors import CheckError, InputError
-from components.files import atomic, read_json, write_json
-from components.lineage.case import Case, Run
+from components.core.errors import CheckError, InputError
+from components.core.files import atomic, read_json, write_json
 from components.lineage.checks import data
+from components.lineage.evidence import Evidence, Run
 from components.registry import layout
 from components.registry.chain import Row
-from components.repository import tag_name
 from components.workspace import history
 from components.workspace.remote import FOLDER, Objects
+from components.workspace.repository import tag_name
 
 SCHEMA = 1
 _MEMBERS = 1_000_000  # files and folders in an archive; more is no bundle of ours
 
 
 @contextmanager
-def evidence(reference: str, *, whole: bool = True) -> Iterator[Case]:
-    """The evidence on a version: from a bundle where the reference is a file, else gathered.
+def evidence_of(reference: str, *, whole: bool = True) -> Iterator[Evidence]:
+    """The evidence on a version: from a bundle where the reference is a file, else collected.
 
     Raises:
         InputError: no such version, no bundle, or a ledger or MLflow that does not answer.
     """
     if Path(reference).is_file():
-        with opened(Path(reference)) as case:
-            yield case
+        with opened(Path(reference)) as evidence:
+            yield evidence
         return
     # MLflow's import takes seconds, which a bundle does not need.
-    from components.lineage.gather import gather
+    from components.lineage.collect import collect
 
-    with gather(reference, whole=whole) as case:
-        yield case
+    with collect(reference, whole=whole) as evidence:
+        yield evidence
 
 
-def export(case: Case, target: Path, *, photos: bool) -> dict[str, int]:
+def export(evidence: Evidence, target: Path, *, photos: bool) -> dict[str, int]:
     """Write a bundle; gives how many objects it has and how many it leaves out.
 
     Args:
-        case: gathered evidence.
+        evidence: collected evidence.
         target: the archive.
         photos: whether the data sets' own files come too.
 
     Raises:
         CheckError: evidence is missing, so that there is nothing to bundle.
     """
-    if case.record is None or case.repository is None or case.objects is None:
-        lost = "record" if case.record is None else "git repository or DVC remote"
-        raise CheckError(f"its {lost} is missing or broken; audit it here first", where=case.name)
+    if evidence.record is None or evidence.repository is None or evidence.objects is None:
+        lost = "record" if evidence.record is None else "git repository or DVC remote"
+        raise CheckError(
+            f"its {lost} is missing or broken; audit it here first", where=evidence.name
+        )
     left = 0
     place = target.absolute().parent
     place.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix="iml-bundle-", dir=place) as scratch:
         root = Path(scratch)
         with atomic(target) as temporary, tarfile.open(temporary, "w") as archive:
-            write_json(root / "case.json", _described(case))
-            write_json(root / "ledger.json", [asdict(row) for row in case.rows])
-            tag, commit = tag_name(case.model, case.version), case.record["git"]["commit"]
-            history.bundle(case.repository, commit, tag, root / "repository.bundle")
+            write_json(root / "case.json", _described(evidence))
+            write_json(root / "ledger.json", [asdict(row) for row in evidence.rows])
+            tag, commit = (
+                tag_name(evidence.model, evidence.version),
+                evidence.record["git"]["commit"],
+            )
+            history.bundle(evidence.repository, commit, tag, root / "repository.bundle")
             for file in sorted(root.iterdir()):
                 archive.add(file, file.name)
-            archive.add(case.files, layout.FOLDER)
-            if case.signature.is_file():
-                archive.add(case.signature, layout.SIGNATURE)
+            archive.add(evidence.files, layout.FOLDER)
+            if evidence.signature.is_file():
+                archive.add(evidence.signature, layout.SIGNATURE)
             added = 0
-            for md5, path in {md5: path for path, md5 in data.contents(case)}.items():
+            for md5, path in {md5: path for path, md5 in data.contents(evidence)}.items():
                 if not photos and _is_photo(path):
                     left += 1
                     continue
-                _add(archive, case.objects, md5, root / "object")
+                _add(archive, evidence.objects, md5, root / "object")
                 added += 1
     return {"objects": added, "left_out": left, "bytes": target.stat().st_size}
 
 
-def _described(case: Case) -> dict[str, Any]:
+def _described(evidence: Evidence) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
-        "model": case.model,
-        "version": case.version,
-        "witness": case.witness,
-        "alias": case.alias,
-        "run": asdict(case.run) if case.run else None,
+        "model": evidence.model,
+        "version": evidence.version,
+        "witness": evidence.ledger_head,
+        "alias": evidence.alias,
+        "run": asdict(evidence.run) if evidence.run else None,
     }
 
 
@@ -113,7 +118,7 @@ def _add(archive: tarfile.TarFile, objects: Objects, md5: str, scratch: Path) ->
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Case]:
+def opened(path: Path) -> Iterator[Evidence]:
     """The evidence in a bundle, unpacked for the block.
 
     Raises:
@@ -137,7 +142,7 @@ def _unpack(path: Path, root: Path) -> None:
     size, free = path.stat().st_size, shutil.disk_usage(root).free
     if size > free:
         what = f"takes {size / 1e9:.1f} GB unpacked, and {root.parent} has {free / 1e9:.1f}"
-        raise InputError(what, where=str(path), mend="set TMPDIR to a folder with more room")
+        raise InputError(what, where=str(path), hint="set TMPDIR to a folder with more room")
     with tarfile.open(path, "r:") as archive:
         count = 0
         while (member := archive.next()) is not None:
@@ -150,7 +155,7 @@ def _unpack(path: Path, root: Path) -> None:
             archive.extract(member, root, filter="data")
 
 
-def _read(root: Path, path: Path) -> Case:
+def _read(root: Path, path: Path) -> Evidence:
     said = read_json(root / "case.json")
     try:
         if said["schema"] != SCHEMA:
@@ -158,17 +163,17 @@ def _read(root: Path, path: Path) -> Case:
         rows = [Row(**row) for row in read_json(root / "ledger.json")]
         run = Run(**said["run"]) if said["run"] else None
         model, version = str(said["model"]), int(said["version"])
-        witness, alias = said["witness"], said["alias"]
+        ledger_head, alias = said["witness"], said["alias"]
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"not a bundle ({error})", where=str(path)) from None
     files, signature = layout.places(root)
     files.mkdir(exist_ok=True)
-    return Case(
+    return Evidence(
         model=model,
         version=version,
         source=path.name,
         rows=rows,
-        witness=witness,
+        ledger_head=ledger_head,
         alias=alias,
         run=run,
         files=files,

@@ -7,20 +7,20 @@ from typing import Any
 
 import pandas as pd
 
+from components.core.errors import CheckError
+from components.core.words import plain
 from components.data.dataset import PHOTOS
-from components.errors import CheckError
-from components.evaluation.run import IMAGES
+from components.evaluate.run import IMAGES
 from components.lineage import photos
-from components.lineage.case import Case
 from components.lineage.checks.data import table
-from components.words import plain
+from components.lineage.evidence import Evidence
 
 _SHOWN = 8  # names in a sentence
 _METRICS = {"f1": "F1", "image_auc": "image AUC", "false_alarm_area": "false-alarm area"}
 Groups = dict[str, list[str]]
 
 
-def explain(old: Case, new: Case) -> Groups:
+def explain(old: Evidence, new: Evidence) -> Groups:
     """Sentences by topic: data, parameters, code, environment, weights, results.
 
     Raises:
@@ -48,7 +48,7 @@ def _count(names: list[str], what: str, verb: str) -> Iterator[str]:
         yield f"{len(names)} {what if one else what + 's'} {verb}: {_names(names)}."
 
 
-def _photos(old: Case, new: Case) -> Iterator[str]:
+def _photos(old: Evidence, new: Evidence) -> Iterator[str]:
     """Photos and boxes that came, went or changed."""
     try:
         before, after = photos.tables(old), photos.tables(new)
@@ -111,7 +111,7 @@ def _flat(block: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield f"{prefix}{name}", value
 
 
-def _code(old: Case, new: Case) -> Iterator[str]:
+def _code(old: Evidence, new: Evidence) -> Iterator[str]:
     """Files of the code that differ; without git, the packages whose hash differs."""
     before, after = photos.require_record(old), photos.require_record(new)
     a, b = _code_hashes(before), _code_hashes(after)
@@ -122,10 +122,10 @@ def _code(old: Case, new: Case) -> Iterator[str]:
         yield from _count(files, "file", "of the code changed")
     elif moved:
         yield from _count(moved, "part", "of the code changed")
-    for case, record in ((old, before), (new, after)):
+    for evidence, record in ((old, before), (new, after)):
         if not record["git"]["clean"]:
             dirty = _names(record["git"]["dirty"])
-            yield f"{case.name} was made with uncommitted changes: {dirty}."
+            yield f"{evidence.name} was made with uncommitted changes: {dirty}."
 
 
 def _code_hashes(record: Mapping[str, Any]) -> dict[str, str]:
@@ -164,7 +164,7 @@ def _weights(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[st
     yield "the student's weights are the same." if same else "the student was trained again."
 
 
-def _results(old: Case, new: Case) -> Iterator[str]:
+def _results(old: Evidence, new: Evidence) -> Iterator[str]:
     """Figures that moved, where both versions were tested on the same photos."""
     before = photos.require_record(old)["evaluation"]
     after = photos.require_record(new)["evaluation"]
@@ -188,15 +188,15 @@ def _results(old: Case, new: Case) -> Iterator[str]:
         yield from _figures(name, before[name]["result"], after[name]["result"])
 
 
-def _tested(case: Case, name: str) -> dict[str, str | None]:
+def _tested(evidence: Evidence, name: str) -> dict[str, str | None]:
     """MD5 of each photo that a version was scored on, by its name.
 
     Raises:
         CheckError: the results or the data set's listing cannot be read.
     """
     path, root = f"runs/evaluate/{name}/images.parquet", f"data/{name}"
-    listed = case.listing(root, case.inputs()[root])
-    scored = table(case, path, IMAGES)
+    listed = evidence.listing(root, evidence.inputs()[root])
+    scored = table(evidence, path, IMAGES)
     return {str(photo): listed.get(f"{PHOTOS}/{photo}") for photo in scored["image_id"]}
 
 

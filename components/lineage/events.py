@@ -24,12 +24,12 @@ from openlineage.client.transport.file import FileConfig, FileTransport
 from openlineage.client.transport.http import HttpConfig, HttpTransport
 from openlineage.client.uuid import generate_static_uuid
 
-from components.errors import CheckError, InputError
+from components.core.errors import CheckError, UnavailableError
 from components.lineage import facets
-from components.lineage.case import Case
+from components.lineage.evidence import Evidence
 from components.lineage.facets import PRODUCER, Facts
 from components.lineage.photos import require_record
-from components.registry.chain import CROWNING, Row
+from components.registry.chain import CHAMPION_EVENTS, Row
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def decision(row: Row) -> list[RunEvent]:
     """Start and end of what happened to a version: registered, gated, promoted, rolled back..."""
     about = {"version": facets.version(str(row.version))}
     told = facets.told(f"{row.event} by {row.actor}: {row.reason}")
-    crowned = row.event in CROWNING
+    promoted = row.event in CHAMPION_EVENTS
     end = RunEvent(
         eventType=RunState.COMPLETE,
         eventTime=row.time,
@@ -104,32 +104,35 @@ def decision(row: Row) -> list[RunEvent]:
             {"documentation": told, "jobType": facets.kind("LEDGER", row.event.upper())},
         ),
         inputs=[InputDataset(row.model, f"version/{row.version}", facets=about)],
-        outputs=[OutputDataset(row.model, "champion", facets=about)] if crowned else [],
+        outputs=[OutputDataset(row.model, "champion", facets=about)] if promoted else [],
         producer=PRODUCER,
     )
     return [_start(end), end]
 
 
-def events(case: Case) -> list[RunEvent]:
+def events(evidence: Evidence) -> list[RunEvent]:
     """A start and an end for every stage of a version, then for each of its rows in the ledger.
 
     Raises:
         CheckError: its record or its row in the ledger is missing or broken.
     """
-    record = require_record(case)
-    if case.born is None:
-        raise CheckError("its row in the ledger is missing or broken", where=case.name)
-    time = case.born.time
+    record = require_record(evidence)
+    if evidence.born is None:
+        raise CheckError("its row in the ledger is missing or broken", where=evidence.name)
+    time = evidence.born.time
     facts = Facts(
-        case.model, record["git"]["commit"], case.read, lambda: record["validation"]["result"]
+        evidence.model,
+        record["git"]["commit"],
+        evidence.read,
+        lambda: record["validation"]["result"],
     )
     found = []
     for stage in record["stages"]:
-        run_id = _run_id(time, f"{case.name}/{stage['name']}")
-        parent = ("pipeline", _run_id(time, case.name))
-        end = Execution(case.model, stage["name"], run_id, parent).completed(time, facts, stage)
+        run_id = _run_id(time, f"{evidence.name}/{stage['name']}")
+        parent = ("pipeline", _run_id(time, evidence.name))
+        end = Execution(evidence.model, stage["name"], run_id, parent).completed(time, facts, stage)
         found += [_start(end), end]
-    own = [row for row in case.rows if row.version == case.version and row.intact()]
+    own = [row for row in evidence.rows if row.version == evidence.version and row.intact()]
     return [*found, *(event for row in own for event in decision(row))]
 
 
@@ -155,11 +158,11 @@ def to_server(url: str) -> Transport:
 
 
 def emit(found: list[RunEvent], transport: Transport, where: str) -> None:
-    """Send events in order; raises InputError where they are not taken."""
+    """Send events in order; raises UnavailableError where they are not taken."""
     client = OpenLineageClient(transport=transport)
     try:
         for event in found:
             client.emit(event)
     except (requests.RequestException, OSError, ValueError) as error:
         said = str(error).partition("\n")[0][:200]
-        raise InputError(f"the events were not accepted ({said})", where=where) from None
+        raise UnavailableError(f"the events were not accepted ({said})", where=where) from None

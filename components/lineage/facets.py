@@ -20,7 +20,7 @@ from openlineage.client.facet_v2 import (
     source_code_location_job,
 )
 
-from components.errors import ImlError
+from components.core.errors import ImlError
 from components.lineage.checks.data import BOXES, MANIFEST
 
 PRODUCER = "urn:boxpromptiml:lineage"

@@ -30,7 +30,7 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 PIXELS = 26  # largest difference of a pseudo-mask's pixel, of 255
 
 
-class Likeness(StrEnum):
+class Match(StrEnum):
     """How two outputs compare."""
 
     EQUAL = "bit-equal"
@@ -44,12 +44,12 @@ class Difference:
 
     Attributes:
         path: in the workspace.
-        likeness: see `Likeness`.
+        match: see `Match`.
         how: by how much, for people; empty where bit-equal.
     """
 
     path: str
-    likeness: Likeness
+    match: Match
     how: str = ""
 
     def row(self) -> dict[str, Any]:
@@ -60,23 +60,21 @@ class Difference:
 def compare(path: str, before: bytes, after: bytes) -> Difference:
     """Two versions of a file; reports, whose text follows from other outputs, are not measured."""
     if before == after:
-        return Difference(path, Likeness.EQUAL)
+        return Difference(path, Match.EQUAL)
     suffix = path.rpartition(".")[2]
     if suffix == "html":
-        return Difference(path, Likeness.CLOSE, "a report, whose numbers are compared elsewhere")
+        return Difference(path, Match.CLOSE, "a report, whose numbers are compared elsewhere")
     if suffix not in _MEASURES:
-        return Difference(path, Likeness.DIFFERENT, f"{len(before)} and {len(after)} bytes differ")
+        return Difference(path, Match.DIFFERENT, f"{len(before)} and {len(after)} bytes differ")
     measure, tolerance, unit = _MEASURES[suffix]
     try:
         largest = measure(before, after)
     except (ValueError, KeyError, OSError, pa.ArrowInvalid, DecodeError, SafetensorError) as error:
-        return Difference(path, Likeness.DIFFERENT, f"cannot be compared ({error})")
-    likeness = Likeness.CLOSE if largest <= tolerance else Likeness.DIFFERENT
+        return Difference(path, Match.DIFFERENT, f"cannot be compared ({error})")
+    match = Match.CLOSE if largest <= tolerance else Match.DIFFERENT
     if math.isinf(largest):
-        return Difference(path, likeness, "values that are not numbers differ")
-    return Difference(
-        path, likeness, f"{unit} differ by at most {largest:.3g} ({tolerance} allowed)"
-    )
+        return Difference(path, match, "values that are not numbers differ")
+    return Difference(path, match, f"{unit} differ by at most {largest:.3g} ({tolerance} allowed)")
 
 
 def _tensors(before: bytes, after: bytes) -> float:

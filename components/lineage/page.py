@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from components import pages
+from components.core import pages
 from components.lineage.verdict import LINKS, Audit, Verdict, worst
 
 _WIDTH, _BOX, _HEIGHT, _GAP, _STEP = 980, 172, 46, 24, 78
@@ -58,4 +56,4 @@ def render(audit: Audit) -> str:
         "wrong": [f for f in audit.findings if f.verdict != Verdict.VERIFIED],
         "counts": {verdict: len(audit.of(verdict)) for verdict in Verdict},
     }
-    return pages.render(Path(__file__).with_name("page.html"), values)
+    return pages.render("audit.html", values)

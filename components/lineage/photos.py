@@ -11,12 +11,12 @@ from typing import Any
 
 import pandas as pd
 
+from components.core.errors import CheckError, InputError
 from components.data import manifest
 from components.data.manifest import Manifest
-from components.errors import CheckError, InputError
-from components.lineage.case import Case
 from components.lineage.checks.data import BOXES, MANIFEST, table
-from components.lineage.gather import gather
+from components.lineage.collect import collect
+from components.lineage.evidence import Evidence
 from components.registry.chain import Event
 from components.registry.versions import Registry
 
@@ -25,28 +25,30 @@ _FIELDS = ("image_id", "path", "sha256", "label", "split", "group", "source", "n
 _ROLES = {"train": "trained on", "val": "chose the checkpoint", "test": "scored on"}
 
 
-def require_record(case: Case) -> dict[str, Any]:
+def require_record(evidence: Evidence) -> dict[str, Any]:
     """The version's record; raises CheckError where it is missing or not the registered one."""
-    if case.record is None:
+    if evidence.record is None:
         raise CheckError(
-            "its lineage record is missing or broken", where=case.name, mend="see `iml audit`"
+            "its lineage record is missing or broken", where=evidence.name, hint="see `iml audit`"
         )
-    return case.record
+    return evidence.record
 
 
-def tables(case: Case) -> Manifest:
+def tables(evidence: Evidence) -> Manifest:
     """The version's manifest and boxes, from the DVC remote, their hashes checked.
 
     Raises:
         CheckError: no record, or objects that are missing or changed.
     """
-    require_record(case)
-    return Manifest(table(case, MANIFEST, manifest.IMAGES), table(case, BOXES, manifest.BOXES))
+    require_record(evidence)
+    return Manifest(
+        table(evidence, MANIFEST, manifest.IMAGES), table(evidence, BOXES, manifest.BOXES)
+    )
 
 
-def rows(case: Case) -> list[dict[str, Any]]:
+def rows(evidence: Evidence) -> list[dict[str, Any]]:
     """Every photo of the version with its boxes, as plain JSON; raises as `tables` does."""
-    found = tables(case)
+    found = tables(evidence)
     boxes = boxes_by_photo(found.boxes)
     return [
         {
@@ -117,9 +119,9 @@ def uses(model: str, photo: str) -> Uses:
     found: list[Use] = []
     unknown: dict[int, str] = {}
     for row in born:
-        with gather(f"{model}/{row.version}", whole=False) as case:
+        with collect(f"{model}/{row.version}", whole=False) as evidence:
             try:
-                found += _uses(case, sha256, md5)
+                found += _uses(evidence, sha256, md5)
             except CheckError as error:
                 unknown[row.version] = error.line()
     return Uses(sha256, found, unknown)
@@ -135,20 +137,20 @@ def _identify(photo: str) -> tuple[str, set[str]]:
     return hashlib.sha256(data).hexdigest(), {hashlib.md5(data, usedforsecurity=False).hexdigest()}
 
 
-def _uses(case: Case, sha256: str, md5: set[str]) -> Iterator[Use]:
+def _uses(evidence: Evidence, sha256: str, md5: set[str]) -> Iterator[Use]:
     """Uses in one version: by the manifest, and by bytes in the sets it was only scored on."""
-    found = tables(case)
+    found = tables(evidence)
     boxes = boxes_by_photo(found.boxes)
-    prepared = f"data/{case.dataset}"
-    own = case.listing(prepared, case.inputs()[prepared])
+    prepared = f"data/{evidence.dataset}"
+    own = evidence.listing(prepared, evidence.inputs()[prepared])
     known = set(md5)
     for row in found.images[found.images["sha256"] == sha256].to_dict("records"):
         known.add(own.get(row["path"], ""))
-        path = f"{case.dataset}/{row['path']}"
-        yield Use(case.version, path, row["split"], boxes.get(row["image_id"], []))
-    for root, digest in case.inputs().items():
+        path = f"{evidence.dataset}/{row['path']}"
+        yield Use(evidence.version, path, row["split"], boxes.get(row["image_id"], []))
+    for root, digest in evidence.inputs().items():
         if root == prepared:
             continue
-        for name, other in case.listing(root, digest).items():
+        for name, other in evidence.listing(root, digest).items():
             if other in known:
-                yield Use(case.version, f"{root.removeprefix('data/')}/{name}", EVALUATED, [])
+                yield Use(evidence.version, f"{root.removeprefix('data/')}/{name}", EVALUATED, [])

@@ -1,9 +1,9 @@
 """The lineage record: what made a version, as one JSON document that depends on nothing else.
 
 It holds no time, no run id and no path of this machine, so an unchanged workspace gives the same
-record. `components.files.sha256_json` of it is its name in the ledger, whose row ties it to the
-run. Photos and boxes are listed by `runs/prepare/manifest.parquet` and `boxes.parquet`, outputs of
-`prepare` whose hashes stand here and whose bytes lie in the DVC remote.
+record. `components.core.files.sha256_json` of it is its name in the ledger, whose row ties it to
+the run. Photos and boxes are listed by `runs/prepare/manifest.parquet` and `boxes.parquet`, outputs
+of `prepare` whose hashes are recorded here and whose bytes lie in the DVC remote.
 """
 
 from __future__ import annotations
@@ -20,11 +20,19 @@ import torch
 import yaml
 
 from components import workspace
-from components.errors import InputError
-from components.files import read_json, sha256_bytes, sha256_file, sha256_json
+from components.core.errors import InputError
+from components.core.files import read_json, sha256_bytes, sha256_file, sha256_json
+from components.core.paths import (
+    DATA,
+    DISTILL_SUMMARY,
+    EVALUATED,
+    EXPORTED,
+    METRICS,
+    PSEUDO_LABEL_SUMMARY,
+    VALIDATION,
+)
 
 SCHEMA = 2
-DATA, RUNS = Path("data"), Path("runs")
 HASHES = ("md5", "etag", "checksum")
 
 
@@ -57,9 +65,9 @@ def collect(params: Mapping[str, Any]) -> dict[str, Any]:
         "datasets": {name: _dataset(name) for name in names},
         "teacher": teacher(),
         "backbone": backbone(),
-        "validation": _result(RUNS / "validate/result.json"),
-        "evaluation": {name: _result(RUNS / "evaluate" / name / "metrics.json") for name in names},
-        "files": _files(RUNS / "export"),
+        "validation": _result(VALIDATION),
+        "evaluation": {name: _result(EVALUATED / name / METRICS) for name in names},
+        "files": _files(EXPORTED),
         "environment": environment(),
         "seeds_and_threads": _drawn(params),
     }
@@ -71,7 +79,7 @@ def _stages() -> list[dict[str, Any]]:
     found = []
     for name in workspace.stages():
         if name not in locked:
-            raise InputError(f"stage {name} has not run", where="dvc.lock", mend="run `iml run`")
+            raise InputError(f"stage {name} has not run", where="dvc.lock", hint="run `iml run`")
         found.append(stage(name, locked[name]))
     return found
 
@@ -93,7 +101,7 @@ def _entry(row: Mapping[str, Any]) -> dict[str, Any]:
     """A path with its content hash, as DVC names it; a folder's also tells its files."""
     kind = next((name for name in HASHES if name in row), None)
     if kind is None:
-        raise InputError(f"{row['path']} has no hash", where="dvc.lock", mend="run `iml run`")
+        raise InputError(f"{row['path']} has no hash", where="dvc.lock", hint="run `iml run`")
     return {
         "path": row["path"],
         kind: row[kind],
@@ -107,11 +115,11 @@ def _dataset(name: str) -> dict[str, Any]:
     try:
         said = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise InputError("no such file", where=str(path), mend="run `iml dataset import`") from None
+        raise InputError("no such file", where=str(path), hint="run `iml dataset import`") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"not valid YAML ({error})", where=str(path)) from None
     if not isinstance(said, dict) or not str(said.get("licence") or "").strip():
-        raise InputError("names no licence", where=str(path), mend="add a line `licence: ...`")
+        raise InputError("names no licence", where=str(path), hint="add a line `licence: ...`")
     tracked = DATA / f"{name}.dvc"
     return {
         "name": name,
@@ -125,19 +133,19 @@ def _dataset(name: str) -> dict[str, Any]:
 
 def teacher() -> dict[str, Any]:
     """The teacher's name and the hash of its weights, as the stage recorded them."""
-    path = RUNS / "pseudo_label/summary.json"
+    path = PSEUDO_LABEL_SUMMARY
     said = read_json(path)
     if not isinstance(said, dict) or "teacher_sha256" not in said:
-        raise InputError("names no teacher_sha256", where=str(path), mend="run `iml run`")
+        raise InputError("names no teacher_sha256", where=str(path), hint="run `iml run`")
     return {"name": said.get("teacher"), "sha256": said["teacher_sha256"]}
 
 
 def backbone() -> dict[str, Any]:
     """The backbone's name, where its first weights came from and their hash (null for none)."""
-    path = RUNS / "distill/summary.json"
+    path = DISTILL_SUMMARY
     said = read_json(path)
     if not isinstance(said, dict) or not isinstance(said.get("backbone"), dict):
-        raise InputError("names no backbone", where=str(path), mend="run `iml run`")
+        raise InputError("names no backbone", where=str(path), hint="run `iml run`")
     return dict(said["backbone"])
 
 
@@ -148,7 +156,7 @@ def _result(path: Path) -> dict[str, Any]:
 
 def _hash(path: Path) -> str:
     if not path.is_file():
-        raise InputError("no such file", where=str(path), mend="run `iml run`")
+        raise InputError("no such file", where=str(path), hint="run `iml run`")
     return sha256_file(path)
 
 

@@ -19,19 +19,20 @@ from typing import Any
 import yaml
 
 from components import workspace
-from components.errors import CheckError
-from components.files import inside, state_dir, write_bytes, write_text
+from components.core.errors import CheckError
+from components.core.files import inside, write_bytes, write_text
+from components.core.paths import WEIGHTS, state_dir
 from components.lineage import record as recording
 from components.lineage.audit import check
-from components.lineage.case import Case
 from components.lineage.difference import environment as compare_environment
-from components.lineage.outputs import Difference, Likeness, compare
+from components.lineage.evidence import Evidence
+from components.lineage.outputs import Difference, Match, compare
 from components.lineage.photos import require_record
 from components.lineage.verdict import Verdict
 from components.workspace import history
 from components.workspace.remote import Objects
 
-_WORSE = (Likeness.EQUAL, Likeness.CLOSE, Likeness.DIFFERENT)
+_WORSE = (Match.EQUAL, Match.CLOSE, Match.DIFFERENT)
 Tell = Callable[[str], None]
 
 
@@ -48,9 +49,9 @@ class Stage:
     outputs: list[Difference]
 
     @property
-    def likeness(self) -> Likeness:
+    def match(self) -> Match:
         """The worst of its outputs."""
-        return max((out.likeness for out in self.outputs), key=_WORSE.index, default=Likeness.EQUAL)
+        return max((out.match for out in self.outputs), key=_WORSE.index, default=Match.EQUAL)
 
 
 @dataclass(frozen=True)
@@ -69,14 +70,14 @@ class Replay:
     changes: list[str]
 
     @property
-    def likeness(self) -> Likeness:
+    def match(self) -> Match:
         """The worst of all stages."""
-        return max((stage.likeness for stage in self.stages), key=_WORSE.index)
+        return max((stage.match for stage in self.stages), key=_WORSE.index)
 
     @property
     def first(self) -> Stage | None:
         """The first stage that is not bit-equal."""
-        return next((s for s in self.stages if s.likeness != Likeness.EQUAL), None)
+        return next((s for s in self.stages if s.match != Match.EQUAL), None)
 
     def sentence(self) -> str:
         """The outcome for people, with its likely cause."""
@@ -84,12 +85,12 @@ class Replay:
         if self.first is None:
             noted = f" These changes made no difference: {' '.join(self.changes[:3])}"
             return f"{name} was rebuilt bit for bit.{noted if self.changes else ''}"
-        worst = max(self.first.outputs, key=lambda out: _WORSE.index(out.likeness))
+        worst = max(self.first.outputs, key=lambda out: _WORSE.index(out.match))
         cause = " ".join(self.changes[:3]) or (
             "Environment, parameters and code match the record, so a stage is not deterministic."
         )
         return (
-            f"{name} was rebuilt, {self.likeness}: stage {self.first.name} is the first to "
+            f"{name} was rebuilt, {self.match}: stage {self.first.name} is the first to "
             f"differ, {worst.path}: {worst.how}. {cause}"
         )
 
@@ -98,22 +99,22 @@ class Replay:
         return {
             "model": self.model,
             "version": self.version,
-            "likeness": self.likeness,
+            "likeness": self.match,
             "sentence": self.sentence(),
             "first_difference": self.first.name if self.first else None,
             "changes": self.changes,
             "stages": [
-                {"name": s.name, "likeness": s.likeness, "outputs": [o.row() for o in s.outputs]}
+                {"name": s.name, "likeness": s.match, "outputs": [o.row() for o in s.outputs]}
                 for s in self.stages
             ],
         }
 
 
-def replay(case: Case, folder: Path, tell: Tell, *, threads: int | None = None) -> Replay:
+def replay(evidence: Evidence, folder: Path, tell: Tell, *, threads: int | None = None) -> Replay:
     """Make a version again in an empty folder.
 
     Args:
-        case: its evidence; inputs come from its remote.
+        evidence: its evidence; inputs come from its remote.
         folder: becomes the clone.
         tell: called with each line that a stage prints.
         threads: run with this thread count in place of the recorded ones.
@@ -122,10 +123,10 @@ def replay(case: Case, folder: Path, tell: Tell, *, threads: int | None = None) 
         CheckError: no trusted signature, or no record, commit or input to start from.
         components.workspace.StageError: a stage failed.
     """
-    record = require_record(case)
-    if case.repository is None or case.objects is None:
-        raise CheckError("there is no git repository or DVC remote here", where=case.name)
-    prepare(case, folder)
+    record = require_record(evidence)
+    if evidence.repository is None or evidence.objects is None:
+        raise CheckError("there is no git repository or DVC remote here", where=evidence.name)
+    prepare(evidence, folder)
     changes = list(_changes(record))
     if threads is not None:
         changes = [*_set_threads(folder, threads), *changes]
@@ -133,41 +134,41 @@ def replay(case: Case, folder: Path, tell: Tell, *, threads: int | None = None) 
     with _standing_in(folder):
         for stage in record["stages"]:
             workspace.reproduce(stage["name"], tell, force=True)
-            stages.append(Stage(stage["name"], list(_compare(case.objects, stage))))
-    return Replay(case.model, case.version, stages, changes)
+            stages.append(Stage(stage["name"], list(_compare(evidence.objects, stage))))
+    return Replay(evidence.model, evidence.version, stages, changes)
 
 
-def prepare(case: Case, folder: Path) -> None:
+def prepare(evidence: Evidence, folder: Path) -> None:
     """Clone the repository at the recorded commit and put the version's inputs in place.
 
     Raises:
         CheckError: no trusted key signed it; the commit or an input is missing, or was changed.
     """
-    record = require_record(case)
-    _require_signed(case)
+    record = require_record(evidence)
+    _require_signed(evidence)
     commit = record["git"]["commit"]
-    if case.repository is None or not history.has_commit(case.repository, commit):
-        raise CheckError(f"the git repository does not have commit {commit}", where=case.name)
+    if evidence.repository is None or not history.has_commit(evidence.repository, commit):
+        raise CheckError(f"the git repository does not have commit {commit}", where=evidence.name)
     # git checks out an object without hashing it, and a clone on one machine copies it so.
-    if damage := history.damage(case.repository):
-        raise CheckError(damage[0], where="git repository", mend="see `iml audit`")
-    history.clone(case.repository.absolute(), folder)
+    if damage := history.damage(evidence.repository):
+        raise CheckError(damage[0], where="git repository", hint="see `iml audit`")
+    history.clone(evidence.repository.absolute(), folder)
     history.checkout(folder, commit)
     write_text(folder / "dvc.lock", record["dvc_lock"]["text"])
-    for path, md5 in case.inputs().items():
-        for name, digest in case.listing(path, md5).items():
-            write_bytes(inside(folder, f"{path}/{name}"), case.read(f"{path}/{name}", digest))
-            case.forget(digest)
+    for path, md5 in evidence.inputs().items():
+        for name, digest in evidence.listing(path, md5).items():
+            write_bytes(inside(folder, f"{path}/{name}"), evidence.read(f"{path}/{name}", digest))
+            evidence.forget(digest)
 
 
-def _require_signed(case: Case) -> None:
+def _require_signed(evidence: Evidence) -> None:
     """Raises CheckError unless a trusted key signed the version's folder, the record in it."""
-    for finding in check("signature", case):
+    for finding in check("signature", evidence):
         if finding.verdict != Verdict.VERIFIED:
             raise CheckError(
                 f"not replayed, because that runs its commands: {finding.line()}",
-                where=case.name,
-                mend="put its signer's public key into the folder of trusted keys "
+                where=evidence.name,
+                hint="put its signer's public key into the folder of trusted keys "
                 "($IML_TRUSTED_KEYS), if you know and trust the signer; see docs/AUDIT.md",
             )
 
@@ -196,7 +197,7 @@ def _set_threads(folder: Path, threads: int) -> Iterator[str]:
 @contextmanager
 def _standing_in(folder: Path) -> Iterator[None]:
     """Work in the clone with a state folder of its own; third-party weights are shared."""
-    weights, own = state_dir() / "weights", folder.absolute() / ".state"
+    weights, own = state_dir() / WEIGHTS, folder.absolute() / ".state"
     own.mkdir()
     if weights.is_dir():
         (own / "weights").symlink_to(weights)
@@ -218,9 +219,9 @@ def _compare(objects: Objects, stage: dict[str, Any]) -> Iterator[Difference]:
     for row in stage["outs"]:
         path = row["path"]
         if path not in made:
-            yield Difference(path, Likeness.DIFFERENT, "was not made")
+            yield Difference(path, Match.DIFFERENT, "was not made")
         elif made[path]["md5"] == row["md5"]:
-            yield Difference(path, Likeness.EQUAL)
+            yield Difference(path, Match.EQUAL)
         elif row["md5"].endswith(".dir"):
             yield from _compare_folder(objects, path, row["md5"])
         else:
@@ -233,8 +234,8 @@ def _compare_folder(objects: Objects, path: str, md5: str) -> Iterator[Differenc
     for name in sorted(before.keys() | after):
         place = f"{path}/{name}"
         if name not in before or name not in after:
-            yield Difference(place, Likeness.DIFFERENT, "is in only one of the two")
+            yield Difference(place, Match.DIFFERENT, "is in only one of the two")
             continue
         found = compare(place, objects.read(before[name]), Path(place).read_bytes())
-        if found.likeness != Likeness.EQUAL:
+        if found.match != Match.EQUAL:
             yield found

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from components.errors import CheckError, InputError
-from components.params import Promotion
+from components.core.errors import CheckError, InputError
+from components.core.params import Promotion
 from components.registry import chain
+from components.registry.alias import sync_alias
 from components.registry.chain import Event, Row
-from components.registry.copies import inspect
+from components.registry.downloads import verify_download
+from components.registry.layout import RECORD_HASH
 from components.registry.ledger import Entry
-from components.registry.projection import project
-from components.registry.tracking import RECORD_HASH
 from components.registry.versions import Registry, registration
 
 
@@ -35,9 +35,9 @@ def approve(registry: Registry, version: int, rules: Promotion, *, actor: str, r
     born = registration(rows, version)
     gated = _waiting(registry.model, rows, version)
     _unchanged(gated, chain.champion(rows), rules)
-    inspect(registry, version, born.facts())
+    verify_download(registry, version, born.facts())
     evidence = {"gated": gated.hash, RECORD_HASH: born.facts()[RECORD_HASH]}
-    reigning = chain.champion(rows)
+    current = chain.champion(rows)
     approved = _approved(rows, gated) or registry.ledger.append(
         Entry(
             registry.model,
@@ -58,10 +58,10 @@ def approve(registry: Registry, version: int, rules: Promotion, *, actor: str, r
             approved.actor,
             f"approved: {approved.reason}",
             evidence,
-            reigning,
+            current,
         )
     )
-    project(registry)
+    sync_alias(registry)
     return promoted
 
 
@@ -74,28 +74,28 @@ def _waiting(model: str, rows: Sequence[Row], version: int) -> Row:
     if chain.champion(rows) == version:
         raise InputError(f"{name} is already the champion")
     if verdict is not None and verdict.event == Event.REJECTED:
-        raise CheckError(f"{name} was rejected: {verdict.reason}", mend="see `iml model show`")
+        raise CheckError(f"{name} was rejected: {verdict.reason}", hint="see `iml model show`")
     if verdict is not None:
         raise InputError(
-            f"{name} had been promoted and was replaced since", mend="use `iml model rollback`"
+            f"{name} had been promoted and was replaced since", hint="use `iml model rollback`"
         )
-    raise InputError(f"{name} is not awaiting approval", mend="run `iml run` or `model promote`")
+    raise InputError(f"{name} is not awaiting approval", hint="run `iml run` or `model promote`")
 
 
-def _unchanged(gated: Row, reigning: int | None, rules: Promotion) -> None:
+def _unchanged(gated: Row, current: int | None, rules: Promotion) -> None:
     """Raises CheckError when the ground of a gating is no longer there."""
     facts, again = gated.facts(), "run `iml run`, which applies the gates again"
-    if facts["champion"] != reigning:
+    if facts["champion"] != current:
         raise CheckError(
             f"version {gated.version} of {gated.model} was judged against champion "
-            f"{facts['champion'] or 'none'}, but the champion is now {reigning or 'none'}",
-            mend=again,
+            f"{facts['champion'] or 'none'}, but the champion is now {current or 'none'}",
+            hint=again,
         )
     if facts["thresholds"] != rules.gates.model_dump(mode="json"):
         raise CheckError(
             f"the gates changed since version {gated.version} of {gated.model} was judged",
             where="params.yaml",
-            mend=again,
+            hint=again,
         )
 
 

@@ -28,7 +28,7 @@ from cyclonedx.output import make_outputter
 from cyclonedx.schema import OutputFormat, SchemaVersion
 from packageurl import PackageURL
 
-from components.files import sha256_json
+from components.core.files import sha256_json
 from components.registry import layout
 from components.registry.licences import NO_WEIGHTS, backbone, licences
 

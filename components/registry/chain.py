@@ -1,7 +1,7 @@
 """The ledger's rows and the hash chain that holds them together; pure functions.
 
 Each row's hash covers the row and the hash before it, so an edited, deleted or inserted row breaks
-the chain where it happened. The last rows of a chain can be deleted without a break; a witness
+the chain where it happened. The last rows of a chain can be deleted without a break; a ledger_head
 (the last sequence and hash, kept in another store) shows that.
 """
 
@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
-from components.files import sha256_json
+from components.core.files import sha256_json
 
 GENESIS = "0" * 64
 
@@ -29,7 +29,7 @@ class Event(StrEnum):
     ROLLED_BACK = "rolled_back"
 
 
-CROWNING = (Event.PROMOTED, Event.ROLLED_BACK)  # the events that name a champion
+CHAMPION_EVENTS = (Event.PROMOTED, Event.ROLLED_BACK)  # the events that name a champion
 
 
 @dataclass(frozen=True)
@@ -88,8 +88,8 @@ def digest(values: dict[str, Any]) -> str:
 
 def champion(rows: Iterable[Row]) -> int | None:
     """The version named by the last crowning row, or None."""
-    crowned = [row.version for row in rows if row.event in CROWNING]
-    return crowned[-1] if crowned else None
+    champions = [row.version for row in rows if row.event in CHAMPION_EVENTS]
+    return champions[-1] if champions else None
 
 
 def dismissed(rows: Sequence[Row], version: int) -> Row | None:
@@ -97,7 +97,7 @@ def dismissed(rows: Sequence[Row], version: int) -> Row | None:
     concerned = [
         row
         for row in rows
-        if row.event in CROWNING and version in (row.version, row.previous_champion)
+        if row.event in CHAMPION_EVENTS and version in (row.version, row.previous_champion)
     ]
     last = concerned[-1] if concerned else None
     if last is None or last.version == version or last.event != Event.ROLLED_BACK:
@@ -130,15 +130,15 @@ def awaits_approval(rows: Sequence[Row], version: int) -> bool:
 
 
 @dataclass(frozen=True)
-class Witness:
+class LedgerHead:
     """The end of a chain as it was last seen."""
 
     sequence: int
     hash: str
 
     @classmethod
-    def parse(cls, text: str | None) -> Witness | None:
-        """From `sequence:hash`; None for none, a witness that nothing matches for garbage."""
+    def parse(cls, text: str | None) -> LedgerHead | None:
+        """From `sequence:hash`; None for none, a ledger_head that nothing matches for garbage."""
         if not text:
             return None
         sequence, _, found = text.partition(":")
@@ -148,15 +148,15 @@ class Witness:
         return f"{self.sequence}:{self.hash}"
 
 
-def problems(rows: Sequence[Row], witness: Witness | None = None) -> list[str]:
+def problems(rows: Sequence[Row], ledger_head: LedgerHead | None = None) -> list[str]:
     """What is wrong with one model's chain, row by row; empty when nothing is.
 
     Args:
         rows: the model's rows, by sequence.
-        witness: the end of the chain as another store remembers it.
+        ledger_head: the end of the chain as another store remembers it.
     """
     found: list[str] = []
-    before, reigning, expected = GENESIS, None, 1
+    before, current, expected = GENESIS, None, 1
     seen: set[tuple[str, int]] = set()  # events with their versions
     for row in rows:
         name = f"row {row.sequence} ({row.event} version {row.version})"
@@ -166,24 +166,24 @@ def problems(rows: Sequence[Row], witness: Witness | None = None) -> list[str]:
             found.append(f"row {expected} is missing before {name}")
         elif row.previous_hash != before:
             found.append(f"{name} does not follow the row before it: one of the two was inserted")
-        elif row.event in CROWNING and row.previous_champion != reigning:
-            found.append(f"{name} replaces champion {row.previous_champion}, which was {reigning}")
-        elif row.event in CROWNING and (Event.REGISTERED, row.version) not in seen:
+        elif row.event in CHAMPION_EVENTS and row.previous_champion != current:
+            found.append(f"{name} replaces champion {row.previous_champion}, which was {current}")
+        elif row.event in CHAMPION_EVENTS and (Event.REGISTERED, row.version) not in seen:
             found.append(f"{name} promotes a version that was never registered")
         elif row.event == Event.ROLLED_BACK and (Event.PROMOTED, row.version) not in seen:
             found.append(f"{name} returns to a version that was never champion")
         seen.add((row.event, row.version))
-        if row.event in CROWNING:
-            reigning = row.version
+        if row.event in CHAMPION_EVENTS:
+            current = row.version
         before, expected = row.hash, (row.sequence if row.intact() else expected) + 1
-    return found or _against(rows, witness)
+    return found or _against(rows, ledger_head)
 
 
-def _against(rows: Sequence[Row], witness: Witness | None) -> list[str]:
-    if witness is None:
+def _against(rows: Sequence[Row], ledger_head: LedgerHead | None) -> list[str]:
+    if ledger_head is None:
         return []
-    if witness.sequence > len(rows):
-        return [f"rows after {len(rows)} are missing: the registry has seen {witness.sequence}"]
-    if witness.sequence < 1 or rows[witness.sequence - 1].hash != witness.hash:
-        return [f"row {witness.sequence} is not the one that the registry has seen"]
+    if ledger_head.sequence > len(rows):
+        return [f"rows after {len(rows)} are missing: the registry has seen {ledger_head.sequence}"]
+    if ledger_head.sequence < 1 or rows[ledger_head.sequence - 1].hash != ledger_head.hash:
+        return [f"row {ledger_head.sequence} is not the one that the registry has seen"]
     return []

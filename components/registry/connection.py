@@ -20,15 +20,17 @@ from botocore.exceptions import BotoCoreError, ClientError
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from sqlalchemy import make_url
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
-from components.errors import InputError
-from components.files import alone, atomic, state_dir
+from components.core.errors import InputError, UnavailableError
+from components.core.files import alone, atomic
+from components.core.paths import MLFLOW_STORE, state_dir
 from components.registry import database
 
 SETTING = "MLFLOW_TRACKING_URI"
 _IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
 TRAINING = "?workflowType=machine_learning"
+_PASSING = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "RESOURCE_EXHAUSTED")
 _NO_ANSWER = (requests.ConnectionError, requests.Timeout)
 _QUIET = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
@@ -38,7 +40,7 @@ _QUIET = {
 
 def address() -> str:
     """Where MLflow's store is."""
-    return database.environment(SETTING, f"sqlite:///{state_dir() / 'mlflow/mlflow.db'}")
+    return database.environment(SETTING, f"sqlite:///{state_dir() / MLFLOW_STORE}")
 
 
 def is_server(uri: str) -> bool:
@@ -63,7 +65,7 @@ def page(uri: str, place: str) -> str | None:
 
 
 def connect(uri: str) -> MlflowClient:
-    """A client of the store, which is reached once, quickly; raises InputError otherwise."""
+    """A client of the store, which is reached once, quickly; raises UnavailableError otherwise."""
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
     for name, value in _QUIET.items():
@@ -82,7 +84,7 @@ def _check_database(uri: str) -> None:
         raise InputError(
             "not an MLflow store that works here",
             where=SETTING,
-            mend="use http(s)://server, sqlite:////folder/file.db or postgresql://host/name",
+            hint="use http(s)://server, sqlite:////folder/file.db or postgresql://host/name",
         )
     # MLflow itself would try a dead database for minutes.
     database.probe(uri, SETTING)
@@ -126,18 +128,26 @@ def answering(uri: str) -> Iterator[None]:
         FileNotFoundError,
     ) as error:
         if isinstance(error.__cause__ or error.__context__, _NO_ANSWER) and is_server(uri):
-            raise InputError(
+            raise UnavailableError(
                 "no MLflow server answers there",
                 where=database.safe_name(uri),
-                mend=f"your shell sets this address: start the server, or `unset {SETTING}` to use "
+                hint=f"your shell sets this address: start the server, or `unset {SETTING}` to use "
                 "this project's own store",
             ) from None
         said = database.scrub(str(getattr(error, "orig", None) or error), uri)[:300]
-        raise InputError(
+        kind = UnavailableError if _passing(error) else InputError
+        raise kind(
             f"the MLflow store does not do this ({said})",
             where=database.safe_name(uri),
-            mend=f"check that it runs, and {SETTING}",
+            hint=f"check that it runs, and {SETTING}",
         ) from None
+
+
+def _passing(error: Exception) -> bool:
+    """Whether the same call may succeed later: the store, its database or its files are away."""
+    if isinstance(error, MlflowException):
+        return error.error_code in _PASSING
+    return isinstance(error, OperationalError | BotoCoreError | ConnectionError | requests.Timeout)
 
 
 def _use(uri: str) -> None:

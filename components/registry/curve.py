@@ -7,8 +7,8 @@ import io
 import math
 from typing import NamedTuple
 
-from components.errors import InputError
-from components.training.progress import Epoch
+from components.core.errors import InputError
+from components.distill.progress import Epoch
 
 COLUMNS = tuple(name for name in Epoch.__annotations__ if name != "epoch")
 

@@ -16,7 +16,7 @@ from sqlalchemy import URL, Engine, NullPool, create_engine, event, make_url, te
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import ArgumentError, IntegrityError, SQLAlchemyError
 
-from components.errors import InputError
+from components.core.errors import InputError, UnavailableError
 
 _WAIT = 30  # seconds a writer waits for another one
 _EXAMPLES = "use sqlite:////folder/file.db or postgresql://user:password@host/database"
@@ -54,12 +54,12 @@ def _parse(url: str, setting: str) -> URL:
         parsed = make_url(url)
     except (ArgumentError, ValueError):
         # The text may hold a password, so it is not repeated.
-        raise InputError("not a database URL", where=setting, mend=_EXAMPLES) from None
+        raise InputError("not a database URL", where=setting, hint=_EXAMPLES) from None
     if parsed.get_backend_name() not in ("sqlite", "postgresql"):
         raise InputError(
             f"{parsed.get_backend_name()!r} databases are not supported",
             where=setting,
-            mend=_EXAMPLES,
+            hint=_EXAMPLES,
         )
     return parsed
 
@@ -73,8 +73,8 @@ def _clear(url: URL, setting: str) -> Iterator[None]:
         raise
     except (SQLAlchemyError, OSError) as error:
         said = scrub(str(getattr(error, "orig", None) or error), url)[:300]
-        raise InputError(
-            f"the database does not answer ({said})", where=safe_name(url), mend=f"check {setting}"
+        raise UnavailableError(
+            f"the database does not answer ({said})", where=safe_name(url), hint=f"check {setting}"
         ) from None
 
 
@@ -101,7 +101,7 @@ def connect(url: str, setting: str) -> Engine:
         raise InputError(
             f"no driver for this database ({scrub(str(error), parsed)})",
             where=setting,
-            mend="install boxpromptiml[postgres]",
+            hint="install boxpromptiml[postgres]",
         ) from None
     if sqlite:
         # pysqlite's own transactions take the write lock too late for compare-and-swap.
@@ -129,7 +129,7 @@ def transaction(engine: Engine, setting: str, *, writing: bool = False) -> Itera
         writing: take SQLite's write lock at the start; a waiting writer gives up after 30 s.
 
     Raises:
-        InputError: unreachable, locked, read-only or broken database.
+        UnavailableError: unreachable, locked, read-only or broken database.
         sqlalchemy.exc.IntegrityError: a constraint was violated (someone else was faster).
     """
     with (
@@ -143,6 +143,6 @@ def transaction(engine: Engine, setting: str, *, writing: bool = False) -> Itera
 
 
 def probe(url: str, setting: str) -> None:
-    """Reach a database once; raises InputError within seconds when that fails."""
+    """Reach a database once; raises UnavailableError within seconds when that fails."""
     with transaction(connect(url, setting), setting) as connection:
         connection.execute(text("SELECT 1"))

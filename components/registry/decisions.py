@@ -13,17 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from components import pages
-from components.files import state_dir, write_text
+from components.core import pages
+from components.core.files import write_text
+from components.core.paths import DECISIONS, state_dir
 from components.registry import chain
 from components.registry.chain import Event, Row
 from components.registry.versions import registration, standings
 
 if TYPE_CHECKING:  # they import OpenCV, or what projects the ledger onto these pages
-    from components.evaluation.gallery import Example
-    from components.registry.gates import Evidence
+    from components.evaluate.gallery import Example
+    from components.registry.comparison import Difference
+    from components.registry.gates import GateEvidence
     from components.registry.promotion import Decision
-    from components.registry.rivalry import Difference
 
 _HEAD = 65_536  # characters of a page, within which it says what was decided
 _STANDING = re.compile(
@@ -45,7 +46,7 @@ def page_of(model: str, version: int) -> Path:
 
 
 def _folder() -> Path:
-    return state_dir() / "decisions"
+    return state_dir() / DECISIONS
 
 
 def shown(model: str, version: int) -> str | None:
@@ -57,7 +58,7 @@ def shown(model: str, version: int) -> str | None:
 def write(
     rows: Sequence[Row],
     decision: Decision,
-    evidence: Evidence,
+    evidence: GateEvidence,
     sections: Mapping[str, list[Example]],
     reports: Mapping[str, Path],
 ) -> Path:
@@ -73,7 +74,7 @@ def write(
     Returns:
         The page's path.
     """
-    from components.evaluation.report import identified
+    from components.evaluate.report import identified
 
     model, version = decision.model, decision.version
     facts = _facts(registration(rows, version), evidence.record)
@@ -105,7 +106,7 @@ def _data(record: Mapping[str, Any] | None, name: str) -> dict[str, str]:
 
 def render(
     decision: Decision,
-    evidence: Evidence,
+    evidence: GateEvidence,
     standing: str,
     sections: Mapping[str, list[Example]],
     facts: Mapping[str, str],
@@ -138,7 +139,7 @@ def render(
         "hashes": evidence.hashes,
         "reports": reports,
     }
-    return pages.render(Path(__file__).with_name("decision.html"), values, {"number": _number})
+    return pages.render("decision.html", values, {"number": _number})
 
 
 def refresh(model: str, rows: Sequence[Row]) -> None:
@@ -167,7 +168,7 @@ def _since(rows: Sequence[Row], gated: Row) -> list[Row]:
         row
         for row in rows
         if row.sequence >= gated.sequence
-        and (row.version == gated.version or row.event in chain.CROWNING)
+        and (row.version == gated.version or row.event in chain.CHAMPION_EVENTS)
     ]
 
 
@@ -183,19 +184,24 @@ def render_standing(rows: Sequence[Row], gated: Row) -> str:
         "style": _STYLES.get(status, "poor"),
         "sentence": _sentence(rows, gated, since, status),
     }
-    return pages.render(Path(__file__).with_name("standing.html"), values).strip()
+    return pages.render("standing.html", values).strip()
 
 
 def _sentence(rows: Sequence[Row], gated: Row, since: Sequence[Row], status: str) -> str:
-    name, crowned = f"{gated.model}/{gated.version}", [r for r in rows if r.event in chain.CROWNING]
-    keeps = f"Version {crowned[-1].version} is champion." if crowned else "There is no champion."
+    name, champions = (
+        f"{gated.model}/{gated.version}",
+        [r for r in rows if r.event in chain.CHAMPION_EVENTS],
+    )
+    keeps = (
+        f"Version {champions[-1].version} is champion." if champions else "There is no champion."
+    )
     if status == "awaiting approval":
         act = f"To promote it: iml model approve {name} --by NAME --reason WHY."
         return f"It passed every gate. {act} {keeps}"
     if status == "champion":
-        return f"Since {_when(crowned[-1])}"
+        return f"Since {_when(champions[-1])}"
     if status == "former champion":
-        ended = next(r for r in reversed(crowned) if r.previous_champion == gated.version)
+        ended = next(r for r in reversed(champions) if r.previous_champion == gated.version)
         return f"Until {_when(ended)}. {keeps}"
     return f"{since[-1].reason if status == 'rejected' else 'There is no verdict yet'}. {keeps}"
 

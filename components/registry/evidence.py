@@ -1,4 +1,4 @@
-"""Evidence for the gates: read from what the stages wrote and from what the registry holds."""
+"""GateEvidence for the gates: read from what the stages wrote and from what the registry holds."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from components.errors import CheckError, InputError
-from components.files import read_json, sha256_file
-from components.registry.copies import inspect
-from components.registry.gates import Evidence
+from components.core.errors import CheckError, InputError
+from components.core.files import read_json, sha256_file
+from components.registry.comparison import Comparison
+from components.registry.downloads import verify_download
+from components.registry.gates import GateEvidence
+from components.registry.layout import SIGNER
 from components.registry.licences import licences
 from components.registry.package import FILES
-from components.registry.rivalry import Comparison
-from components.registry.tracking import SIGNER
 from components.registry.versions import Registry
 
 
@@ -42,12 +42,12 @@ def attest(registry: Registry, version: int, facts: Mapping[str, Any]) -> Attest
         facts: evidence of its `registered` row.
     """
     try:
-        return Attested(inspect(registry, version, facts), facts[SIGNER], "")
+        return Attested(verify_download(registry, version, facts), facts[SIGNER], "")
     except CheckError as error:
         return Attested(None, None, error.line())
 
 
-def gather(
+def collect(
     runs: Path,
     dataset: str,
     *,
@@ -56,7 +56,7 @@ def gather(
     champion: int | None,
     comparison: Comparison | None,
     latency_ms: float | None,
-) -> Evidence:
+) -> GateEvidence:
     """Read what the stages recorded; a file that is missing or malformed becomes None.
 
     Args:
@@ -65,7 +65,7 @@ def gather(
         attested: from `attest`.
         dirty: uncommitted paths; None where unknown.
         champion: the champion, None for none.
-        comparison: from `components.registry.rivalry.compare`, against that champion.
+        comparison: from `components.registry.comparison.compare`, against that champion.
         latency_ms: time for one photo; None where it was not measured.
     """
     places = {
@@ -76,7 +76,7 @@ def gather(
     read = {name: _mapping(path) for name, path in places.items()}
     hashes = {name: sha256_file(path) for name, path in places.items() if path.is_file()}
     weights = runs / "export" / FILES[0]
-    return Evidence(
+    return GateEvidence(
         validation=read["validation"],
         metrics=read["evaluation"],
         parity=read["parity"],

@@ -9,9 +9,9 @@ from typing import Any
 import pandas as pd
 
 from components.data.manifest import AUTHENTIC
-from components.evaluation.gallery import Album, Example
-from components.evaluation.report import by_f1, by_false_alarm, facts
-from components.evaluation.run import Predict
+from components.evaluate.gallery import Album, Example
+from components.evaluate.report import by_f1, by_false_alarm, facts
+from components.evaluate.run import Predict
 
 WORST, BEST, ALARMS, DIFFERENT = 20, 8, 12, 12  # photos of each section
 
@@ -22,7 +22,7 @@ class Exhibit:
 
     Attributes:
         version: its number.
-        images: columns of `components.evaluation.run.IMAGES`.
+        images: columns of `components.evaluate.run.IMAGES`.
         predict: the version itself.
     """
 

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from components.params import Gates, Promotion
+from components.core.params import Gates, Promotion
 from components.registry import verdicts
-from components.registry.rivalry import Comparison, Difference
+from components.registry.comparison import Comparison, Difference
 from components.registry.verdicts import Gate, at_least, at_most, finite, measured
 
 F1_GATE, ALARM_GATE, BETTER_GATE = (
@@ -19,12 +19,12 @@ F1_GATE, ALARM_GATE, BETTER_GATE = (
     "no_more_false_alarms_than_champion",
     "better_than_champion",
 )
-RIVALRY = (F1_GATE, ALARM_GATE, BETTER_GATE)
+COMPARISONS = (F1_GATE, ALARM_GATE, BETTER_GATE)
 LATENCY = "max_latency_ms"
 
 
 @dataclass(frozen=True)
-class Evidence:
+class GateEvidence:
     """What the gates judge; what could not be read is None.
 
     Attributes:
@@ -58,7 +58,7 @@ class Evidence:
     hashes: Mapping[str, str]
 
 
-def judge(version: int, evidence: Evidence, promotion: Promotion) -> list[Gate]:
+def judge(version: int, evidence: GateEvidence, promotion: Promotion) -> list[Gate]:
     """Every gate's verdict, in the order in which they are shown."""
     return [
         verdicts.said_yes("data_validation", "data validation", evidence.validation),
@@ -96,7 +96,7 @@ def _figures(metrics: Mapping[str, Any] | None, gates: Gates) -> list[Gate]:
     return found
 
 
-def _budgets(evidence: Evidence, gates: Gates) -> list[Gate]:
+def _budgets(evidence: GateEvidence, gates: Gates) -> list[Gate]:
     found = []
     if gates.max_megabytes is not None:
         size = evidence.megabytes
@@ -107,7 +107,7 @@ def _budgets(evidence: Evidence, gates: Gates) -> list[Gate]:
     return found
 
 
-def _licences(evidence: Evidence, gates: Gates) -> list[Gate]:
+def _licences(evidence: GateEvidence, gates: Gates) -> list[Gate]:
     if gates.allowed_licences is None:
         return []
     return [verdicts.licences_allowed(evidence.licences, gates.allowed_licences)]

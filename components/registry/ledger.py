@@ -18,10 +18,11 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
-from components.errors import CheckError, InputError
-from components.files import canonical_json, state_dir
+from components.core.errors import CheckError, EvidenceError, InputError
+from components.core.files import canonical_json
+from components.core.paths import LEDGER, state_dir
 from components.registry import chain, database, schema
-from components.registry.chain import Event, Row, Witness
+from components.registry.chain import Event, LedgerHead, Row
 
 SETTING = "IML_LEDGER_URL"
 _ATTEMPTS = 20  # at the next free sequence, under racing writers
@@ -80,7 +81,7 @@ class Ledger:
     """
 
     def __init__(self, url: str | None = None) -> None:
-        default = f"sqlite:///{state_dir() / 'ledger.db'}"
+        default = f"sqlite:///{state_dir() / LEDGER}"
         self._url = url or database.environment(SETTING, default)
         self._engine = database.connect(self._url, SETTING)
         schema.upgrade(self._engine, SETTING)
@@ -105,16 +106,16 @@ class Ledger:
         """The version the ledger names champion, or None."""
         return chain.champion(self.rows(model))
 
-    def verify(self, model: str, witness: Witness | None = None) -> list[Row]:
+    def verify(self, model: str, ledger_head: LedgerHead | None = None) -> list[Row]:
         """The model's rows, checked; raises CheckError naming the first row that is wrong."""
         rows = self.rows(model)
-        found = chain.problems(rows, witness)
+        found = chain.problems(rows, ledger_head)
         if found:
             more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-            raise CheckError(
+            raise EvidenceError(
                 f"the ledger of {model} was tampered with: {found[0]}{more}",
                 where=self.name,
-                mend="restore it from a backup",
+                hint="restore it from a backup",
             )
         return rows
 
@@ -136,7 +137,7 @@ class Ledger:
                 # Someone took this sequence: look again. What was expected is checked again too.
                 continue
         raise CheckError(
-            f"{_ATTEMPTS} other writers were faster", where=self.name, mend="run the command again"
+            f"{_ATTEMPTS} other writers were faster", where=self.name, hint="run the command again"
         )
 
 
@@ -165,15 +166,15 @@ def _next(entry: Entry, evidence: str, rows: list[Row]) -> Row:
         raise CheckError(
             f"{entry.model}: the ledger has moved on to row {sequence} "
             f"while this was decided on row {entry.expected_sequence}",
-            mend=again,
+            hint=again,
         )
-    crowning = entry.event in chain.CROWNING
-    reigning = chain.champion(rows)
-    if crowning and entry.expected_champion != reigning:
+    names_champion = entry.event in chain.CHAMPION_EVENTS
+    current = chain.champion(rows)
+    if names_champion and entry.expected_champion != current:
         raise CheckError(
             f"version {entry.version} of {entry.model} was judged against champion "
-            f"{entry.expected_champion or 'none'}, but the champion is now {reigning or 'none'}",
-            mend=again,
+            f"{entry.expected_champion or 'none'}, but the champion is now {current or 'none'}",
+            hint=again,
         )
     values: dict[str, Any] = {
         "model": entry.model,
@@ -184,7 +185,7 @@ def _next(entry: Entry, evidence: str, rows: list[Row]) -> Row:
         "actor": entry.actor,
         "reason": entry.reason,
         "evidence": evidence,
-        "previous_champion": reigning if crowning else None,
+        "previous_champion": current if names_champion else None,
         "previous_hash": last.hash if last else chain.GENESIS,
     }
     return Row(**values, hash=chain.digest(values))

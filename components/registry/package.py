@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import version as installed
 from io import BytesIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import mlflow
@@ -27,13 +28,13 @@ from mlflow.models import Model
 from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_RUN_NOTE
 from PIL import Image
 
-import components
-from components.errors import InputError
-from components.files import sha256_file, sha256_json, write_json, write_text
+from components.core.code import imported
+from components.core.errors import InputError
+from components.core.files import sha256_file, sha256_json, write_json, write_text
 from components.registry import curve, layout
 from components.registry.connection import TRAINING
+from components.registry.layout import IDENTITY, RECORD_HASH
 from components.registry.runs import Start
-from components.registry.tracking import IDENTITY, RECORD_HASH
 from components.serving import pyfunc
 
 FILES = ("student.safetensors", "student.json", "student.onnx")
@@ -80,7 +81,7 @@ class Package:
         missing = [name for name in FILES if not (self.folder / name).is_file()]
         if missing:
             where = str(self.folder / missing[0])
-            raise InputError("no such file", where=where, mend="run `iml run`")
+            raise InputError("no such file", where=where, hint="run `iml run`")
         return {name: sha256_file(self.folder / name) for name in FILES}
 
     @property
@@ -181,16 +182,17 @@ class Package:
             model_id=model.model_id,
             model_uuid=model.model_id,
         )
-        mlflow.pyfunc.save_model(
-            path=str(folder),
-            mlflow_model=about,
-            python_model=pyfunc.__file__,
-            code_paths=[str(Path(components.__file__).parent)],
-            artifacts={name: str(self.folder / name) for name in FILES},
-            signature=pyfunc.signature(),
-            input_example=example(),
-            pip_requirements=[f"{name}=={installed(name)}" for name in REQUIRES],
-        )
+        with TemporaryDirectory(prefix="iml-code-") as scratch:
+            mlflow.pyfunc.save_model(
+                path=str(folder),
+                mlflow_model=about,
+                python_model=pyfunc.__file__,
+                code_paths=[str(_serving_code(Path(scratch)))],
+                artifacts={name: str(self.folder / name) for name in FILES},
+                signature=pyfunc.signature(),
+                input_example=example(),
+                pip_requirements=[f"{name}=={installed(name)}" for name in REQUIRES],
+            )
         for place, source in self.files.items():
             if source.is_dir():
                 shutil.copytree(source, folder / place, ignore=shutil.ignore_patterns(".git*"))
@@ -202,6 +204,17 @@ class Package:
         write_json(folder / layout.RECORD, dict(self.record))
         for compiled in sorted(folder.rglob("__pycache__")):
             shutil.rmtree(compiled)
+
+
+def _serving_code(folder: Path) -> Path:
+    """The package with only the modules that serve a student, copied below a folder."""
+    code = imported(pyfunc.__name__)
+    root = code["components"].parents[1]
+    for source in code.values():
+        target = folder / source.relative_to(root)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, target)
+    return folder / "components"
 
 
 def _key(*parts: str) -> str:

@@ -1,6 +1,6 @@
 """Gating and promoting: the ledger decides, the alias follows.
 
-Every step appends to the ledger first and then projects it onto MLflow (alias and witness), so a
+Every step appends to the ledger first; then MLflow (alias, ledger head) follows it, so a
 crash in between is completed by the next command.
 """
 
@@ -10,13 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from components.errors import CheckError
-from components.params import Promotion
+from components.core.errors import CheckError
+from components.core.params import Promotion
 from components.registry import chain, gates
+from components.registry.alias import sync_alias
 from components.registry.chain import Event, Row
-from components.registry.gates import Evidence
+from components.registry.gates import GateEvidence
 from components.registry.ledger import Entry
-from components.registry.projection import project
 from components.registry.verdicts import Gate
 from components.registry.versions import Registry, registration
 
@@ -50,7 +50,7 @@ class Decision:
 
 
 def decide_and_promote(
-    registry: Registry, version: int, evidence: Evidence, rules: Promotion, *, actor: str
+    registry: Registry, version: int, evidence: GateEvidence, rules: Promotion, *, actor: str
 ) -> Decision:
     """Judge a version and, if every gate passes, make it champion or leave that to a person.
 
@@ -63,16 +63,16 @@ def decide_and_promote(
     """
     rows = registry.rows()
     born = registration(rows, version)
-    reigning = chain.champion(rows)
-    if evidence.champion != reigning:
+    current = chain.champion(rows)
+    if evidence.champion != current:
         raise CheckError(
             f"version {version} was judged against champion {evidence.champion or 'none'}, "
-            f"but the champion is now {reigning or 'none'}",
-            mend="run the command again",
+            f"but the champion is now {current or 'none'}",
+            hint="run the command again",
         )
     verdicts = gates.judge(version, evidence, rules)
     facts = {
-        "champion": reigning,
+        "champion": current,
         "gates": [gate.row() for gate in verdicts],
         "mode": rules.mode,
         "thresholds": rules.gates.model_dump(mode="json"),
@@ -88,27 +88,27 @@ def decide_and_promote(
     dismissed = chain.dismissed(rows, version)
     if dismissed:
         # A person's decision outlasts any schedule; only a person takes it back.
-        champion = project(registry)
+        champion = sync_alias(registry)
         sentence = (
             f"Version {version} was not promoted: {dismissed.actor} rolled it back "
             f"({dismissed.reason}); version {champion} stays champion. `iml model rollback "
             f"{registry.model}/{version}` takes that back."
         )
         return Decision(registry.model, version, verdicts, champion, None, fresh, sentence)
-    if verdict is None and _left_to_people(rules, reigning, version, verdicts):
-        project(registry)
+    if verdict is None and _left_to_people(rules, current, version, verdicts):
+        sync_alias(registry)
         sentence = (
             f"Version {version} passed every gate and awaits approval: `iml model approve "
             f"{registry.model}/{version} --by NAME --reason WHY`."
         )
         return Decision(
-            registry.model, version, verdicts, reigning, None, fresh, sentence, awaiting=True
+            registry.model, version, verdicts, current, None, fresh, sentence, awaiting=True
         )
-    if verdict is None and not (version == reigning and gates.passed(verdicts)):
-        _conclude(registry, gated, verdicts, reigning, actor)
+    if verdict is None and not (version == current and gates.passed(verdicts)):
+        _conclude(registry, gated, verdicts, current, actor)
         fresh = True
-        replaced = reigning if gates.passed(verdicts) else None
-    champion = project(registry)
+        replaced = current if gates.passed(verdicts) else None
+    champion = sync_alias(registry)
     return Decision(
         registry.model,
         version,
@@ -121,9 +121,9 @@ def decide_and_promote(
 
 
 def _left_to_people(
-    rules: Promotion, reigning: int | None, version: int, verdicts: Sequence[Gate]
+    rules: Promotion, current: int | None, version: int, verdicts: Sequence[Gate]
 ) -> bool:
-    return rules.mode == "approve" and version != reigning and gates.passed(verdicts)
+    return rules.mode == "approve" and version != current and gates.passed(verdicts)
 
 
 def _same(before: Mapping[str, Any], now: Mapping[str, Any], version: int) -> bool:
@@ -132,29 +132,29 @@ def _same(before: Mapping[str, Any], now: Mapping[str, Any], version: int) -> bo
     A version that has become champion is no longer compared with its predecessor, and no two
     measurements of time agree: that alone is no new ground.
     """
-    crowned = now["champion"] == version
-    return _ground(before, crowned) == _ground(now, crowned)
+    is_champion = now["champion"] == version
+    return _ground(before, is_champion) == _ground(now, is_champion)
 
 
-def _ground(facts: Mapping[str, Any], crowned: bool) -> dict[str, Any]:
+def _ground(facts: Mapping[str, Any], is_champion: bool) -> dict[str, Any]:
     rows = [
         {"name": gate["name"], "passed": gate["passed"]} if gate["name"] == gates.LATENCY else gate
         for gate in facts["gates"]
-        if not (crowned and gate["name"] in gates.RIVALRY)
+        if not (is_champion and gate["name"] in gates.COMPARISONS)
     ]
-    champion = None if crowned else facts["champion"]
+    champion = None if is_champion else facts["champion"]
     return {**facts, "champion": champion, "gates": rows}
 
 
 def _conclude(
-    registry: Registry, gated: Row, verdicts: Sequence[Gate], reigning: int | None, actor: str
+    registry: Registry, gated: Row, verdicts: Sequence[Gate], current: int | None, actor: str
 ) -> Row:
     """Append the verdict that follows a gating."""
     event = Event.PROMOTED if gates.passed(verdicts) else Event.REJECTED
     evidence = {"gated": gated.hash, "record_sha256": gated.facts()["record_sha256"]}
     reason = _summary(verdicts)
     return registry.ledger.append(
-        Entry(gated.model, event, gated.version, actor, reason, evidence, reigning)
+        Entry(gated.model, event, gated.version, actor, reason, evidence, current)
     )
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from components.errors import CheckError
+from components.core.errors import CheckError
+from components.registry.alias import sync_alias
 from components.registry.chain import Event
-from components.registry.copies import inspect
+from components.registry.downloads import verify_download
+from components.registry.layout import RECORD_HASH, SIGNATURE_HASH, SIGNER
 from components.registry.ledger import Entry
-from components.registry.projection import project
-from components.registry.tracking import RECORD_HASH, SIGNATURE_HASH, SIGNER, Version
+from components.registry.tracking import Version
 from components.registry.versions import Registry
 
 if TYPE_CHECKING:  # it imports torch, which reading the registry does not need
@@ -42,13 +43,13 @@ def register(
     version = _interrupted(registry, package, {row.version for row in born})
     if version is None:
         version = registry.store.register(registry.model, package, run_id)
-        inspect(registry, version.version, _facts(version, package))
+        verify_download(registry, version.version, _facts(version, package))
     evidence = {**_facts(version, package), "clean": clean}
     reason = "trained by the pipeline"
     registry.ledger.append(
         Entry(registry.model, Event.REGISTERED, version.version, actor, reason, evidence)
     )
-    project(registry)
+    sync_alias(registry)
     return version.version
 
 
@@ -58,7 +59,7 @@ def _interrupted(registry: Registry, package: Package, known: set[int]) -> Versi
     for version in reversed(found):
         if version.version not in known:
             with suppress(CheckError):
-                inspect(registry, version.version, _facts(version, package))
+                verify_download(registry, version.version, _facts(version, package))
                 return version
     return None
 

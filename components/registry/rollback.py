@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from components.errors import InputError
+from components.core.errors import InputError
 from components.registry import chain
+from components.registry.alias import sync_alias
 from components.registry.chain import Event, Row
-from components.registry.copies import inspect
+from components.registry.downloads import verify_download
+from components.registry.layout import RECORD_HASH, SIGNATURE_HASH
 from components.registry.ledger import Entry
-from components.registry.projection import project
-from components.registry.tracking import RECORD_HASH, SIGNATURE_HASH
 from components.registry.versions import Registry, registration
 
 
@@ -21,18 +21,18 @@ def rollback(registry: Registry, version: int, *, actor: str, reason: str) -> Ro
     """
     rows = registry.rows()
     born = registration(rows, version)
-    reigning = chain.champion(rows)
-    if version == reigning:
+    current = chain.champion(rows)
+    if version == current:
         raise InputError(f"version {version} of {registry.model} is already the champion")
-    if not any(row.version == version and row.event in chain.CROWNING for row in rows):
+    if not any(row.version == version and row.event in chain.CHAMPION_EVENTS for row in rows):
         raise InputError(
             f"version {version} of {registry.model} was never champion",
-            mend="see `iml model history`",
+            hint="see `iml model history`",
         )
-    inspect(registry, version, born.facts())
+    verify_download(registry, version, born.facts())
     evidence = {name: born.facts()[name] for name in (RECORD_HASH, SIGNATURE_HASH)}
     row = registry.ledger.append(
-        Entry(registry.model, Event.ROLLED_BACK, version, actor, reason, evidence, reigning)
+        Entry(registry.model, Event.ROLLED_BACK, version, actor, reason, evidence, current)
     )
-    project(registry)
+    sync_alias(registry)
     return row

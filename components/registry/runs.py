@@ -19,7 +19,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
-from components.errors import InputError
+from components.core.errors import InputError, UnavailableError
 from components.registry import connection
 
 RUN_ID = "MLFLOW_RUN_ID"  # MLflow's own name for it, which stages read
@@ -128,7 +128,7 @@ class Live:
         try:
             with connection.impatient(), connection.answering(self._uri):
                 yield MlflowClient(self._uri)
-        except InputError as error:
+        except (InputError, UnavailableError) as error:
             if not self._warned:
                 _logger.warning("the run in MLflow is not kept up to date: %s", error.line())
             self._warned = True

@@ -11,7 +11,7 @@ from pathlib import Path
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from components.errors import InputError
+from components.core.errors import InputError
 from components.registry import database
 
 HEAD = "0001"
@@ -41,7 +41,7 @@ def upgrade(engine: sa.Engine, setting: str) -> None:
             raise InputError(
                 f"the ledger's schema {found} is newer than this program's {HEAD}",
                 where=database.safe_name(engine.url),
-                mend="use the newer program",
+                hint="use the newer program",
             )
         if found != HEAD:
             _migrate(connection)

@@ -22,8 +22,9 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from components.errors import CheckError, InputError
-from components.files import atomic, sha256_bytes, sha256_file, state_dir, write_bytes
+from components.core.errors import EvidenceError, InputError
+from components.core.files import atomic, sha256_bytes, sha256_file, write_bytes
+from components.core.paths import SIGNING_KEY, TRUSTED_KEYS, state_dir
 
 if TYPE_CHECKING:
     from model_signing.hashing import Config as Hashing
@@ -63,21 +64,21 @@ def verify(folder: Path, signature: Path, public_key: Path) -> str:
 
     Raises:
         InputError: an unusable public key.
-        CheckError: a file differs, is missing or was added; the signature is damaged, or another
+        EvidenceError: a file differs, is missing or was added; the signature is damaged, or another
             key made it.
     """
     from model_signing.verifying import Config
 
     mark = fingerprint(public_key)
     if not signature.is_file():
-        raise CheckError("has no signature", where=str(folder))
+        raise EvidenceError("has no signature", where=str(folder))
     config = Config().set_hashing_config(_hashing())
     try:
         config.use_elliptic_key_verifier(public_key=public_key).verify(folder, signature)
     except InvalidSignature:
-        raise CheckError("its signature was not made by this key", where=str(folder)) from None
+        raise EvidenceError("its signature was not made by this key", where=str(folder)) from None
     except Exception as error:  # the library raises whatever a damaged bundle makes it trip over
-        raise CheckError(_difference(str(error)), where=str(folder)) from None
+        raise EvidenceError(_difference(str(error)), where=str(folder)) from None
     return mark
 
 
@@ -93,7 +94,7 @@ def fingerprint(public_key: Path) -> str:
     return sha256_bytes(loaded.public_bytes(serialization.Encoding.DER, form))
 
 
-class UntrustedError(CheckError):
+class UntrustedError(EvidenceError):
     """A key that this machine does not trust."""
 
 
@@ -102,17 +103,17 @@ def trusted(mark: str) -> Path:
 
     Raises:
         UntrustedError: there is none.
-        CheckError: the file of that name holds another key.
+        EvidenceError: the file of that name holds another key.
     """
     path = _trusted_folder() / f"{mark}.pem"
     if not re.fullmatch(r"[0-9a-f]{64}", mark) or not path.is_file():
         raise UntrustedError(
             f"the key {mark[:16]} that signed it is not trusted here",
             where=str(path.parent),
-            mend=f"if you know whose it is, put it there as {path.name}",
+            hint=f"if you know whose it is, put it there as {path.name}",
         )
     if fingerprint(path) != mark:
-        raise CheckError("this key does not match its file name", where=str(path))
+        raise EvidenceError("this key does not match its file name", where=str(path))
     return path
 
 
@@ -126,10 +127,10 @@ def verified(folder: Path, signature: Path, *, sha256: str, key: str) -> None:
         key: fingerprint of the signer.
 
     Raises:
-        CheckError: not the recorded signature, an unknown signer, or files that differ.
+        EvidenceError: not the recorded signature, an unknown signer, or files that differ.
     """
     if not signature.is_file() or sha256_file(signature) != sha256:
-        raise CheckError("its signature is not the one that was registered", where=str(folder))
+        raise EvidenceError("its signature is not the one that was registered", where=str(folder))
     verify(folder, signature, trusted(key))
 
 
@@ -154,22 +155,22 @@ def _difference(said: str) -> str:
 
 def _trusted_folder() -> Path:
     given = os.environ.get(TRUSTED, "").strip()
-    return Path(given) if given else state_dir() / "keys/trusted"
+    return Path(given) if given else state_dir() / TRUSTED_KEYS
 
 
 def _private_key() -> Path:
     """The key to sign with; generated at the default place when it is not there."""
     given = os.environ.get(KEY, "").strip()
-    path = Path(given) if given else state_dir() / "keys/signing.pem"
+    path = Path(given) if given else state_dir() / SIGNING_KEY
     if not path.is_file():
         if given:
-            raise InputError("no such signing key", where=given, mend=f"check {KEY}")
+            raise InputError("no such signing key", where=given, hint=f"check {KEY}")
         _generate(path)
     if path.stat().st_mode & stat.S_IRWXO:
         raise InputError(
             "this signing key is readable by every account",
             where=str(path),
-            mend=f"chmod 600 {path}",
+            hint=f"chmod 600 {path}",
         )
     return path
 

@@ -22,18 +22,18 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS, MLFLOW_RUN_NOTE
 
-from components.errors import CheckError, InputError
-from components.files import sha256_file, state_dir
+from components.core.errors import CheckError, InputError
+from components.core.files import sha256_file
+from components.core.paths import MLFLOW_ARTIFACTS, state_dir
 from components.registry import connection, database, layout, signing
+from components.registry.layout import IDENTITY, RECORD_HASH, SIGNATURE_HASH, SIGNER
 from components.registry.runs import MACHINE, Live, Start
 
 if TYPE_CHECKING:  # it imports torch, which reading the registry does not need
     from components.registry.package import Package
 
 ARTIFACT_ROOT = "MLFLOW_DEFAULT_ARTIFACT_ROOT"
-ALIAS, WITNESS = "champion", "ledger_head"
-IDENTITY, RECORD_HASH = "identity", "record_sha256"
-SIGNATURE_HASH, SIGNER = "signature_sha256", "signing_key"
+ALIAS, LEDGER_HEAD = "champion", "ledger_head"
 _META = "registered_model_meta"  # MLflow's own note in every downloaded version
 _ABOUT = (
     "The alias `champion` follows the promotion ledger. Move it with `iml model approve` or "
@@ -58,7 +58,7 @@ class Version:
 class Store:
     """The MLflow store behind an address; constructing it reaches the store once, quickly.
 
-    Every method raises InputError with one clear line when the store does not answer.
+    Every method raises UnavailableError with one clear line when the store does not answer.
     """
 
     def __init__(self, uri: str | None = None) -> None:
@@ -91,7 +91,7 @@ class Store:
                     raise
         if found.lifecycle_stage != "active":
             raise InputError(
-                f"experiment {model!r} is deleted", where=self.name, mend="restore it in MLflow"
+                f"experiment {model!r} is deleted", where=self.name, hint="restore it in MLflow"
             )
         for name in _KIND.keys() - found.tags.keys():  # made by an older version
             self._client.set_experiment_tag(found.experiment_id, name, _KIND[name])
@@ -101,7 +101,7 @@ class Store:
         """Where a new experiment's artifacts go; a server decides that itself."""
         if connection.is_server(self._uri):
             return None
-        root = database.environment(ARTIFACT_ROOT, (state_dir() / "mlflow/artifacts").as_uri())
+        root = database.environment(ARTIFACT_ROOT, (state_dir() / MLFLOW_ARTIFACTS).as_uri())
         return f"{root.rstrip('/')}/{model}"
 
     def begin(self, model: str, start: Start) -> Live:
@@ -242,20 +242,20 @@ class Store:
                     f"version {version} of {model} is missing from MLflow", where=self.name
                 ) from None
 
-    def witness(self, model: str) -> str | None:
+    def ledger_head(self, model: str) -> str | None:
         """The end of the ledger's chain as it was last shown to MLflow."""
         with self._answering():
             try:
-                return self._client.get_registered_model(model).tags.get(WITNESS)
+                return self._client.get_registered_model(model).tags.get(LEDGER_HEAD)
             except MlflowException as error:
                 if error.error_code == _ABSENT:
                     return None
                 raise
 
-    def set_witness(self, model: str, text: str) -> None:
+    def set_ledger_head(self, model: str, text: str) -> None:
         """Remember the end of the ledger's chain."""
         with self._answering():
-            self._client.set_registered_model_tag(model, WITNESS, text)
+            self._client.set_registered_model_tag(model, LEDGER_HEAD, text)
 
     def download(self, model: str, version: int, run_id: str, folder: Path) -> tuple[Path, Path]:
         """Fetch a version into a folder: (the version's folder, its signature)."""

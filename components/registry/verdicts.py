@@ -1,6 +1,6 @@
 """Verdicts: how one piece of evidence is judged; pure functions.
 
-Evidence that is missing, null or not finite fails; nothing passes for want of evidence.
+GateEvidence that is missing, null or not finite fails; nothing passes for want of evidence.
 """
 
 from __future__ import annotations

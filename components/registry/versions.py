@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from components.errors import CheckError, InputError
+from components.core.errors import CheckError, InputError
 from components.registry import chain
-from components.registry.chain import Event, Row, Witness
+from components.registry.chain import Event, LedgerHead, Row
 from components.registry.ledger import Ledger
-from components.registry.tracking import ALIAS, WITNESS, Store
+from components.registry.tracking import ALIAS, LEDGER_HEAD, Store
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -33,15 +33,15 @@ class Registry:
         """At the addresses of the environment; raises InputError when one does not answer."""
         if not _NAME.fullmatch(model):
             raise InputError(
-                f"{model!r} is not a model name", mend="use letters, digits, '.', '_', '-'"
+                f"{model!r} is not a model name", hint="use letters, digits, '.', '_', '-'"
             )
         # The ledger first: it answers, or not, in a fraction of MLflow's time.
         return cls(Ledger(), Store(), model)
 
     def rows(self) -> list[Row]:
         """The model's ledger, verified up to what MLflow has seen of it; raises CheckError."""
-        seen = self.store.witness(self.model)
-        rows = self.ledger.verify(self.model, Witness.parse(seen))
+        seen = self.store.ledger_head(self.model)
+        rows = self.ledger.verify(self.model, LedgerHead.parse(seen))
         # Whatever follows a registration was shown to MLflow first: without its note, the end of
         # the ledger could be cut off and nobody would know.
         if not seen and any(row.event != Event.REGISTERED for row in rows):
@@ -49,9 +49,9 @@ class Registry:
                 f"the note of where the ledger of {self.model} ({self.ledger.name}) ends is "
                 f"missing from MLflow",
                 where=self.store.name,
-                mend="check that both addresses belong together; if they do, compare the ledger "
-                f"with a backup and, if it is whole, set the tag {WITNESS} of the registered model "
-                f"to {Witness(rows[-1].sequence, rows[-1].hash)}",
+                hint="check that both addresses belong together; if they do, compare the ledger "
+                f"with a backup and, if it is whole, set the tag {LEDGER_HEAD} of the registered "
+                f"model to {LedgerHead(rows[-1].sequence, rows[-1].hash)}",
             )
         return rows
 
@@ -87,28 +87,28 @@ def registration(rows: Sequence[Row], version: int) -> Row:
     name = f"{rows[0].model} has" if rows else "there is"
     raise InputError(
         f"{name} no registered version {version}",
-        mend=f"known versions: {', '.join(map(str, known)) or 'none; run `iml run`'}",
+        hint=f"known versions: {', '.join(map(str, known)) or 'none; run `iml run`'}",
     )
 
 
 def standings(rows: Sequence[Row]) -> list[Standing]:
     """Every registered version, oldest first."""
-    reigning = chain.champion(rows)
+    current = chain.champion(rows)
     return [
-        _standing(row, [r for r in rows if r.version == row.version], reigning)
+        _standing(row, [r for r in rows if r.version == row.version], current)
         for row in rows
         if row.event == Event.REGISTERED
     ]
 
 
-def _standing(born: Row, own: Sequence[Row], reigning: int | None) -> Standing:
-    verdicts = [row.event for row in own if row.event in (*chain.CROWNING, Event.REJECTED)]
+def _standing(born: Row, own: Sequence[Row], current: int | None) -> Standing:
+    verdicts = [row.event for row in own if row.event in (*chain.CHAMPION_EVENTS, Event.REJECTED)]
     gated = [row for row in own if row.event == Event.GATED]
-    if born.version == reigning:
+    if born.version == current:
         status = "champion"
     elif chain.awaits_approval(own, born.version):
         status = "awaiting approval"
-    elif any(event in chain.CROWNING for event in verdicts):
+    elif any(event in chain.CHAMPION_EVENTS for event in verdicts):
         status = "former champion"
     else:
         status = "rejected" if verdicts else "registered"
@@ -126,7 +126,7 @@ def parse_reference(reference: str) -> tuple[str, int | None]:
         return name, None
     raise InputError(
         f"{reference!r} names no model",
-        mend=f"use name@{ALIAS}, name/version or a folder with student.safetensors",
+        hint=f"use name@{ALIAS}, name/version or a folder with student.safetensors",
     )
 
 
@@ -138,6 +138,6 @@ def resolve(registry: Registry, version: int | None) -> Row:
         raise InputError(
             f"{registry.model} has no champion",
             where=registry.ledger.name,
-            mend="run `iml run`, or name a version",
+            hint="run `iml run`, or name a version",
         )
     return registration(rows, wanted)

@@ -14,13 +14,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from components.data import images
-from components.data.jpeg import jpeg_quality
-from components.errors import InputError
-from components.evaluation.metrics import THRESHOLD
-from components.evaluation.pictures import overlay
-from components.evaluation.stream import ahead, batches
-from components.files import printable, sha256_bytes, write_json
+from components.core import images
+from components.core.errors import InputError
+from components.core.files import printable, sha256_bytes, write_json
+from components.core.jpeg import jpeg_quality
+from components.core.metrics import THRESHOLD
+from components.core.stream import ahead, batches
+from components.evaluate.pictures import overlay
 from components.serving.origin import Origin
 from components.serving.predictor import Prediction, Predictor
 from components.serving.suitability import Limits, unsuitable

@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 
-from components.seeds import generator
+from components.core.seeds import generator
 from components.serving.predictor import Predictor
 
 SIDE, _WARM, _TIMES = 512, 2, 11

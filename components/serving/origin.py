@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from components import workspace
-from components.errors import ImlError
+from components.core.errors import ImlError
 
 _CODE = Path(__file__).parents[2]
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from components.errors import InputError
-from components.evaluation.metrics import check_probability, image_score, predicted_area
+from components.core.errors import InputError
+from components.core.metrics import check_probability, image_score, predicted_area
 from components.student import infer, store
 
 
@@ -63,6 +63,6 @@ class Predictor:
             raise InputError(
                 f"the model's answer is unusable ({error})",
                 where=str(self._folder / store.WEIGHTS),
-                mend="use another model",
+                hint="use another model",
             ) from None
         return [Prediction(prob, image_score(prob), predicted_area(prob)) for prob in maps]

@@ -28,9 +28,9 @@ from mlflow.types import ColSpec, DataType, Schema
 from mlflow.types.schema import AnyType
 from PIL import Image
 
-from components.data.images import decode_photo
-from components.errors import InputError
-from components.evaluation.stream import batches
+from components.core.errors import InputError
+from components.core.images import decode_photo
+from components.core.stream import batches
 from components.serving.predictor import Predictor
 
 COLUMN = "image"

@@ -17,13 +17,13 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from components.data import images
-from components.data.jpeg import jpeg_quality
+from components.core import images
+from components.core.errors import InputError
+from components.core.files import read_json, sha256_bytes, write_json
+from components.core.jpeg import jpeg_quality
+from components.core.stream import ahead, batches
 from components.data.manifest import read_table, write_table
-from components.errors import InputError
-from components.evaluation.pictures import overlay, thumbnail
-from components.evaluation.stream import ahead, batches
-from components.files import read_json, sha256_bytes, write_json
+from components.evaluate.pictures import overlay, thumbnail
 from components.serving import triage
 from components.serving.batch import Progress
 from components.serving.origin import Origin
@@ -128,7 +128,7 @@ def _claim(out: Path, settings: dict[str, object]) -> None:
             raise InputError(
                 "holds scores of another source, model or limits",
                 where=str(out),
-                mend="choose another folder",
+                hint="choose another folder",
             )
     (out / PARTS).mkdir(parents=True, exist_ok=True)
     write_json(path, settings)

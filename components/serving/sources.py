@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
-from components.data import images
-from components.errors import InputError
-from components.files import printable
+from components.core import images
+from components.core.errors import InputError, UnavailableError
+from components.core.files import printable
 
 SCHEME = "s3://"
 _MOST_BYTES = 256 * 2**20  # of an object, which is read into memory
@@ -61,7 +61,7 @@ def open_source(place: str, out: Path) -> Source:
         return _Bucket(place)
     folder = Path(place)
     if not folder.is_dir():
-        raise InputError("no such folder", where=place, mend=f"use a folder or {SCHEME}bucket/dir")
+        raise InputError("no such folder", where=place, hint=f"use a folder or {SCHEME}bucket/dir")
     return _Folder(folder, out)
 
 
@@ -111,7 +111,7 @@ class _Bucket:
         try:
             self._client: Any = boto3.client("s3", config=settings)
         except (BotoCoreError, ValueError) as error:
-            raise InputError(f"S3 cannot be used ({error})", where=place, mend=_SETTINGS) from None
+            raise InputError(f"S3 cannot be used ({error})", where=place, hint=_SETTINGS) from None
 
     def items(self) -> list[Item]:
         from botocore.exceptions import BotoCoreError, ClientError
@@ -127,7 +127,7 @@ class _Bucket:
                         found.append(Item(name, mark, entry["Size"], key))
         except (BotoCoreError, ClientError) as error:
             what = f"cannot be listed ({error})"
-            raise InputError(what, where=self._place, mend=_SETTINGS) from None
+            raise UnavailableError(what, where=self._place, hint=_SETTINGS) from None
         return sorted(found, key=lambda item: item.name)
 
     def read(self, item: Item) -> bytes:

@@ -28,7 +28,7 @@ def unsuitable(photo: np.ndarray, quality: float | None, limits: Limits) -> str 
 
     Args:
         photo: uint8 (H, W, 3).
-        quality: of its JPEG file (`components.data.jpeg`), None for other files.
+        quality: of its JPEG file (`components.core.jpeg`), None for other files.
         limits: below them it is unsuitable.
     """
     height, width = photo.shape[:2]

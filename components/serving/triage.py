@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from components import pages
-from components.data import images
-from components.evaluation.pictures import data_uri, thumbnail
-from components.evaluation.stream import ahead
-from components.files import write_text
+from components.core import images, pages
+from components.core.files import write_text
+from components.core.stream import ahead
+from components.evaluate.pictures import data_uri, thumbnail
 
 PAGE = "triage.html"
 SHOWN = 500  # photos of each kind, scored or not; the table has all
@@ -53,7 +52,7 @@ def write(out: Path, table: pd.DataFrame, about: Mapping[str, Any]) -> None:
         "n_others": len(others),
         "left_out": len(table) - len(shown),
     }
-    write_text(out / PAGE, pages.render(Path(__file__).with_name("triage.html"), values))
+    write_text(out / PAGE, pages.render("triage.html", values))
 
 
 def above(scores: np.ndarray) -> list[int]:

@@ -1,1 +1,1 @@
-"""The student: backbone, memory-guided gated fusion, save and load, inference, ONNX."""
+"""Student: backbone, memory-guided gated fusion, save and load, inference."""

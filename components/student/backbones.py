@@ -19,10 +19,10 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import FeatureInfo
 from torch import Tensor, nn
 
-from components.errors import InputError
-from components.files import sha256_file
+from components.core.errors import InputError, UnavailableError
+from components.core.files import sha256_file
+from components.core.weights import lite0, lite0_path
 from components.student.config import Triple
-from components.weights import lite0, lite0_path
 
 STRIDES = [4, 8, 16, 32]
 HUB_FILE = "model.safetensors"
@@ -39,7 +39,7 @@ def _check_name(name: str) -> None:
         raise InputError(
             f"timm has no network {name!r}",
             where="distill.backbone",
-            mend=f"e.g. {PACKAGE_BACKBONE}, mobilenetv3_large_100 or tiny_vit_5m_224",
+            hint=f"e.g. {PACKAGE_BACKBONE}, mobilenetv3_large_100 or tiny_vit_5m_224",
         )
 
 
@@ -123,7 +123,7 @@ def weights_sha256(name: str, weights: str) -> str | None:
     try:
         return sha256_file(path)
     except OSError as error:
-        raise InputError(error.strerror or "unreadable", where=path, mend=NO_HUB) from None
+        raise InputError(error.strerror or "unreadable", where=path, hint=NO_HUB) from None
 
 
 def _from_hub(name: str) -> dict[str, Tensor]:
@@ -147,10 +147,10 @@ def _hub_file(name: str) -> str:
         # lies under the hub library differs by its version.
         except Exception as error:
             reason = str(error).strip().partition("\n")[0].partition(". ")[0]
-            raise InputError(
+            raise UnavailableError(
                 f"no weights for {name} from the model hub ({reason})",
                 where="distill.weights",
-                mend=NO_HUB,
+                hint=NO_HUB,
             ) from None
     return path
 
@@ -161,7 +161,7 @@ def _from_package(name: str) -> dict[str, Tensor]:
         raise InputError(
             f"`package` holds weights of {PACKAGE_BACKBONE}, not of {name}",
             where="distill.weights",
-            mend="use hub, none or a .safetensors path with this backbone",
+            hint="use hub, none or a .safetensors path with this backbone",
         )
     return lite0()
 
@@ -187,7 +187,7 @@ def read_file(path: str) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except FileNotFoundError:
-        raise InputError("no such file", where=path, mend=NO_HUB) from None
+        raise InputError("no such file", where=path, hint=NO_HUB) from None
     except (SafetensorError, OSError) as error:
         raise InputError(f"not a safetensors file ({error})", where=path) from None
 

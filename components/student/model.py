@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from components.errors import InputError, brief
-from components.params import Distill
+from components.core.errors import InputError, brief
+from components.core.params import Distill
 from components.student import backbones
 from components.student.config import StudentConfig
 from components.student.frontend import HighPass

@@ -16,8 +16,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load as from_bytes
 from safetensors.torch import save as to_bytes
 
-from components.errors import InputError, brief
-from components.files import (
+from components.core.errors import InputError, brief
+from components.core.files import (
     canonical_json,
     read_json,
     sha256_bytes,
@@ -70,8 +70,8 @@ def _check_unchanged(values: Any, path: Path) -> None:
     """Take the file's own SHA-256 out of `values`; InputError unless it is that of the rest."""
     told = values.pop(OWN_HASH, None) if isinstance(values, dict) else None
     if not isinstance(told, str):
-        mend = "train the student again, e.g. with `iml run`"
-        raise InputError(f"{OWN_HASH} is missing", where=str(path), mend=mend)
+        hint = "train the student again, e.g. with `iml run`"
+        raise InputError(f"{OWN_HASH} is missing", where=str(path), hint=hint)
     try:
         same = sha256_json(values) == told
     except ValueError:  # NaN, or half a character: nothing that `save` wrote
@@ -80,7 +80,7 @@ def _check_unchanged(values: Any, path: Path) -> None:
         raise InputError(
             f"SHA-256 differs from {OWN_HASH}: the file was changed",
             where=str(path),
-            mend="fetch both files again",
+            hint="fetch both files again",
         )
 
 
@@ -100,7 +100,7 @@ def load(folder: str | Path) -> Student:
         raise InputError(
             f"SHA-256 differs from the one in {CONFIG}: the file was changed or cut short",
             where=os.fspath(path),
-            mend="fetch both files again",
+            hint="fetch both files again",
         )
     student = Student(config)
     try:

@@ -20,13 +20,13 @@ from typing import IO, Any
 import psutil
 import yaml
 
-from components.errors import CheckError, ImlError, InputError
-from components.files import read_json, state_dir, write_json
+from components.core.errors import CheckError, ImlError, InputError
+from components.core.files import read_json, write_json
+from components.core.paths import DATA, RUN_LOCK, RUNNING, state_dir
 from components.workspace import uncommitted
 from components.workspace.commands import call, dvc, environment
 from components.workspace.processes import birth, end_group, same_group
 
-DATA = Path("data")
 _REMOTES = {"demo": "--remote demo "}  # the demo's photos lie in the repository
 _FAILED = re.compile(r"^ERROR: failed to reproduce '[^']*': (.*)$")
 _EXITED = re.compile(r"exited with (-?\d+)$")
@@ -94,7 +94,7 @@ def lock_text() -> str:
     try:
         return Path("dvc.lock").read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise InputError("no such file", where="dvc.lock", mend="run `iml run`") from None
+        raise InputError("no such file", where="dvc.lock", hint="run `iml run`") from None
 
 
 def lock_committed() -> bool:
@@ -143,7 +143,7 @@ def require(datasets: Iterable[str]) -> None:
     except CheckError:
         raise InputError(
             "this folder is not in a git repository that has a commit",
-            mend="start from a clone of the project, or run `git init` and commit",
+            hint="start from a clone of the project, or run `git init` and commit",
         ) from None
     for folder in (DATA / name for name in datasets):
         if folder.is_dir():
@@ -151,10 +151,10 @@ def require(datasets: Iterable[str]) -> None:
         tracked = folder.with_name(f"{folder.name}.dvc")
         if tracked.exists():
             pull = f"dvc pull {_REMOTES.get(folder.name, '')}{tracked}"
-            mend = f"fetch it with `{pull}`, or name another one in params.yaml"
+            hint = f"fetch it with `{pull}`, or name another one in params.yaml"
         else:
-            mend = "import it with `iml dataset import`, or name another one in params.yaml"
-        raise InputError("the data set is absent", where=str(folder), mend=mend)
+            hint = "import it with `iml dataset import`, or name another one in params.yaml"
+        raise InputError("the data set is absent", where=str(folder), hint=hint)
 
 
 def _targets(datasets: Iterable[str]) -> list[str]:
@@ -190,7 +190,7 @@ def exclusive() -> Iterator[str | None]:
 
     Raises CheckError when another run is working here.
     """
-    path = state_dir() / "run.lock"
+    path = state_dir() / RUN_LOCK
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a") as lock:
         try:
@@ -199,13 +199,13 @@ def exclusive() -> Iterator[str | None]:
             raise CheckError(
                 "another run is working in this workspace",
                 where=str(path),
-                mend="wait for it to end",
+                hint="wait for it to end",
             ) from None
         yield _end_leftover()
 
 
 def _running_file() -> Path:
-    return state_dir() / "running.json"
+    return state_dir() / RUNNING
 
 
 def _end_leftover() -> str | None:

@@ -7,7 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from components.errors import CheckError, InputError
+from components.core.errors import CheckError, InputError, UnavailableError
+
+_NETWORK = {"clone", "fetch", "pull", "push"}  # of git and of DVC
 
 
 def environment() -> dict[str, str]:
@@ -22,6 +24,7 @@ def call(*command: str, folder: Path | None = None) -> str:
 
     Raises:
         InputError: it is not installed.
+        UnavailableError: it talks to a server and failed.
         CheckError: it failed; its last line, or its last error where it says so.
     """
     try:
@@ -30,23 +33,24 @@ def call(*command: str, folder: Path | None = None) -> str:
         )
     except FileNotFoundError:
         raise InputError(
-            f"{command[0]} is not installed", mend=f"install {command[0]} and try again"
+            f"{command[0]} is not installed", hint=f"install {command[0]} and try again"
         ) from None
     if done.returncode:
         lines = (done.stderr.strip() or done.stdout.strip()).splitlines() or ["no message"]
         # DVC's last line may be an offer of help.
         lines = [line for line in lines if line.startswith("ERROR: ")] or lines
-        raise CheckError(lines[-1].removeprefix("ERROR: "), where=" ".join(command[:3]))
+        kind = UnavailableError if _NETWORK & set(command[1:5]) else CheckError
+        raise kind(lines[-1].removeprefix("ERROR: "), where=" ".join(command[:3]))
     return done.stdout
 
 
 def dvc(*arguments: str, folder: Path | None = None) -> str:
-    """Run DVC and give its stdout; raises CheckError with its last error.
+    """Run DVC and give its stdout; a failure is its last error, raised as by `call`.
 
     Never with --quiet, where it fails without a reason.
     """
     command = (sys.executable, "-m", "dvc", *arguments)
     try:
         return call(*command, folder=folder)
-    except CheckError as error:
-        raise CheckError(error.what, where=f"dvc {arguments[0]}") from None
+    except (CheckError, UnavailableError) as error:
+        raise type(error)(error.what, where=f"dvc {arguments[0]}") from None

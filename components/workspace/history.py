@@ -12,7 +12,7 @@ import subprocess
 import tarfile
 from pathlib import Path
 
-from components.errors import CheckError, InputError
+from components.core.errors import EvidenceError, InputError
 
 _TREE = 1 << 29  # bytes of a commit's files; packed, a small bundle may hold far more
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
@@ -33,7 +33,7 @@ def _git(root: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
 def _must(root: Path, *arguments: str) -> bytes:
     done = _git(root, *arguments)
     if done.returncode:
-        raise CheckError(_last_line(done.stderr), where=f"git {arguments[0]}")
+        raise EvidenceError(_last_line(done.stderr), where=f"git {arguments[0]}")
     return done.stdout
 
 
@@ -47,9 +47,9 @@ def is_commit(value: object) -> bool:
 
 
 def _full(commit: str) -> str:
-    """The commit's id, if it is one; raises CheckError."""
+    """The commit's id, if it is one; raises EvidenceError."""
     if not is_commit(commit):
-        raise CheckError(f"{commit!r:.60} is no full commit id", where="git repository")
+        raise EvidenceError(f"{commit!r:.60} is no full commit id", where="git repository")
     return commit
 
 
@@ -68,14 +68,14 @@ def damage(root: Path) -> list[str]:
 
 
 def refs_to(root: Path, commit: str) -> list[str]:
-    """Branches and tags whose history holds a commit; raises CheckError for no commit id."""
+    """Branches and tags whose history holds a commit; raises EvidenceError for no commit id."""
     contains = ("--contains", _full(commit))
     names = _git(root, "for-each-ref", *contains, "--format=%(refname)").stdout
     return names.decode().split()
 
 
 def descends(root: Path, commit: str, ancestor: str) -> bool:
-    """Whether a commit's history holds another; raises CheckError for no commit id."""
+    """Whether a commit's history holds another; raises EvidenceError for no commit id."""
     pair = (_full(ancestor), _full(commit))
     return not _git(root, "merge-base", "--is-ancestor", *pair).returncode
 
@@ -90,8 +90,8 @@ def tree(root: Path, commit: str) -> dict[str, bytes]:
     """Every file of a commit by path.
 
     Raises:
-        CheckError: no commit id, a missing commit, a corrupt object, or more than half a gigabyte
-            of files.
+        EvidenceError: no commit id, a missing commit, a corrupt object, or more than half a
+            gigabyte of files.
     """
     packed = _archive(root, commit)
     with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
@@ -103,7 +103,7 @@ def tree(root: Path, commit: str) -> dict[str, bytes]:
 
 
 def _archive(root: Path, commit: str) -> bytes:
-    """A commit's files as a tar; raises CheckError."""
+    """A commit's files as a tar; raises EvidenceError."""
     command = _command(root, "archive", "--format=tar", _full(commit))
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         if process.stdout is None or process.stderr is None:
@@ -111,17 +111,18 @@ def _archive(root: Path, commit: str) -> bytes:
         packed = process.stdout.read(_TREE + 1)
         if len(packed) > _TREE:
             process.kill()
-            raise CheckError(f"its files are more than {_TREE >> 20} MB", where=f"commit {commit}")
+            what = f"its files are more than {_TREE >> 20} MB"
+            raise EvidenceError(what, where=f"commit {commit}")
         said = process.stderr.read()
     if process.returncode:
-        raise CheckError(_last_line(said), where="git archive")
+        raise EvidenceError(_last_line(said), where="git archive")
     return packed
 
 
 def bundle(root: Path, commit: str, tag: str, target: Path) -> None:
     """Write a commit with its whole history as a git bundle whose one branch is `audited`.
 
-    The tag of the version goes with it where there is one. Raises CheckError for no commit id.
+    The tag of the version goes with it where there is one. Raises EvidenceError for no commit id.
     """
     name = "refs/heads/audited"
     before = _git(root, "rev-parse", "--verify", "--quiet", name).stdout.decode().strip()
@@ -141,6 +142,6 @@ def clone(source: str | Path, target: Path, *, bare: bool = False) -> None:
 
 
 def checkout(root: Path, commit: str) -> None:
-    """Check out a commit; raises CheckError for no commit id or a missing commit."""
+    """Check out a commit; raises EvidenceError for no commit id or a missing commit."""
     quiet = ("-c", "advice.detachedHead=false")
     _must(root, *quiet, "checkout", "--quiet", "--detach", _full(commit))

@@ -10,13 +10,13 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
-from components.errors import CheckError, InputError
+from components.core.errors import EvidenceError, InputError
 
 FOLDER = "files/md5"  # of DVC 3's layout, below the remote's root
 _NAME = re.compile(r"[0-9a-f]{32}(\.dir)?")
 
 
-class MissingError(CheckError):
+class MissingError(EvidenceError):
     """An object that the store does not have."""
 
 
@@ -72,12 +72,12 @@ class Objects:
             raise MissingError(f"object {md5} is missing", where=self.name) from None
 
     def read(self, md5: str) -> bytes:
-        """An object's bytes; raises MissingError, or CheckError where they hash to another MD5."""
+        """An object's bytes; raises MissingError, or EvidenceError where their MD5 differs."""
         with self.open(md5) as file:
             data = file.read()
         found = hashlib.md5(data, usedforsecurity=False).hexdigest()
         if found != md5.removesuffix(".dir"):
-            raise CheckError(f"its MD5 is {found}, expected {md5}", where=self.path(md5))
+            raise EvidenceError(f"its MD5 is {found}, expected {md5}", where=self.path(md5))
         return data
 
     def listing(self, md5: str) -> dict[str, str]:
@@ -98,11 +98,11 @@ class Objects:
 
 
 def listed(data: bytes, where: str) -> dict[str, str]:
-    """A folder's object, parsed: path below it to MD5; raises CheckError for anything else."""
+    """A folder's object, parsed: path below it to MD5; raises EvidenceError for anything else."""
     try:
         return {str(row["relpath"]): str(row["md5"]) for row in json.loads(data)}
     except (ValueError, KeyError, TypeError):
-        raise CheckError("is no listing of a folder", where=where) from None
+        raise EvidenceError("is no listing of a folder", where=where) from None
 
 
 def folder_md5(files: dict[str, bytes]) -> str:

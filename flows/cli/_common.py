@@ -7,11 +7,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from components.core.paths import RUNS
+
 if TYPE_CHECKING:
     from components.serving.origin import Student
 
 CHAMPION = "boxpromptiml@champion"
-RUNS = Path("runs")
 
 
 def find_student(reference: str) -> Student:
@@ -28,7 +29,7 @@ def find_student(reference: str) -> Student:
         from components.serving.origin import Student
 
         return Student(Path(reference), reference, None)
-    from components.registry.copies import fetch
+    from components.registry.downloads import fetch
 
     return fetch(reference)
 
@@ -44,7 +45,7 @@ def run_flow(
         flow: gives the flow, whose import takes seconds.
         arguments: of both.
     """
-    from components.errors import ImlError
+    from components.core.errors import ImlError
     from flows import notify
     from flows.servers import server_named
 

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from components.words import plain
+from components.core.paths import DATA
+from components.core.words import plain
 from flows.cli._common import progress_bars
 
 if TYPE_CHECKING:
+    from components.data.build import Quarantined
     from components.data.dataset import Dataset
     from components.data.manifest import Manifest
-    from components.data.prepare import Quarantined
 
-DATA = Path("data")
 _BOXES = {
     "given": "given",
     "simulate": "drawn from the masks",
@@ -34,9 +34,9 @@ def deciding(folder: Path, dataset: Dataset, manifest: Manifest | None = None) -
         dataset: its index.
         manifest: made of it; made here, where only that tells which photos are tested.
     """
-    from components import params
+    from components.core import params
     from components.data.manifest import MANIPULATED
-    from components.evaluation import source
+    from components.evaluate import source
 
     settings = params.load()
     decides = settings.evaluate.gate_dataset
@@ -56,8 +56,8 @@ def deciding(folder: Path, dataset: Dataset, manifest: Manifest | None = None) -
 
 def build_manifest(data: str) -> tuple[Path, Manifest, list[Quarantined]]:
     """The manifest of a data set given by name or folder, made with the pipeline's settings."""
-    from components import params
-    from components.data.prepare import build
+    from components.core import params
+    from components.data.build import build
 
     folder = DATA / data if (DATA / data).is_dir() else Path(data)
     with progress_bars() as bar:

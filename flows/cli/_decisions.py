@@ -20,12 +20,12 @@ Who = Annotated[str | None, typer.Option(help="Who decides; default: this accoun
 
 
 def _parse(model: str) -> tuple[str, int]:
-    from components.errors import InputError
+    from components.core.errors import InputError
     from components.registry.versions import parse_reference
 
     name, version = parse_reference(model)
     if version is None:
-        raise InputError(f"{model!r} has no version number", mend="use name/version")
+        raise InputError(f"{model!r} has no version number", hint="use name/version")
     return name, version
 
 
@@ -44,7 +44,8 @@ def _note(note: str) -> None:
 
 def register(as_json: Json = False) -> None:
     """Register and sign this workspace's student; does nothing if it is already registered."""
-    from components import params, workspace
+    from components import workspace
+    from components.core import params
     from flows import candidate
 
     settings = params.load()
@@ -65,8 +66,9 @@ def promote(
 
     The version must be the student in runs/export. Exit code 1 if a gate fails.
     """
-    from components import params, workspace
-    from components.errors import InputError
+    from components import workspace
+    from components.core import params
+    from components.core.errors import InputError
     from flows import candidate
 
     name, version = _parse(model)
@@ -98,8 +100,8 @@ def promote(
 
 def approve(model: Which, reason: Why, by: Who = None, as_json: Json = False) -> None:
     """Promote a version that passed its gates and awaits approval; checks the evidence again."""
-    from components import params
-    from components.errors import InputError
+    from components.core import params
+    from components.core.errors import InputError
     from components.registry import approval
     from components.registry.ledger import actor_here
 

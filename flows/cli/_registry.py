@@ -17,7 +17,7 @@ def opened(model: str) -> tuple[Registry, list[str]]:
     """The registry with alias and ledger brought together; what was found is told on stderr."""
     from rich.console import Console
 
-    from components.registry.projection import reconcile
+    from components.registry.alias import reconcile
     from components.registry.versions import Registry
 
     registry = Registry.open(model)

@@ -32,17 +32,17 @@ def audit(
 
     Exit code 0: everything verified; 1: something is broken; 2: evidence is missing, or bad input.
     """
-    from components.files import check_place, write_text
-    from components.lineage.bundle import evidence
+    from components.core.files import check_place, write_text
+    from components.lineage.bundle import evidence_of
     from flows.cli._common import progress_bars
 
     if page:
         check_place(page)
-    with evidence(model) as case:
+    with evidence_of(model) as evidence:
         from components.lineage.audit import audit as walk
 
         with progress_bars() as bar:
-            answer = walk(case, deep=deep, progress=bar("objects"))
+            answer = walk(evidence, deep=deep, progress=bar("objects"))
     if page:
         from components.lineage.page import render
 

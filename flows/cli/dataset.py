@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from components.words import plain
+from components.core.paths import DEMO_SOURCES
+from components.core.words import plain
 from flows.cli._common import progress_bars
 from flows.cli._datasets import DATA, build_manifest, deciding, show, table
 
@@ -20,18 +21,16 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdou
 Track = Annotated[bool, typer.Option("--track/--no-track", help="Track the folder with DVC.")]
 DataSet = Annotated[str, typer.Argument(help="A name below data/, or a data set's folder.")]
 
-_SOURCES = DATA / "demo-sources"
-
 
 def _folder(name: str) -> Path:
     """Where a data set of this name is made; raises InputError for a name that is a path."""
     import re
 
-    from components.errors import InputError
+    from components.core.errors import InputError
 
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise InputError(
-            f"{name!r} is not a name", mend="use letters, digits, dots, dashes, underscores"
+            f"{name!r} is not a name", hint="use letters, digits, dots, dashes, underscores"
         )
     return DATA / name
 
@@ -83,9 +82,9 @@ def import_(
     Given splits are kept. If there are only train and val, val becomes the test split and
     validation photos are taken from train by source group: nothing is selected on test photos.
     """
-    from components import params
-    from components.data.importing import import_dataset
-    from components.errors import InputError
+    from components.core import params
+    from components.core.errors import InputError
+    from components.ingest.importing import import_dataset
 
     if (name is None) == (into is None):
         raise InputError("name either --name (a new data set) or --into (one to add to)")
@@ -126,8 +125,8 @@ def import_(
 
 def _add(source: Path, into: str, format: str | None, track: bool, as_json: bool) -> None:
     """Add to a data set what is usable, and list the rest."""
-    from components import params
-    from components.data.merging import merge
+    from components.core import params
+    from components.ingest.merging import merge
 
     folder = _folder(into)
     limit = params.load().prepare.max_megapixels
@@ -180,11 +179,11 @@ def synthesize(
 ) -> None:
     """Make a data set of splices, copy-moves and removals, with exact masks and loose boxes."""
     from components.data.dataset import load
-    from components.data.synthesis.synthesize import synthesize as make
+    from components.synthesis.synthesize import synthesize as make
 
     folder = _folder(name)
-    pictures = _pictures(photos or _SOURCES / "photos")
-    objects = _pictures(cutouts or _SOURCES / "cutouts")
+    pictures = _pictures(photos or DEMO_SOURCES / "photos")
+    objects = _pictures(cutouts or DEMO_SOURCES / "cutouts")
     with progress_bars() as bar:
         make(
             folder,
@@ -212,8 +211,8 @@ def synthesize(
 
 def _pictures(folder: Path) -> list[Path]:
     """The image files of a folder, in order, hidden ones left out; InputError without any."""
-    from components.data.images import SUFFIXES
-    from components.errors import InputError
+    from components.core.errors import InputError
+    from components.core.images import SUFFIXES
 
     found = sorted(path for path in folder.glob("[!.]*") if path.suffix.lower() in SUFFIXES)
     if not found:
@@ -227,22 +226,22 @@ def check(data: DataSet, as_json: AsJson = False) -> None:
 
     Exit code 1 if the pipeline would stop; warnings do not stop it.
     """
-    from components import params
+    from components.core import params
     from components.data.dataset import load
-    from components.validation.suite import validate
+    from components.validate.suite import validate
 
     settings = params.load()
     folder, manifest, quarantine = build_manifest(data)
     severity = "critical" if len(quarantine) > settings.prepare.max_quarantined else "warning"
     found = [
-        {"severity": severity, "problem": f"{photo}: {reason}", "mend": "replace it"}
+        {"severity": severity, "problem": f"{photo}: {reason}", "hint": "replace it"}
         for photo, reason in quarantine
     ]
     report = validate(manifest, folder, settings.validate_)
     undecided = deciding(folder, load(folder), manifest)
-    found += [{"severity": "warning", "problem": why, "mend": ""} for why in undecided]
+    found += [{"severity": "warning", "problem": why, "hint": ""} for why in undecided]
     found += [
-        {"severity": result.severity, "problem": result.sentence, "mend": result.mend}
+        {"severity": result.severity, "problem": result.sentence, "hint": result.hint}
         for result in (*report.critical, *report.warnings)
     ]
     passed = all(row["severity"] != "critical" for row in found)
@@ -265,7 +264,7 @@ def check(data: DataSet, as_json: AsJson = False) -> None:
 def info(data: DataSet, as_json: AsJson = False) -> None:
     """Show the counts of a data set: by split and class, by kind of manipulation."""
     from components.data.dataset import load
-    from components.stages.prepare import summary
+    from components.prepare.__main__ import summary
 
     folder, manifest, quarantine = build_manifest(data)
     report = {"folder": str(folder), **summary(load(folder).licence, manifest, quarantine)}

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from components.errors import InputError
-from components.files import require_project
+from components.core.errors import InputError
+from components.core.paths import RUNS, require_project
 
 if TYPE_CHECKING:
-    from components.drift.compare import Drift
+    from components.serving.drift import Drift
 
 Scored = "Table of scores (Parquet, CSV) or folder of `iml predict`"
 
@@ -20,7 +20,7 @@ Scored = "Table of scores (Parquet, CSV) or folder of `iml predict`"
 def drift(
     reference: Annotated[Path, typer.Argument(help=f"{Scored}, then.")],
     current: Annotated[Path, typer.Argument(help=f"{Scored}, now.")],
-    out: Annotated[Path, typer.Option(help="Folder for the page and JSON.")] = Path("runs/drift"),
+    out: Annotated[Path, typer.Option(help="Folder for the page and JSON.")] = RUNS / "drift",
     model: Annotated[str, typer.Option(help="Name in the registry.")] = "boxpromptiml",
     retrain: Annotated[
         bool, typer.Option(help="Start the deployed retraining if there is drift.")
@@ -28,7 +28,7 @@ def drift(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
     """Compare the distributions of score, area, size and JPEG quality. Exit code 1 on drift."""
-    from components.files import check_folder
+    from components.core.files import check_folder
     from flows.cli._common import run_flow
     from flows.servers import require_server, server_named
 
@@ -39,7 +39,7 @@ def drift(
         raise InputError(
             "no server to start the retraining on",
             where="--retrain",
-            mend="set PREFECT_API_URL to the server of the deployments",
+            hint="set PREFECT_API_URL to the server of the deployments",
         )
     from flows import drift as flow
 

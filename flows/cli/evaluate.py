@@ -43,9 +43,9 @@ def evaluate(
     of the data set that the pipeline trains on, the test split drawn for it. Photos that a version
     of the registry was trained or tuned on are left out.
     """
-    from components import params as parameters
-    from components.errors import InputError
-    from components.files import check_folder
+    from components.core import params as parameters
+    from components.core.errors import InputError
+    from components.core.files import check_folder
 
     settings = parameters.load()
     if not data.exists():
@@ -55,10 +55,11 @@ def evaluate(
     student = find_student(model)
     folder = student.folder
     out = check_folder(out or result_place("evaluations", data.resolve(), student))
-    from components.evaluation import report, source
-    from components.evaluation.calibration import Calibration
-    from components.evaluation.gallery import Album
-    from components.seeds import fix_torch
+    from components.core.seeds import fix_torch
+    from components.evaluate import report, source
+    from components.evaluate.calibration import Calibration
+    from components.evaluate.gallery import Album
+    from components.ingest.importing import opened
     from components.serving.origin import Origin
     from components.serving.predictor import Predictor
     from components.student import store
@@ -67,11 +68,11 @@ def evaluate(
     predictor = Predictor(folder)
     with (
         progress_bars() as bar,
-        source.opened(data, out, settings.prepare, bar("read")) as root,
+        opened(data, out, settings.prepare, bar("read")) as root,
     ):
         photos, which = source.held_back(root, settings.prepare, bar("prepare"))
         if student.version is not None:
-            from components.registry.copies import unknown_to
+            from components.registry.downloads import unknown_to
 
             offered, fair = photos.images, unknown_to(folder.parent, photos.images)
             if fair.empty:
@@ -103,7 +104,7 @@ def _registered(student: Student) -> dict[str, str]:
     """The commit of a registered version, as its record has it; nothing of a local folder."""
     if student.version is None:
         return {}
-    from components.files import read_json
+    from components.core.files import read_json
     from components.registry import layout
 
     return {"Git commit": read_json(student.folder.parent / layout.RECORD)["git"]["commit"]}

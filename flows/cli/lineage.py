@@ -42,17 +42,17 @@ def show(
 
 
 def _show_version(model: str, as_json: bool) -> None:
-    from components.lineage.bundle import evidence
+    from components.lineage.bundle import evidence_of
     from components.lineage.photos import require_record, rows
 
-    with evidence(model, whole=False) as case:
-        record, found, name = require_record(case), rows(case), case.name
+    with evidence_of(model, whole=False) as evidence:
+        record, found, name = require_record(evidence), rows(evidence), evidence.name
     if as_json:
         _print({"version": name, "record": record, "photos": found})
         return
     from rich.console import Console
 
-    from components.words import plain
+    from components.core.words import plain
     from flows.cli._tables import add_row, new_table, short
 
     console = Console()
@@ -116,10 +116,10 @@ def diff(
     as_json: Json = False,
 ) -> None:
     """Show what changed from A to B: photos, boxes, parameters, code, packages, results."""
-    from components.lineage.bundle import evidence
+    from components.lineage.bundle import evidence_of
     from components.lineage.difference import explain
 
-    with evidence(old, whole=False) as before, evidence(new, whole=False) as after:
+    with evidence_of(old, whole=False) as before, evidence_of(new, whole=False) as after:
         groups, names = explain(before, after), (before.name, after.name)
     if as_json:
         _print({"from": names[0], "to": names[1], "changes": groups})
@@ -144,16 +144,16 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Write one archive that `iml audit` checks without a network."""
-    from components.files import check_place
-    from components.lineage.bundle import evidence
+    from components.core.files import check_place
+    from components.lineage.bundle import evidence_of
     from components.lineage.bundle import export as write
 
     if out:
         check_place(out)
-    with evidence(model) as case:
-        name = case.name
-        out = check_place(out or RUNS / "bundles" / f"{case.model}-{case.version}.tar")
-        counts = write(case, out, photos=photos)
+    with evidence_of(model) as evidence:
+        name = evidence.name
+        out = check_place(out or RUNS / "bundles" / f"{evidence.model}-{evidence.version}.tar")
+        counts = write(evidence, out, photos=photos)
     if as_json:
         _print({"version": name, "file": str(out), **counts})
         return
@@ -171,18 +171,18 @@ def events(
     as_json: Json = False,
 ) -> None:
     """Send every stage and decision to a lineage catalogue, as OpenLineage events."""
-    from components.errors import InputError
-    from components.files import check_place
-    from components.lineage.bundle import evidence
+    from components.core.errors import InputError
+    from components.core.files import check_place
+    from components.lineage.bundle import evidence_of
 
     if (out is None) == (url is None):
         raise InputError("needs --out or --url", where="iml lineage events")
     if out:
         check_place(out)
-    with evidence(model, whole=False) as case:
+    with evidence_of(model, whole=False) as evidence:
         from components.lineage import events as lineage
 
-        found, name = lineage.events(case), case.name
+        found, name = lineage.events(evidence), evidence.name
     transport = lineage.to_file(out) if out else lineage.to_server(url or "")
     lineage.emit(found, transport, str(out or url))
     jobs = list(dict.fromkeys(event.job.name for event in found))

@@ -9,10 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
-from components.errors import InterruptError, exit_on_error
+from components.core.errors import InterruptError, exit_on_error
 from flows.cli import (
     audit,
-    bench,
     dataset,
     drift,
     evaluate,
@@ -37,7 +36,7 @@ class _Commands(typer.core.TyperGroup):
             return super().invoke(ctx)
         except KeyboardInterrupt:
             raise InterruptError(
-                "stopped by Ctrl-C", mend="run the same command again to continue"
+                "stopped by Ctrl-C", hint="run the same command again to continue"
             ) from None
 
 
@@ -59,7 +58,6 @@ app.add_typer(teacher.app, name="teacher")
 app.add_typer(student.app, name="student")
 app.add_typer(model.app, name="model")
 app.add_typer(lineage.app, name="lineage")
-app.add_typer(bench.app, name="bench")
 app.add_typer(stack.app, name="stack")
 
 

@@ -37,7 +37,7 @@ Name = Annotated[
 
 def _name() -> str:
     """The model that this workspace trains, else the project's."""
-    from components import params
+    from components.core import params
 
     return params.load().promotion.model if Path("params.yaml").is_file() else _DEFAULT
 
@@ -83,14 +83,14 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Show a version: gates, metrics, lineage; its files are fetched and checked."""
-    from components.registry.copies import inspect
+    from components.registry.downloads import verify_download
     from components.registry.versions import parse_reference, resolve, standings
 
     name, wanted = parse_reference(model) if model else (_name(), None)
     registry, notes = opened(name)
     row = resolve(registry, wanted)
     entry = next(e for e in standings(registry.rows()) if e.version == row.version)
-    record = inspect(registry, row.version, row.facts())
+    record = verify_download(registry, row.version, row.facts())
     metrics = registry.store.metrics(entry.facts["run_id"])
     if as_json:
         print_json({**entry.row(), "metrics": metrics, "lineage": record, "notes": notes})
@@ -155,7 +155,7 @@ def card(
 ) -> None:
     """Print a version's model card (Markdown) and the path of its verified copy."""
     from components.registry import layout
-    from components.registry.copies import verified_copy
+    from components.registry.downloads import verified_copy
     from components.registry.versions import parse_reference, resolve
 
     name, wanted = parse_reference(model) if model else (_name(), None)
@@ -170,15 +170,15 @@ def history(name: Name = None, as_json: Json = False) -> None:
     """Show every row of the promotion ledger: who, when, what and why."""
     from rich.console import Console
 
-    from components.registry.chain import Witness, problems
+    from components.registry.chain import LedgerHead, problems
     from components.registry.versions import Registry
 
     model = name or _name()
     registry = Registry.open(model)
-    # The witness first: rows that come in between are then only more than it has seen.
-    witness = Witness.parse(registry.store.witness(model))
+    # The ledger_head first: rows that come in between are then only more than it has seen.
+    ledger_head = LedgerHead.parse(registry.store.ledger_head(model))
     rows = registry.ledger.rows(model)
-    damage = problems(rows, witness)
+    damage = problems(rows, ledger_head)
     if as_json:
         print_json({"model": model, "rows": [row.plain() for row in rows], "problems": damage})
     else:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from components.core.paths import RUNS
 from flows.cli._common import CHAMPION, find_student, progress_bars
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ def predict(
     model: Annotated[
         str, typer.Option(help="name@alias, name/version or a local folder.")
     ] = CHAMPION,
-    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("runs/predict"),
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = RUNS / "predict",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
     """Find manipulated regions: NAME.mask.png, NAME.overlay.png and NAME.json for each photo.
@@ -31,7 +32,7 @@ def predict(
     """
     from dataclasses import asdict
 
-    from components.files import check_folder
+    from components.core.files import check_folder
     from components.serving import batch
     from components.serving.origin import Origin
 
@@ -50,7 +51,7 @@ def predict(
         _show(outcomes, out)
         typer.echo(f"by {student.name}, weights {origin.weights_sha256[:16]}, {origin.program}")
     if failed := [outcome for outcome in outcomes if outcome.error]:
-        from components.errors import InputError
+        from components.core.errors import InputError
 
         raise InputError(
             f"{len(failed)} of {len(outcomes)} photos could not be read, "

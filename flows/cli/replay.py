@@ -35,26 +35,26 @@ def replay(
 
     Exit code 0: bit-equal or within the stated tolerances; 1: different, or cannot be replayed.
     """
-    from components.errors import InputError
-    from components.files import check_folder
-    from components.lineage.bundle import evidence
+    from components.core.errors import InputError
+    from components.core.files import check_folder
+    from components.lineage.bundle import evidence_of
 
     if into and os.path.exists(into):
-        raise InputError("already exists", where=str(into), mend="name a new folder")
+        raise InputError("already exists", where=str(into), hint="name a new folder")
     if into:
         check_folder(into.parent)
-    with evidence(model) as case, TemporaryDirectory(prefix="iml-replay-") as scratch:
+    with evidence_of(model) as evidence, TemporaryDirectory(prefix="iml-replay-") as scratch:
         # It imports torch, which a refused argument does not need.
-        from components.lineage.replay import Likeness
+        from components.lineage.replay import Match
         from components.lineage.replay import replay as make
 
         folder = into or Path(scratch, "clone")
-        answer = make(case, folder, lambda line: typer.echo(line, err=True), threads=threads)
+        answer = make(evidence, folder, lambda line: typer.echo(line, err=True), threads=threads)
     if as_json:
         typer.echo(json.dumps(answer.row(), indent=2, ensure_ascii=False))
     else:
         _show(answer)
-    if answer.likeness == Likeness.DIFFERENT:
+    if answer.match == Match.DIFFERENT:
         raise typer.Exit(1)
 
 
@@ -68,8 +68,8 @@ def _show(answer: Replay) -> None:
     table = new_table(f"Replay of {answer.model}/{answer.version}", "stage", "outputs", "how")
     for stage in answer.stages:
         said = "; ".join(f"{out.path}: {out.how}" for out in stage.outputs if out.how)
-        style = _STYLES[stage.likeness]
-        add_row(table, stage.name, stage.likeness, said[:400], styles={1: style})
+        style = _STYLES[stage.match]
+        add_row(table, stage.name, stage.match, said[:400], styles={1: style})
     console.print(table)
     for change in answer.changes:
         console.print(Text(change, style="yellow"))

@@ -25,7 +25,8 @@ def run(
     """
     import logging
 
-    from components import params, workspace
+    from components import workspace
+    from components.core import params
     from flows import pipeline
     from flows.cli._common import run_flow
     from flows.servers import require_server

@@ -37,7 +37,7 @@ def score(
     """
     from dataclasses import asdict
 
-    from components.files import check_folder
+    from components.core.files import check_folder
     from components.serving.sources import open_source
 
     open_source(source, out or RUNS)  # a wrong one is refused before anything heavy is loaded

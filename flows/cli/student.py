@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
+from components.core.paths import DEMO_SOURCES
+
 app = typer.Typer(help="Students: pretrain.", no_args_is_help=True)
-_DEMO = Path("data/demo-sources")
 
 
 @app.callback()
@@ -43,11 +44,11 @@ def pretrain(
     Architecture and seed are those of `distill` in params.yaml. Use the file it makes as
     `distill.weights`. A killed run continues where it stopped.
     """
-    from components import params as parameters
-    from components.files import check_folder
-    from components.teacher.learning import sources
-    from components.training.pretraining import Plan, pretrain
-    from components.training.progress import ProgressReport
+    from components.core import params as parameters
+    from components.core.files import check_folder
+    from components.distill.progress import ProgressReport
+    from research.sam_lite import sources
+    from research.starts.pretraining import Plan, pretrain
 
     given = {"backbone": backbone, "weights": start, "size": size, "batch": batch}
     given |= {"learning_rate": rate, "backbone_rate": 1.0, "ema": 0.998, "threads": threads}
@@ -55,7 +56,7 @@ def pretrain(
     values["distill"] |= given
     settings = parameters.parse(values, "iml student pretrain").distill
     check_folder(out)
-    folders = photos or [_DEMO / "photos"], cutouts or [_DEMO / "cutouts"]
+    folders = photos or [DEMO_SOURCES / "photos"], cutouts or [DEMO_SOURCES / "cutouts"]
     learnt, held = (sources.load(*folders, None, held_out=side) for side in (False, True))
     with ProgressReport() as report:
         made = pretrain(learnt, held, settings, Plan(steps, every), out, report)

@@ -19,9 +19,9 @@ _WEIGHT_FREE = {"box": "filled box", "grabcut": "GrabCut (OpenCV)"}
 
 def _rows() -> list[dict[str, Any]]:
     """One row per teacher of the registry."""
-    from components.teacher.checkpoints import CHECKPOINTS, on_disk
-    from components.teacher.registry import TEACHERS
-    from components.teacher.sam_lite import SHA256, WEIGHTS
+    from components.pseudo_label.checkpoints import CHECKPOINTS, on_disk
+    from components.pseudo_label.teachers.registry import TEACHERS
+    from components.pseudo_label.teachers.sam_lite import SHA256, WEIGHTS
 
     rows: list[dict[str, Any]] = []
     for name in TEACHERS:
@@ -85,7 +85,7 @@ def fetch(
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-    from components.teacher import checkpoints
+    from components.pseudo_label import checkpoints
 
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
     with Progress(*columns, TransferSpeedColumn(), console=Console(stderr=True)) as bar:

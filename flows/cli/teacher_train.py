@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-_DEMO = Path("data/demo-sources")
+from components.core.paths import DEMO_SOURCES
 
 
 def train(
@@ -32,17 +32,17 @@ def train(
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
-    from components.files import check_folder
-    from components.teacher.learning.command import train_command
+    from components.core.files import check_folder
     from flows.cli._tables import add_row, new_table
+    from research.sam_lite.command import train_command
 
     check_folder(out)
     columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task("train", total=steps)
         report = train_command(
-            photos or [_DEMO / "photos"],
-            cutouts or [_DEMO / "cutouts"],
+            photos or [DEMO_SOURCES / "photos"],
+            cutouts or [DEMO_SOURCES / "cutouts"],
             regions,
             out,
             steps=steps,

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
 
-from components.errors import InputError, brief
+from components.core.errors import InputError, UnavailableError, brief
 from flows.stack.settings import DATABASES, USER, Settings
 
 _DEBIAN = Path("/usr/lib/postgresql")
@@ -30,7 +30,7 @@ def programs() -> Path:
     if path := shutil.which("initdb"):
         return Path(path).resolve().parent
     raise InputError(
-        "PostgreSQL's server programs are missing", mend="install them: apt-get install postgresql"
+        "PostgreSQL's server programs are missing", hint="install them: apt-get install postgresql"
     )
 
 
@@ -43,7 +43,7 @@ def account() -> str | None:
     except KeyError:
         raise InputError(
             "PostgreSQL does not run as root and there is no account `postgres`",
-            mend="run `iml stack` as an ordinary user, or install Debian's postgresql",
+            hint="run `iml stack` as an ordinary user, or install Debian's postgresql",
         ) from None
 
 
@@ -73,7 +73,7 @@ def prepare(settings: Settings) -> None:
     data.parent.mkdir(parents=True, exist_ok=True)
     data.mkdir(mode=0o700, exist_ok=True)
     if any(data.iterdir()):  # never to be taken for what a killed initdb left
-        raise InputError("is not empty", where=str(data), mend="name another folder")
+        raise InputError("is not empty", where=str(data), hint="name another folder")
     making.touch()
     if user:
         shutil.chown(data, user, user)
@@ -96,7 +96,7 @@ def _check_reachable(data: Path, user: str) -> None:
         raise InputError(
             f"the account {user} cannot reach this folder",
             where=str(data),
-            mend="set IML_POSTGRES_DATA to a path below a folder that every account may enter",
+            hint="set IML_POSTGRES_DATA to a path below a folder that every account may enter",
         )
 
 
@@ -122,7 +122,7 @@ def accepts(settings: Settings) -> bool:
     try:
         with _cursor(settings):
             return True
-    except InputError:
+    except (InputError, UnavailableError):
         return False
 
 
@@ -158,6 +158,6 @@ def _driver() -> ModuleType:
     except ImportError:
         raise InputError(
             "PostgreSQL's Python client psycopg2 is missing",
-            mend="install this project with its extra `postgres`, or run `make install`",
+            hint="install this project with its extra `postgres`, or run `make install`",
         ) from None
     return cast(ModuleType, psycopg2)

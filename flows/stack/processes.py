@@ -16,8 +16,8 @@ from typing import Any
 
 import psutil
 
-from components.errors import InputError
-from components.files import read_json, write_json
+from components.core.errors import InputError
+from components.core.files import read_json, write_json
 from components.workspace.processes import birth, end_group
 
 
@@ -92,13 +92,13 @@ class Processes:
         while not service.healthy():
             if self.pid(service.name) is None:
                 raise InputError(
-                    f"{service.name} ended: {_last_line(log)}", where=str(log), mend="see this log"
+                    f"{service.name} ended: {_last_line(log)}", where=str(log), hint="see this log"
                 )
             if time.monotonic() > limit:
                 raise InputError(
                     f"{service.name} does not answer after {seconds:.0f} s",
                     where=str(log),
-                    mend="see this log, then `iml stack down` and `iml stack up`",
+                    hint="see this log, then `iml stack down` and `iml stack up`",
                 )
             time.sleep(0.2)
 

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from components.errors import CheckError, InputError
+from components.core.errors import CheckError, InputError
 from flows.stack import postgres
 from flows.stack import settings as places
 from flows.stack.processes import Processes, Service
@@ -94,7 +94,7 @@ def rotate(tell: Callable[[str], None]) -> Settings:
     """
     old = places.load()
     if old is None or not postgres.ready(old):
-        raise CheckError("the stack is not running", mend="start it with `iml stack up`")
+        raise CheckError("the stack is not running", hint="start it with `iml stack up`")
     down_to_postgres = [name for name in reversed(NAMES) if name != "postgres"]
     with _held(old):
         processes = Processes(old.folder)
@@ -135,7 +135,7 @@ def _held(settings: Settings) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise CheckError(
-                "another `iml stack` is running", where=lock.name, mend="wait for it to end"
+                "another `iml stack` is running", where=lock.name, hint="wait for it to end"
             ) from None
         yield
 
@@ -165,7 +165,7 @@ def _check_free(settings: Settings, name: str) -> None:
             raise InputError(
                 f"port {port} of {name} is taken by another program",
                 where=str(settings.file),
-                mend=f"change IML_{name.upper()}_PORT and the addresses with {port} there",
+                hint=f"change IML_{name.upper()}_PORT and the addresses with {port} there",
             ) from None
 
 
@@ -242,7 +242,7 @@ def _s3_python() -> Path:
         raise InputError(
             "the S3 server is not installed",
             where=str(python.parent),
-            mend="run `make install`, or see infra/s3-server.txt",
+            hint="run `make install`, or see infra/s3-server.txt",
         )
     return python
 

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from components.errors import InputError
-from components.files import state_dir
+from components.core.errors import InputError
+from components.core.paths import PREFECT, STACK, state_dir
 
 # What each server listens on; $IML_POSTGRES_PORT and so on choose another before the first `up`.
 PORTS = {"postgres": 5433, "s3": 9000, "mlflow": 5000, "prefect": 4200}
@@ -76,7 +76,7 @@ def proposed() -> Settings | None:
 
 
 def _read(name: str) -> Settings | None:
-    folder = state_dir() / "stack"
+    folder = state_dir() / STACK
     try:
         text = (folder / name).read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -90,7 +90,7 @@ def load_or_make() -> Settings:
     """The stack of this state folder, with new passwords where there is none yet."""
     made = load()
     if made is None:
-        folder = state_dir() / "stack"
+        folder = state_dir() / STACK
         made = Settings(folder, _environment(folder))
         _write(made)
     return made
@@ -139,7 +139,7 @@ def _environment(folder: Path) -> dict[str, str]:
         "IML_INBOX": "s3://inbox",
         "IML_REPOSITORY": str(Path.cwd()),
         "IML_STATE": str(state_dir()),
-        "PREFECT_HOME": str(state_dir() / "prefect"),
+        "PREFECT_HOME": str(state_dir() / PREFECT),
     }
 
 
@@ -147,7 +147,7 @@ def _port(service: str, default: int) -> str:
     name = _port_name(service)
     given = os.environ.get(name, "").strip() or str(default)
     if not given.isdecimal() or not 0 < int(given) < 65536:
-        raise InputError(f"{given!r} is no port", where=name, mend="use a number below 65536")
+        raise InputError(f"{given!r} is no port", where=name, hint="use a number below 65536")
     return given
 
 

@@ -144,7 +144,7 @@ def test_one_class_only(workspace: Workspace, tmp_path: Path) -> None:
     with changed_params(
         workspace, prepare={"dataset": "oneclass"}, evaluate={"datasets": ["oneclass"]}
     ):
-        line = workspace.refused("python", "-m", "components.stages.prepare")
+        line = workspace.refused("python", "-m", "components.prepare")
     assert "authentic" in line
 
 
@@ -163,23 +163,23 @@ def test_wrong_parameters(workspace: Workspace, block: dict, named: str) -> None
 
 
 def test_a_checkpoint_with_a_wrong_hash(workspace: Workspace) -> None:
-    workspace.run("python", "-m", "components.stages.prepare")
+    workspace.run("python", "-m", "components.prepare")
     fake = workspace.root / ".state/sam_vit_b_01ec64.pth"
     fake.parent.mkdir(exist_ok=True)
     fake.write_bytes(b"not a checkpoint" * 100)
     block = {"teacher": "vit_b", "checkpoint": ".state/sam_vit_b_01ec64.pth"}
     with changed_params(workspace, pseudo_label=block):
-        line = workspace.refused("python", "-m", "components.stages.pseudo_label")
+        line = workspace.refused("python", "-m", "components.pseudo_label")
     assert "sam_vit_b_01ec64.pth" in line
     assert "SHA-256" in line
 
 
 def test_an_unreachable_hub_names_the_setting_that_needs_none(workspace: Workspace) -> None:
-    workspace.run("python", "-m", "components.stages.prepare")
-    workspace.run("python", "-m", "components.stages.pseudo_label")
+    workspace.run("python", "-m", "components.prepare")
+    workspace.run("python", "-m", "components.pseudo_label")
     block = {"weights": "hub", "backbone": "mobilenetv3_large_100"}
     with changed_params(workspace, distill=block):
-        line = workspace.refused("python", "-m", "components.stages.distill", HF_HUB_OFFLINE="1")
+        line = workspace.refused("python", "-m", "components.distill", HF_HUB_OFFLINE="1")
     assert "weights" in line
 
 
@@ -196,13 +196,13 @@ def test_an_unreachable_mlflow_store(workspace: Workspace, free_port: int) -> No
 
 def test_a_full_disk_loses_nothing(workspace: Workspace) -> None:
     """A file-size limit stands in for a full disk: the same OSError path, no root rights."""
-    workspace.run("python", "-m", "components.stages.prepare")
+    workspace.run("python", "-m", "components.prepare")
     before = workspace.hashes("runs/prepare")
-    limited = "ulimit -f 4; exec python -m components.stages.prepare"
+    limited = "ulimit -f 4; exec python -m components.prepare"
     line = workspace.refused("bash", "-c", limited)
     assert "space" in line
     assert workspace.hashes("runs/prepare") == before
-    workspace.run("python", "-m", "components.stages.prepare")
+    workspace.run("python", "-m", "components.prepare")
     assert workspace.hashes("runs/prepare") == before
 
 

@@ -18,8 +18,8 @@ from pathlib import Path
 from documents import Command
 from e2e_support import ROOT
 
-from components.data.images import SUFFIXES
-from components.data.synthesis.synthesize import synthesize
+from components.core.images import SUFFIXES
+from components.synthesis.synthesize import synthesize
 
 PREFIX = Path(sys.prefix)
 LIMIT = 900  # seconds for one command

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from components.files import write_json
+from components.core.files import write_json
 from flows import artifacts
 
 OUTCOME: dict[str, Any] = {

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from components.errors import CheckError
+from components.core.errors import CheckError
 from components.registry.chain import Event
 from components.registry.ledger import Entry, Ledger
 from flows.audit import choose

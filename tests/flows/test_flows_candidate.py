@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from components.errors import InputError
-from components.files import sha256_file
+from components.core.errors import InputError
+from components.core.files import sha256_file
 from components.registry.chain import Row
 from flows import candidate
 

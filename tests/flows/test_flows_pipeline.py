@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from components import params as parameters
-from components import repository, workspace
-from components.params import Params
+from components import workspace
+from components.core import params as parameters
+from components.core.params import Params
 from components.registry.chain import Event
 from components.registry.ledger import Entry, Ledger
+from components.workspace import repository
 from flows import pipeline
 from flows.pipeline import Outcome
 from flows.stages import StageRun

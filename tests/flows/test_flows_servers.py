@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from components.errors import InputError
+from components.core.errors import InputError
 from flows.servers import require_server
 
 

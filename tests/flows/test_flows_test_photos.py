@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from components import params
+from components.core import params
 from components.data import manifest
 from components.data.manifest import BOXES, IMAGES, Manifest
 from flows import pipeline, tracked

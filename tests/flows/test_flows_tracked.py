@@ -11,9 +11,9 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 
-from components import params as parameters
-from components.errors import CheckError, InputError
-from components.params import Params
+from components.core import params as parameters
+from components.core.errors import CheckError, InputError
+from components.core.params import Params
 from flows import tracked
 
 ROOT = Path(__file__).parents[2]

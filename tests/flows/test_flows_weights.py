@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from components import params as parameters
-from components.errors import CheckError
-from components.files import sha256_bytes, write_json
+from components.core import params as parameters
+from components.core.errors import CheckError
+from components.core.files import sha256_bytes, write_json
 from flows.pipeline import _check_weights
 
 ROOT = Path(__file__).parents[2]

@@ -7,48 +7,48 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from components.errors import CheckError
-from components.files import sha256_bytes, sha256_json
+from components.core.errors import CheckError
+from components.core.files import sha256_bytes, sha256_json
 from components.lineage import record as recording
-from components.lineage.case import Case, parsed
+from components.lineage.evidence import Evidence, parsed
 from components.lineage.verdict import Finding, Pair, broken, compared, missing, verified
 from components.registry.package import leaves
-from components.repository import tag_name
 from components.workspace import history
 from components.workspace.remote import folder_md5
+from components.workspace.repository import tag_name
 
 _RESTS = "depends on the lineage record, which is missing or broken"
 
 
-def commit(case: Case) -> list[Finding]:
+def commit(evidence: Evidence) -> list[Finding]:
     """That the recorded commit is in the repository, intact, and part of its history."""
-    link, record = "commit", case.record
+    link, record = "commit", evidence.record
     if record is None:
         return [missing(link, _RESTS)]
-    name, root = record["git"]["commit"], case.repository
+    name, root = record["git"]["commit"], evidence.repository
     where = f"commit {name}"
     if root is None:
         return [missing(link, "there is no git repository here", where)]
     found = [broken(link, line, "git repository") for line in history.damage(root)]
     if not history.has_commit(root, name):
         return [*found, missing(link, "the commit is not in the git repository", where)]
-    found += _tagged(case, root, name)
+    found += _tagged(evidence, root, name)
     refs = history.refs_to(root, name)
     if not refs:
         found.append(broken(link, "no branch or tag leads to it: history was rewritten", where))
-    if not case.clean:
+    if not evidence.clean:
         dirty = record["git"]["dirty"]
         what = f"the version was made with {len(dirty)} uncommitted changes, {dirty[0]} among them"
         found.append(missing(link, what, where))
     return found or [verified(link, f"intact, on {refs[0].split('/', 2)[2]}", where)]
 
 
-def _tagged(case: Case, root: Path, name: str) -> Iterator[Finding]:
+def _tagged(evidence: Evidence, root: Path, name: str) -> Iterator[Finding]:
     """What is wrong with the version's tag, where there is one.
 
     It may stand on a later commit: the one that committed dvc.lock, or the next run's after a kill.
     """
-    link, label = "commit", tag_name(case.model, case.version)
+    link, label = "commit", tag_name(evidence.model, evidence.version)
     where, pinned = f"git tag {label}", history.tagged(root, label)
     if pinned in (None, name):
         return
@@ -60,7 +60,7 @@ def _tagged(case: Case, root: Path, name: str) -> Iterator[Finding]:
     except CheckError as error:
         yield missing(link, f"its commit cannot be read ({error.what})", where)
         return
-    record = case.record or {}
+    record = evidence.record or {}
     lock, found = record["dvc_lock"]["sha256"], sha256_bytes(held.get("dvc.lock", b""))
     if found != lock:
         yield broken(link, "points at a later commit with another dvc.lock", where, lock, found)
@@ -70,9 +70,9 @@ def _tagged(case: Case, root: Path, name: str) -> Iterator[Finding]:
             yield broken(link, f"points at a later commit with another {file}", where)
 
 
-def dvc_lock(case: Case) -> list[Finding]:
+def dvc_lock(evidence: Evidence) -> list[Finding]:
     """The text of dvc.lock against its hash and the commit's copy."""
-    link, record = "dvc.lock", case.record
+    link, record = "dvc.lock", evidence.record
     if record is None:
         return [missing(link, _RESTS)]
     lock = record["dvc_lock"]
@@ -82,9 +82,9 @@ def dvc_lock(case: Case) -> list[Finding]:
     if not lock.get("committed"):
         return [verified(link, "the record's own text; its commit does not contain it", "record")]
     where = f"commit {record['git']['commit'][:12]}"
-    if case.tree is None:
+    if evidence.tree is None:
         return [missing(link, "the commit that contains it cannot be read", where)]
-    held = case.tree.get("dvc.lock")
+    held = evidence.tree.get("dvc.lock")
     return compared(
         link,
         "the record's text matches the commit",
@@ -93,14 +93,14 @@ def dvc_lock(case: Case) -> list[Finding]:
     )
 
 
-def stages(case: Case) -> list[Finding]:
+def stages(evidence: Evidence) -> list[Finding]:
     """Stages, parameters and code hashes: record, dvc.lock, commit and MLflow agree."""
     link = "stages"
-    if case.record is None:
+    if evidence.record is None:
         return [missing(link, _RESTS)]
-    locked = (parsed(case.record["dvc_lock"]["text"].encode()) or {}).get("stages", {})
+    locked = (parsed(evidence.record["dvc_lock"]["text"].encode()) or {}).get("stages", {})
     pairs: list[Pair] = []
-    for stage in case.record["stages"]:
+    for stage in evidence.record["stages"]:
         entry = locked.get(stage["name"])
         pairs.append((stage["name"], stage, entry and recording.stage(stage["name"], entry)))
         pairs.append(
@@ -108,17 +108,17 @@ def stages(case: Case) -> list[Finding]:
         )
     return [
         *compared(link, "the record's stages match dvc.lock", "dvc.lock", pairs),
-        *_flow(case),
-        *_logged(case),
-        *_against_commit(case),
+        *_flow(evidence),
+        *_logged(evidence),
+        *_against_commit(evidence),
     ]
 
 
-def _flow(case: Case) -> list[Finding]:
+def _flow(evidence: Evidence) -> list[Finding]:
     """Every stage read exactly what an earlier one wrote."""
     made: dict[str, tuple[str, str]] = {}
     pairs: list[Pair] = []
-    for stage in (case.record or {})["stages"]:
+    for stage in (evidence.record or {})["stages"]:
         for row in stage["deps"]:
             if row["path"] in made:
                 pairs.append((f"{stage['name']} read {row['path']}", made[row["path"]], _hash(row)))
@@ -131,29 +131,31 @@ def _hash(row: Mapping[str, Any]) -> tuple[str, str]:
     return kind, str(row[kind])
 
 
-def _logged(case: Case) -> list[Finding]:
+def _logged(evidence: Evidence) -> list[Finding]:
     """MLflow's parameters against those that the stages were told."""
-    if case.run is None:
+    if evidence.run is None:
         return []
     told: dict[str, str] = {}
-    for stage in (case.record or {})["stages"]:
+    for stage in (evidence.record or {})["stages"]:
         told |= dict(leaves(stage["params"].get("params.yaml", {})))
-    pairs = [(name, text[:6000], case.run.params.get(name)) for name, text in sorted(told.items())]
+    pairs = [
+        (name, text[:6000], evidence.run.params.get(name)) for name, text in sorted(told.items())
+    ]
     return compared("stages", "MLflow's parameters match the stages", "MLflow parameter", pairs)
 
 
-def _against_commit(case: Case) -> Iterator[Finding]:
+def _against_commit(evidence: Evidence) -> Iterator[Finding]:
     """Commands, parameters and code of every stage against the commit's own files."""
-    tree = case.tree
+    tree = evidence.tree
     if tree is None:
         yield missing("stages", "the commit's code cannot be read", "git repository")
         return
-    if not case.clean:
+    if not evidence.clean:
         return  # said under `commit`; these files need not be the ones that ran
     written = (parsed(tree.get("dvc.yaml", b"")) or {}).get("stages", {})
     values = parsed(tree.get("params.yaml", b"")) or {}
     pairs: list[Pair] = []
-    for stage in (case.record or {})["stages"]:
+    for stage in (evidence.record or {})["stages"]:
         base, _, item = stage["name"].partition("@")
         block = written.get(base, {})
         command = str(block.get("do", block).get("cmd")).replace("${item}", item)
@@ -161,9 +163,9 @@ def _against_commit(case: Case) -> Iterator[Finding]:
         for key, value in stage["params"].get("params.yaml", {}).items():
             pairs.append((f"params.yaml {key}", value, _at(values, key)))
         for row in stage["deps"]:
-            if not row["path"].startswith("data/") and row["path"] not in case.outs():
+            if not row["path"].startswith("data/") and row["path"] not in evidence.outs():
                 pairs.append((row["path"], row.get("md5"), _code_hash(tree, row["path"])))
-    where = f"commit {(case.record or {})['git']['commit'][:12]}"
+    where = f"commit {(evidence.record or {})['git']['commit'][:12]}"
     yield from compared("stages", "commands, parameters and code match the commit", where, pairs)
 
 

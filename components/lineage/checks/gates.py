@@ -7,44 +7,44 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from components.errors import CheckError
-from components.files import sha256_bytes
-from components.lineage.case import Case, parsed
+from components.core.errors import CheckError
+from components.core.files import sha256_bytes
+from components.core.params import Promotion
+from components.lineage.evidence import Evidence, parsed
 from components.lineage.verdict import Finding, broken, compared, missing, verified
-from components.params import Promotion
 from components.registry import gates as judging
 from components.registry import layout, verdicts
 from components.registry.chain import Event, Row
-from components.registry.gates import Evidence
+from components.registry.comparison import Comparison, Difference
+from components.registry.gates import GateEvidence
+from components.registry.layout import SIGNER
 from components.registry.licences import licences
 from components.registry.package import FILES
-from components.registry.rivalry import Comparison, Difference
-from components.registry.tracking import SIGNER
 
 PARITY = "runs/export/parity.json"
 
 
-def gates(case: Case) -> list[Finding]:
+def gates(evidence: Evidence) -> list[Finding]:
     """Every `gated` row of the version, and the verdicts that rest on them."""
     link = "gates"
-    if case.record is None:
+    if evidence.record is None:
         return [missing(link, "rests on the lineage record, which is missing or broken")]
-    own = [row for row in case.rows if row.version == case.version and row.intact()]
+    own = [row for row in evidence.rows if row.version == evidence.version and row.intact()]
     gated = [row for row in own if row.event == Event.GATED]
     if not gated:
-        return [missing(link, "the version was never gated", case.name)]
-    found = [finding for row in gated for finding in _gating(case, row)]
+        return [missing(link, "the version was never gated", evidence.name)]
+    found = [finding for row in gated for finding in _gating(evidence, row)]
     found += _decisions(own, {row.hash: row for row in gated})
     return found
 
 
-def _gating(case: Case, row: Row) -> Iterator[Finding]:
+def _gating(evidence: Evidence, row: Row) -> Iterator[Finding]:
     facts, where = row.facts(), f"ledger row {row.sequence}"
-    record = case.record or {}
-    parity = _parity(case)
+    record = evidence.record or {}
+    parity = _parity(evidence)
     want = {
         "validation": record["validation"]["sha256"],
-        "evaluation": record["evaluation"][case.gate_dataset]["sha256"],
+        "evaluation": record["evaluation"][evidence.gate_dataset]["sha256"],
         "parity": sha256_bytes(parity) if parity is not None else None,
     }
     if parity is None:
@@ -55,45 +55,47 @@ def _gating(case: Case, row: Row) -> Iterator[Finding]:
         for name, digest in facts["hashes"].items()
         if name in want
     ]
-    pairs.append(("record", case.facts["record_sha256"], facts["record_sha256"]))
+    pairs.append(("record", evidence.facts["record_sha256"], facts["record_sha256"]))
     yield from compared("gates", "judged on this version's evidence", where, pairs)
-    yield from _judged_again(case, facts, parsed(parity), where)
+    yield from _judged_again(evidence, facts, parsed(parity), where)
 
 
-def _parity(case: Case) -> bytes | None:
+def _parity(evidence: Evidence) -> bytes | None:
     try:
-        return case.read(PARITY, case.outs()[PARITY])
+        return evidence.read(PARITY, evidence.outs()[PARITY])
     except CheckError:
         return None
 
 
-def _judged_again(case: Case, facts: dict[str, Any], parity: Any, where: str) -> Iterator[Finding]:
+def _judged_again(
+    evidence: Evidence, facts: dict[str, Any], parity: Any, where: str
+) -> Iterator[Finding]:
     """The same gates over the same evidence give the same verdicts."""
-    record = case.record or {}
+    record = evidence.record or {}
     told = {gate["name"]: gate for gate in facts["gates"]}
     try:
         rules = Promotion.model_validate(
-            {"model": case.model, "mode": facts.get("mode"), "gates": facts["thresholds"]}
+            {"model": evidence.model, "mode": facts.get("mode"), "gates": facts["thresholds"]}
         )
     except ValidationError:
         yield missing("gates", "judged by gates that this program does not know", where)
         return
-    evidence = Evidence(
+    given = GateEvidence(
         validation=record["validation"]["result"],
-        metrics=record["evaluation"][case.gate_dataset]["result"],
+        metrics=record["evaluation"][evidence.gate_dataset]["result"],
         parity=parity,
         dirty=_dirty(told.get("workspace_clean", {})),
         record=record,
         licences=licences(record),
-        signer=case.facts.get(SIGNER),
+        signer=evidence.facts.get(SIGNER),
         signature_problem="",
-        megabytes=_megabytes(case),
+        megabytes=_megabytes(evidence),
         latency_ms=verdicts.finite(told.get(judging.LATENCY, {}).get("value")),
         comparison=_comparison(told, facts["champion"]),
         champion=facts["champion"],
         hashes=facts["hashes"],
     )
-    again = judging.judge(case.version, evidence, rules)
+    again = judging.judge(evidence.version, given, rules)
     pairs = [
         (gate.name, _sides(told.get(gate.name)), (gate.passed, gate.value, gate.threshold))
         for gate in again
@@ -114,8 +116,8 @@ def _dirty(gate: dict[str, Any]) -> list[str] | None:
     return ["?"] * int(number) if number.isdecimal() else None
 
 
-def _megabytes(case: Case) -> float | None:
-    path = case.files / layout.ARTIFACTS / FILES[0]
+def _megabytes(evidence: Evidence) -> float | None:
+    path = evidence.files / layout.ARTIFACTS / FILES[0]
     return path.stat().st_size / 1e6 if path.is_file() else None
 
 

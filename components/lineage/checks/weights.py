@@ -9,39 +9,39 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from components.errors import CheckError, InputError
-from components.files import sha256_bytes, sha256_file
-from components.lineage.case import Case, parsed
+from components.core.errors import CheckError, InputError
+from components.core.files import sha256_bytes, sha256_file
 from components.lineage.checks.data import refused
+from components.lineage.evidence import Evidence, parsed
 from components.lineage.verdict import Finding, Pair, broken, compared, missing, verified
 from components.registry.licences import NO_WEIGHTS
 
 SUMMARY, LABELS = "runs/pseudo_label/summary.json", "runs/pseudo_label/labels.parquet"
 STUDENT = "runs/distill/summary.json"
-_SAM_LITE = "components/teacher/assets/sam_lite.safetensors"
+_SAM_LITE = "/assets/sam_lite.safetensors"  # in the commit, in whichever package it was then
 _RESTS = "depends on the lineage record, which is missing or broken"
 
 
-def teacher(case: Case) -> list[Finding]:
+def teacher(evidence: Evidence) -> list[Finding]:
     """The teacher's weights: record, stage, every label, and the weights themselves."""
     link = "teacher"
-    if case.record is None:
+    if evidence.record is None:
         return [missing(link, _RESTS)]
-    said, told = case.record["teacher"], case.stage_params("pseudo_label")["pseudo_label"]
+    said, told = evidence.record["teacher"], evidence.stage_params("pseudo_label")["pseudo_label"]
     pairs: list[Pair] = [("params.yaml", said["name"], told["teacher"])]
     try:
-        stated = parsed(case.read(SUMMARY, case.outs()[SUMMARY])) or {}
-        labels = _teachers(case)
+        stated = parsed(evidence.read(SUMMARY, evidence.outs()[SUMMARY])) or {}
+        labels = _teachers(evidence)
     except CheckError as error:
         return [refused(link, error.where, error)]
     pairs.append((SUMMARY, said["sha256"], stated.get("teacher_sha256")))
     pairs += [(LABELS, said["sha256"], digest) for digest in sorted(labels)]
     what = f"{said['name']} made every pseudo-mask, as recorded"
-    return [*compared(link, what, "", pairs), *_teacher_weights(case, said, told)]
+    return [*compared(link, what, "", pairs), *_teacher_weights(evidence, said, told)]
 
 
-def _teachers(case: Case) -> set[str]:
-    data = case.read(LABELS, case.outs()[LABELS])
+def _teachers(evidence: Evidence) -> set[str]:
+    data = evidence.read(LABELS, evidence.outs()[LABELS])
     try:
         column = pq.read_table(io.BytesIO(data), columns=["teacher_sha256"])
     except (pa.ArrowInvalid, KeyError) as error:
@@ -49,8 +49,10 @@ def _teachers(case: Case) -> set[str]:
     return {str(value) for value in column["teacher_sha256"].to_pylist()}
 
 
-def _teacher_weights(case: Case, said: dict[str, Any], told: dict[str, Any]) -> list[Finding]:
-    from components.teacher.checkpoints import CHECKPOINTS, on_disk
+def _teacher_weights(
+    evidence: Evidence, said: dict[str, Any], told: dict[str, Any]
+) -> list[Finding]:
+    from components.pseudo_label.checkpoints import CHECKPOINTS, on_disk
 
     link, name, digest = "teacher", said["name"], said["sha256"]
     if name in NO_WEIGHTS:
@@ -66,10 +68,11 @@ def _teacher_weights(case: Case, said: dict[str, Any], told: dict[str, Any]) -> 
         if path is None:
             return [verified(link, "SHA-256 is that of the published checkpoint", name)]
         return [_file(link, path, digest)]
-    if case.tree is None or _SAM_LITE not in case.tree:
-        return [missing(link, "the commit's weights cannot be read", _SAM_LITE)]
-    found = sha256_bytes(case.tree[_SAM_LITE])
-    return compared(link, "the commit contains these weights", "", [(_SAM_LITE, digest, found)])
+    place = next((path for path in evidence.tree or () if path.endswith(_SAM_LITE)), None)
+    if evidence.tree is None or place is None:
+        return [missing(link, "the commit's weights cannot be read", f"*{_SAM_LITE}")]
+    found = sha256_bytes(evidence.tree[place])
+    return compared(link, "the commit contains these weights", "", [(place, digest, found)])
 
 
 def _file(link: str, path: Path, digest: str) -> Finding:
@@ -82,17 +85,17 @@ def _file(link: str, path: Path, digest: str) -> Finding:
     return broken(link, "the weights on disk differ", str(path), digest, found)
 
 
-def backbone(case: Case) -> list[Finding]:
+def backbone(evidence: Evidence) -> list[Finding]:
     """The backbone's first weights: record, stage and the weights themselves."""
     link = "backbone"
-    if case.record is None:
+    if evidence.record is None:
         return [missing(link, _RESTS)]
-    said = case.record.get("backbone")
+    said = evidence.record.get("backbone")
     if said is None:
         return [missing(link, "records of schema 1 do not name the backbone's weights")]
-    told = case.stage_params("distill")["distill"]
+    told = evidence.stage_params("distill")["distill"]
     try:
-        stated = (parsed(case.read(STUDENT, case.outs()[STUDENT])) or {}).get("backbone")
+        stated = (parsed(evidence.read(STUDENT, evidence.outs()[STUDENT])) or {}).get("backbone")
     except CheckError as error:
         return [refused(link, STUDENT, error)]
     pairs: list[Pair] = [

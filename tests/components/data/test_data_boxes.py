@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from components.core.images import PhotoError
 from components.data.boxes import MOST, SLIVER, SPECK, component_boxes, loosen
-from components.data.images import PhotoError
 
 
 def mask(*boxes: tuple[int, int, int, int]) -> np.ndarray:

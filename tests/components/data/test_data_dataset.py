@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
+from components.core.errors import InputError
 from components.data import dataset
-from components.errors import InputError
 
 
 def edit(folder: Path, **changes: Any) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from data_support import write_mask, write_photo
 
+from components.core.files import sha256_file
 from components.data import scan
-from components.files import sha256_file
 
 
 def test_results_keep_the_order_of_the_items_whatever_their_pace() -> None:

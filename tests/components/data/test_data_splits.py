@@ -4,8 +4,8 @@ from collections import Counter
 
 import pytest
 
+from components.core.params import Split
 from components.data.splits import assign
-from components.params import Split
 
 SHARES = Split(val=0.15, test=0.30)
 BOTH = ["manipulated", "authentic"]

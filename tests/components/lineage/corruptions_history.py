@@ -109,7 +109,7 @@ def blob(root: Path, name: str) -> tuple[str, Path]:
 
 def git_object_flipped(root: Path, draw: random.Random) -> Expected:
     """A file's content in git: zlib and SHA-1 both notice."""
-    name = draw.choice(["params.yaml", "dvc.lock", "dvc.yaml", "components/params.py"])
+    name = draw.choice(["params.yaml", "dvc.lock", "dvc.yaml", "components/core/params.py"])
     found, path = blob(root, name)
     flip(path, draw)
     return Expected({"commit", "stages", "dvc.lock"}, found, FILES.get(name, "git history"))

@@ -18,10 +18,10 @@ import numpy as np
 import pytest
 import yaml
 
-from components import params as parameters
 from components import workspace
-from components.data.images import save_grey, save_photo
-from components.data.importing import import_dataset
+from components.core import params as parameters
+from components.core.images import save_grey, save_photo
+from components.ingest.importing import import_dataset
 
 ROOT = Path(__file__).parents[3]
 MODEL = "boxpromptiml"
@@ -71,7 +71,12 @@ def make_photos(folder: Path, first: int = 0) -> None:
 
 def _stages() -> None:
     """Every stage's main, here and now."""
-    from components.stages import distill, evaluate, export, prepare, pseudo_label, validate
+    from components.distill import __main__ as distill
+    from components.evaluate import __main__ as evaluate
+    from components.export import __main__ as export
+    from components.prepare import __main__ as prepare
+    from components.pseudo_label import __main__ as pseudo_label
+    from components.validate import __main__ as validate
 
     for stage in (prepare, validate, pseudo_label, distill):
         stage.main()

@@ -16,11 +16,11 @@ import pytest
 from browsers import Pages
 from corruptions_base import flip, sql
 
-from components.errors import InputError
-from components.files import sha256_file
+from components.core.errors import InputError
+from components.core.files import sha256_file
 from components.lineage.audit import CHECKS, audit
-from components.lineage.case import Case
-from components.lineage.gather import gather
+from components.lineage.collect import collect
+from components.lineage.evidence import Evidence
 from components.lineage.page import render
 from components.lineage.verdict import LINKS, Finding, Verdict, broken, missing, verified
 
@@ -34,9 +34,9 @@ def test_every_link_has_its_check() -> None:
 
 def test_the_answer_as_json_and_as_a_page(project: Path, standing: Stand) -> None:
     standing(project)
-    with gather(f"{support.MODEL}@champion") as case:
-        answer = audit(case)
-        assert case.version == 1
+    with collect(f"{support.MODEL}@champion") as evidence:
+        answer = audit(evidence)
+        assert evidence.version == 1
     said = json.loads(json.dumps(answer.row()))
     assert list(said["links"]) == list(LINKS)
     assert {link["verdict"] for link in said["links"].values()} == {"verified"}
@@ -51,8 +51,8 @@ def test_text_from_outside_cannot_change_the_page(
     project: Path, standing: Stand, tmp_path: Path, browse: Pages
 ) -> None:
     standing(project)
-    with gather(ONE) as case:
-        answer = audit(case)
+    with collect(ONE) as evidence:
+        answer = audit(evidence)
     hostile = broken("data", "was changed", "<script>alert(1)</script>", "<b>", "</table>")
     page = render(replace(answer, findings=[hostile]))
     assert "<script>" not in page
@@ -72,27 +72,27 @@ def test_text_from_outside_cannot_change_the_page(
 )
 def test_exit_codes(project: Path, standing: Stand, findings: list, code: int) -> None:
     standing(project)
-    with gather(ONE) as case:
-        answer = replace(audit(case), findings=findings)
+    with collect(ONE) as evidence:
+        answer = replace(audit(evidence), findings=findings)
     assert answer.exit_code == code
 
 
-def evaluation(case: Case) -> list[Finding]:
-    return [f for f in CHECKS["evaluation"](case) if f.verdict != Verdict.VERIFIED]
+def evaluation(evidence: Evidence) -> list[Finding]:
+    return [f for f in CHECKS["evaluation"](evidence) if f.verdict != Verdict.VERIFIED]
 
 
 def test_the_training_curve_is_the_stages_in_the_version_and_in_mlflow(copied: Path) -> None:
-    with gather(ONE) as case:
-        (said,) = [f for f in CHECKS["evaluation"](case) if "curve" in f.what]
+    with collect(ONE) as evidence:
+        (said,) = [f for f in CHECKS["evaluation"](evidence) if "curve" in f.what]
         assert said.verdict == Verdict.VERIFIED
     sql(copied, "UPDATE latest_metrics SET value = value / 2 WHERE key = 'val_loss'")
-    with gather(ONE) as case:
-        (finding,) = evaluation(case)
+    with collect(ONE) as evidence:
+        (finding,) = evaluation(evidence)
     assert (finding.verdict, finding.where) == (Verdict.BROKEN, "MLflow val_loss")
     sql(copied, "DELETE FROM latest_metrics WHERE key = 'val_loss'")
     flip(corruptions_version.folder(copied) / "training/history.csv", random.Random(1))
-    with gather(ONE) as case:
-        changed, gone = evaluation(case)
+    with collect(ONE) as evidence:
+        changed, gone = evaluation(evidence)
     assert (changed.verdict, changed.where) == (Verdict.BROKEN, "MLflow training/history.csv")
     assert (gone.verdict, gone.where) == (Verdict.UNVERIFIABLE, "MLflow val_loss")
 
@@ -101,17 +101,17 @@ def test_a_version_from_before_curves_were_kept_is_still_verified(
     project: Path, standing: Stand, tmp_path: Path
 ) -> None:
     standing(project)
-    with gather(ONE) as case:
+    with collect(ONE) as evidence:
         older = tmp_path / "older"
-        shutil.copytree(case.files, older)
+        shutil.copytree(evidence.files, older)
         (older / "training/history.csv").unlink()
-        assert case.run is not None
-        kept = {name: v for name, v in case.run.metrics.items() if name.startswith("made/")}
-        assert len(kept) < len(case.run.metrics)
-        before = replace(case, files=older, run=replace(case.run, metrics=kept))
+        assert evidence.run is not None
+        kept = {name: v for name, v in evidence.run.metrics.items() if name.startswith("made/")}
+        assert len(kept) < len(evidence.run.metrics)
+        before = replace(evidence, files=older, run=replace(evidence.run, metrics=kept))
         assert evaluation(before) == []
         # Its metrics without the file are another matter.
-        (finding,) = evaluation(replace(case, files=older))
+        (finding,) = evaluation(replace(evidence, files=older))
         assert finding.where == "MLflow training/history.csv"
 
 
@@ -126,8 +126,8 @@ def test_an_audit_changes_no_evidence(copied: Path) -> None:
 
     before = state()
     for deep in (False, True):
-        with gather(ONE) as case:
-            answer = audit(case, deep=deep)
+        with collect(ONE) as evidence:
+            answer = audit(evidence, deep=deep)
         assert state() == before
     (found,) = answer.of(Verdict.BROKEN)
     assert (found.link, found.where) == ("data", "data/made/photos/Au/Au3.png")
@@ -148,8 +148,8 @@ def test_an_object_that_an_audit_cannot_read_is_said_once(
 ) -> None:
     flip(corruptions_remote.objects(copied)[name], random.Random(2))
     for deep in (False, True):
-        with gather(ONE) as case:
-            answer = audit(case, deep=deep)
+        with collect(ONE) as evidence:
+            answer = audit(evidence, deep=deep)
         (found,) = answer.of(Verdict.BROKEN)
         assert (found.link, found.where) == (link, name)
         has_all = any("the remote has all" in f.what for f in answer.findings)
@@ -157,8 +157,8 @@ def test_an_object_that_an_audit_cannot_read_is_said_once(
 
 
 def committed(case_of: str) -> list[Finding]:
-    with gather(case_of) as case:
-        return list(CHECKS["commit"](case))
+    with collect(case_of) as evidence:
+        return list(CHECKS["commit"](evidence))
 
 
 def test_a_tag_may_stand_on_a_later_commit_with_the_same_lock_and_data(copied: Path) -> None:
@@ -184,7 +184,7 @@ def test_a_tag_may_stand_on_a_later_commit_with_the_same_lock_and_data(copied: P
 
 def test_an_unknown_version_is_one_line(project: Path, standing: Stand) -> None:
     standing(project)
-    with pytest.raises(InputError, match="known versions: 1, 2"), gather(f"{support.MODEL}/9"):
+    with pytest.raises(InputError, match="known versions: 1, 2"), collect(f"{support.MODEL}/9"):
         pass
 
 
@@ -194,8 +194,8 @@ def test_outside_git_and_dvc_the_rest_is_still_checked(
     standing(project)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    with gather(ONE) as case:
-        answer = audit(case, deep=True)
+    with collect(ONE) as evidence:
+        answer = audit(evidence, deep=True)
     assert answer.exit_code == 2
     assert not answer.of(Verdict.BROKEN)
     links = answer.row()["links"]

@@ -11,12 +11,12 @@ from typing import Any
 import lineage_support as support
 import pytest
 
-from components.errors import CheckError, InputError
-from components.files import sha256_json
+from components.core.errors import CheckError, InputError
+from components.core.files import sha256_json
 from components.lineage import bundle
 from components.lineage.audit import audit
-from components.lineage.bundle import evidence, export
-from components.lineage.gather import gather
+from components.lineage.bundle import evidence_of, export
+from components.lineage.collect import collect
 from components.lineage.replay import replay
 from components.lineage.verdict import Verdict
 from components.registry.chain import digest
@@ -32,9 +32,9 @@ def bundles(project: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(project)
         patch.setenv("IML_STATE", str(project / ".state"))
-        with gather(ONE) as case:
-            whole = export(case, folder / "whole.tar", photos=True)
-            light = export(case, folder / "light.tar", photos=False)
+        with collect(ONE) as evidence:
+            whole = export(evidence, folder / "whole.tar", photos=True)
+            light = export(evidence, folder / "light.tar", photos=False)
     assert whole["left_out"] == 0
     assert light["objects"] + light["left_out"] == whole["objects"]
     return {"whole": folder / "whole.tar", "light": folder / "light.tar"}
@@ -44,14 +44,14 @@ def test_a_bundle_needs_nothing_but_the_trusted_key(
     project: Path, bundles: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with evidence(str(bundles["whole"])) as case:
-        unknown = audit(case, deep=True)
+    with evidence_of(str(bundles["whole"])) as evidence:
+        unknown = audit(evidence, deep=True)
     assert [f.link for f in unknown.findings if f.verdict != Verdict.VERIFIED] == ["signature"]
     monkeypatch.setenv("IML_TRUSTED_KEYS", str(project / ".state/keys/trusted"))
     for address in ("MLFLOW_TRACKING_URI", "IML_LEDGER_URL"):
         monkeypatch.setenv(address, "postgresql://nobody@127.0.0.1:9/none")
-    with evidence(str(bundles["whole"])) as case:
-        answer = audit(case, deep=True)
+    with evidence_of(str(bundles["whole"])) as evidence:
+        answer = audit(evidence, deep=True)
     assert answer.verdict == Verdict.VERIFIED, answer.sentence()
     assert answer.objects > 50
 
@@ -60,8 +60,8 @@ def test_a_bundle_without_photos_says_what_it_lacks(
     project: Path, bundles: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("IML_TRUSTED_KEYS", str(project / ".state/keys/trusted"))
-    with evidence(str(bundles["light"])) as case:
-        answer = audit(case, deep=True)
+    with evidence_of(str(bundles["light"])) as evidence:
+        answer = audit(evidence, deep=True)
     lacking = [f for f in answer.findings if f.verdict != Verdict.VERIFIED]
     assert [f.link for f in lacking] == ["data"]
     assert "objects are missing" in lacking[0].what
@@ -79,15 +79,15 @@ def test_a_bundle_that_was_changed(
     with tarfile.open(tmp_path / "changed.tar", "w") as archive:
         for path in sorted((tmp_path / "open").iterdir()):
             archive.add(path, path.name)
-    with evidence(str(tmp_path / "changed.tar")) as case:
-        answer = audit(case)
+    with evidence_of(str(tmp_path / "changed.tar")) as evidence:
+        answer = audit(evidence)
     assert answer.exit_code == 1
     assert "was edited" in answer.sentence()
 
 
 def test_what_is_no_bundle_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.tar").write_bytes(b"hello" * 1000)
-    with pytest.raises(InputError, match="not a bundle"), evidence(str(tmp_path / "x.tar")):
+    with pytest.raises(InputError, match="not a bundle"), evidence_of(str(tmp_path / "x.tar")):
         pass
 
 
@@ -111,8 +111,8 @@ def sparse() -> tarfile.TarInfo:
 @pytest.mark.parametrize(
     "hostile",
     [
-        member("../../case.json"),
-        member("/tmp/case.json"),
+        member("../../evidence.json"),
+        member("/tmp/evidence.json"),
         member("version/lineage", tarfile.SYMTYPE, "/etc"),
         member("version/lineage", tarfile.SYMTYPE, "../ledger.json"),
         member("version/lineage", tarfile.LNKTYPE, "case.json"),
@@ -127,7 +127,7 @@ def test_what_no_bundle_of_ours_holds_is_refused(tmp_path: Path, hostile: tarfil
     with tarfile.open(tmp_path / "evil.tar", "w", format=tarfile.PAX_FORMAT) as archive:
         archive.add(tmp_path / "case.json", "case.json")
         archive.addfile(hostile)
-    with pytest.raises(InputError, match="not a bundle"), evidence(str(tmp_path / "evil.tar")):
+    with pytest.raises(InputError, match="not a bundle"), evidence_of(str(tmp_path / "evil.tar")):
         pass
 
 
@@ -136,11 +136,11 @@ def test_a_bundle_without_end_or_room_is_refused(
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(bundle, "_MEMBERS", 20)
-        with pytest.raises(InputError, match="one too many"), evidence(str(bundles["light"])):
+        with pytest.raises(InputError, match="one too many"), evidence_of(str(bundles["light"])):
             pass
     with open(tmp_path / "huge.tar", "wb") as file:
         file.truncate(shutil.disk_usage("/tmp").free + (1 << 40))
-    with pytest.raises(InputError, match="set TMPDIR"), evidence(str(tmp_path / "huge.tar")):
+    with pytest.raises(InputError, match="set TMPDIR"), evidence_of(str(tmp_path / "huge.tar")):
         pass
 
 
@@ -164,8 +164,8 @@ def test_a_repository_that_is_a_folder_is_not_cloned(
     with tarfile.open(tmp_path / "folder.tar", "w") as archive:
         for path in sorted((tmp_path / "open").iterdir()):
             archive.add(path, path.name)
-    with evidence(str(tmp_path / "folder.tar")) as case:
-        assert case.repository is None
+    with evidence_of(str(tmp_path / "folder.tar")) as evidence:
+        assert evidence.repository is None
 
 
 def hostile_bundle(folder: Path, bundle: Path, record: dict[str, Any]) -> str:
@@ -193,19 +193,19 @@ def test_a_strangers_bundle_writes_nowhere(
         commit = commit.format(victim)
     record = {"schema": 2, "git": {"commit": commit, "clean": True, "dirty": []}}
     hostile = hostile_bundle(tmp_path / "evil", bundles["light"], record)
-    with evidence(hostile) as case:
-        assert case.record is not None
+    with evidence_of(hostile) as evidence:
+        assert evidence.record is not None
         with pytest.raises(CheckError, match="registered without a signature"):
-            replay(case, tmp_path / "clone", lambda line: None)
-        answer = audit(case, deep=True)
+            replay(evidence, tmp_path / "clone", lambda line: None)
+        answer = audit(evidence, deep=True)
     assert answer.exit_code == 1
     assert any("commit is not in the git" in f.what for f in answer.findings)
     assert victim.read_text() == "dear"
 
 
 def test_a_broken_record_is_not_bundled(copied: Path, tmp_path: Path) -> None:
-    with gather(ONE) as case:
-        path = case.files / "lineage/record.json"
+    with collect(ONE) as evidence:
+        path = evidence.files / "lineage/record.json"
         path.write_text(path.read_text().replace("{", "{ ", 1).replace("made", "make", 1))
         with pytest.raises(CheckError, match="record is missing or broken"):
-            export(case, tmp_path / "x.tar", photos=False)
+            export(evidence, tmp_path / "x.tar", photos=False)

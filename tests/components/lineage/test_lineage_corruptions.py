@@ -16,7 +16,7 @@ from corruptions_remote import REMOTE
 from corruptions_version import VERSION
 
 from components.lineage.audit import audit
-from components.lineage.gather import gather
+from components.lineage.collect import collect
 from components.lineage.verdict import Audit, Verdict
 
 KINDS = [*REMOTE, *VERSION, *HISTORY]
@@ -25,8 +25,8 @@ UNTOUCHED = 50
 
 
 def audited(reference: str = f"{support.MODEL}/1") -> Audit:
-    with gather(reference) as case:
-        return audit(case, deep=True)
+    with collect(reference) as evidence:
+        return audit(evidence, deep=True)
 
 
 def problem(expected: Expected, answer: Audit) -> str | None:

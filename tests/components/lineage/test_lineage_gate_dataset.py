@@ -10,12 +10,14 @@ import lineage_support as support
 import pytest
 import yaml
 
-from components import params, workspace
-from components.data import manifest, prepare
+from components import workspace
+from components.core import params
+from components.data import build as prepare
+from components.data import manifest
 from components.data.dataset import load
-from components.data.importing import import_dataset
+from components.ingest.importing import import_dataset
 from components.lineage.audit import audit
-from components.lineage.gather import gather
+from components.lineage.collect import collect
 from components.lineage.verdict import Verdict
 from components.registry.versions import Registry
 from flows import candidate
@@ -90,15 +92,15 @@ def test_the_named_data_set_decides_and_the_audit_follows_it(team: Path) -> None
     facts = next(row for row in rows if row.version == 2 and row.event == "registered").facts()
     assert facts["tags"]["f1"] == f"{f1['value']:.4f}"
     for version, decides in ((1, "made"), (2, "bench")):
-        with gather(f"{support.MODEL}/{version}") as case:
-            assert case.gate_dataset == decides
-            found = audit(case)
+        with collect(f"{support.MODEL}/{version}") as evidence:
+            assert evidence.gate_dataset == decides
+            found = audit(evidence)
         assert [f.line() for f in found.of(Verdict.BROKEN)] == []
 
     # Against a champion: both on the photos of the named data set that neither knows.
     settings = params.load()
     album = candidate._album(settings)
-    champion = candidate._reigning(settings, Registry.open(support.MODEL), 2, album)
+    champion = candidate._champion(settings, Registry.open(support.MODEL), 2, album)
     comparison = candidate._compare(settings, champion, album)
     assert (comparison.f1.n, comparison.false_alarm_area.n) == (10, 10)
     assert comparison.f1.value == 0

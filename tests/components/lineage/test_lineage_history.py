@@ -19,13 +19,13 @@ from PIL import Image
 from safetensors.numpy import save as save_tensors
 
 from components import workspace
-from components.errors import CheckError, InputError
-from components.files import sha256_file
+from components.core.errors import CheckError, InputError
+from components.core.files import sha256_file
 from components.lineage import difference, events, photos
-from components.lineage.case import Case
+from components.lineage.collect import collect
 from components.lineage.difference import explain
-from components.lineage.gather import gather
-from components.lineage.outputs import Likeness, compare
+from components.lineage.evidence import Evidence
+from components.lineage.outputs import Match, compare
 from components.lineage.replay import prepare, replay
 
 ONE, TWO = f"{support.MODEL}/1", f"{support.MODEL}/2"
@@ -34,8 +34,8 @@ Stand = Callable[[Path], None]
 
 def test_photos_and_boxes_of_a_version(project: Path, standing: Stand) -> None:
     standing(project)
-    with gather(ONE, whole=False) as case:
-        rows = photos.rows(case)
+    with collect(ONE, whole=False) as evidence:
+        rows = photos.rows(evidence)
     assert len(rows) == 20
     assert {row["role"] for row in rows} == {"trained on", "chose the checkpoint", "scored on"}
     manipulated = [row for row in rows if row["label"] == "manipulated"]
@@ -63,8 +63,8 @@ def test_versions_of_a_photo(project: Path, standing: Stand) -> None:
 
 
 def test_a_version_that_cannot_be_told_is_named(copied: Path) -> None:
-    with gather(ONE) as case:
-        md5 = case.outs()["runs/prepare/manifest.parquet"]
+    with collect(ONE) as evidence:
+        md5 = evidence.outs()["runs/prepare/manifest.parquet"]
     (copied / ".state/dvc-remote/files/md5" / md5[:2] / md5[2:]).unlink()
     answer = photos.uses(support.MODEL, "0" * 64)
     assert list(answer.unknown) == [1]
@@ -72,7 +72,7 @@ def test_a_version_that_cannot_be_told_is_named(copied: Path) -> None:
 
 def test_what_changed_between_two_versions(project: Path, standing: Stand) -> None:
     standing(project)
-    with gather(ONE) as old, gather(TWO) as new:
+    with collect(ONE) as old, collect(TWO) as new:
         found = explain(old, new)
         assert found["data"] == ["1 photo with other bytes under the same name: Au/Au0.png."]
         assert found["parameters"] == ["distill.seed: 7 became 8."]
@@ -88,15 +88,15 @@ def test_what_changed_between_two_versions(project: Path, standing: Stand) -> No
 
 
 def test_figures_on_different_photos_are_not_comparable(copied: Path) -> None:
-    with gather(ONE) as old, gather(TWO) as new:
-        for case in (old, new):
-            evaluated = case.stage("evaluate@made")["outs"]
+    with collect(ONE) as old, collect(TWO) as new:
+        for evidence in (old, new):
+            evaluated = evidence.stage("evaluate@made")["outs"]
             (images,) = [row for row in evaluated if row["path"].endswith("images.parquet")]
-            if case is new:
-                rows = pq.read_table(io.BytesIO(case.read(images["path"], images["md5"])))
+            if evidence is new:
+                rows = pq.read_table(io.BytesIO(evidence.read(images["path"], images["md5"])))
                 buffer = io.BytesIO()
                 pq.write_table(rows.slice(1), buffer)
-                case._read[images["md5"] + "-cut"] = buffer.getvalue()
+                evidence._read[images["md5"] + "-cut"] = buffer.getvalue()
                 images["md5"] += "-cut"
         count = len(rows)
         said = list(explain(old, new)["results"])
@@ -122,9 +122,9 @@ def test_changes_are_told_in_english() -> None:
 
 def test_events_carry_versions_schemas_and_quality(project: Path, standing: Stand) -> None:
     standing(project)
-    with gather(ONE) as case:
-        found = events.events(case)
-        again = events.events(case)
+    with collect(ONE) as evidence:
+        found = events.events(evidence)
+        again = events.events(evidence)
     path = project / ".state/events.jsonl"
     events.emit(found, events.to_file(path), str(path))
     sent = [json.loads(line) for line in path.read_text().splitlines()]
@@ -144,17 +144,17 @@ def test_events_carry_versions_schemas_and_quality(project: Path, standing: Stan
 def test_an_event_server_that_is_not_there(project: Path, standing: Stand, free_port: int) -> None:
     standing(project)
     address = f"http://127.0.0.1:{free_port}"
-    with gather(ONE) as case, pytest.raises(InputError, match="were not accepted"):
-        events.emit(events.events(case)[:1], events.to_server(address), address)
+    with collect(ONE) as evidence, pytest.raises(InputError, match="were not accepted"):
+        events.emit(events.events(evidence)[:1], events.to_server(address), address)
 
 
 def test_a_clone_is_the_version_and_nothing_else(
     project: Path, standing: Stand, tmp_path: Path
 ) -> None:
     standing(project)
-    with gather(ONE) as case:
-        prepare(case, tmp_path / "clone")
-        rows = photos.rows(case)
+    with collect(ONE) as evidence:
+        prepare(evidence, tmp_path / "clone")
+        rows = photos.rows(evidence)
     clone = tmp_path / "clone"
     head = support.run(clone, "git", "rev-parse", "HEAD").strip()
     assert head == support.run(project, "git", "rev-parse", f"model/{support.MODEL}/v1").strip()
@@ -165,37 +165,37 @@ def test_a_clone_is_the_version_and_nothing_else(
 
 
 def test_a_version_is_not_replayed_from_changed_photos(copied: Path, tmp_path: Path) -> None:
-    with gather(ONE) as case:
-        md5 = next(iter(case.listing("data/made", case.inputs()["data/made"]).values()))
+    with collect(ONE) as evidence:
+        md5 = next(iter(evidence.listing("data/made", evidence.inputs()["data/made"]).values()))
         path = copied / ".state/dvc-remote/files/md5" / md5[:2] / md5[2:]
         path.chmod(0o644)
         path.write_bytes(b"other")
         with pytest.raises(CheckError, match="MD5"):
-            prepare(case, tmp_path / "clone")
+            prepare(evidence, tmp_path / "clone")
 
 
 def test_only_what_a_trusted_key_signed_is_made_again(
     copied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(workspace, "reproduce", lambda *_, **__: pytest.fail("ran a command"))
-    with monkeypatch.context() as patch, gather(ONE) as case:
+    with monkeypatch.context() as patch, collect(ONE) as evidence:
         patch.setenv("IML_TRUSTED_KEYS", str(tmp_path / "none"))
         with pytest.raises(CheckError, match=r"not trusted here; .*IML_TRUSTED_KEYS"):
-            replay(case, tmp_path / "clone", lambda line: None)
-    with gather(ONE) as case:
-        (case.files / "card.md").write_text("other")
+            replay(evidence, tmp_path / "clone", lambda line: None)
+    with collect(ONE) as evidence:
+        (evidence.files / "card.md").write_text("other")
         with pytest.raises(CheckError, match=r"card\.md was changed since it was signed"):
-            replay(case, tmp_path / "clone", lambda line: None)
-        case.signature.unlink()
+            replay(evidence, tmp_path / "clone", lambda line: None)
+        evidence.signature.unlink()
         with pytest.raises(CheckError, match="signature is missing"):
-            replay(case, tmp_path / "clone", lambda line: None)
+            replay(evidence, tmp_path / "clone", lambda line: None)
     assert not (tmp_path / "clone").exists()
 
 
 def test_a_version_is_not_replayed_from_changed_code(copied: Path, tmp_path: Path) -> None:
     corruptions_history.git_object_edited(copied, random.Random(3))
-    with gather(ONE) as case, pytest.raises(CheckError, match="git repository"):
-        prepare(case, tmp_path / "clone")
+    with collect(ONE) as evidence, pytest.raises(CheckError, match="git repository"):
+        prepare(evidence, tmp_path / "clone")
     assert not (tmp_path / "clone").exists()
 
 
@@ -203,11 +203,11 @@ def test_an_input_stays_in_the_clone(
     project: Path, standing: Stand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     standing(project)
-    with gather(ONE) as case:
-        md5 = case.inputs()["data/made"]
-        monkeypatch.setattr(Case, "inputs", lambda _: {"data/../../out": md5})
+    with collect(ONE) as evidence:
+        md5 = evidence.inputs()["data/made"]
+        monkeypatch.setattr(Evidence, "inputs", lambda _: {"data/../../out": md5})
         with pytest.raises(InputError, match="leaves this folder"):
-            prepare(case, tmp_path / "clone")
+            prepare(evidence, tmp_path / "clone")
     assert [path.name for path in tmp_path.iterdir()] == ["clone"]
 
 
@@ -217,17 +217,17 @@ def test_replays_are_bit_equal_and_a_thread_count_is_explained(
     if not campaigns:
         pytest.skip("three whole pipelines: with --campaigns")
     standing(project)
-    with gather(ONE) as case:
+    with collect(ONE) as evidence:
         for folder in (tmp_path / "one", tmp_path / "another/place"):
-            answer = replay(case, folder, lambda line: None)
-            assert answer.likeness == Likeness.EQUAL, answer.sentence()
-        case.record["environment"]["packages"]["numpy"] = "1.0"
-        answer = replay(case, tmp_path / "three", lambda line: None, threads=2)
+            answer = replay(evidence, folder, lambda line: None)
+            assert answer.match == Match.EQUAL, answer.sentence()
+        evidence.record["environment"]["packages"]["numpy"] = "1.0"
+        answer = replay(evidence, tmp_path / "three", lambda line: None, threads=2)
     assert any("package numpy: 1.0 became" in change for change in answer.changes)
     assert any("distill.threads: 1 became 2" in change for change in answer.changes)
     assert answer.first is not None
     assert answer.first.name == "distill"
-    assert answer.likeness == Likeness.CLOSE, answer.sentence()
+    assert answer.match == Match.CLOSE, answer.sentence()
 
 
 def png(value: int) -> bytes:
@@ -257,12 +257,12 @@ def tensors(value: float) -> bytes:
     ],
 )
 def test_how_outputs_compare(path: str, before: bytes, close: bytes, far: bytes) -> None:
-    assert compare(path, before, before).likeness == Likeness.EQUAL
+    assert compare(path, before, before).match == Match.EQUAL
     near = compare(path, before, close)
-    assert near.likeness == Likeness.CLOSE
+    assert near.match == Match.CLOSE
     assert "allowed" in near.how
-    assert compare(path, before, far).likeness == Likeness.DIFFERENT
-    assert compare(path, before, b"\x00broken").likeness == Likeness.DIFFERENT
+    assert compare(path, before, far).match == Match.DIFFERENT
+    assert compare(path, before, b"\x00broken").match == Match.DIFFERENT
 
 
 NAN, INF = float("nan"), float("inf")
@@ -289,6 +289,6 @@ def test_no_number_against_a_number_is_different(path: str) -> None:
     write = WRITERS[path]
     for before, after in ((0.5, NAN), (NAN, 0.5), (0.5, INF), (INF, -INF), (NAN, INF)):
         for first, second in (((0.5, before), (0.5, after)), ((before, 0.5), (after, 0.5))):
-            assert compare(path, write(*first), write(*second)).likeness == Likeness.DIFFERENT
+            assert compare(path, write(*first), write(*second)).match == Match.DIFFERENT
     for same in (NAN, INF, -INF):
-        assert compare(path, write(same, 0.5), write(same, 0.51)).likeness == Likeness.CLOSE
+        assert compare(path, write(same, 0.5), write(same, 0.51)).match == Match.CLOSE

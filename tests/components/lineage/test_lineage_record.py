@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
-from components.errors import CheckError, InputError
-from components.files import sha256_file, sha256_json
+from components.core.errors import CheckError, InputError
+from components.core.files import sha256_file, sha256_json
 from components.lineage import record
 
 PARAMS = {

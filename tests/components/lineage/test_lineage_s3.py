@@ -10,7 +10,7 @@ import lineage_support as support
 import pytest
 
 from components.lineage.audit import audit
-from components.lineage.gather import gather
+from components.lineage.collect import collect
 from components.lineage.verdict import Verdict
 
 
@@ -25,15 +25,15 @@ def test_a_remote_on_s3(copied: Path, s3: str, campaigns: bool) -> None:
     dvc = (sys.executable, "-m", "dvc", "remote")
     support.run(copied, *dvc, "add", "--local", "--default", "s3", "s3://audit/dvc")
     support.run(copied, *dvc, "modify", "--local", "s3", "endpointurl", s3)
-    with gather(f"{support.MODEL}/1") as case:
-        assert case.objects is not None
-        assert not case.objects.local
-        answer = audit(case, deep=True)
-        photo = case.listing("data/made", case.inputs()["data/made"])["photos/Au/Au3.png"]
+    with collect(f"{support.MODEL}/1") as evidence:
+        assert evidence.objects is not None
+        assert not evidence.objects.local
+        answer = audit(evidence, deep=True)
+        photo = evidence.listing("data/made", evidence.inputs()["data/made"])["photos/Au/Au3.png"]
     assert answer.verdict == Verdict.VERIFIED, answer.sentence()
     assert answer.objects > 50
     client.put_object(Bucket="audit", Key=f"dvc/files/md5/{photo[:2]}/{photo[2:]}", Body=b"other")
-    with gather(f"{support.MODEL}/1") as case:
-        answer = audit(case, deep=True)
+    with collect(f"{support.MODEL}/1") as evidence:
+        answer = audit(evidence, deep=True)
     assert [f.link for f in answer.of(Verdict.BROKEN)] == ["data"]
     assert photo in answer.of(Verdict.BROKEN)[0].what

@@ -16,7 +16,7 @@ import pytest
 from registry_support import evidence, fill, packages
 
 from components.registry import signing
-from components.registry.gates import Evidence
+from components.registry.gates import GateEvidence
 from components.registry.ledger import Ledger
 from components.registry.package import Package
 from components.registry.tracking import Store
@@ -168,7 +168,7 @@ def make_package(tmp_path: Path) -> Callable[..., Package]:
 
 
 @pytest.fixture(scope="session")
-def make_evidence() -> Callable[..., Evidence]:
+def make_evidence() -> Callable[..., GateEvidence]:
     return evidence
 
 

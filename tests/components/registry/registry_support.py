@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from components.params import Gates, Promotion
-from components.registry.gates import Evidence
+from components.core.params import Gates, Promotion
+from components.registry.comparison import Comparison, Difference
+from components.registry.gates import GateEvidence
 from components.registry.package import Package
 from components.registry.promotion import decide_and_promote
 from components.registry.registration import register
-from components.registry.rivalry import Comparison, Difference
 from components.registry.runs import Start
 from components.registry.versions import Registry
 
@@ -63,9 +63,11 @@ def comparison(champion: int, f1: float | None, left_out: int = 0) -> Comparison
     return Comparison(champion, difference(f1, 0.5), difference(0.01, 0.01, 0.005), left_out)
 
 
-def evidence(champion: int | None = None, f1: float | None = 0.5, **changes: object) -> Evidence:
-    """Evidence that passes `RULES`, unless told otherwise."""
-    passing = Evidence(
+def evidence(
+    champion: int | None = None, f1: float | None = 0.5, **changes: object
+) -> GateEvidence:
+    """GateEvidence that passes `RULES`, unless told otherwise."""
+    passing = GateEvidence(
         validation={"passed": True},
         metrics={
             "f1": {"value": f1},

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from registry_support import BY_PEOPLE, evidence
 
-from components.errors import CheckError, InputError
+from components.core.errors import CheckError, InputError
 from components.registry import approval, chain
 from components.registry.approval import approve
 from components.registry.promotion import Decision, decide_and_promote
@@ -130,13 +130,13 @@ def test_only_what_passed_can_be_approved(two: Registry, make_package: Make) -> 
 def test_of_two_approvals_one_is_refused(waiting, monkeypatch: pytest.MonkeyPatch) -> None:
     registry, _ = waiting
 
-    check = approval.inspect
+    check = approval.verify_download
 
     def meanwhile(*_: object) -> None:
-        monkeypatch.setattr(approval, "inspect", check)
+        monkeypatch.setattr(approval, "verify_download", check)
         yes(registry)
 
-    monkeypatch.setattr(approval, "inspect", meanwhile)
+    monkeypatch.setattr(approval, "verify_download", meanwhile)
     with pytest.raises(CheckError, match="has moved on"):
         yes(registry)
     assert events(registry).count("promoted") == 3

@@ -10,11 +10,11 @@ import pytest
 from browsers import Pages
 from registry_support import BY_PEOPLE, RECORD, RULES, evidence
 
-from components.evaluation.gallery import Example
+from components.evaluate.gallery import Example
 from components.registry import chain, decisions
+from components.registry.alias import reconcile, sync_alias
 from components.registry.approval import approve
 from components.registry.package import Package
-from components.registry.projection import project, reconcile
 from components.registry.promotion import Decision, decide_and_promote
 from components.registry.registration import register
 from components.registry.rollback import rollback
@@ -86,13 +86,13 @@ def test_a_page_that_missed_a_decision_is_put_right(two: Registry, page: Path) -
     reconcile(two)
     assert "Champion" in verdict(page)
     page.write_text("<p>of an older program</p>")
-    project(two)
+    sync_alias(two)
     assert page.read_text() == "<p>of an older program</p>"
 
 
 def test_a_page_that_is_current_is_not_written_again(two: Registry, page: Path) -> None:
     before = page.stat().st_mtime_ns
-    project(two)
+    sync_alias(two)
     assert page.stat().st_mtime_ns == before
     gated, _ = chain.last_gating(two.rows(), 3)
     assert gated is not None

@@ -11,7 +11,7 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 from registry_support import RECORD
 
-from components.files import sha256_json
+from components.core.files import sha256_json
 from components.registry import bom, card
 from components.registry.licences import licences
 

@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from components.data.images import save_photo
+from components.core.files import sha256_file
+from components.core.images import save_photo
 from components.data.manifest import BOXES, IMAGES, Manifest
-from components.evaluation.gallery import Album
-from components.evaluation.run import IMAGES as RESULTS
-from components.files import sha256_file
+from components.evaluate.gallery import Album
+from components.evaluate.run import IMAGES as RESULTS
 from components.registry import exhibits
 from components.registry.exhibits import Exhibit, show
 

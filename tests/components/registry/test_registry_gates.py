@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from registry_support import GATES, RECORD, RULES, comparison, evidence, rules
 
-from components.files import canonical_json
-from components.params import Gates
+from components.core.files import canonical_json
+from components.core.params import Gates
 from components.registry import gates, verdicts
-from components.registry.evidence import Attested, gather
-from components.registry.gates import ALARM_GATE, BETTER_GATE, F1_GATE, Evidence, judge
-from components.registry.rivalry import Difference
+from components.registry.comparison import Difference
+from components.registry.evidence import Attested, collect
+from components.registry.gates import ALARM_GATE, BETTER_GATE, F1_GATE, GateEvidence, judge
 from components.registry.verdicts import Gate
 
 NAMES = [
@@ -35,14 +35,14 @@ NAMES = [
 NO_NUMBERS = [None, math.nan, math.inf, -math.inf, "0.9", True, [0.9], {}]
 
 
-def verdict(evidence: Evidence, name: str, version: int = 2, **changes: Any) -> Gate:
+def verdict(evidence: GateEvidence, name: str, version: int = 2, **changes: Any) -> Gate:
     found = judge(version, evidence, rules(**changes))
     assert [gate.name for gate in found if gate.name in NAMES] == NAMES
     canonical_json([gate.row() for gate in found])  # finite, whatever the evidence
     return next(gate for gate in found if gate.name == name)
 
 
-def test_good_evidence_passes_every_gate(make_evidence: Callable[..., Evidence]) -> None:
+def test_good_evidence_passes_every_gate(make_evidence: Callable[..., GateEvidence]) -> None:
     found = judge(2, make_evidence(champion=1), RULES)
     assert gates.passed(found)
     assert not any(gate.warning for gate in found)
@@ -50,7 +50,7 @@ def test_good_evidence_passes_every_gate(make_evidence: Callable[..., Evidence])
 
 
 def test_no_evidence_fails_every_gate_but_the_first_champions_comparison() -> None:
-    nothing = Evidence(*[None] * 7, "", *[None] * 4, {})  # type: ignore[arg-type]
+    nothing = GateEvidence(*[None] * 7, "", *[None] * 4, {})  # type: ignore[arg-type]
     everything = Gates(
         **{n: 0.5 if v is None else v for n, v in GATES.model_dump().items()}
         | {"allowed_licences": ["MIT"], "superiority": True}
@@ -64,7 +64,7 @@ def test_no_evidence_fails_every_gate_but_the_first_champions_comparison() -> No
     assert not gates.passed([])
 
 
-def test_a_missing_f1_is_explained(make_evidence: Callable[..., Evidence]) -> None:
+def test_a_missing_f1_is_explained(make_evidence: Callable[..., GateEvidence]) -> None:
     metrics = {"f1": {"value": None}, "n_manipulated": 14, "n_without_mask": 14}
     found = verdict(make_evidence(champion=1, metrics=metrics), "min_f1")
     assert (found.passed, found.reason) == (
@@ -83,7 +83,7 @@ def test_a_missing_f1_is_explained(make_evidence: Callable[..., Evidence]) -> No
     ],
 )
 def test_a_metric_that_is_no_number_fails(
-    make_evidence: Callable[..., Evidence], gate: str, metric: str, value: object
+    make_evidence: Callable[..., GateEvidence], gate: str, metric: str, value: object
 ) -> None:
     evidence = make_evidence()
     for block in ({"value": value}, value):
@@ -107,7 +107,7 @@ def test_thresholds_are_inclusive(value: float, threshold: float) -> None:
     "result", [None, {}, {"passed": False}, {"passed": None}, {"passed": "yes"}, {"passed": 1}]
 )
 def test_validation_must_have_said_yes(
-    make_evidence: Callable[..., Evidence], result: dict[str, Any] | None
+    make_evidence: Callable[..., GateEvidence], result: dict[str, Any] | None
 ) -> None:
     assert not verdict(make_evidence(validation=result), "data_validation").passed
 
@@ -130,12 +130,12 @@ def test_validation_must_have_said_yes(
     ],
 )
 def test_parity_must_hold_at_every_size(
-    make_evidence: Callable[..., Evidence], parity: dict[str, Any] | None
+    make_evidence: Callable[..., GateEvidence], parity: dict[str, Any] | None
 ) -> None:
     assert not verdict(make_evidence(parity=parity), "onnx_parity").passed
 
 
-def test_an_unclean_workspace_warns_or_fails(make_evidence: Callable[..., Evidence]) -> None:
+def test_an_unclean_workspace_warns_or_fails(make_evidence: Callable[..., GateEvidence]) -> None:
     evidence = make_evidence(dirty=["params.yaml", "a"])
     warned = verdict(evidence, "workspace_clean")
     assert warned.passed
@@ -251,13 +251,13 @@ def test_evidence_is_read_from_the_stages_files(tmp_path: Any) -> None:
         "comparison": None,
         "latency_ms": None,
     }
-    empty = gather(tmp_path, "made", dirty=[], **nothing)
+    empty = collect(tmp_path, "made", dirty=[], **nothing)
     assert (empty.validation, empty.metrics, empty.parity, empty.hashes) == (None, None, None, {})
     (tmp_path / "validate").mkdir()
     (tmp_path / "validate/result.json").write_text('{"passed": true}')
     (tmp_path / "evaluate/made").mkdir(parents=True)
     (tmp_path / "evaluate/made/metrics.json").write_text('{"f1": {"value": 0.5}')  # cut short
-    found = gather(tmp_path, "made", dirty=["x"], **nothing)
+    found = collect(tmp_path, "made", dirty=["x"], **nothing)
     assert found.validation == {"passed": True}
     assert found.metrics is None
     assert sorted(found.hashes) == ["evaluation", "validation"]

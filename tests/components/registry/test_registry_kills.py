@@ -21,11 +21,11 @@ import pytest
 from registry_support import RULES, evidence, packages
 from sqlalchemy import Engine, event
 
-from components.files import read_json, write_json
-from components.registry.chain import CROWNING, Event
+from components.core.files import read_json, write_json
+from components.registry.alias import reconcile
+from components.registry.chain import CHAMPION_EVENTS, Event
 from components.registry.ledger import Ledger
 from components.registry.package import Package
-from components.registry.projection import reconcile
 from components.registry.promotion import decide_and_promote
 from components.registry.registration import register
 from components.registry.rollback import rollback
@@ -138,7 +138,7 @@ def check_done(registry: Registry) -> None:
         "promoted",
         "rolled_back",
     ]
-    assert [row.version for row in rows if row.event in CROWNING] == [rows[0].version, 2]
+    assert [row.version for row in rows if row.event in CHAMPION_EVENTS] == [rows[0].version, 2]
     assert registry.store.alias("m") == registry.ledger.champion("m") == 2
 
 

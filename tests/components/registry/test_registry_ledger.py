@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from components.errors import CheckError, InputError
-from components.registry.chain import GENESIS, Event, Row, Witness, digest, problems
+from components.core.errors import CheckError, InputError
+from components.registry.chain import GENESIS, Event, LedgerHead, Row, digest, problems
 from components.registry.ledger import Entry, Ledger
 
 
@@ -123,12 +123,12 @@ def test_a_deleted_row_is_named(ledger_url: str, sequence: int) -> None:
 def test_a_cut_end_is_seen_by_the_witness(ledger_url: str) -> None:
     ledger = filled(ledger_url)
     last = ledger.rows("m")[-1]
-    witness = Witness.parse(f"{last.sequence}:{last.hash}")
-    ledger.verify("m", witness)
+    ledger_head = LedgerHead.parse(f"{last.sequence}:{last.hash}")
+    ledger.verify("m", ledger_head)
     change(ledger_url, "DELETE FROM ledger WHERE sequence = 5")
     ledger.verify("m")  # alone, the chain is whole
     with pytest.raises(CheckError, match="rows after 4 are missing"):
-        ledger.verify("m", witness)
+        ledger.verify("m", ledger_head)
 
 
 def forge(row: Row, **changes: Any) -> Row:
@@ -146,12 +146,12 @@ def test_an_inserted_row_is_named(tmp_path: Path) -> None:
 
 def test_a_rewritten_chain_is_seen_by_the_witness(tmp_path: Path) -> None:
     rows = filled(f"sqlite:///{tmp_path}/ledger.db").rows("m")
-    witness = Witness(5, rows[-1].hash)
+    ledger_head = LedgerHead(5, rows[-1].hash)
     chain = [forge(rows[0], actor="bob")]
     for row in rows[1:]:
         chain.append(forge(row, previous_hash=chain[-1].hash))
     assert problems(chain) == []
-    assert problems(chain, witness) == ["row 5 is not the one that the registry has seen"]
+    assert problems(chain, ledger_head) == ["row 5 is not the one that the registry has seen"]
 
 
 def test_a_chain_with_a_false_succession_is_named(tmp_path: Path) -> None:
@@ -181,7 +181,7 @@ def test_a_crown_for_what_was_never_registered_or_never_champion_is_named(tmp_pa
 @pytest.mark.parametrize("text", ["garbage", "0:", "x:y", "-1:abc"])
 def test_a_garbled_witness_matches_nothing(tmp_path: Path, text: str) -> None:
     with pytest.raises(CheckError):
-        filled(f"sqlite:///{tmp_path}/ledger.db").verify("m", Witness.parse(text))
+        filled(f"sqlite:///{tmp_path}/ledger.db").verify("m", LedgerHead.parse(text))
 
 
 @pytest.mark.parametrize(

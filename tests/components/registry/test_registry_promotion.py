@@ -10,15 +10,15 @@ import pytest
 import sqlalchemy as sa
 from registry_support import RULES, rules
 
-from components.errors import CheckError, InputError
-from components.params import Promotion
+from components.core.errors import CheckError, InputError
+from components.core.params import Promotion
 from components.registry import promotion, registration
+from components.registry.alias import reconcile
 from components.registry.chain import Event
-from components.registry.copies import fetch
-from components.registry.gates import Evidence
+from components.registry.downloads import fetch
+from components.registry.gates import GateEvidence
 from components.registry.ledger import Entry, Ledger
 from components.registry.package import Package
-from components.registry.projection import reconcile
 from components.registry.promotion import Decision, decide_and_promote
 from components.registry.rollback import rollback
 from components.registry.tracking import Store
@@ -32,7 +32,7 @@ def register(registry: Registry, package: Package, clean: bool = True) -> int:
 
 
 def decide(
-    registry: Registry, version: int, evidence: Evidence, promotion: Promotion = RULES
+    registry: Registry, version: int, evidence: GateEvidence, promotion: Promotion = RULES
 ) -> Decision:
     return decide_and_promote(registry, version, evidence, promotion, actor="ann")
 

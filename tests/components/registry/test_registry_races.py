@@ -23,7 +23,7 @@ Tell = Callable[[str, object], None]
 
 APPENDER = """
 import sys, time
-from components.errors import CheckError
+from components.core.errors import CheckError
 from components.registry.chain import Event
 from components.registry.ledger import Entry, Ledger
 
@@ -139,7 +139,7 @@ def test_a_store_whose_making_was_cut_off_is_made_again(
 
 PROMOTER = """
 import sys
-from components.errors import CheckError
+from components.core.errors import CheckError
 from components.registry.promotion import decide_and_promote
 from components.registry.versions import Registry
 from registry_support import RULES, evidence

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
-from components.errors import InputError
+from components.core.errors import InputError
 from components.registry import ledger, schema
 from components.registry.chain import Event
 from components.registry.ledger import Entry, Ledger

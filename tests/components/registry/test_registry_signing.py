@@ -14,8 +14,9 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from components.errors import CheckError, InputError
-from components.files import sha256_file, state_dir
+from components.core.errors import CheckError, InputError
+from components.core.files import sha256_file
+from components.core.paths import state_dir
 from components.registry import signing
 
 

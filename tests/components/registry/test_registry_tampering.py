@@ -16,14 +16,14 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from registry_support import BY_PEOPLE, evidence, fill, packages
 
-from components.errors import CheckError
-from components.files import sha256_json
+from components.core.errors import CheckError
+from components.core.files import sha256_json
 from components.registry import chain
+from components.registry.alias import reconcile
 from components.registry.approval import approve
-from components.registry.copies import check, fetch, inspect
+from components.registry.downloads import check, fetch, verify_download
 from components.registry.evidence import attest
 from components.registry.ledger import Ledger
-from components.registry.projection import reconcile
 from components.registry.promotion import decide_and_promote
 from components.registry.registration import register
 from components.registry.rollback import rollback
@@ -193,7 +193,7 @@ def test_a_tampered_version_is_refused_everywhere(state: Path, tamper: Tamper) -
     born = registration(registry.rows(), 3)
     for action in (
         lambda: fetch("m@champion"),
-        lambda: inspect(registry, 3, born.facts()),  # `iml model show`
+        lambda: verify_download(registry, 3, born.facts()),  # `iml model show`
         lambda: approve(registry, 3, BY_PEOPLE, actor="bob", reason="fine"),
         lambda: rollback(registry, 1, actor="bob", reason="because"),
     ):

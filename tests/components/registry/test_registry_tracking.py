@@ -26,12 +26,12 @@ import pytest
 import yaml
 from small_students import small_student
 
-from components.data.images import decode_photo
-from components.errors import CheckError, InputError
-from components.files import sha256_file
+from components.core.errors import CheckError, InputError
+from components.core.files import sha256_file
+from components.core.images import decode_photo
 from components.registry import curve, layout, registration, signing
-from components.registry.copies import fetch
 from components.registry.database import safe_name, scrub
+from components.registry.downloads import fetch
 from components.registry.package import REQUIRES, Package, example, leaves, numbers
 from components.registry.runs import Start
 from components.registry.tracking import Store
@@ -256,7 +256,7 @@ def test_an_unreachable_store_is_one_line_without_secrets(uri: str, said: str) -
 def test_an_unreachable_server_prints_nothing_but_its_line() -> None:
     """In a process of its own: MLflow's retries, if they were on, would take minutes."""
     code = (
-        "from components.errors import exit_on_error\n"
+        "from components.core.errors import exit_on_error\n"
         "from components.registry.versions import Registry\n"
         "with exit_on_error():\n    Registry.open('m')"
     )

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from components.data.images import open_photo, save_photo
-from components.errors import InputError
-from components.files import read_json, sha256_file
+from components.core.errors import InputError
+from components.core.files import read_json, sha256_file
+from components.core.images import open_photo, save_photo
 from components.serving.batch import find, predict_files
 from components.serving.origin import Origin, Student
 from components.serving.predictor import Predictor

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from components.errors import InputError
-from components.evaluation.metrics import image_score
-from components.files import sha256_file
+from components.core.errors import InputError
+from components.core.files import sha256_file
+from components.core.metrics import image_score
 from components.serving.predictor import Prediction, Predictor
 
 

@@ -17,7 +17,7 @@ import pytest
 from mlflow.exceptions import MlflowException
 from PIL import Image
 
-from components.data.images import decode_photo
+from components.core.images import decode_photo
 from components.serving import pyfunc
 from components.serving.predictor import Predictor
 

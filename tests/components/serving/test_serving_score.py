@@ -14,11 +14,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from components.data import images
-from components.data.jpeg import jpeg_quality
-from components.errors import InputError
-from components.evaluation import stream
-from components.files import atomic, read_json, write_json
+from components.core import images, stream
+from components.core.errors import InputError
+from components.core.files import atomic, read_json, write_json
+from components.core.jpeg import jpeg_quality
 from components.serving import score as scoring
 from components.serving.origin import Origin, Student, program
 from components.serving.predictor import Predictor

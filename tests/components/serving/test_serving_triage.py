@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from browsers import Page, Pages
 
-from components.data.images import save_photo
+from components.core.images import save_photo
 from components.serving import triage
 from components.serving.score import SCORES
 

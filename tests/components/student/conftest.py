@@ -12,7 +12,7 @@ import pytest
 import torch
 from small_students import small_settings
 
-from components.params import Distill
+from components.core.params import Distill
 from components.student.model import Student, build, configure
 
 _LARGER = {"channels": 16, "prototypes": 8}

@@ -10,10 +10,10 @@ import torch
 from safetensors.torch import save_file
 from sklearn.datasets import load_sample_image
 
-from components.errors import InputError
+from components.core.errors import InputError
+from components.core.weights import lite0, lite0_path, load_third_party
 from components.student import backbones
 from components.student.infer import shrink, to_tensor
-from components.weights import lite0, lite0_path, load_third_party
 
 DAISY = 985
 
@@ -119,7 +119,7 @@ def test_file_that_is_none(tmp_path):
 def test_unreachable_hub_is_one_line_that_names_the_way_out(how, tmp_path):
     """In a process of its own: the hub's library reads its environment once."""
     code = (
-        "from components.errors import exit_on_error\n"
+        "from components.core.errors import exit_on_error\n"
         "from components.student import backbones as b\n"
         "with exit_on_error():\n"
         "    b.load_weights(b.create('mobilenetv3_large_100'), 'mobilenetv3_large_100', 'hub')\n"

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from components.errors import InputError
+from components.core.errors import InputError
 from components.student.model import build, configure
 
 

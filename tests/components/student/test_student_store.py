@@ -5,8 +5,8 @@ import json
 import pytest
 import torch
 
-from components.errors import InputError
-from components.files import sha256_json
+from components.core.errors import InputError
+from components.core.files import sha256_json
 from components.student import store
 from components.student.config import StudentConfig
 

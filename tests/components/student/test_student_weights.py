@@ -1,4 +1,4 @@
-"""components/weights.py: the one reader of third-party `.pth`."""
+"""components/core/weights.py: the one reader of third-party `.pth`."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import pickle
 import pytest
 import torch
 
-from components.errors import InputError
-from components.files import sha256_file
-from components.weights import load_third_party
+from components.core.errors import InputError
+from components.core.files import sha256_file
+from components.core.weights import load_third_party
 
 
 def test_hash_first_then_tensors(tmp_path):

@@ -15,8 +15,8 @@ import pytest
 import yaml
 
 from components import workspace
-from components.errors import CheckError, InputError
-from components.files import write_json
+from components.core.errors import CheckError, InputError
+from components.core.files import write_json
 from components.workspace.processes import birth
 
 ROOT = Path(__file__).parents[3]
@@ -24,7 +24,7 @@ STAGES = {
     "last": {"cmd": "cat second > last", "deps": ["second"], "outs": ["last"]},
     "second": {"cmd": "echo told >&2; cat first > second", "deps": ["first"], "outs": ["second"]},
     "first": {"cmd": "cat source > first", "deps": ["source"], "outs": ["first"]},
-    "refuses": {"cmd": "echo 'error: source: it is bad; mend it' >&2; exit 2", "deps": ["source"]},
+    "refuses": {"cmd": "echo 'error: source: it is bad; hint it' >&2; exit 2", "deps": ["source"]},
     "crashes": {"cmd": "echo Traceback; echo boom; exit 1", "deps": ["source"]},
     "slow": {"cmd": "sleep 300", "deps": ["source"]},
 }
@@ -78,7 +78,7 @@ def test_a_stage_that_refuses_passes_its_line_and_code_on(here: Path) -> None:
     with pytest.raises(workspace.StageError) as caught:
         workspace.reproduce("refuses", lambda line: None)
     assert caught.value.exit_code == 2
-    assert caught.value.line() == "stage refuses: source: it is bad; mend it"
+    assert caught.value.line() == "stage refuses: source: it is bad; hint it"
 
 
 def test_a_stage_that_crashes_shows_its_last_lines(here: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from components.errors import CheckError
+from components.core.errors import CheckError
 from components.workspace import history
 
 Call = Callable[[Path, str], object]

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from components.errors import CheckError, InputError
+from components.core.errors import CheckError, InputError
 from flows.cli.dataset import app
 
 ROOT = Path(__file__).parents[3]

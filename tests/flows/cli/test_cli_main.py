@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from components.errors import InputError, InterruptError
+from components.core.errors import InputError, InterruptError
 from flows.cli.main import app
 
 COMMANDS = [
@@ -57,7 +57,7 @@ def test_ctrl_c_is_one_line_and_its_own_exit_code(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with mock.patch("components.params.load", side_effect=KeyboardInterrupt):
+    with mock.patch("components.core.params.load", side_effect=KeyboardInterrupt):
         result = CliRunner().invoke(app, ["run"])
     assert isinstance(result.exception, InterruptError)
     assert result.exception.exit_code == 130

@@ -13,13 +13,13 @@ import sqlalchemy as sa
 from click.testing import Result
 from typer.testing import CliRunner
 
-from components import params as parameters
-from components.errors import CheckError, ImlError, InputError
-from components.registry.gates import Evidence
+from components.core import params as parameters
+from components.core.errors import CheckError, ImlError, InputError
+from components.registry.comparison import Comparison, Difference
+from components.registry.gates import GateEvidence
 from components.registry.package import Package
 from components.registry.promotion import decide_and_promote
 from components.registry.registration import register
-from components.registry.rivalry import Comparison, Difference
 from components.registry.runs import Start
 from components.registry.versions import Registry
 from flows.cli.model import app
@@ -76,12 +76,12 @@ def package(folder: Path, content: str) -> Package:
     )
 
 
-def evidence(champion: int | None, f1: float) -> Evidence:
+def evidence(champion: int | None, f1: float) -> GateEvidence:
     value = f1 - 0.5
     better = Difference(f1, 0.5, value, value - 0.01, value + 0.01, 9, 5)
     against = Comparison(champion or 0, better, Difference(0, 0, 0, 0, 0, 9, 5), 0)
     metrics = {"f1": {"value": f1}, "image_auc": {"value": 0.9}}
-    return Evidence(
+    return GateEvidence(
         validation={"passed": True},
         metrics={**metrics, "false_alarm_area": {"value": 0.01}},
         parity={"tolerance": 1e-4, "sizes": [{"largest_difference": 1e-6}]},

@@ -19,9 +19,9 @@ from click.testing import Result
 from small_students import nan_student, small_student
 from typer.testing import CliRunner
 
-from components.data.images import open_photo, save_grey, save_photo
-from components.errors import InputError
-from components.files import read_json, sha256_file
+from components.core.errors import InputError
+from components.core.files import read_json, sha256_file
+from components.core.images import open_photo, save_grey, save_photo
 from components.serving.origin import program
 from components.student import store
 from flows.cli import evaluate, predict, score
@@ -251,7 +251,6 @@ OUTPUTS = [
     ("drift", "in", "in", "--out"),
     ("student", "pretrain", "--out"),
     ("teacher", "train", "--out"),
-    ("bench", "teacher", "--out"),
 ]
 
 

@@ -12,9 +12,9 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from components import params
-from components.errors import InputError
-from components.files import sha256_file
+from components.core import params
+from components.core.errors import InputError
+from components.core.files import sha256_file
 from components.student.model import build, configure
 from flows.cli.main import main
 from flows.cli.student import app

@@ -7,11 +7,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from components.lineage.outputs import Likeness
+from benchmarks import __main__ as bench
+from components.core.words import plain
+from components.lineage.outputs import Match
 from components.lineage.verdict import Audit, missing, verified
 from components.serving.batch import Outcome
-from components.words import plain
-from flows.cli import audit, bench, evaluate, lineage, model, predict, replay, run, stack
+from flows.cli import audit, evaluate, lineage, model, predict, replay, run, stack
 from flows.cli._tables import gates_table, new_table
 from flows.pipeline import Outcome as Run
 from flows.stages import StageRun
@@ -66,7 +67,7 @@ def _audit() -> None:
 
 def _replay() -> None:
     out = SimpleNamespace(path="runs/evaluate/demo/images.parquet", how="largest difference 1e-7")
-    stage = SimpleNamespace(name="evaluate@demo", outputs=[out], likeness=Likeness.CLOSE)
+    stage = SimpleNamespace(name="evaluate@demo", outputs=[out], match=Match.CLOSE)
     said = SimpleNamespace(model="m", version=1, stages=[stage], changes=[], sentence=lambda: "")
     replay._show(said)  # type: ignore[arg-type]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from typer.testing import CliRunner
 
-from components.teacher.checkpoints import CHECKPOINTS, weights_dir
+from components.pseudo_label.checkpoints import CHECKPOINTS, weights_dir
 from flows.cli.teacher import app
 
 ROOT = Path(__file__).parents[3]
@@ -58,7 +58,7 @@ def _output(*arguments: str) -> str:
 
 
 def _fetch(name: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    code = "from components.errors import exit_on_error\nfrom flows.cli.teacher import app\n"
+    code = "from components.core.errors import exit_on_error\nfrom flows.cli.teacher import app\n"
     code += "with exit_on_error():\n    app()"
     env = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
     return subprocess.run(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from components.errors import InputError
+from components.core.errors import InputError
 from flows.stack import postgres, services
 from flows.stack import settings as places
 from flows.stack.processes import Processes

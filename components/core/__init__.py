@@ -1,0 +1,1 @@
+"""Core: what nearly every package needs: errors, files, parameters, seeds, images, metrics."""

@@ -1,0 +1,101 @@
+"""The one exception tree, by cause, and how an expected failure reaches a person.
+
+    ImlError              expected: one line (what, where, hint), never a traceback
+      InputError          bad input or wrong use                        exit code 2
+      UnavailableError    a service does not answer; worth a retry      exit code 2
+      CheckError          a gate or check said no                       exit code 1
+        EvidenceError     what was recorded is missing or has changed   exit code 1
+      InterruptError      Ctrl-C                                        exit code 130
+
+Any other exception is a bug and shows its traceback.
+"""
+
+from __future__ import annotations
+
+import errno
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class ImlError(Exception):
+    """An expected failure: printed as one line, never as a traceback."""
+
+    exit_code = 1
+
+    def __init__(self, what: str, *, where: str = "", hint: str = "") -> None:
+        self.what, self.where, self.hint = what, where, hint
+        super().__init__(self.line())
+
+    def line(self) -> str:
+        """Where, what and how to fix it, on one line."""
+        text = f"{self.where}: {self.what}" if self.where else self.what
+        text = f"{text}; {self.hint}" if self.hint else text
+        return " ".join(text.split())
+
+
+class CheckError(ImlError):
+    """A gate, check or verification failed (exit code 1)."""
+
+
+class EvidenceError(CheckError):
+    """What a version, the ledger or the remote holds is missing, or not what was recorded."""
+
+
+class InputError(ImlError):
+    """Wrong use or bad input (exit code 2)."""
+
+    exit_code = 2
+
+
+class UnavailableError(ImlError):
+    """A service does not answer; the only failure that flows retry (exit code 2)."""
+
+    exit_code = 2
+
+
+class InterruptError(ImlError):
+    """A person pressed Ctrl-C (exit code 130, as shells have it)."""
+
+    exit_code = 130
+
+
+def brief(error: BaseException) -> str:
+    """The beginning of what a library's error says, on one line."""
+    return " ".join(str(error).split())[:200]
+
+
+_FULL = "free some space and run the same command again, finished work is kept"
+_PLACE = "choose another path or change its permissions"
+_HINTS_BY_ERRNO = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), _FULL),
+    **dict.fromkeys(
+        (
+            errno.EACCES,
+            errno.EPERM,
+            errno.EROFS,
+            errno.EEXIST,
+            errno.ENOTDIR,
+            errno.EISDIR,
+            errno.ENAMETOOLONG,
+        ),
+        _PLACE,
+    ),
+}
+
+
+@contextmanager
+def exit_on_error() -> Iterator[None]:
+    """Turn an expected failure inside the block into one line on stderr and its exit code."""
+    try:
+        yield
+    except ImlError as error:
+        print(f"error: {error.line()}", file=sys.stderr)
+        raise SystemExit(error.exit_code) from error
+    except OSError as error:
+        hint = _HINTS_BY_ERRNO.get(error.errno or 0)
+        if hint is None:
+            raise
+        wrong = InputError(error.strerror or "", where=str(error.filename or ""), hint=hint)
+        print(f"error: {wrong.line()}", file=sys.stderr)
+        raise SystemExit(wrong.exit_code) from error

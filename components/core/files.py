@@ -1,0 +1,189 @@
+"""Files: hashing, atomic writes, paths that cannot leave their root."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from components.core.errors import InputError
+
+
+def sha256_bytes(data: bytes) -> str:
+    """SHA-256 of `data` as 64 hex digits."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def sha256_file(path: str | Path) -> str:
+    """SHA-256 of a file's bytes as 64 hex digits, read in blocks."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def canonical_json(value: Any) -> bytes:
+    """JSON with sorted keys and no spaces: equal values give equal bytes.
+
+    Raises ValueError for NaN and infinity, which JSON cannot say.
+    """
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    ).encode()
+
+
+def sha256_json(value: Any) -> str:
+    """SHA-256 of `value` as canonical JSON."""
+    return sha256_bytes(canonical_json(value))
+
+
+@contextmanager
+def atomic(path: str | Path) -> Iterator[Path]:
+    """Give a temporary path beside `path`; rename it onto `path` when the block succeeds."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # The suffix is kept so that writers which choose a format by it still do; the stem is not,
+    # which may be as long as a name can be.
+    temporary = path.with_name(f".{secrets.token_hex(8)}{path.suffix}")
+    # Made by hand, not by tempfile, so that it has the rights of any other file of this user.
+    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    try:
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_bytes(path: str | Path, data: bytes) -> None:
+    """Write a file atomically."""
+    with atomic(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write UTF-8 text atomically."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write indented JSON atomically; raises ValueError for NaN or infinity."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    write_text(path, text + "\n")
+
+
+def read_json(path: str | Path) -> Any:
+    """Read JSON; raises InputError naming the file when it is missing or malformed."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError("no such file", where=str(path)) from None
+    except IsADirectoryError:
+        raise InputError("a folder, not a file", where=str(path)) from None
+    except json.JSONDecodeError as error:
+        early = error.pos >= len(error.doc.rstrip()) or error.msg.startswith("Unterminated string")
+        what = "the file ends early" if early else error.msg
+        place = f"line {error.lineno}, column {error.colno}"
+        raise InputError(f"not valid JSON: {what} ({place})", where=str(path)) from None
+    except (ValueError, RecursionError) as error:  # also a number of too many digits
+        raise InputError(f"not valid JSON ({error})", where=str(path)) from None
+
+
+@contextmanager
+def alone(path: Path, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Hold a lock file, which goes in the end: whoever else wants it waits.
+
+    Args:
+        path: the lock file, in a folder that is there.
+        waiting: called when another process holds it.
+    """
+    while True:
+        with open(path, "w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                waiting()
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            # Who held it before has removed it; what we hold may be no file any more.
+            if not path.exists() or not os.path.samestat(os.fstat(lock.fileno()), path.stat()):
+                continue
+            try:
+                yield
+            finally:
+                path.unlink()
+            return
+
+
+def check_folder(path: str | Path) -> Path:
+    """A folder that can be made and written into; called before the work whose results go there.
+
+    Raises:
+        InputError: it cannot.
+    """
+    path = Path(path)
+    missing = [place for place in (path, *path.parents) if not os.path.lexists(place)]
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        if not os.access(path, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        what = f"cannot be written into ({error.strerror})"
+        raise InputError(what, where=str(path), hint="choose another place") from None
+    finally:
+        for place in missing:  # a run that is refused leaves none
+            with suppress(OSError):
+                place.rmdir()
+    return path
+
+
+def check_place(path: str | Path) -> Path:
+    """A file that can be written, its folder checked as by `check_folder`."""
+    path = Path(path)
+    if os.path.isdir(path):  # `Path.is_dir` raises for a name that is too long
+        raise InputError("is a folder", where=str(path), hint="name a file to write")
+    check_folder(path.parent)
+    return path
+
+
+def printable(name: str) -> str:
+    """A file's name or path as UTF-8 can say it; bytes that are none are written `\\udcNN`."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
+def inside(root: str | Path, relative: str) -> Path:
+    """Join `relative` to `root`, refusing every path that leaves it (also through links)."""
+    base = Path(root).resolve()
+    try:
+        joined = (base / relative).resolve()
+    except (OSError, ValueError, RuntimeError) as error:
+        raise InputError(f"not a path: {relative!r} ({error})", where=str(root)) from None
+    if os.path.isabs(relative) or not joined.is_relative_to(base):
+        raise InputError(
+            f"path {relative!r} leaves this folder",
+            where=str(root),
+            hint="use paths relative to it, without '..'",
+        )
+    return base / relative
+
+
+def link_or_copy(source: str | Path, target: str | Path) -> None:
+    """Hard-link a file where the file system allows it, else copy it; atomic either way."""
+    target = Path(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{secrets.token_hex(8)}")
+    try:
+        try:
+            os.link(source, temporary)
+        except OSError:
+            shutil.copyfile(source, temporary)
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""Stage `distill`: decoded cache, augmentation, loss, trainer and its checkpoints."""

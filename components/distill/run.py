@@ -1,0 +1,125 @@
+"""Distillation from start to finish: data, student, training, and what it is filed under."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import timm
+import torch
+
+from components.core.code import code_sha256
+from components.core.files import sha256_bytes, sha256_json
+from components.core.params import Distill
+from components.core.paths import DISTILL_CACHE, state_dir
+from components.core.seeds import derive, fix_torch, hold_memory
+from components.data.manifest import Manifest
+from components.distill.cache import Decoded, decoded
+from components.distill.calibration import calibrate
+from components.distill.examples import Example, annotation_hours, collect, counts
+from components.distill.parallel import ALONE, DistributedContext
+from components.distill.progress import Watcher
+from components.distill.trainer import Trained, train
+from components.student.model import Student, build, configure
+from components.student.store import weights_bytes
+
+# What decides the steps of a training: another line in one of these is another training.
+CODE = (
+    "components.core.jpeg",
+    "components.core.metrics",
+    "components.core.seeds",
+    "components.distill.augment",
+    "components.distill.batches",
+    "components.distill.losses",
+    "components.distill.parallel",
+    "components.distill.state",
+    "components.distill.trainer",
+    "components.student.fusion",
+    "components.student.frontend",
+    "components.student.infer",
+    "components.student.model",
+    "components.student.tiles",
+    "components.synthesis.splices",
+)
+
+
+@dataclass(frozen=True)
+class Distilled:
+    """A trained student, its curve, photos per split and label, hours of drawing behind them."""
+
+    student: Student
+    trained: Trained
+    counts: dict[str, int]
+    hours: dict[str, float]
+
+
+def distill(
+    manifest: Manifest,
+    dataset: Path,
+    pseudo: Path,
+    params: Distill,
+    watcher: Watcher,
+    context: DistributedContext = ALONE,
+) -> Distilled:
+    """Train a student on a data set's pseudo-masks.
+
+    Checkpoints lie under `state_dir()/cache/distill/<key>`: the key covers the data, the
+    parameters, the first weights and the code, so a changed one never resumes an old training, and
+    the same command after a kill goes on where it was. A finished training is found there too: its
+    checkpoint is verified and the result written from it again.
+
+    Raises:
+        InputError: unusable data, backbone or weights.
+        ImlError: the loss is not finite.
+    """
+    fix_torch(derive(params.seed, "student"), params.threads)
+    hold_memory()
+    examples = collect(manifest, dataset, pseudo, params)
+    student = build(configure(params), params.weights)
+    root = state_dir() / DISTILL_CACHE
+    data = _decoded(examples, params, root / "data", context)
+    folder = root / training_key(student, data, params, context.size)
+    folder.mkdir(parents=True, exist_ok=True)
+    trained = train(student, data, params, folder, watcher, context)
+    calibrate(student, data)
+    return Distilled(student, trained, counts(examples), annotation_hours(manifest, examples))
+
+
+def _decoded(
+    examples: list[Example], params: Distill, root: Path, context: DistributedContext
+) -> Decoded:
+    """The arrays, made by the leader alone where they are not there."""
+    if context.leads:
+        decoded(examples, params, root)
+    context.wait()
+    return decoded(examples, params, root)
+
+
+def training_key(student: Student, data: Decoded, params: Distill, processes: int) -> str:
+    """What a training is filed under: everything its result depends on."""
+    return sha256_json(
+        {
+            "data": data.key,
+            "weights": data.weights.tolist(),
+            "processes": processes,
+            "params": params.model_dump(),
+            **maker(student),
+        }
+    )
+
+
+def maker(student: Student, *modules: str) -> dict[str, Any]:
+    """What makes a student besides data and parameters: first weights, code, library versions.
+
+    Args:
+        student: before its training.
+        modules: that decide its training, besides `CODE`.
+    """
+    return {
+        "first_weights": sha256_bytes(weights_bytes(student)),
+        "code": code_sha256(*CODE, *modules),
+        "versions": [m.__version__ for m in (torch, timm, np, cv2)],
+    }

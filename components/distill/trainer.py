@@ -1,0 +1,197 @@
+"""The training loop: AdamW, warm-up and cosine, a checkpoint after each epoch, exact resume.
+
+Everything random in an epoch comes from the seed and the epoch's number, so a training that was
+killed and started again ends with the same weights as one that was not.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from components.core.errors import ImlError, InputError
+from components.core.metrics import predicted_area
+from components.core.params import Distill
+from components.core.seeds import derive
+from components.distill.batches import Batch, count, epoch_batches
+from components.distill.cache import Decoded
+from components.distill.losses import distillation, pseudo_f1
+from components.distill.parallel import ALONE, DistributedContext
+from components.distill.progress import Epoch, Validation, Watcher
+from components.distill.state import State, average, begin, finished, note, restore, store
+from components.student.infer import BATCH, probabilities
+from components.student.model import Student
+
+WARMUP = 0.05  # share of all steps
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished training; the student carries the best epoch's weights."""
+
+    history: list[Epoch]
+    best_epoch: int
+
+
+def train(
+    student: Student,
+    data: Decoded,
+    params: Distill,
+    folder: Path,
+    watcher: Watcher,
+    context: DistributedContext = ALONE,
+) -> Trained:
+    """Train in place, resuming from the newest intact checkpoint in `folder`.
+
+    The best epoch is the one with the highest F1 on the validation photos' masks, of the kind that
+    is learnt (true masks are not what the method has), less the false-alarm area on the authentic
+    ones; then the lowest loss. Test photos are never seen.
+
+    Raises:
+        ImlError: the loss is not finite.
+        InputError: every pseudo-mask of the validation photos is empty, or a batch has fewer
+            photos than there are processes.
+    """
+    steps = count(len(data.train), params.batch)
+    if len(data.train) // steps < context.size:
+        raise InputError(
+            f"{context.size} processes, but batches of {len(data.train) // steps} photos",
+            where="distill",
+            hint="raise distill.batch or start fewer processes",
+        )
+    state = begin(student.to(context.device), params)
+    restore(state, folder)
+    context.share(student)
+    watcher.start(len(state.history), params.epochs, steps)
+    while not finished(state, params):
+        epoch = len(state.history) + 1
+        loss, rate = train_epoch(state, data, params, epoch, watcher, context)
+        row = Epoch(epoch=epoch, train_loss=loss, **validate(state.mean, data, context), lr=rate)
+        note(state, row)
+        if context.leads:
+            store(state, folder)
+        watcher.epoch(row)
+    student.load_state_dict(state.best)
+    student.cpu().eval()
+    return Trained(state.history, state.best_epoch)
+
+
+def train_epoch(
+    state: State,
+    data: Decoded,
+    params: Distill,
+    epoch: int,
+    watcher: Watcher,
+    context: DistributedContext,
+) -> tuple[float, float]:
+    """One pass over the training photos: mean loss and the last learning rate."""
+    torch.manual_seed(derive(params.seed, "epoch", epoch))  # for backbones that drop paths or units
+    state.student.train()
+    steps = count(len(data.train), params.batch)
+    total, rate = 0.0, 0.0
+    for step, batch in enumerate(epoch_batches(data, params, epoch, context)):
+        done = (epoch - 1) * steps + step
+        rate = pace(state, params, done, params.epochs * steps)
+        value = train_step(state.student, state.optimiser, batch, params, context)
+        check_finite(value, f"the loss of epoch {epoch}, step {step + 1}", "distill")
+        average(state, params.ema, done)
+        total += value * batch.whole
+        watcher.step(value)
+    return total / len(data.train), rate
+
+
+def train_step(
+    student: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    batch: Batch,
+    params: Distill,
+    context: DistributedContext = ALONE,
+) -> float:
+    """One optimiser step; returns the whole batch's mean loss, whatever became of it."""
+    device = context.device
+    with torch.autocast(device.type, torch.bfloat16, enabled=params.amp):
+        logits = student(batch.photos.to(device))
+    each = distillation(
+        logits.float(), batch.targets.to(device), batch.weights.to(device), params.loss
+    )
+    loss = each.sum() / batch.whole  # of all processes together, the mean over the whole batch
+    optimiser.zero_grad()
+    loss.backward()
+    context.sum_gradients(student)
+    value = context.sum(loss.detach()).item()
+    if math.isfinite(value):
+        optimiser.step()
+    return value
+
+
+def check_finite(value: float, what: str, where: str) -> None:
+    """Raise ImlError where a loss, or a trained student's answer, is not finite."""
+    if not math.isfinite(value):
+        raise ImlError(
+            f"{what} is {value}",
+            where=where,
+            hint="lower the learning rate; earlier checkpoints are kept",
+        )
+
+
+def pace(state: State, params: Distill, step: int, steps: int) -> float:
+    """Set the learning rates of a step; returns that of the new layers."""
+    rate = params.learning_rate * schedule(step, steps)
+    for group in state.optimiser.param_groups:
+        group["lr"] = rate * group["share"]
+    return rate
+
+
+def schedule(step: int, steps: int) -> float:
+    """Share of the full learning rate at a step: a short linear warm-up, then a cosine to 0."""
+    warmup = max(1, round(WARMUP * steps))
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+
+
+@torch.inference_mode()
+def validate(student: Student, data: Decoded, context: DistributedContext = ALONE) -> Validation:
+    """Cross-entropy over all validation photos, F1 and false-alarm area over those of one kind.
+
+    On pseudo-masks, photos predicted by the rule of inference, each photo counted once.
+
+    Raises:
+        ImlError: an answer that is not finite: the last step of an epoch can spoil the weights.
+        InputError: every pseudo-mask of the validation photos is empty.
+    """
+    student.eval()
+    own = data.val[context.rank :: context.size]
+    # Loss; F1, photos with one; false-alarm area, photos with one.
+    sums = torch.zeros(5, dtype=torch.float64)
+    for start in range(0, len(own), BATCH):
+        rows = own[start : start + BATCH]
+        pairs = [data.photo(row) for row in rows]
+        maps = probabilities(student, [photo for photo, _ in pairs])
+        for row, (_, mask), found in zip(rows, pairs, maps, strict=True):
+            check_finite(float(found.sum()), "the student's answer to a photo", "validation")
+            given, target = torch.from_numpy(found), torch.from_numpy(mask / np.float32(255))
+            f1 = pseudo_f1(given, target)
+            loss = F.binary_cross_entropy(given, target).item()
+            scored, authentic = not math.isnan(f1), not data.manipulated[row]
+            area = predicted_area(found) if authentic else 0.0
+            sums[0] += loss
+            sums[1:] += torch.tensor([f1 if scored else 0.0, scored, area, authentic])
+    loss, f1, with_f1, area, with_area = context.sum(sums.to(context.device)).tolist()
+    if not with_f1:
+        raise InputError(
+            "every pseudo-mask of the validation photos is empty",
+            where="distill",
+            hint="look at the contact sheet of pseudo_label",
+        )
+    return Validation(
+        val_loss=loss / len(data.val),
+        val_f1=f1 / with_f1,
+        val_false_alarm_area=area / max(1.0, with_area),
+    )

@@ -1,1 +1,0 @@
-"""Drift: whether the photos scored now look like those that were scored before."""

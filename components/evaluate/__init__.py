@@ -1,0 +1,1 @@
+"""Stage `evaluate`: intervals, calibration, robustness, report; statistics of comparisons."""

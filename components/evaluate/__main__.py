@@ -1,0 +1,101 @@
+"""Stage `evaluate`: score the distilled student on one data set.
+
+`python -m components.evaluate DATASET` writes runs/evaluate/DATASET/. The prepared data set
+is scored on its test split, as the manifest has it; any other on the photos it holds back itself,
+less those that the student knows from training.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from components.core import params as parameters
+from components.core.errors import InputError, exit_on_error
+from components.core.files import sha256_file
+from components.core.params import Params
+from components.core.paths import DATA, DISTILLED, EVALUATED, PREPARED, PSEUDO_MASKS
+from components.core.progress import lines
+from components.core.seeds import fix_torch
+from components.data import manifest
+from components.data.manifest import Manifest
+from components.evaluate import report
+from components.evaluate.calibration import Calibration
+from components.evaluate.gallery import Album
+from components.evaluate.run import Progress
+from components.evaluate.source import held_back, unseen
+from components.student import infer, store
+
+
+def photos(dataset: str, params: Params) -> tuple[Manifest, str]:
+    """The photos to score, and which they are in words."""
+    prepared = manifest.read(PREPARED)
+    if dataset != params.prepare.dataset:
+        return _others(dataset, params, prepared.images)
+    found = prepared.select(split="test")
+    if found.images.empty:
+        raise InputError(
+            "no photos in the test split",
+            where=str(PREPARED),
+            hint="raise prepare.split.test in params.yaml, or give the data set a test split",
+        )
+    return found, "test split"
+
+
+def _others(dataset: str, params: Params, prepared: pd.DataFrame) -> tuple[Manifest, str]:
+    """Photos of another data set, without those that resemble photos trained or tuned on."""
+    held, which = held_back(DATA / dataset, params.prepare)
+    count = len(held.images)
+    fresh = unseen(held, prepared, params.prepare.near_duplicate_bits)
+    if fresh.images.empty:
+        raise InputError(
+            f"all {count} photos to score resemble photos that the student was trained on",
+            where=str(DATA / dataset),
+            hint="name another data set in evaluate.datasets",
+        )
+    left = count - len(fresh.images)
+    return fresh, f"{which}, {left} left out that resemble training photos" if left else which
+
+
+def score(dataset: str, params: Params) -> None:
+    """Evaluate the student and write metrics.json, images.parquet and report.html."""
+    found, which = photos(dataset, params)
+    prepared = dataset == params.prepare.dataset
+    album = Album(found, DATA / dataset, PSEUDO_MASKS if prepared else None)
+    fix_torch(params.evaluate.seed, params.evaluate.threads)
+    student = store.load(DISTILLED)
+
+    def predict(pixels: Sequence[np.ndarray]) -> list[np.ndarray]:
+        return infer.probabilities(student, pixels)
+
+    def progress(part: str) -> Progress:
+        return lines(f"{dataset}, {part}")
+
+    about = {
+        "Data set": f"{dataset}, {which}",
+        "Model": f"{student.config.backbone} at {student.config.size} pixels",
+        "Weights (SHA-256)": sha256_file(DISTILLED / store.WEIGHTS),
+    }
+    config, out = student.config, EVALUATED / dataset
+    calibration = Calibration(config.temperature, config.image_threshold)
+    report.produce(predict, album, params.evaluate, about, out, progress, calibration)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Score the one data set named on the command line."""
+    params = parameters.load()
+    if len(arguments) != 1 or arguments[0] not in params.evaluate.datasets:
+        known = ", ".join(params.evaluate.datasets)
+        raise InputError(
+            f"expected one data set of evaluate.datasets ({known}), not {' '.join(arguments)!r}",
+            where="evaluate",
+        )
+    score(arguments[0], params)
+
+
+if __name__ == "__main__":
+    with exit_on_error():
+        main(sys.argv[1:])

@@ -1,0 +1,111 @@
+"""How much survives when photos are passed on: the evaluation again on treated photos.
+
+Treatments act on the photo at its own size, before anything else. Where one changes the size, the
+model sees the smaller photo and its map is brought back to the truth's size. Levels that IMDL-BenCo
+uses are in params.yaml's comments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+
+from components.core.jpeg import recompress
+from components.core.params import Evaluate
+from components.core.seeds import generator
+from components.evaluate.run import Predict, Progress, evaluate
+
+SOCIAL_SIDE = 1080  # pixels; what social networks keep of the longer side
+SHARPENING = 0.3  # that they add after shrinking
+METRICS = ("f1", "auc", "image_auc", "false_alarm_area")
+Treatment = Callable[[float, np.ndarray], np.ndarray]
+Parts = Callable[[str], Progress | None]  # given a pass in words, what is told of its photos
+
+
+def jpeg(quality: float, photo: np.ndarray) -> np.ndarray:
+    """Saved as JPEG of this quality, 4:2:0."""
+    return recompress(photo, int(quality))
+
+
+def blur(kernel: float, photo: np.ndarray) -> np.ndarray:
+    """Gaussian blur of an odd kernel, its deviation as OpenCV derives it."""
+    return cv2.GaussianBlur(photo, (int(kernel), int(kernel)), 0)
+
+
+def noise(variance: float, photo: np.ndarray) -> np.ndarray:
+    """Gaussian noise of this variance in grey levels, drawn from the photo's own bytes."""
+    draw = generator(int(photo.sum(dtype=np.int64)), "noise", photo.shape)
+    grains = draw.standard_normal(photo.shape, dtype=np.float32) * np.float32(variance**0.5)
+    return np.clip(np.rint(photo + grains), 0, 255).astype(np.uint8)
+
+
+def resize(share: float, photo: np.ndarray) -> np.ndarray:
+    """Both sides to this share of theirs."""
+    height, width = (max(1, round(side * share)) for side in photo.shape[:2])
+    return cv2.resize(photo, (width, height), interpolation=cv2.INTER_AREA)
+
+
+def social(quality: float, photo: np.ndarray) -> np.ndarray:
+    """A social network's chain: at most 1080 pixels a side, a little sharpening, JPEG twice."""
+    photo = resize(min(1.0, SOCIAL_SIDE / max(photo.shape[:2])), photo)
+    soft = cv2.GaussianBlur(photo, (0, 0), sigmaX=1.0)
+    photo = cv2.addWeighted(photo, 1 + SHARPENING, soft, -SHARPENING, 0)
+    return jpeg(quality, jpeg(95, photo))  # the uploading phone's JPEG, then the network's
+
+
+TREATMENTS: dict[str, Treatment] = {
+    "jpeg": jpeg,
+    "blur": blur,
+    "noise": noise,
+    "resize": resize,
+    "social": social,
+}
+
+
+def _treated(
+    predict: Predict, treat: Callable[[np.ndarray], np.ndarray], photos: Sequence[np.ndarray]
+) -> list[np.ndarray]:
+    """Probability maps of treated photos, at the photos' own sizes."""
+    maps = predict([treat(photo) for photo in photos])
+    return [_sized(found, photo.shape) for found, photo in zip(maps, photos, strict=True)]
+
+
+def _sized(found: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    if found.shape == shape[:2]:
+        return found
+    return np.clip(cv2.resize(found, (shape[1], shape[0])), 0, 1)
+
+
+def robustness(
+    predict: Predict,
+    images: pd.DataFrame,
+    root: Path,
+    params: Evaluate,
+    progress: Parts = lambda _: None,
+) -> dict[str, Any]:
+    """Metrics at every level of every treatment that the parameters name.
+
+    Args:
+        predict: the model (see `run.evaluate`).
+        images: rows of a manifest.
+        root: the data set's folder.
+        params: levels by treatment, resamples, confidence, seed.
+        progress: given a level in words, what is called as progress(done, total).
+
+    Returns:
+        Treatment to level (as text) to `f1`, `auc`, `image_auc`, `false_alarm_area`, each with its
+        interval; a treatment without levels is left out.
+    """
+    block: dict[str, Any] = {}
+    for name, treat in TREATMENTS.items():
+        for level in getattr(params.robustness, name):
+            words, model = f"{name} {level:g}", partial(_treated, predict, partial(treat, level))
+            found = evaluate(model, images, root, params, progress(words)).metrics
+            block.setdefault(name, {})[f"{level:g}"] = {key: found[key] for key in METRICS}
+    return block

@@ -1,0 +1,245 @@
+"""Confidence intervals by cluster bootstrap: source groups are drawn again, never single photos.
+
+Photos made from the same source are not independent; drawing photos one by one would make the
+interval too narrow. Percentile intervals (Efron & Tibshirani 1993, ch. 13), seeded, and computed
+for many resamples at once in blocks of bounded memory.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from components.core.seeds import generator
+
+_BLOCK = 4_000_000  # numbers held at a time
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """How intervals are drawn: number of resamples, confidence (e.g. 0.95), seed."""
+
+    resamples: int
+    confidence: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A statistic with its interval.
+
+    Attributes:
+        value: on the data as they are; None where it is undefined (an empty class).
+        low, high: percentile bounds; None where fewer than two groups leave nothing to draw.
+        n: photos behind it.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+
+    def as_dict(self) -> dict[str, float | None]:
+        """For JSON: finite numbers or None."""
+        return asdict(self)
+
+
+def _codes(groups: ArrayLike) -> tuple[np.ndarray, int]:
+    """Each photo's group as 0..G-1 (by sorted name, so row order does not matter), and G."""
+    texts = np.array([str(group) for group in np.asarray(groups, dtype=object)])
+    names, codes = np.unique(texts, return_inverse=True)
+    return codes, len(names)
+
+
+def _draws(count: int, width: int, bootstrap: Bootstrap) -> Iterator[np.ndarray]:
+    """Blocks of resamples: int64 (R, G), the groups drawn in each."""
+    random = generator(bootstrap.seed, "bootstrap")
+    # Only the data's size decides the block, so the numbers drawn are the same everywhere.
+    rows = max(1, _BLOCK // max(count, width))
+    for start in range(0, bootstrap.resamples, rows):
+        size = min(rows, bootstrap.resamples - start)
+        yield random.integers(0, count, (size, count))
+
+
+def _bounds(samples: np.ndarray, bootstrap: Bootstrap) -> tuple[float | None, float | None]:
+    """Percentile bounds over the resamples in which the statistic is defined."""
+    samples = samples[np.isfinite(samples)]
+    if not samples.size:
+        return None, None
+    tail = (1 - bootstrap.confidence) / 2
+    low, high = np.quantile(samples, [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def _interval(
+    value: float,
+    n: int,
+    groups: int,
+    statistic: Callable[[np.ndarray], np.ndarray],
+    width: int,
+    bootstrap: Bootstrap,
+) -> Interval:
+    """Value and bounds of `statistic`, which maps drawn groups (R, G) to numbers (R,)."""
+    if not math.isfinite(value):
+        return Interval(None, None, None, n)
+    if groups < 2:
+        return Interval(value, None, None, n)
+    samples = np.concatenate([statistic(draw) for draw in _draws(groups, width, bootstrap)])
+    return Interval(value, *_bounds(samples, bootstrap), n)
+
+
+def mean(values: ArrayLike, groups: ArrayLike, bootstrap: Bootstrap) -> Interval:
+    """Mean over photos with its interval; NaN values (undefined for that photo) are left out.
+
+    Args:
+        values: one number a photo.
+        groups: the photo's source group, the unit that is drawn again.
+        bootstrap: number of resamples, confidence, seed.
+    """
+    array = np.asarray(values, dtype=np.float64)
+    keep = ~np.isnan(array)
+    array = array[keep]
+    if not array.size:
+        return Interval(None, None, None, 0)
+    codes, count = _codes(np.asarray(groups, dtype=object)[keep])
+    sums = np.bincount(codes, weights=array, minlength=count)
+    sizes = np.bincount(codes, minlength=count).astype(np.float64)
+
+    def statistic(draw: np.ndarray) -> np.ndarray:
+        return sums[draw].sum(axis=1) / sizes[draw].sum(axis=1)
+
+    return _interval(float(array.mean()), array.size, count, statistic, count, bootstrap)
+
+
+def paired_difference(
+    a: ArrayLike,
+    b: ArrayLike,
+    groups: ArrayLike,
+    *,
+    resamples: int = 1000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> Interval:
+    """Mean of `a - b` over the same photos, with its interval (candidate minus champion).
+
+    Pairing removes what makes a photo hard for both, so far smaller differences show than by
+    comparing two intervals.
+
+    Args:
+        a: one number a photo; NaN where undefined.
+        b: the other model's numbers, in the same order.
+        groups: the photos' source groups.
+        resamples: number of bootstrap resamples.
+        confidence: e.g. 0.95.
+        seed: of the draws.
+
+    Raises:
+        ValueError: different lengths, or a photo that is defined for one model only (dropping it
+            would hide a failure of the other).
+    """
+    first, second = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    photos = np.asarray(groups, dtype=object).shape
+    if not first.shape == second.shape == photos:
+        raise ValueError(f"{first.size} and {second.size} numbers for {photos[0]} photos")
+    if (np.isnan(first) != np.isnan(second)).any():
+        raise ValueError("a photo has a number from one model only")
+    return mean(first - second, groups, Bootstrap(resamples, confidence, seed))
+
+
+def _weighted_auc(positive: np.ndarray, negative: np.ndarray) -> np.ndarray:
+    """AUC from weights (R, T) of both classes at T ascending distinct scores; ties half."""
+    below = np.cumsum(negative, axis=1) - negative
+    wins = (positive * (below + 0.5 * negative)).sum(axis=1)
+    pairs = positive.sum(axis=1) * negative.sum(axis=1)
+    return np.divide(wins, pairs, out=np.full(len(wins), np.nan), where=pairs > 0)
+
+
+def auc(
+    scores: ArrayLike,
+    positive: ArrayLike,
+    groups: ArrayLike,
+    bootstrap: Bootstrap,
+) -> Interval:
+    """Exact image-level AUC (ties half) with its interval; None where a class is empty.
+
+    Args:
+        scores: one finite number a photo.
+        positive: whether the photo is manipulated.
+        groups: the photos' source groups.
+        bootstrap: number of resamples, confidence, seed.
+    """
+    truth = np.asarray(positive, dtype=bool)
+    order = np.argsort(np.asarray(scores, dtype=np.float64), kind="stable")
+    truth, ranked = truth[order], np.asarray(scores, dtype=np.float64)[order]
+    codes, count = _codes(groups)
+    codes = codes[order]
+    if not truth.any() or truth.all():
+        return Interval(None, None, None, len(truth))
+    # Photos of equal score form one step of the ROC curve.
+    steps = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]])
+
+    def area(weights: np.ndarray) -> np.ndarray:
+        return _weighted_auc(
+            np.add.reduceat(weights * truth, steps, axis=1),
+            np.add.reduceat(weights * ~truth, steps, axis=1),
+        )
+
+    def statistic(draw: np.ndarray) -> np.ndarray:
+        times = np.zeros(draw.shape, dtype=np.float64)
+        np.add.at(times, (np.arange(len(draw))[:, None], draw), 1.0)
+        return area(times[:, codes])
+
+    value = float(area(np.ones((1, len(truth))))[0])
+    return _interval(value, len(truth), count, statistic, len(truth), bootstrap)
+
+
+def of_sums(
+    sums: ArrayLike,
+    groups: ArrayLike,
+    statistic: Callable[[np.ndarray], np.ndarray],
+    bootstrap: Bootstrap,
+) -> Interval:
+    """A statistic of sums over photos (a ratio, an error over bins) with its interval.
+
+    Args:
+        sums: (N, K), what each photo adds.
+        groups: (N,), the photos' source groups.
+        statistic: maps sums (R, K) to numbers (R,); NaN where undefined.
+        bootstrap: number of resamples, confidence, seed.
+    """
+    array = np.asarray(sums, dtype=np.float64)
+    codes, count = _codes(groups)
+    by_group = np.zeros((count, array.shape[1]))
+    np.add.at(by_group, codes, array)
+    return of_group_sums(by_group, len(array), statistic, bootstrap)
+
+
+def of_group_sums(
+    by_group: np.ndarray,
+    photos: int,
+    statistic: Callable[[np.ndarray], np.ndarray],
+    bootstrap: Bootstrap,
+) -> Interval:
+    """As `of_sums`, where the photos of each source group are summed already.
+
+    Args:
+        by_group: float64 (G, K), groups in the order of their names.
+        photos: how many were summed.
+        statistic: maps sums (R, K) to numbers (R,); NaN where undefined.
+        bootstrap: number of resamples, confidence, seed.
+    """
+    if not photos:
+        return Interval(None, None, None, 0)
+    count = len(by_group)
+
+    def resampled(draw: np.ndarray) -> np.ndarray:
+        times = np.zeros(draw.shape, dtype=np.float64)
+        np.add.at(times, (np.arange(len(draw))[:, None], draw), 1.0)
+        return statistic(times @ by_group)
+
+    value = float(statistic(by_group.sum(axis=0, keepdims=True))[0])
+    return _interval(value, photos, count, resampled, count, bootstrap)

@@ -1,1 +1,0 @@
-"""Evaluation: pixel metrics, intervals, streaming over a data set, report."""

@@ -1,0 +1,1 @@
+"""Stage `export`: safetensors and ONNX, which must agree."""

@@ -1,0 +1,26 @@
+"""Stage `export`: the student's files and its ONNX twin, checked against each other."""
+
+from __future__ import annotations
+
+from components.core import params
+from components.core.errors import exit_on_error
+from components.core.files import write_json
+from components.core.paths import DISTILLED, EXPORTED, PARITY
+from components.export.onnx import check_parity, differences, export
+from components.student import store
+
+
+def main() -> None:
+    """Read params.yaml and `runs/distill`; write `runs/export`."""
+    with exit_on_error():
+        settings = params.load().export
+        student = store.load(DISTILLED)
+        store.save(student, EXPORTED)
+        export(student, EXPORTED / "student.onnx")
+        found = differences(student, EXPORTED / "student.onnx", settings.sizes)
+        write_json(PARITY, {"tolerance": settings.tolerance, "sizes": found})
+        check_parity(found, settings.tolerance)
+
+
+if __name__ == "__main__":
+    main()

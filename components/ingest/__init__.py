@@ -1,0 +1,1 @@
+"""Ingest: annotation formats, importing and merging data sets, the inbox."""

@@ -1,0 +1,208 @@
+"""The inbox: batches of new photos below an S3 prefix, each taken in once.
+
+A batch is everything below `PREFIX/NAME/`: photos and, uploaded last, their COCO index
+`annotations.json`. What became of each batch stands in `inbox.json`, under the hash of its keys
+and ETags, so that a batch is taken again only when somebody changed it.
+"""
+
+from __future__ import annotations
+
+import errno
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+from urllib.parse import urlsplit
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from components.core.errors import CheckError, InputError, UnavailableError
+from components.core.files import inside, read_json, sha256_json, write_json
+from components.core.paths import INBOX, state_dir
+
+if TYPE_CHECKING:
+    from components.data.scan import Progress
+
+RECORD, INDEX = "inbox.json", "annotations.json"
+_CONFIG = Config(connect_timeout=5, read_timeout=60, retries={"max_attempts": 5})
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A complete batch: its objects as (key below the batch, ETag, bytes), sorted."""
+
+    name: str
+    prefix: str
+    objects: tuple[tuple[str, str, int], ...]
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of keys and ETags."""
+        return sha256_json([[key, etag] for key, etag, _ in self.objects])
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What became of a batch.
+
+    Attributes:
+        fingerprint: of the batch as it was.
+        added, known: numbers of photos.
+        rejected: "photo: reason" of those left out.
+        refused: why the batch as a whole was not taken, or None.
+    """
+
+    fingerprint: str
+    added: int
+    known: int
+    rejected: list[str]
+    refused: str | None
+
+
+class Inbox:
+    """The batches at an address `s3://bucket/prefix`; the client's settings are AWS_*."""
+
+    def __init__(self, address: str) -> None:
+        parts = urlsplit(address)
+        if parts.scheme != "s3" or not parts.netloc:
+            raise InputError(
+                f"{address!r} is not an inbox address",
+                where="IML_INBOX",
+                hint="use s3://bucket/prefix",
+            )
+        self.address, self._bucket = address, parts.netloc
+        path = parts.path.strip("/")
+        self._prefix = f"{path}/" if path else ""
+        self._client = boto3.client("s3", config=_CONFIG)
+
+    @contextmanager
+    def _answering(self) -> Iterator[None]:
+        try:
+            yield
+        except (BotoCoreError, ClientError) as error:
+            what = f"the inbox does not answer ({error})"
+            raise UnavailableError(what, where=self.address) from None
+
+    def batches(self) -> list[Batch]:
+        """Every complete batch, by name; raises UnavailableError when the store does not answer."""
+        found: dict[str, list[tuple[str, str, int]]] = {}
+        with self._answering():
+            pages = self._client.get_paginator("list_objects_v2")
+            for page in pages.paginate(Bucket=self._bucket, Prefix=self._prefix):
+                for row in page.get("Contents", []):
+                    name, slash, key = row["Key"][len(self._prefix) :].partition("/")
+                    if slash and key and not key.endswith("/"):
+                        found.setdefault(name, []).append((key, row["ETag"], row["Size"]))
+        return [
+            Batch(name, f"{self._prefix}{name}/", tuple(sorted(objects)))
+            for name, objects in sorted(found.items())
+            if any(key == INDEX for key, _, _ in objects)
+        ]
+
+    def waiting(self) -> list[Batch]:
+        """The complete batches that `inbox.json` does not know as they are."""
+        known = _record()
+        return [
+            batch
+            for batch in self.batches()
+            if known.get(batch.name, {}).get("fingerprint") != batch.fingerprint
+        ]
+
+    def fetch(self, batch: Batch, folder: Path) -> None:
+        """Copy a batch into a folder, each object exactly as it was listed.
+
+        Raises:
+            InputError: a key leaves the folder, or is no name that a file can have.
+            CheckError: an object was changed since, or the store does not answer.
+        """
+        for key, etag, size in batch.objects:
+            target = inside(folder, key)
+            with self._answering(), _new_file(target, key) as file:
+                answer = self._client.get_object(
+                    Bucket=self._bucket, Key=batch.prefix + key, IfMatch=etag
+                )
+                shutil.copyfileobj(answer["Body"], file)
+            if target.stat().st_size != size:
+                raise CheckError("arrived incomplete", where=f"{self.address}: {batch.name}/{key}")
+
+
+_NO_NAMES = {errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTDIR, errno.EISDIR}
+
+
+def _new_file(path: Path, key: str) -> BinaryIO:
+    """A new file at the end of new folders; InputError for a key that can be none here."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return open(path, "xb")
+    except OSError as error:
+        if error.errno not in _NO_NAMES:
+            raise
+        raise InputError(
+            f"key {key[:80]!r} cannot be a file name here ({error.strerror})"
+        ) from None
+
+
+def take(
+    inbox: Inbox,
+    batches: Sequence[Batch],
+    dataset: Path,
+    max_megapixels: float,
+    progress: Progress | None = None,
+) -> dict[str, Taken]:
+    """Add batches to a data set and write down what became of them in `inbox.json`.
+
+    Args:
+        inbox: where they lie.
+        batches: from `Inbox.waiting`.
+        dataset: the data set's folder.
+        max_megapixels: larger photos are rejected.
+        progress: called as `progress(done, total)` with photos checked.
+
+    Raises:
+        InputError: no such data set.
+        CheckError: the store does not answer, or an object changed meanwhile.
+
+    Returns:
+        What became of each, by name; also of those that were refused.
+    """
+    from components.data import dataset as datasets
+
+    datasets.load(dataset)
+    new = {batch.name: _take(inbox, batch, dataset, max_megapixels, progress) for batch in batches}
+    write_json(RECORD, {**_record(), **{name: asdict(row) for name, row in new.items()}})
+    return new
+
+
+def _record() -> dict[str, Any]:
+    return read_json(RECORD) if Path(RECORD).exists() else {}
+
+
+def _take(
+    inbox: Inbox, batch: Batch, dataset: Path, max_megapixels: float, progress: Progress | None
+) -> Taken:
+    from components.ingest.merging import merge
+
+    folder = state_dir() / INBOX
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        inbox.fetch(batch, folder)
+        made = merge(
+            folder / INDEX,
+            dataset,
+            format="coco",
+            max_megapixels=max_megapixels,
+            progress=progress,
+        )
+    except InputError as error:
+        name = error.where.removeprefix(f"{folder}/")  # a file of the batch, or something else
+        said = error.what if name == error.where else f"{name}: {error.what}"
+        return Taken(batch.fingerprint, 0, 0, [], said)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    rejected = [f"{photo}: {reason}" for photo, reason in made.rejected]
+    return Taken(batch.fingerprint, len(made.added), made.known, rejected, None)

@@ -1,0 +1,227 @@
+"""The deep part of an audit: every object of the remote fetched and hashed, in parallel.
+
+Objects are hashed in blocks, so memory does not grow with their size. Files of a few kilobytes are
+hashed one by one: there threads wait for each other longer than they hash. What has been hashed is
+noted under the state folder as the work goes on; an audit that was killed goes on from there
+within a day of its start, and a finished one leaves no notes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+from components.core.files import sha256_json
+from components.core.paths import AUDITS, state_dir
+from components.lineage.checks import data
+from components.lineage.evidence import Evidence
+from components.lineage.verdict import Finding, broken, missing, verified
+from components.workspace.remote import MissingError, Objects
+
+Progress = Callable[[int, int], None]
+_BLOCK = 1 << 20
+_CHUNK = 1024  # objects between two notes
+_SMALL = 1 << 16  # bytes of a file that is not worth a thread
+_FRESH = 24 * 3600  # seconds after whose start notes count no more
+_own = threading.local()  # a buffer for each thread
+
+
+@dataclass(frozen=True)
+class DeepCheck:
+    """What came of it.
+
+    Attributes:
+        findings: of objects that are wrong; one verified finding where none is.
+        objects, bytes: hashed by this call.
+    """
+
+    findings: list[Finding]
+    objects: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Job:
+    """One object: its MD5, the SHA-256 the manifest gives of it, and what it is."""
+
+    md5: str
+    sha256: str | None
+    path: str
+
+    @property
+    def note(self) -> str:
+        """What the notes call it."""
+        return f"{self.md5} {self.sha256}" if self.sha256 else self.md5
+
+
+class Hashed(NamedTuple):
+    """What an object hashed to; `md5` None where it is missing."""
+
+    job: Job
+    md5: str | None
+    sha256: str | None
+    size: int
+
+    @property
+    def good(self) -> bool:
+        """Whether both hashes are the expected ones."""
+        same = self.md5 == self.job.md5.removesuffix(".dir")
+        return same and self.job.sha256 in (None, self.sha256)
+
+
+def deep_check(evidence: Evidence, progress: Progress | None = None) -> DeepCheck:
+    """Hash every object that the version's stages read or wrote.
+
+    Raises:
+        OSError: the remote does not answer.
+    """
+    if evidence.objects is None:
+        return DeepCheck([missing("data", "there is no DVC remote here")], 0, 0)
+    return hash_all(evidence.objects, _jobs(evidence), _notes(evidence), progress)
+
+
+def _jobs(evidence: Evidence) -> list[Job]:
+    """One for each object, or for each SHA-256 that the manifest gives of the same MD5."""
+    expected = data.photo_hashes(evidence)
+    found: dict[str, Job] = {}
+    for path, md5 in data.contents(evidence):
+        job = Job(md5, expected.get(path), path)
+        found.setdefault(job.note, job)
+    with_sha256 = {job.md5 for job in found.values() if job.sha256}
+    return [job for job in found.values() if job.sha256 or job.md5 not in with_sha256]
+
+
+def _notes(evidence: Evidence) -> Path:
+    where = evidence.objects.name if evidence.objects else ""
+    key = sha256_json([where, evidence.facts["record_sha256"]])
+    return state_dir() / AUDITS / f"{key}.done"
+
+
+def hash_all(
+    objects: Objects, jobs: Sequence[Job], notes: Path, progress: Progress | None = None
+) -> DeepCheck:
+    """Hash objects in threads; see `deep_check`.
+
+    Args:
+        objects: the store.
+        jobs: one for each object; see `_jobs`.
+        notes: where finished work is noted.
+        progress: called with (done, total).
+    """
+    done = _noted(notes)
+    left = [job for job in jobs if job.note not in done]
+    before = len(jobs) - len(left)
+    bad: list[Finding] = []
+    count, size, lost = 0, 0, 0
+    notes.parent.mkdir(parents=True, exist_ok=True)
+    with open(notes, "a", encoding="ascii") as file, ThreadPoolExecutor(_workers(objects)) as pool:
+        if not file.tell():
+            print(int(time.time()), file=file)
+        for chunk in _chunks(left):
+            hashed = _hash_all(objects, pool, chunk)
+            # What is missing has been told by the check of `data`.
+            bad += [_finding(result) for result in hashed if result.md5 and not result.good]
+            file.writelines(f"{result.job.note}\n" for result in hashed if result.good)
+            file.flush()
+            count, size = count + len(hashed), size + sum(result.size for result in hashed)
+            lost += sum(result.md5 is None for result in hashed)
+            if progress:
+                progress(before + count, len(jobs))
+    notes.unlink(missing_ok=True)  # two audits of one version share them
+    held = before + count - lost
+    what = f"{held} objects of the remote hash to their names"
+    return DeepCheck(bad or [verified("data", what, objects.name)], count - lost, size)
+
+
+def _workers(objects: Objects) -> int:
+    """As many as there are processors for a folder; waiting for a server costs none."""
+    return len(os.sched_getaffinity(0)) if objects.local else 16
+
+
+def _noted(notes: Path) -> set[str]:
+    """What an audit that was begun within a day, and killed, had found good.
+
+    The first line is the time of its start; every audit that goes on from there keeps it.
+    """
+    try:
+        # The last line may be cut off: then it names nothing.
+        start, *done = notes.read_text(encoding="ascii").splitlines()
+        if 0 <= time.time() - int(start) <= _FRESH:
+            return set(done)
+    except FileNotFoundError:
+        return set()
+    except ValueError:  # no text, no line or no time
+        pass
+    notes.unlink(missing_ok=True)
+    return set()
+
+
+def _chunks(jobs: Sequence[Job]) -> Iterator[list[Job]]:
+    waiting = iter(jobs)
+    while chunk := list(islice(waiting, _CHUNK)):
+        yield chunk
+
+
+def _hash_all(objects: Objects, pool: Executor, jobs: Sequence[Job]) -> list[Hashed]:
+    """In the order of the jobs."""
+    found: list[Hashed | Future[Hashed]] = [
+        (_hash_small(objects, job) if objects.local else None) or pool.submit(_hash, objects, job)
+        for job in jobs
+    ]
+    return [result if isinstance(result, Hashed) else result.result() for result in found]
+
+
+def _hash_small(objects: Objects, job: Job) -> Hashed | None:
+    """A small file, in one read; None for one that is large, missing or not as expected."""
+    buffer = _buffer()
+    try:
+        with objects.open(job.md5) as file:
+            count = file.readinto(buffer)
+    except MissingError:
+        return None
+    if not count or count > _SMALL:
+        return None
+    data = buffer[:count]
+    md5 = hashlib.md5(data, usedforsecurity=False).hexdigest()
+    found = Hashed(job, md5, hashlib.sha256(data).hexdigest() if job.sha256 else None, count)
+    return found if found.good else None
+
+
+def _buffer() -> memoryview:
+    if not hasattr(_own, "buffer"):
+        _own.buffer = memoryview(bytearray(_BLOCK))
+    return _own.buffer
+
+
+def _hash(objects: Objects, job: Job) -> Hashed:
+    """One object, read in blocks."""
+    md5 = hashlib.md5(usedforsecurity=False)
+    sha256 = hashlib.sha256() if job.sha256 else None
+    size, buffer = 0, _buffer()
+    try:
+        with objects.open(job.md5) as file:
+            while count := file.readinto(buffer):
+                md5.update(buffer[:count])
+                if sha256:
+                    sha256.update(buffer[:count])
+                size += count
+    except MissingError:
+        return Hashed(job, None, None, 0)
+    return Hashed(job, md5.hexdigest(), sha256.hexdigest() if sha256 else None, size)
+
+
+def _finding(result: Hashed) -> Finding:
+    job = result.job
+    if result.md5 != job.md5.removesuffix(".dir"):
+        what = f"the object {job.md5} in the remote was changed"
+        return broken("data", what, job.path, job.md5, result.md5)
+    what = "the photo is not the one that the manifest names (SHA-256)"
+    return broken("data", what, job.path, job.sha256, result.sha256)

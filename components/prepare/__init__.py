@@ -1,0 +1,1 @@
+"""Stage `prepare`: a data set's folder into manifest, boxes, quarantine list and counts."""

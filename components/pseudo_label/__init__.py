@@ -1,0 +1,1 @@
+"""Stage `pseudo_label`: teachers turn coarse boxes into pseudo-masks of known quality."""

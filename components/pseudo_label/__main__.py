@@ -1,0 +1,50 @@
+"""Stage `pseudo_label`: boxes to pseudo-masks. Usage: python -m components.pseudo_label."""
+
+from __future__ import annotations
+
+import logging
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+from rich.progress import TimeRemainingColumn as Remaining
+
+from components.core import params, paths
+from components.core.errors import exit_on_error
+from components.core.progress import lines
+from components.data import manifest
+from components.pseudo_label import checkpoints
+from components.pseudo_label.label import label_dataset
+
+
+def main() -> None:
+    """Label the prepared data set."""
+    logging.basicConfig(format="%(levelname)s: %(message)s")
+    with exit_on_error():
+        settings = params.load()
+        wanted = settings.pseudo_label
+        if wanted.teacher in checkpoints.CHECKPOINTS and not wanted.checkpoint:
+            with Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                DownloadColumn(),
+                Remaining(),
+                console=Console(stderr=True),
+            ) as bar:
+                task = bar.add_task(f"checkpoint {wanted.teacher}", total=None)
+                checkpoints.fetch(
+                    wanted.teacher, progress=lambda n, m: bar.update(task, completed=n, total=m)
+                )
+        labels = label_dataset(
+            manifest.read(paths.PREPARED),
+            paths.DATA / settings.prepare.dataset,
+            wanted,
+            paths.PSEUDO_LABELED,
+            paths.state_dir() / paths.LABEL_CACHE,
+            progress=lines(f"pseudo-masks ({wanted.teacher})"),
+        )
+        accepted = int(labels["accepted"].sum())
+        print(f"{len(labels)} photos labelled by {wanted.teacher}, {accepted} accepted")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Teachers, one module per family, behind one registry."""

@@ -1,0 +1,143 @@
+"""Local copies of versions: fetched from MLflow, checked against ledger and signature, kept.
+
+A copy is checked every time it is asked for; one that is not whole is fetched again.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from components.core.errors import CheckError, EvidenceError, ImlError, InputError
+from components.core.files import read_json, sha256_json
+from components.core.paths import MODEL_CACHE, state_dir
+from components.data import manifest
+from components.registry import layout, signing
+from components.registry.chain import Row
+from components.registry.layout import RECORD_HASH, SIGNATURE_HASH, SIGNER, places
+from components.registry.versions import Registry, parse_reference, resolve
+from components.serving.origin import Student
+
+
+def fetch(reference: str) -> Student:
+    """A student's files in a local folder, the version that they came in verified.
+
+    Args:
+        reference: `name@champion`, `name/version` or a folder.
+
+    Raises:
+        InputError: no such model, unreachable ledger or store.
+        CheckError: files, record, signature or ledger are not what was recorded.
+    """
+    if os.path.isdir(reference):
+        return Student(Path(reference), reference, None)
+    name, version = parse_reference(reference)
+    registry = Registry.open(name)
+    row = resolve(registry, version)
+    return Student(verified_copy(registry, row) / layout.ARTIFACTS, name, row.version)
+
+
+def verified_copy(registry: Registry, row: Row) -> Path:
+    """The local copy of a version's whole folder, checked now; fetched where it is not whole.
+
+    Args:
+        registry: where to fetch it.
+        row: its `registered` row.
+
+    Raises:
+        CheckError: what the store holds is not what was registered, or is missing.
+    """
+    facts, name = row.facts(), f"{row.model}/{row.version}"
+    kept = _cache() / str(facts.get(SIGNATURE_HASH))
+    with suppress(CheckError):
+        check(kept, facts, name)
+        return places(kept)[0]
+    with tempfile.TemporaryDirectory(dir=_cache(), prefix=".fetch-") as scratch:
+        _download(registry, row.version, facts, Path(scratch, "new"))
+        for _ in range(3):
+            with suppress(OSError):
+                Path(scratch, "new").replace(kept)
+                return places(kept)[0]
+            # Another process that was faster with the same files is as good; else it is damaged.
+            with suppress(CheckError):
+                check(kept, facts, name)
+                return places(kept)[0]
+            with suppress(OSError):
+                kept.replace(Path(scratch, f"bad-{secrets.token_hex(4)}"))
+    raise InputError("cannot be replaced", where=str(kept), hint="remove this folder")
+
+
+def unknown_to(version: Path, photos: pd.DataFrame) -> pd.DataFrame:
+    """Those photos that a version was neither trained nor tuned on, by the manifest it carries.
+
+    Args:
+        version: its folder, from `verified_copy`.
+        photos: rows of a manifest's photos.
+    """
+    known = manifest.read_table(version / layout.MANIFEST, manifest.IMAGES)
+    known = known[known["split"] != "test"]
+    return photos[~photos["sha256"].isin(known["sha256"])].reset_index(drop=True)
+
+
+def verify_download(registry: Registry, version: int, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Fetch a version anew from the store and check it; gives its lineage record.
+
+    Args:
+        registry: where to fetch it.
+        version: its number.
+        facts: evidence of its `registered` row.
+
+    Raises:
+        CheckError: a file, the record or the signature is not the one registered, or missing.
+    """
+    with tempfile.TemporaryDirectory(dir=_cache(), prefix=".check-") as scratch:
+        return _download(registry, version, facts, Path(scratch, "new"))
+
+
+def _cache() -> Path:
+    folder = state_dir() / MODEL_CACHE
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _download(
+    registry: Registry, version: int, facts: Mapping[str, Any], folder: Path
+) -> dict[str, Any]:
+    name = f"{registry.model}/{version}"
+    folder.mkdir()
+    try:
+        registry.store.download(registry.model, version, facts["run_id"], folder)
+    except InputError as error:
+        raise EvidenceError("its files cannot be fetched", where=name, hint=error.what) from None
+    return check(folder, facts, name)
+
+
+def check(folder: Path, facts: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Check a fetched version against the ledger; gives its lineage record.
+
+    Args:
+        folder: as `Store.download` leaves it.
+        facts: evidence of the version's `registered` row.
+        name: of the version, for errors.
+
+    Raises:
+        CheckError: a file, the record or the signature is not the one registered, or missing.
+    """
+    if not facts.get(SIGNATURE_HASH) or not facts.get(SIGNER):
+        raise EvidenceError("was registered without a signature", where=name)
+    files, signature = places(folder)
+    try:
+        signing.verified(files, signature, sha256=facts[SIGNATURE_HASH], key=facts[SIGNER])
+        record = read_json(files / layout.RECORD)
+    except ImlError as error:
+        raise EvidenceError(error.what, where=name, hint=error.hint) from None
+    if sha256_json(record) != facts[RECORD_HASH]:
+        raise EvidenceError("its lineage record is not the one that was registered", where=name)
+    return record

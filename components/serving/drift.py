@@ -1,0 +1,187 @@
+"""Drift: two sets of scored photos compared column by column, and the page that shows it.
+
+A source is a table of scores (that of `iml score`, or any Parquet or CSV) or a folder with the
+JSON that `iml predict` writes beside each mask, whose photos are looked up for their JPEG quality.
+
+Each column gets a two-sample Kolmogorov-Smirnov test (scipy); the false discovery rate over the
+columns is held by Benjamini-Hochberg. With many photos any difference is significant, so drift is
+also asked to be large: the statistic, the greatest distance between the two distribution
+functions, has to reach a given effect.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import false_discovery_control, ks_2samp
+
+from components.core import pages
+from components.core.errors import InputError
+from components.core.files import read_json
+from components.core.jpeg import jpeg_quality
+
+COLUMNS = ("score", "area", "width", "height", "jpeg_quality")
+SIGNIFICANCE, EFFECT, FEWEST = 0.01, 0.15, 30
+_BINS = 20
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column's comparison.
+
+    Attributes:
+        reference, current: numbers of photos that have it.
+        medians: of the two.
+        distance: the Kolmogorov-Smirnov statistic, 0..1.
+        p: after Benjamini-Hochberg.
+        drifted: significant and large.
+    """
+
+    name: str
+    reference: int
+    current: int
+    medians: tuple[float, float]
+    distance: float
+    p: float
+    drifted: bool
+
+
+@dataclass(frozen=True)
+class Drift:
+    """All columns' comparisons."""
+
+    columns: list[Column]
+    significance: float
+    effect: float
+
+    @property
+    def drifted(self) -> list[str]:
+        """Names of the columns that drifted."""
+        return [column.name for column in self.columns if column.drifted]
+
+    @property
+    def sentence(self) -> str:
+        """The outcome for people."""
+        found = [f"{c.name} ({c.medians[0]:.4g} to {c.medians[1]:.4g})" for c in self.columns
+                 if c.drifted]  # fmt: skip
+        return f"drift in {', '.join(found)}" if found else "no drift"
+
+    def row(self) -> dict[str, Any]:
+        """As plain JSON."""
+        return {**asdict(self), "drifted": self.drifted, "sentence": self.sentence}
+
+
+def read(source: Path) -> pd.DataFrame:
+    """The drift columns of a source, float64, absent values as NaN.
+
+    Raises:
+        InputError: nothing there, no table of scores, no scored photo in it.
+    """
+    frame = _records(source) if source.is_dir() else _table(source)
+    if "score" not in frame or not pd.api.types.is_numeric_dtype(frame["score"]):
+        raise InputError(
+            "no numbers in a column `score`",
+            where=str(source),
+            hint="name a table of scores or a folder of `iml predict`",
+        )
+    if "jpeg_quality" not in frame and "photo" in frame:
+        frame["jpeg_quality"] = [_quality(Path(str(photo))) for photo in frame["photo"]]
+    numbers = {
+        name: pd.to_numeric(frame[name], errors="coerce").astype("float64")
+        for name in COLUMNS
+        if name in frame
+    }
+    return pd.DataFrame(numbers)
+
+
+def _table(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
+    except FileNotFoundError:
+        raise InputError("no such file or folder", where=str(path)) from None
+    except (ValueError, OSError) as error:
+        raise InputError(f"not a Parquet or CSV table ({error})", where=str(path)) from None
+
+
+def _records(folder: Path) -> pd.DataFrame:
+    rows: list[dict[str, Any]] = []
+    for path in sorted(folder.rglob("[!.]*.json")):
+        row = read_json(path)
+        if isinstance(row, dict) and {"photo", "score"} <= set(row):
+            rows.append(row)
+    if not rows:
+        raise InputError("no scored photo here", where=str(folder), hint="run `iml predict` first")
+    return pd.DataFrame(rows)
+
+
+def _quality(photo: Path) -> float:
+    """JPEG quality of a photo that still is where it was; NaN for others and other files."""
+    try:
+        quality = jpeg_quality(photo.read_bytes())
+    except OSError:
+        return float("nan")
+    return float("nan") if quality is None else quality
+
+
+def compare(
+    reference: pd.DataFrame,
+    current: pd.DataFrame,
+    *,
+    significance: float = SIGNIFICANCE,
+    effect: float = EFFECT,
+) -> Drift:
+    """Compare the columns that both have for at least 30 photos.
+
+    Args:
+        reference: from `read`.
+        current: the same, later.
+        significance: of the corrected p-value.
+        effect: the least distance that counts.
+
+    Raises:
+        InputError: no column has enough photos on both sides.
+    """
+    pairs = {
+        name: (reference[name].dropna().to_numpy(), current[name].dropna().to_numpy())
+        for name in reference.columns.intersection(current.columns)
+    }
+    pairs = {name: pair for name, pair in pairs.items() if min(map(len, pair)) >= FEWEST}
+    if not pairs:
+        raise InputError(f"fewer than {FEWEST} scored photos on one side", hint="score more")
+    found = {name: ks_2samp(*pair, method="asymp") for name, pair in pairs.items()}
+    corrected = false_discovery_control([result.pvalue for result in found.values()])
+    columns = [
+        Column(
+            name,
+            len(pairs[name][0]),
+            len(pairs[name][1]),
+            (float(np.median(pairs[name][0])), float(np.median(pairs[name][1]))),
+            float(result.statistic),
+            float(p),
+            bool(p < significance and result.statistic >= effect),
+        )
+        for (name, result), p in zip(found.items(), corrected, strict=True)
+    ]
+    return Drift(columns, significance, effect)
+
+
+def render(drift: Drift, reference: pd.DataFrame, current: pd.DataFrame) -> str:
+    """One self-contained HTML page: the table, and both distributions of every column."""
+    bars = {c.name: _bars(reference[c.name], current[c.name]) for c in drift.columns}
+    return pages.render("drift.html", {"drift": drift, "bars": bars})
+
+
+def _bars(reference: pd.Series, current: pd.Series) -> list[tuple[str, float, float]]:
+    """Both sides in bins of equal width, as shares of the highest bar: (bin, before, now)."""
+    both = [side.dropna().to_numpy() for side in (reference, current)]
+    edges = np.histogram_bin_edges(np.concatenate(both), bins=_BINS)
+    shares = [np.histogram(side, edges)[0] / len(side) for side in both]
+    top = max(float(side.max()) for side in shares)
+    return [
+        (f"{low:.4g} to {high:.4g}", float(a) / top, float(b) / top)
+        for low, high, a, b in zip(edges[:-1], edges[1:], *shares, strict=True)
+    ]

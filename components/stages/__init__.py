@@ -1,1 +1,0 @@
-"""One small main per stage of dvc.yaml: parameters in, domain call, files out."""

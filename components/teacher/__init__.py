@@ -1,1 +1,0 @@
-"""Teachers: from coarse boxes to pseudo-masks, their quality and their cache."""

@@ -1,0 +1,1 @@
+"""Jinja templates of all HTML pages; no stage depends on them, so a new style reruns nothing."""

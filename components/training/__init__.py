@@ -1,1 +1,0 @@
-"""Distillation: the decoded cache, augmentation, loss, trainer and its checkpoints."""

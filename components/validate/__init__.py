@@ -1,0 +1,1 @@
+"""Stage `validate`: expectations on manifest and boxes, their report, and the page people read."""

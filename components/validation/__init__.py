@@ -1,1 +1,0 @@
-"""Validation: expectations on manifest and boxes, their report, and the page people read."""

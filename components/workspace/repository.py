@@ -1,0 +1,196 @@
+"""The branch `retrain` in a clone of its own: where scheduled runs start, and what they add.
+
+A run starts at the tip of `retrain` with the default branch merged in, and adds data it took in,
+`dvc.lock` with the metrics, and a tag per version. The default branch is never written to. Every
+function but `prepare` works in the clone that we stand in.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from components.core.errors import CheckError
+from components.core.files import write_json
+from components.workspace import call, dvc, lock_committed
+
+BRANCH, METRICS = "retrain", "metrics.json"
+_PULLED = "iml.pulled"  # the commit whose data and outputs are in the clone
+_WHO = {"user.name": "boxpromptiml retrain", "user.email": "retrain@localhost"}
+
+
+def prepare(source: str, folder: Path, remote: str, cache: Path) -> str:
+    """Bring a clone to the commit that a run starts from, its data and outputs in place.
+
+    Args:
+        source: address or folder of the git repository.
+        folder: of the clone; made where there is none.
+        remote: address of the DVC remote.
+        cache: DVC's cache, kept between clones.
+
+    Returns:
+        The commit.
+
+    Raises:
+        CheckError: the repository or the remote does not answer, or the two branches contradict
+            each other in more than dvc.lock.
+    """
+    git = ("git", "-C", str(folder))
+    if not _whole(folder):
+        shutil.rmtree(folder, ignore_errors=True)
+        call("git", "clone", "--quiet", source, str(folder))
+    _unlock(folder)
+    (folder / ".git/config").chmod(0o600)  # the address may hold a password
+    call(*git, "remote", "set-url", "origin", source)
+    for name, value in _WHO.items():
+        call(*git, "config", name, value)
+    _discard(git)
+    # No --prune-tags: a version's tag that could not be pushed yet is pushed by the next run.
+    # --force: a tag that was moved there is moved here.
+    call(*git, "fetch", "--quiet", "--prune", "--tags", "--force", "origin")
+    call(*git, "remote", "set-head", "origin", "--auto")
+    default = call(*git, "rev-parse", "--abbrev-ref", "origin/HEAD").strip()
+    start = f"origin/{BRANCH}" if _has(git, f"refs/remotes/origin/{BRANCH}") else default
+    call(*git, "checkout", "--quiet", "--force", "-B", BRANCH, start)
+    _merge(git, default)
+    _configure(folder, remote, cache)
+    commit = call(*git, "rev-parse", "HEAD").strip()
+    if call(*git, "config", "--default", "", "--get", _PULLED).strip() != commit:
+        # Outputs of a run elsewhere may never have been pushed; those stages then run again.
+        dvc("pull", "--force", "--allow-missing", folder=folder)
+        call(*git, "config", _PULLED, commit)
+    return commit
+
+
+def _whole(folder: Path) -> bool:
+    """Whether a clone is there, and was not interrupted while it was made."""
+    with suppress(CheckError):
+        return _has(("git", "-C", str(folder)), "HEAD") and (folder / ".git").is_dir()
+    return False
+
+
+def _has(git: tuple[str, ...], name: str) -> bool:
+    try:
+        call(*git, "rev-parse", "--quiet", "--verify", f"{name}^{{commit}}")
+    except CheckError:
+        return False
+    return True
+
+
+def _unlock(folder: Path) -> None:
+    """Remove what a killed git left: the caller holds the workspace, so none is at work here."""
+    for lock in (folder / ".git").rglob("*.lock"):
+        lock.unlink(missing_ok=True)
+
+
+def _discard(git: tuple[str, ...]) -> None:
+    """Drop what a killed run left: an unfinished merge, changes, untracked files."""
+    call(*git, "reset", "--quiet", "--hard")
+    call(*git, "clean", "-ffdq")
+
+
+def _merge(git: tuple[str, ...], default: str) -> None:
+    """Merge the default branch; where only dvc.lock is in conflict, the stages decide anew."""
+    try:
+        call(*git, "merge", "--quiet", "--no-edit", default)
+        return
+    except CheckError:
+        torn = call(*git, "diff", "--name-only", "--diff-filter=U").split()
+    if torn != ["dvc.lock"]:
+        call(*git, "reset", "--quiet", "--hard")
+        raise CheckError(
+            f"{default} cannot be merged into {BRANCH}: both changed {', '.join(torn) or 'it'}",
+            hint=f"merge {default} into {BRANCH} by hand",
+        )
+    call(*git, "checkout", "--quiet", "--ours", "dvc.lock")
+    call(*git, "add", "dvc.lock")
+    call(*git, "commit", "--quiet", "--no-edit")
+
+
+def _configure(folder: Path, remote: str, cache: Path) -> None:
+    """Where this clone's DVC keeps and fetches data; told to this clone alone."""
+    text = (
+        f'[core]\n    remote = run\n[cache]\n    dir = "{cache}"\n'
+        '    type = "reflink,hardlink,copy"\n'
+        f'[\'remote "run"\']\n    url = "{remote}"\n'
+    )
+    path = folder / ".dvc/config.local"
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        path.write_text(text, encoding="utf-8")
+
+
+def add_results(message: str) -> str:
+    """Commit dvc.lock and the metrics, where they have changed; gives the commit we stand on."""
+    write_json(METRICS, json.loads(dvc("metrics", "show", "--json")))
+    # All: the clone was clean, and DVC also writes .gitignore files.
+    return add(message, "--all")
+
+
+def commit_lock(message: str) -> None:
+    """Commit dvc.lock, and nothing else, where it has changed."""
+    if lock_committed():
+        return
+    # Whoever has told git no name gets the one of scheduled runs.
+    known = call("git", "config", "--default", "", "--get", "user.email").strip()
+    who = [] if known else [f"-c{name}={value}" for name, value in _WHO.items()]
+    call("git", "add", "dvc.lock")
+    call("git", *who, "commit", "--quiet", "-m", message, "--", "dvc.lock")
+
+
+def unsettle() -> None:
+    """Say that data will be changed: until they are committed, `prepare` fetches them anew."""
+    call("git", "config", _PULLED, "")
+
+
+def add(message: str, *paths: str) -> str:
+    """Commit some paths, where they have changed; gives the commit we stand on."""
+    call("git", "add", *paths)
+    if call("git", "diff", "--cached", "--name-only").strip():
+        call("git", "commit", "--quiet", "-m", message)
+    commit = call("git", "rev-parse", "HEAD").strip()
+    call("git", "config", _PULLED, commit)
+    return commit
+
+
+def push() -> None:
+    """Show the branch and its versions' tags to everybody; raises CheckError when refused."""
+    call("git", "push", "--quiet", "--follow-tags", "origin", BRANCH)
+
+
+def tag_name(model: str, version: int) -> str:
+    """The git tag that keeps what a version needs."""
+    return f"model/{model}/v{version}"
+
+
+def tag(model: str, version: int) -> None:
+    """Name the commit of a version, unless it has its name already, and show it."""
+    name = tag_name(model, version)
+    if not has_tag(model, version):
+        call("git", "tag", "--annotate", "-m", f"{model}/{version}", name)
+    call("git", "push", "--quiet", "origin", f"refs/tags/{name}")
+
+
+def has_tag(model: str, version: int) -> bool:
+    """Whether this clone knows a version's tag."""
+    return bool(call("git", "tag", "--list", tag_name(model, version)).strip())
+
+
+def last_version(model: str) -> str | None:
+    """The tag of the youngest version that was made from an ancestor of this commit, or None."""
+    pattern = f"model/{model}/v*"
+    merged = call("git", "tag", "--merged", "HEAD", "--sort=-v:refname", "--list", pattern)
+    return next(iter(merged.split()), None)
+
+
+def same(tagged: str, *paths: str) -> bool:
+    """Whether some paths are what they were at a tag."""
+    return not call("git", "diff", "--name-only", tagged, "HEAD", "--", *paths).strip()
+
+
+def age(tagged: str) -> float:
+    """Days since a tag was made."""
+    made = call("git", "for-each-ref", "--format=%(creatordate:unix)", f"refs/tags/{tagged}")
+    return (time.time() - int(made)) / 86400

@@ -1,0 +1,1 @@
+"""Recipes that made the shipped weights; no stage, cache or version depends on them."""

@@ -1,0 +1,1 @@
+"""First weights for students: backbones pretrained on generated composites."""

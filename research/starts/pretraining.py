@@ -1,0 +1,201 @@
+"""Pre-training of a student: own weights for backbones whose ImageNet weights need a hub.
+
+It learns two things at once, on composites of free photos and cut-outs: to imitate
+EfficientNet-Lite0 (its four scales, through 1x1 projections that are discarded; FitNets,
+Romero et al. 2015), and to find what was pasted (the student's own loss).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save as to_bytes
+from torch import Tensor, nn
+
+from components.core.files import sha256_file, sha256_json, write_bytes, write_json
+from components.core.params import Distill
+from components.core.seeds import derive, fix_torch, hold_memory
+from components.distill.batches import Batch
+from components.distill.losses import distillation
+from components.distill.progress import Epoch, Watcher
+from components.distill.run import maker
+from components.distill.state import State, average, begin, note, restore, store
+from components.distill.trainer import check_finite, pace, validate
+from components.student import backbones
+from components.student import store as students
+from components.student.model import Student, StudentConfig, build, configure
+from research.sam_lite.sources import Sources
+from research.starts.composites import batches, held_out
+
+BACKBONE, REPORT = "backbone.safetensors", "pretraining.json"
+_MATCH = "match."
+_CODE = (
+    "components.synthesis.layered",
+    "components.synthesis.shapes",
+    "research.sam_lite.sources",
+    "research.starts.composites",
+    "research.starts.pretraining",
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long, and how it is judged.
+
+    Attributes:
+        steps: of the optimiser.
+        every: steps between two checkpoints, each of them scored on held-out composites.
+        held_out: composites to score on; their photos and cut-outs are never trained on.
+    """
+
+    steps: int = 3000
+    every: int = 250
+    held_out: int = 256
+
+
+class PretrainingModel(Student):
+    """A student that is also asked to see as another network does."""
+
+    def __init__(self, config: StudentConfig, wanted: list[int]) -> None:
+        """Add projections of its scales onto the other's, whose channels are `wanted`."""
+        super().__init__(config)
+        pairs = zip(backbones.widths(self.backbone), wanted, strict=True)
+        self.match = nn.ModuleList(nn.Conv2d(own, other, 1) for own, other in pairs)
+
+    def mismatch(self, features: list[Tensor], wanted: list[Tensor]) -> Tensor:
+        """Mean squared difference from the other's maps, each channel of which has deviation 1."""
+        parts = []
+        for project, own, other in zip(self.match, features, wanted, strict=True):
+            parts.append(F.mse_loss(project(own), F.batch_norm(other, None, None, training=True)))
+        return torch.stack(parts).mean()
+
+
+def pretrain(
+    sources: Sources, held: Sources, params: Distill, plan: Plan, out: Path, watcher: Watcher
+) -> dict[str, Any]:
+    """Pre-train a student, resuming from the newest intact checkpoint of this very run.
+
+    Args:
+        sources: what composites are made from.
+        held: other ones, to judge by.
+        params: the student's shape, `size`, `batch`, rates, seed and threads; `weights` are the
+            backbone's first ones. Epochs, data and augmentation mean nothing here.
+        plan: see `Plan`.
+        out: folder of checkpoints and results.
+        watcher: told of every step; its epochs are the times between checkpoints.
+
+    Returns:
+        What `pretraining.json` holds: the best checkpoint's figures on held-out composites and both
+        files' SHA-256.
+
+    Raises:
+        InputError: unknown backbone or unusable first weights.
+        ImlError: the loss is not finite.
+    """
+    fix_torch(derive(params.seed, "pretraining"), params.threads)
+    hold_memory()
+    changes = {"backbone": backbones.PACKAGE_BACKBONE, "frontend": "none"}
+    reference = build(configure(params.model_copy(update=changes)), "package")
+    reference = reference.eval().requires_grad_(False)
+    student = PretrainingModel(configure(params), backbones.widths(reference.backbone))
+    backbones.load_weights(student.backbone, params.backbone, params.weights)
+    state = begin(student, params)
+    judged = held_out(held, params.seed, params.size, plan.held_out)
+    folder = out / "checkpoints" / _key(student, sources, held, params, plan)
+    folder.mkdir(parents=True, exist_ok=True)
+    restore(state, folder)
+    student.to(memory_format=torch.channels_last)
+    epochs = math.ceil(plan.steps / plan.every)
+    watcher.start(len(state.history), epochs, plan.every)
+    while len(state.history) < epochs:
+        loss, rate = _epoch(state, student, reference, sources, params, plan, watcher)
+        number = len(state.history) + 1
+        row = Epoch(epoch=number, train_loss=loss, **validate(state.mean, judged), lr=rate)
+        note(state, row)
+        store(state, folder)
+        watcher.epoch(row)
+    return _write(state, params, plan, sources, out)
+
+
+def _key(
+    student: PretrainingModel, sources: Sources, held: Sources, params: Distill, plan: Plan
+) -> str:
+    """What a pre-training is filed under: everything its result depends on."""
+    digests = [sources.digest, held.digest]
+    facts = {"params": params.model_dump(), "plan": asdict(plan), "sources": digests}
+    facts |= maker(student, *_CODE)
+    return sha256_json(facts)[:16]
+
+
+def _epoch(
+    state: State,
+    student: PretrainingModel,
+    reference: Student,
+    sources: Sources,
+    params: Distill,
+    plan: Plan,
+    watcher: Watcher,
+) -> tuple[float, float]:
+    """The steps until the next checkpoint: mean loss and the last learning rate."""
+    start = len(state.history) * plan.every
+    steps = range(start, min(start + plan.every, plan.steps))
+    torch.manual_seed(derive(params.seed, "pretraining", start))
+    student.train()
+    total, rate = 0.0, 0.0
+    made = batches(sources, params.seed, params.size, params.batch, steps)
+    for step, batch in zip(steps, made, strict=True):
+        rate = pace(state, params, step, plan.steps)
+        value = _step(state, student, reference, batch, params)
+        check_finite(value, f"the loss of step {step + 1}", "pretrain")
+        average(state, params.ema, step)
+        total += value
+        watcher.step(value)
+    return total / len(steps), rate
+
+
+def _step(
+    state: State, student: PretrainingModel, reference: Student, batch: Batch, params: Distill
+) -> float:
+    """One optimiser step; returns its loss."""
+    with torch.no_grad():
+        wanted = reference.features(batch.photos)
+    features = student.features(batch.photos)
+    logits = student.answer(features, batch.photos.shape[-2:])
+    loss = distillation(logits, batch.targets, batch.weights, params.loss).mean()
+    loss = loss + student.mismatch(features, wanted)
+    state.optimiser.zero_grad()
+    loss.backward()
+    state.optimiser.step()
+    return loss.item()
+
+
+def _write(
+    state: State, params: Distill, plan: Plan, sources: Sources, out: Path
+) -> dict[str, Any]:
+    """The whole student, its backbone alone, and what was measured, each atomically."""
+    student = Student(configure(params))
+    kept = {name: value for name, value in state.best.items() if not name.startswith(_MATCH)}
+    student.load_state_dict(kept)
+    students.save(student, out)
+    backbone = student.backbone.state_dict()
+    write_bytes(out / BACKBONE, to_bytes({k: v.contiguous() for k, v in backbone.items()}))
+    report = {
+        "backbone": params.backbone,
+        "first_weights": params.weights,
+        "size": params.size,
+        "batch": params.batch,
+        **asdict(plan),
+        "sources": sources.digest,
+        "best": state.history[state.best_epoch - 1],
+        "files": {
+            name: {"sha256": sha256_file(out / name), "bytes": (out / name).stat().st_size}
+            for name in (BACKBONE, students.WEIGHTS)
+        },
+    }
+    write_json(out / REPORT, report | {"history": state.history})
+    return report

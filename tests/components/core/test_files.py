@@ -1,0 +1,109 @@
+"""Hashes, atomic writes, paths that cannot leave their root."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+
+from components.core import files
+from components.core.errors import InputError
+
+
+def test_hashes_are_sha256(tmp_path: Path) -> None:
+    data = os.urandom(100_000)
+    (tmp_path / "a").write_bytes(data)
+    assert files.sha256_file(tmp_path / "a") == hashlib.sha256(data).hexdigest()
+    assert files.sha256_bytes(data) == hashlib.sha256(data).hexdigest()
+
+
+def test_equal_values_have_equal_canonical_json() -> None:
+    assert files.canonical_json({"b": 1, "a": [1.5, "é"]}) == '{"a":[1.5,"é"],"b":1}'.encode()
+    assert files.sha256_json({"b": 1, "a": 2}) == files.sha256_json({"a": 2, "b": 1})
+    with pytest.raises(ValueError, match="JSON"):
+        files.canonical_json({"a": float("nan")})
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "result.json"
+    files.write_json(path, {"a": 1})
+    with pytest.raises(ValueError, match="JSON"):
+        files.write_json(path, {"a": float("inf")})
+    with pytest.raises(ZeroDivisionError), files.atomic(path) as temporary:
+        temporary.write_text(f"half {1 / 0}")
+    assert files.read_json(path) == {"a": 1}
+    assert os.listdir(tmp_path) == ["result.json"]
+
+
+def test_a_written_file_has_ordinary_rights(tmp_path: Path) -> None:
+    files.write_text(tmp_path / "a", "x")
+    (tmp_path / "b").write_text("x")
+    assert (tmp_path / "a").stat().st_mode == (tmp_path / "b").stat().st_mode
+
+
+def test_broken_json_names_its_file(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text("{")
+    with pytest.raises(InputError, match=r"a\.json.*not valid JSON"):
+        files.read_json(tmp_path / "a.json")
+    (tmp_path / "a.json").write_text("1" * 5000)
+    with pytest.raises(InputError, match=r"a\.json.*not valid JSON"):
+        files.read_json(tmp_path / "a.json")
+    with pytest.raises(InputError, match="no such file"):
+        files.read_json(tmp_path / "b.json")
+
+
+@pytest.mark.parametrize("path", ["../x", "a/../../x", "/etc/passwd", "link/x", "a\0b"])
+def test_paths_cannot_leave_their_root(tmp_path: Path, path: str) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "link").symlink_to(tmp_path)
+    with pytest.raises(InputError):
+        files.inside(root, path)
+
+
+def test_paths_inside_are_joined(tmp_path: Path) -> None:
+    assert files.inside(tmp_path, "a/../b/c.jpg") == tmp_path / "a/../b/c.jpg"
+
+
+def test_link_or_copy_replaces_and_keeps_the_source(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("new")
+    (tmp_path / "b").write_text("old")
+    files.link_or_copy(tmp_path / "a", tmp_path / "b")
+    assert (tmp_path / "b").read_text() == (tmp_path / "a").read_text() == "new"
+
+
+def test_outside_the_project_there_is_no_state_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("IML_STATE")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"params\.yaml: no such file; run this in the project"):
+        files.state_dir()
+    (tmp_path / "params.yaml").touch()
+    assert files.state_dir() == tmp_path / ".state"
+
+
+def test_the_state_folder_follows_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IML_STATE", str(tmp_path))
+    assert files.state_dir() == tmp_path
+
+
+def test_a_place_is_tried_and_nothing_is_left(tmp_path: Path) -> None:
+    assert files.check_folder(tmp_path / "a/b") == tmp_path / "a/b"
+    assert files.check_place(tmp_path / "c/page.html") == tmp_path / "c/page.html"
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "kept").mkdir()
+    files.check_folder(tmp_path / "kept/below")
+    files.check_folder(tmp_path / "kept")
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+    with pytest.raises(InputError, match="kept: is a folder; name a file"):
+        files.check_place(tmp_path / "kept")
+    (tmp_path / "file").touch()
+    for wrong in ("file", "file/below", "n" * 300):
+        with pytest.raises(InputError, match="cannot be written into"):
+            files.check_folder(tmp_path / wrong)
+    assert (tmp_path / "file").is_file()

@@ -1,0 +1,115 @@
+"""params.yaml: strict types, no unknown keys, complaints of one line that name the key."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from components.core import params
+from components.core.errors import InputError
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def committed() -> dict[str, Any]:
+    return yaml.safe_load((ROOT / "params.yaml").read_text())
+
+
+def test_the_committed_file_is_valid(committed: dict[str, Any]) -> None:
+    loaded = params.load(ROOT / "params.yaml")
+    assert loaded.prepare.dataset == committed["prepare"]["dataset"]
+    assert loaded.validate_.min_side == committed["validate"]["min_side"]
+
+
+def test_the_prepared_data_set_decides_unless_another_is_named(committed: dict[str, Any]) -> None:
+    assert params.parse(committed).gate_dataset == committed["prepare"]["dataset"]
+    del committed["evaluate"]["gate_dataset"]  # a file from before it could be named
+    assert params.parse(committed).gate_dataset == committed["prepare"]["dataset"]
+    committed["evaluate"] |= {"datasets": ["demo", "other"], "gate_dataset": "other"}
+    assert params.parse(committed).gate_dataset == "other"
+
+
+def test_parameters_are_frozen(committed: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        params.parse(committed).prepare.seed = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "named"),
+    [
+        ("prepare.seed", "7", "prepare.seed"),
+        ("prepare.seed", -1, "prepare.seed"),
+        ("prepare.dataset", "../x", "prepare.dataset"),
+        ("prepare.jitter", float("nan"), "prepare.jitter"),
+        ("prepare.split", {"val": 0.5, "test": 0.5}, "nothing to train on"),
+        ("distill.size", 250, "distill.size"),
+        ("distill.alpha", "sometimes", "distill.alpha"),
+        ("distill.alpha", 2.0, "distill.alpha"),
+        (
+            "distill.learning_rat",
+            0.1,
+            "distill.learning_rat: unknown parameter, did you mean distill.learning_rate?",
+        ),
+        (
+            "distill.loss.dic",
+            1.0,
+            "distill.loss.dic: unknown parameter, did you mean distill.loss.dice?",
+        ),
+        ("promotion.gates.min_f2", 1.0, "did you mean promotion.gates.min_f1?"),
+        ("distil", {}, "distil: unknown parameter, did you mean distill?"),
+        ("prepare.zzz", 1, "prepare.zzz: unknown parameter;"),
+        ("evaluate.datasets", ["other"], "must contain prepare.dataset"),
+        ("evaluate.gate_dataset", "other", "must contain evaluate.gate_dataset ('other')"),
+        ("promotion.gates.min_f1", 1.5, "promotion.gates.min_f1"),
+        ("promotion.gates.require_clean", "no", "promotion.gates.require_clean"),
+    ],
+)
+def test_a_wrong_value_is_named(
+    committed: dict[str, Any], path: str, value: Any, named: str
+) -> None:
+    values = copy.deepcopy(committed)
+    block = values
+    *parents, last = path.split(".")
+    for parent in parents:
+        block = block[parent]
+    block[last] = value
+    with pytest.raises(InputError) as caught:
+        params.parse(values)
+    assert named in caught.value.line()
+    assert "\n" not in caught.value.line()
+
+
+def test_a_missing_key_is_named(committed: dict[str, Any]) -> None:
+    del committed["export"]["tolerance"]
+    with pytest.raises(InputError, match=r"export\.tolerance: missing"):
+        params.parse(committed)
+
+
+@pytest.mark.parametrize("text", ["a: [", "- 1", "", "\x00"])
+def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "params.yaml").write_text(text)
+    with pytest.raises(InputError):
+        params.load(tmp_path / "params.yaml")
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such file"):
+        params.load(tmp_path / "params.yaml")
+
+
+def test_a_misspelt_key_is_named_before_the_one_it_leaves_missing(
+    committed: dict[str, Any],
+) -> None:
+    committed["distill"]["epoch"] = committed["distill"].pop("epochs")
+    with pytest.raises(
+        InputError, match=r"distill\.epoch: unknown .* did you mean distill\.epochs\?"
+    ):
+        params.parse(committed)
+    committed["validation"] = committed.pop("validate")
+    with pytest.raises(InputError, match=r"^params\.yaml: (validation|distill\.epoch): unknown"):
+        params.parse(committed)

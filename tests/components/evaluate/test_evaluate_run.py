@@ -1,0 +1,204 @@
+"""Evaluation over a data set: numbers, order, edge classes, bad input, memory."""
+
+from __future__ import annotations
+
+import json
+import threading
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from components.core.errors import InputError
+from components.core.images import save_grey, save_photo
+from components.core.params import Evaluate
+from components.data.manifest import read_table, write_table
+from components.evaluate.run import IMAGES, evaluate
+
+
+def test_numbers_of_a_known_answer(make_dataset, red_channel, params) -> None:
+    images, root = make_dataset(manipulated=4, authentic=3)
+    done: list[tuple[int, int]] = []
+    result = evaluate(red_channel, images, root, params, lambda *step: done.append(step))
+    assert done == [(number, 7) for number in range(1, 8)]
+    assert result.images["image_id"].tolist() == images["image_id"].tolist()
+    assert list(result.images.columns) == IMAGES.names
+    block = result.metrics
+    for name, value in [("f1", 1), ("iou", 1), ("auc", 1), ("false_alarm_area", 0)]:
+        assert block[name]["value"] == value
+    assert block["image_auc"] == {"value": 1, "low": 1, "high": 1, "n": 7}
+    assert block["imdlbenco_f1"]["value"] == pytest.approx(4 / 7, abs=1e-6)
+    assert block["imdlbenco_f1"]["n"] == 7
+    assert (block["n_manipulated"], block["n_authentic"], block["n_without_mask"]) == (4, 3, 0)
+    assert set(block["groups"]) == {"splice/free", "copy-move/geometric"}
+    assert block["groups"]["splice/free"]["f1"]["n"] == 2
+
+
+def test_rows_of_means_agree_with_the_block(make_dataset, params) -> None:
+    images, root = make_dataset(manipulated=5, authentic=5)
+    random = np.random.default_rng(0)
+    result = evaluate(
+        lambda photos: [random.random(p.shape[:2], dtype=np.float32) for p in photos],
+        images,
+        root,
+        params,
+    )
+    rows, block = result.images, result.metrics
+    manipulated = rows["label"] == "manipulated"
+    for name in ("f1", "iou", "auc"):
+        assert block[name]["value"] == pytest.approx(rows.loc[manipulated, name].mean())
+        assert block[name]["low"] <= block[name]["value"] <= block[name]["high"]
+        assert rows.loc[~manipulated, name].isna().all()
+    assert block["false_alarm_area"]["value"] == pytest.approx(
+        rows.loc[~manipulated, "area"].mean()
+    )
+    assert rows.loc[manipulated, "false_alarm_area"].isna().all()
+
+
+def test_result_is_the_same_twice(make_dataset, red_channel, params) -> None:
+    images, root = make_dataset()
+    first, second = (evaluate(red_channel, images, root, params) for _ in range(2))
+    assert first.metrics == second.metrics
+    assert first.images.equals(second.images)
+
+
+def test_one_class_only_gives_null_not_nan(make_dataset, red_channel, params) -> None:
+    images, root = make_dataset(manipulated=3, authentic=0)
+    block = evaluate(red_channel, images, root, params).metrics
+    assert block["false_alarm_area"] == {"value": None, "low": None, "high": None, "n": 0}
+    assert block["image_auc"]["value"] is None
+    images, root = make_dataset(manipulated=0, authentic=3)
+    block = evaluate(red_channel, images, root, params).metrics
+    assert block["f1"]["value"] is None
+    assert block["groups"] == {}
+    json.dumps(block, allow_nan=False)
+
+
+def test_photos_without_a_usable_mask_are_counted_and_left_out(
+    make_dataset, red_channel, params
+) -> None:
+    images, root = make_dataset(manipulated=4, authentic=2)
+    images.loc[0, "mask_path"] = None
+    save_grey(root / images.loc[1, "mask_path"], np.zeros((24, 32), dtype=np.uint8))
+    result = evaluate(red_channel, images, root, params)
+    assert result.metrics["n_without_mask"] == 2
+    assert result.metrics["n_manipulated"] == 4
+    assert result.metrics["f1"]["n"] == 2
+    assert result.metrics["image_auc"]["n"] == 6
+    assert result.metrics["false_alarm_area"]["n"] == 2
+    assert result.images["f1"].isna().tolist() == [True, True, False, False, True, True]
+
+
+def test_table_survives_parquet_with_nulls(make_dataset, red_channel, params, tmp_path) -> None:
+    images, root = make_dataset()
+    rows = evaluate(red_channel, images, root, params).images
+    write_table(tmp_path / "images.parquet", rows, IMAGES)
+    back = read_table(tmp_path / "images.parquet", IMAGES)
+    assert back["f1"].isna().equals(rows["f1"].isna())
+    assert back["score"].equals(rows["score"])
+
+
+def _changed(images, root: Path) -> None:
+    save_photo(root / images.loc[2, "path"], np.zeros((24, 32, 3), dtype=np.uint8))
+
+
+def _gone(images, root: Path) -> None:
+    (root / images.loc[2, "path"]).unlink()
+
+
+def _small_mask(images, root: Path) -> None:
+    save_grey(root / images.loc[2, "mask_path"], np.full((24, 31), 255, dtype=np.uint8))
+
+
+def _outside(images, root: Path) -> None:
+    images.loc[2, "path"] = "../photos/m002.png"
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (_changed, "not the photo of the manifest"),
+        (_gone, "no such file"),
+        (_small_mask, "mask is 31x24, its photo 32x24"),
+        (_outside, "leaves this folder"),
+    ],
+)
+def test_bad_data_is_one_clear_line(make_dataset, red_channel, params, damage, message) -> None:
+    images, root = make_dataset()
+    damage(images, root)
+    with pytest.raises(InputError, match=message):
+        evaluate(red_channel, images, root, params)
+
+
+def test_no_photos(make_dataset, red_channel, params) -> None:
+    images, root = make_dataset()
+    with pytest.raises(InputError, match="no photos"):
+        evaluate(red_channel, images.iloc[:0], root, params)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda photo: np.full(photo.shape[:2], np.nan, dtype=np.float32),
+        lambda photo: np.full(photo.shape[:2], 7, dtype=np.float32),
+        lambda photo: np.zeros((8, 8), dtype=np.float32),
+    ],
+    ids=["nan", "logit", "size"],
+)
+def test_unusable_answers_name_the_photo(make_dataset, params, answer: Callable) -> None:
+    images, root = make_dataset()
+    with pytest.raises(InputError, match=r"m000\.png: the model's answer is unusable"):
+        evaluate(lambda photos: [answer(photo) for photo in photos], images, root, params)
+
+
+def test_failure_leaves_no_threads(make_dataset, params) -> None:
+    images, root = make_dataset(manipulated=40, authentic=0)
+
+    def fail(photos: object) -> list[np.ndarray]:
+        raise RuntimeError("out of order")
+
+    before = threading.active_count()
+    with pytest.raises(RuntimeError, match="out of order"):
+        evaluate(fail, images, root, params)
+    assert threading.active_count() == before
+
+
+def _peak(images, root: Path, params: Evaluate, predict: Callable) -> int:
+    tracemalloc.start()
+    try:
+        evaluate(predict, images, root, params)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_memory_does_not_grow_with_the_number_of_photos(make_dataset, red_channel, params) -> None:
+    """100 photos of 0.06 megapixels hold 18 MB decoded; what is held at a time must not follow."""
+    images, root = make_dataset(manipulated=100, authentic=0, size=(200, 300))
+    few = _peak(images.iloc[:25], root, params, red_channel)
+    many = _peak(images, root, params, red_channel)
+    assert many < 1.25 * few
+
+
+def test_slices_split_the_manipulated_photos(make_dataset, red_channel, params) -> None:
+    images, root = make_dataset(manipulated=10, authentic=2)
+    for number in range(10):  # areas of 80 to 350 pixels; the answer stays the 80
+        mask = np.zeros((24, 32), dtype=np.uint8)
+        mask[4:12, 6:16] = 255
+        mask[14:20, 1 : 1 + 5 * (number // 2)] = 255
+        save_grey(root / images.loc[number, "mask_path"], mask)
+    slices = evaluate(red_channel, images, root, params).metrics["slices"]
+    assert {name: set(part) for name, part in slices.items()} == {
+        "method": {"splice", "copy-move"},
+        "shape": {"free", "geometric"},
+        "area": {"1", "2", "3", "4", "5"},
+    }
+    fifths = [slices["area"][str(number)] for number in range(1, 6)]
+    assert [part["f1"]["n"] for part in fifths] == [2] * 5
+    values = [part["f1"]["value"] for part in fifths]
+    assert values == sorted(values, reverse=True)
+    assert values[0] == 1
+    assert fifths[0]["from"] == pytest.approx(80 / 768)
+    assert slices["method"]["splice"]["f1"]["n"] == 5

@@ -1,0 +1,390 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from data_support import Coco, coco_index, write_mask, write_photo
+
+from components.core.errors import InputError
+from components.ingest.formats import casia as names
+from components.ingest.formats import registry
+from components.ingest.formats.record import Record, split_named
+
+
+def by_name(source: Path, format: str | None = None) -> dict[str, Record]:
+    return {record.name: record for record in registry.read(source, format).records}
+
+
+# --- file names
+
+
+@pytest.mark.parametrize(
+    ("stem", "origins", "kind"),
+    [
+        ("Sp_D_CND_A_pla0005_pla0023_0281", ("pla0005", "pla0023"), "splice/free"),
+        ("Sp_D_NRN_T_pla0023_pla0005_0281", ("pla0005", "pla0023"), "splice/geometric"),
+        ("Sp_S_NNN_R_sec0056_sec0056_0282", ("sec0056",), "copy-move/geometric"),
+        ("Sp_D_NNN_A_ani0001_ani0002.0123", ("ani0001", "ani0002"), "splice/free"),
+        ("Tp_D_CNN_M_N_ani00052_ani00054_11130", ("ani00052", "ani00054"), "splice"),
+        ("Tp_S_NRN_S_N_arc00013_arc00013_01110", ("arc00013",), "copy-move"),
+        ("Au_ani_0001", ("ani0001",), None),
+        ("holiday", (), None),
+    ],
+)
+def test_casia_names_tell_sources_and_kind(
+    stem: str, origins: tuple[str, ...], kind: str | None
+) -> None:
+    assert names.origins(stem) == origins
+    assert names.kind(stem) == kind
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [
+        ("instances_Train", "train"),
+        ("valid", "val"),
+        ("test", "test"),
+        ("train_test", None),
+        ("x", None),
+    ],
+)
+def test_split_names(name: str, split: str | None) -> None:
+    assert split_named(name) == split
+
+
+# --- folders
+
+
+def test_folders_pair_by_name_when_a_mask_is_missing(casia: Path) -> None:
+    (casia / "Gt" / "Sp_D_CNN_A_ani0001_pla0002_0001_gt.png").unlink()
+    records = by_name(casia)
+    assert len(records) == 7
+    # Sorted pairing would now give every photo its neighbour's mask.
+    for record in records.values():
+        if record.label == "manipulated" and record.mask:
+            assert record.mask.stem == f"{record.photo.stem}_gt"
+    lonely = records["Sp/Sp_D_CNN_A_ani0001_pla0002_0001.jpg"]
+    assert lonely.mask is None
+    assert lonely.problem == "no mask of that name in Gt/"
+    assert records["Au/Au_txt_0008.JPG"].label == "authentic"
+
+
+def test_a_mask_may_bear_the_photos_plain_name_and_tp_is_sp(tmp_path: Path) -> None:
+    write_photo(tmp_path / "Tp" / "x.jpg", 1)
+    write_mask(tmp_path / "Gt" / "x.png", (1, 1, 20, 20))
+    assert by_name(tmp_path)["Tp/x.jpg"].mask == tmp_path / "Gt" / "x.png"
+
+
+def test_a_mask_without_photo_is_a_problem_and_two_masks_are_refused(casia: Path) -> None:
+    write_mask(casia / "Gt" / "nobody_gt.png", (1, 1, 20, 20))
+    assert "without a photo" in (by_name(casia)["Gt/nobody_gt.png"].problem or "")
+    write_mask(casia / "Gt" / "nobody.png", (1, 1, 20, 20))
+    with pytest.raises(InputError, match="both masks of nobody"):
+        registry.read(casia)
+
+
+def test_split_csv_lists_the_photos_and_their_splits(casia: Path) -> None:
+    stem = "Sp_S_NNN_A_cha0006_cha0006_0004"
+    write_mask(casia / "Gt" / "other.png", (1, 1, 20, 20))
+    rows = ["split,image,mask", f"train,Sp/{stem}.jpg,Gt/other.png", "val,Au/Au_ani_0001.jpg,"]
+    (casia / "split.csv").write_text("\n".join(rows) + "\n")
+    records = by_name(casia)
+    assert records[f"Sp/{stem}.jpg"].mask == casia / "Gt" / "other.png"
+    assert records[f"Sp/{stem}.jpg"].split == "train"
+    assert records["Au/Au_ani_0001.jpg"].split == "val"
+    assert records["Au/Au_txt_0008.JPG"].problem == "not listed"
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("image,mask\nAu/Au_ani_0001.jpg,\n", "needs the columns split,image"),
+        ("split,image\nholdout,Au/Au_ani_0001.jpg\n", "line 2: split 'holdout'"),
+        ("split,image\ntrain,../secret.jpg\n", "leaves this folder"),
+        ("split,image\ntrain,Gt/x.png\n", "not in Tp, Sp or Au"),
+        ("split,image\ntrain,Au/Au_ani_0001.jpg\nval,Au/Au_ani_0001.jpg\n", "is there twice"),
+    ],
+)
+def test_a_wrong_split_csv_is_refused(casia: Path, text: str, complaint: str) -> None:
+    (casia / "split.csv").write_text(text)
+    with pytest.raises(InputError, match=complaint):
+        registry.read(casia)
+
+
+def test_manipulated_photos_without_a_mask_folder_are_refused(tmp_path: Path) -> None:
+    write_photo(tmp_path / "Tp" / "x.jpg", 1)
+    with pytest.raises(InputError, match="no masks"):
+        registry.read(tmp_path)
+    (tmp_path / "Gt").mkdir()
+    with pytest.raises(InputError, match="no masks"):
+        registry.read(tmp_path)
+
+
+def test_authentic_photos_beside_empty_folders_are_read(tmp_path: Path) -> None:
+    write_photo(tmp_path / "Au" / "x.jpg", 1)
+    for name in ("Sp", "Gt"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "Sp" / ".hidden.jpg").write_bytes(b"no photo")
+    records = by_name(tmp_path)
+    assert list(records) == ["Au/x.jpg"]
+    assert (records["Au/x.jpg"].label, records["Au/x.jpg"].problem) == ("authentic", None)
+
+
+# --- COCO
+
+
+def test_coco_boxes_labels_and_sizes(coco: Coco) -> None:
+    boxes = [
+        {"id": 1, "image_id": 1, "category_id": 1, "bbox": [10, 20, 30, 16], "annotator": "ann"},
+        {
+            "id": 2,
+            "image_id": 1,
+            "category_id": 2,
+            "bbox": [1, 2, 3, 4],
+            "attributes": {"seconds": 7},
+        },
+    ]
+    categories = [{"id": 1, "name": "manipulated"}, {"id": 2, "name": "removal"}]
+    records = by_name(coco(annotations=boxes, categories=categories))
+    first, second = records["a.jpg"].boxes
+    assert (first.x, first.y, first.width, first.height, first.annotator) == (10, 20, 30, 16, "ann")
+    assert second.seconds == 7
+    assert (records["a.jpg"].label, records["a.jpg"].kind) == ("manipulated", "removal")
+    assert (records["b.jpg"].label, records["b.jpg"].boxes) == ("authentic", ())
+    assert records["a.jpg"].size == (96, 64)
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"annotations": [{"id": 1, "image_id": 5, "category_id": 1, "bbox": [0, 0, 1, 1]}]},
+         "unknown image id 5"),
+        ({"annotations": [{"id": 1, "image_id": 1, "category_id": 9, "bbox": [0, 0, 1, 1]}]},
+         "unknown category id 9"),
+        ({"images": [{"id": 1, "file_name": "a.jpg"}, {"id": 1, "file_name": "b.jpg"}]},
+         "images: id 1 is there twice"),
+        ({"images": [{"id": 1, "file_name": "a.jpg"}, {"id": 2, "file_name": "images/a.jpg"}]},
+         "'a.jpg' is there twice"),
+        ({"images": [{"id": 1, "file_name": "../../../etc/hostname"}]}, "leaves this folder"),
+        ({"images": [{"id": 1, "file_name": "/etc/hostname"}]}, "leaves this folder"),
+        ({"images": [{"id": 1, "file_name": ""}]}, "file_name is ''"),
+        ({"annotations": [{"id": 1, "image_id": 1, "category_id": [1], "bbox": [0, 0, 1, 1]}]},
+         r"unknown category id \[1\]"),
+        ({"annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 10**400, 1]}]},
+         "is not 4 numbers"),
+        *(({"images": [{"id": 1, "file_name": "a.jpg", key: value}], "annotations": []},
+           f"image 1: {key} is not text")
+          for key in ("kind", "source", "mask") for value in (5, ["x"], "\udce9")),
+        ({"images": [{"id": 1, "file_name": "a.jpg", "origins": "pla1"}], "annotations": []},
+         "origins is not a list of texts"),
+        ({"images": [{"id": 1, "file_name": "a.jpg", "mask": "/etc/hostname"}], "annotations": []},
+         "leaves this folder"),
+        ({"images": [{"id": 1, "file_name": "a.jpg", "label": "fake"}], "annotations": []},
+         "label 'fake'"),
+        ({"images": [{"id": 1, "file_name": "a.jpg", "split": "x"}], "annotations": []},
+         "split 'x'"),
+        ({"images": [], "annotations": []}, "no photos in it"),
+    ],
+)  # fmt: skip
+def test_a_structurally_wrong_coco_file_is_refused(
+    coco: Coco, changes: dict[str, Any], complaint: str
+) -> None:
+    with pytest.raises(InputError, match=complaint):
+        registry.read(coco(**changes))
+
+
+def test_a_coco_name_too_long_to_exist_is_a_photo_that_is_absent(coco: Coco) -> None:
+    name = "x" * 300 + ".jpg"
+    root = coco(images=[{"id": 1, "file_name": name}], annotations=[])
+    assert registry.read(root).records[0].name == name
+
+
+@pytest.mark.parametrize(
+    ("index", "photos", "prefix"),
+    [
+        ("annotations/instances_default.json", "images/default", "default/"),  # CVAT
+        ("result.json", "images", ""),  # Label Studio
+        ("labels.json", "data", ""),  # FiftyOne
+        ("_annotations.coco.json", ".", ""),
+    ],
+)
+def test_photos_are_found_where_exporters_put_them(
+    tmp_path: Path, index: str, photos: str, prefix: str
+) -> None:
+    write_photo(tmp_path / photos / "a.jpg", 1)
+    write_photo(tmp_path / photos / "b.jpg", 2)
+    file_names = [f"{prefix}a.jpg", f"{prefix}b.jpg"]
+    images = [{"id": n, "file_name": name} for n, name in enumerate(file_names, start=1)]
+    (tmp_path / index).parent.mkdir(exist_ok=True)
+    (tmp_path / index).write_text(json.dumps(coco_index(images=images)))
+    records = registry.read(tmp_path).records
+    assert [record.name for record in records] == file_names
+    assert all(record.photo.is_file() for record in records)
+    assert [r.name for r in registry.read(tmp_path / index).records] == file_names
+
+
+def test_one_file_a_split_gives_the_splits(tmp_path: Path) -> None:
+    for seed, split in enumerate(("train", "valid", "test")):
+        write_photo(tmp_path / split / "a.jpg", seed)
+        write_photo(tmp_path / split / "b.jpg", seed + 10)
+        (tmp_path / split / "_annotations.coco.json").write_text(json.dumps(coco_index()))
+    records = by_name(tmp_path)
+    assert {name: record.split for name, record in records.items()} == {
+        "train/a.jpg": "train", "train/b.jpg": "train", "valid/a.jpg": "val",
+        "valid/b.jpg": "val", "test/a.jpg": "test", "test/b.jpg": "test",
+    }  # fmt: skip
+
+
+# --- IMDL-BenCo
+
+
+def test_imdlbenco_pairs(casia: Path) -> None:
+    stem = "Sp_D_CNN_A_ani0001_pla0002_0001"
+    rows = [
+        [f"./Sp/{stem}.jpg", str(casia / "Gt" / f"{stem}_gt.png")],
+        [str(casia / "Au" / "Au_ani_0001.jpg"), "Negative"],
+    ]
+    (casia / "test.json").write_text(json.dumps(rows))
+    records = by_name(casia / "test.json")
+    forged = records[f"Sp/{stem}.jpg"]
+    assert forged.mask == casia / "Gt" / f"{stem}_gt.png"
+    assert (forged.label, forged.kind) == ("manipulated", "splice/free")
+    assert records["Au/Au_ani_0001.jpg"].label == "authentic"
+    assert forged.split is None
+
+
+@pytest.mark.parametrize(
+    ("rows", "complaint"),
+    [
+        ([["a.jpg", "Negative"], ["b.jpg"]], "not a \\[photo, mask\\] pair"),
+        ([["a.jpg", "Negative"], ["a.jpg", "m.png"]], "is there twice"),
+        ([["../a.jpg", "Negative"]], "leaves this folder"),
+        ([["a.jpg", "/etc/hostname"]], "leaves this folder"),
+    ],
+)
+def test_a_wrong_list_is_refused(tmp_path: Path, rows: list[Any], complaint: str) -> None:
+    (tmp_path / "list.json").write_text(json.dumps(rows))
+    with pytest.raises(InputError, match=complaint):
+        registry.read(tmp_path, "imdlbenco")
+
+
+# --- Pascal VOC
+
+
+def voc(root: Path, stem: str, objects: str, head: str = "") -> None:
+    write_photo(root / "JPEGImages" / f"{stem}.jpg", len(stem))
+    (root / "Annotations").mkdir(exist_ok=True)
+    size = "<size><width>96</width><height>64</height><depth>3</depth></size>"
+    (root / "Annotations" / f"{stem}.xml").write_text(
+        f"{head}<annotation><filename>{stem}.jpg</filename>{size}{objects}</annotation>"
+    )
+
+
+def voc_object(xmin: object, ymin: object, xmax: object, ymax: object) -> str:
+    corners = f"<xmin>{xmin}</xmin><ymin>{ymin}</ymin><xmax>{xmax}</xmax><ymax>{ymax}</ymax>"
+    return f"<object><name>splice</name><bndbox>{corners}</bndbox></object>"
+
+
+def test_voc_corners_count_from_one_and_are_inclusive(tmp_path: Path) -> None:
+    voc(
+        tmp_path,
+        "a",
+        voc_object(1, 1, 96, 64) + voc_object(11, 21, 40, 36) + voc_object(0, 0, 5, 5),
+    )
+    voc(tmp_path, "bb", "")
+    (tmp_path / "ImageSets" / "Main").mkdir(parents=True)
+    (tmp_path / "ImageSets" / "Main" / "test.txt").write_text("a 1\n\n")
+    records = by_name(tmp_path)
+    boxes = [(box.x, box.y, box.width, box.height) for box in records["a.jpg"].boxes]
+    assert boxes == [(0, 0, 96, 64), (10, 20, 30, 16), (0, 0, 5, 5)]
+    assert (records["a.jpg"].label, records["a.jpg"].kind) == ("manipulated", "splice")
+    assert (records["a.jpg"].split, records["a.jpg"].size) == ("test", (96, 64))
+    assert (records["bb.jpg"].label, records["bb.jpg"].split) == ("authentic", None)
+
+
+def test_voc_lists_name_photos_with_spaces_and_hidden_files_are_left_out(tmp_path: Path) -> None:
+    for stem in ("my photo 1", "my photo 2", "b"):
+        voc(tmp_path, stem, "")
+    (tmp_path / "Annotations" / "._b.xml").write_bytes(b"\0\5\26\7")
+    lists = tmp_path / "ImageSets" / "Main"
+    lists.mkdir(parents=True)
+    (lists / "test.txt").write_text("\ufeffmy photo 1\n   \nmy photo 2  -1\n", encoding="utf-8")
+    records = by_name(tmp_path)
+    splits = {name: record.split for name, record in records.items()}
+    assert splits == {"my photo 1.jpg": "test", "my photo 2.jpg": "test", "b.jpg": None}
+    (lists / "test.txt").write_bytes("né\n".encode("latin-1"))
+    with pytest.raises(InputError, match=r"test\.txt: not UTF-8"):
+        registry.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("objects", "head", "complaint"),
+    [
+        (voc_object("ten", 1, 2, 3), "", "xmin is 'ten'"),
+        ("<object><name>x</name></object>", "", "xmin is None"),
+        ("<object>", "", "not valid XML"),
+        ("", "<!DOCTYPE annotation>", "not accepted"),
+        ("", '<!DOCTYPE a [<!ENTITY b SYSTEM "file:///etc/hostname">]>', "not accepted"),
+    ],
+)
+def test_wrong_or_unsafe_xml_is_refused(
+    tmp_path: Path, objects: str, head: str, complaint: str
+) -> None:
+    voc(tmp_path, "a", objects, head)
+    with pytest.raises(InputError, match=complaint):
+        registry.read(tmp_path)
+
+
+def test_a_voc_path_cannot_leave_its_folder(tmp_path: Path) -> None:
+    voc(tmp_path, "a", "")
+    path = tmp_path / "Annotations" / "a.xml"
+    path.write_text(path.read_text().replace("a.jpg", "../../secret.jpg"))
+    with pytest.raises(InputError, match="leaves this folder"):
+        registry.read(tmp_path)
+
+
+# --- registry
+
+
+def test_the_format_is_detected_or_asked_for(casia: Path, coco: Coco, tmp_path: Path) -> None:
+    assert registry.detect(casia) == "folders"
+    assert registry.detect(coco()) == "coco"
+    (casia / "labels.json").write_text(json.dumps(coco_index()))
+    with pytest.raises(InputError, match="could be coco or folders; choose one with --format"):
+        registry.detect(casia)
+    assert len(registry.read(casia, "folders").records) == 7
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="no annotations found"):
+        registry.detect(tmp_path / "empty")
+    with pytest.raises(InputError, match="no such file"):
+        registry.detect(tmp_path / "none")
+    with pytest.raises(InputError, match="unknown format 'yolo'"):
+        registry.read(casia, "yolo")
+
+
+@pytest.mark.parametrize("as_file", [True, False])
+def test_json_that_ends_early_is_said_to(coco: Coco, as_file: bool) -> None:
+    root = coco()
+    file = root / "labels.json"
+    text = json.dumps(json.loads(file.read_text()), indent=1)
+    for cut in (len(text) // 2, len(text) - 1, text.index("images") + 3):
+        file.write_text(text[:cut])
+        line = text[:cut].count("\n") + 1
+        with pytest.raises(InputError, match=rf"labels\.json: .*ends early \(line {line}, column"):
+            registry.read(file if as_file else root)
+    file.write_text('{"images": [1 2]}')
+    with pytest.raises(InputError, match=r"Expecting ',' delimiter \(line 1, column 15\)"):
+        registry.read(file if as_file else root)
+
+
+def test_a_broken_file_among_several_is_not_left_out(coco: Coco) -> None:
+    root = coco()
+    whole = (root / "labels.json").read_text()
+    (root / "labels.json").unlink()
+    (root / "instances_train.json").write_text(whole)
+    (root / "instances_val.json").write_text(whole[:40])
+    (root / "captions.json").write_text("[]")
+    with pytest.raises(InputError, match=r"instances_val\.json: .*ends early"):
+        registry.read(root)

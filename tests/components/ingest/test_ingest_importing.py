@@ -1,0 +1,306 @@
+from __future__ import annotations
+
+import csv
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from data_support import Coco, coco_index, write_mask, write_photo
+from PIL import Image
+
+from components.core import images
+from components.core.errors import InputError
+from components.core.params import Prepare
+from components.data import dataset as datasets
+from components.data.build import build
+from components.ingest.importing import Imported, import_dataset
+
+FIRST = "Sp_D_CNN_A_ani0001_pla0002_0001"
+
+
+def bring_in(source: Path, out: Path, **options: Any) -> Imported:
+    options = {"name": "made", "licence": "CC0", "source_name": "test", **options}
+    return import_dataset(source, out, **options)
+
+
+def rows(out: Path) -> dict[str, dict[str, Any]]:
+    return {image["file_name"]: image for image in datasets.load(out).images}
+
+
+def one_bad(box: list[Any]) -> dict[str, Any]:
+    return {"annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": box}]}
+
+
+def test_folders_become_a_data_set(casia: Path, tmp_path: Path) -> None:
+    out = tmp_path / "data" / "made"
+    made = bring_in(casia, out)
+    loaded = datasets.load(out)
+    assert loaded == made.dataset
+    assert (loaded.boxes, loaded.split, loaded.annotations) == ("simulate", "grouped", [])
+    image = rows(out)[f"Sp/{FIRST}.jpg"]
+    assert image["mask"] == f"masks/Sp/{FIRST}.png"
+    assert (image["width"], image["height"], image["kind"]) == (96, 64, "splice/free")
+    photo = out / "photos" / "Sp" / f"{FIRST}.jpg"
+    assert photo.read_bytes() == (casia / "Sp" / f"{FIRST}.jpg").read_bytes()
+    assert photo.stat().st_ino == (casia / "Sp" / f"{FIRST}.jpg").stat().st_ino
+    assert not (out / "quarantine.csv").exists()
+    assert [path.name for path in out.parent.iterdir()] == ["made"]
+
+
+def test_photos_that_share_a_source_photo_share_a_group(
+    casia: Path, tmp_path: Path, settings: Prepare
+) -> None:
+    bring_in(casia, tmp_path / "out")
+    made = build(tmp_path / "out", settings)[0].images
+    groups = {
+        name.split("/")[1][:14]: group
+        for name, group in zip(made["image_id"], made["group"], strict=True)
+    }
+    # ani0001 - pla0002 - nat0009 are chained by two splices; the authentic ani0001 joins them.
+    assert (
+        groups["Sp_D_CNN_A_ani"]
+        == groups["Sp_D_NRN_R_pla"]
+        == groups["Au_ani_0001.jp"]
+        == "ani0001"
+    )
+    assert groups["Sp_S_NNN_C_sec"] == groups["Au_sec_0005.jp"] == "sec0005"
+    assert groups["Au_txt_0008.JP"] == "txt0008"
+
+
+def test_held_back_val_becomes_test_only_where_no_test_is_given(
+    casia: Path, tmp_path: Path
+) -> None:
+    photos = sorted(
+        p.relative_to(casia).as_posix() for d in ("Sp", "Au") for p in (casia / d).iterdir()
+    )
+    splits = ["val" if "cha" in p or "txt" in p else "train" for p in photos]
+    lines = ["split,image", *(f"{s},{p}" for s, p in zip(splits, photos, strict=True))]
+    (casia / "split.csv").write_text("\n".join(lines))
+    made = bring_in(casia, tmp_path / "a")
+    assert {row["split"] for row in rows(tmp_path / "a").values()} == {"train", "test"}
+    assert rows(tmp_path / "a")["Au/Au_txt_0008.JPG"]["split"] == "test"
+    assert "val is the test split" in made.notes[0]
+    assert made.dataset.split == "given"
+    (casia / "split.csv").write_text("\n".join(lines).replace("val,Au", "test,Au"))
+    made = bring_in(casia, tmp_path / "b")
+    assert {row["split"] for row in rows(tmp_path / "b").values()} == {"train", "val", "test"}
+    assert made.notes == []
+
+
+def test_boxes_are_kept_with_who_drew_them_and_how_long_it_took(coco: Coco, tmp_path: Path) -> None:
+    row = {"id": 9, "image_id": 1, "category_id": 1, "bbox": [10.5, 20, 86, 16], "annotator": "ann"}
+    bring_in(coco(annotations=[{**row, "seconds": 6.5}]), tmp_path / "out")
+    (annotation,) = datasets.load(tmp_path / "out").annotations
+    assert annotation["bbox"] == [10.5, 20.0, 85.5, 16.0]  # the overhang of half a pixel is cut
+    assert (annotation["annotator"], annotation["seconds"]) == ("ann", 6.5)
+    assert datasets.load(tmp_path / "out").boxes == "given"
+
+
+def test_a_data_set_imports_as_itself(casia: Path, coco: Coco, tmp_path: Path) -> None:
+    for number, source in enumerate((casia, coco())):
+        first, second = tmp_path / f"first{number}", tmp_path / f"second{number}"
+        made = bring_in(source, first)
+        again = bring_in(first, second)
+        assert again.dataset.images == made.dataset.images
+        assert again.dataset.annotations == made.dataset.annotations
+
+
+@pytest.mark.parametrize(
+    ("box", "complaint"),
+    [
+        ([float("nan"), 0, 5, 5], "not finite"),
+        ([10, 10, -5, 5], "inverted"),
+        ([-0.9, 5, 0.5, 20], "outside the photo"),
+        ([90, 10, 50, 5], "outside the photo"),
+    ],
+)
+def test_a_bad_box_refuses_the_import(
+    coco: Coco, tmp_path: Path, box: list[Any], complaint: str
+) -> None:
+    with pytest.raises(InputError, match=f"a.jpg: .*{complaint}.*--quarantine"):
+        bring_in(coco(**one_bad(box)), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def spoil(casia: Path, how: str) -> None:
+    photo, mask = casia / "Sp" / f"{FIRST}.jpg", casia / "Gt" / f"{FIRST}_gt.png"
+    if how == "truncated":
+        photo.write_bytes(photo.read_bytes()[:-300])
+    elif how == "empty file":
+        photo.write_bytes(b"")
+    elif how == "not a JPEG":
+        photo.write_text("hello")
+    elif how == "mask is 10x10":
+        write_mask(mask, (0, 0, 5, 5), (10, 10))
+    elif how == "mask is empty":
+        write_mask(mask, (0, 0, 0, 0))
+    elif how == "mask truncated":
+        mask.write_bytes(mask.read_bytes()[:-30])
+    elif how == "no mask of that name":
+        mask.unlink()
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        "truncated",
+        "empty file",
+        "not a JPEG",
+        "mask is 10x10",
+        "mask is empty",
+        "mask truncated",
+        "no mask of that name",
+    ],
+)
+def test_an_unusable_photo_refuses_the_import_or_is_quarantined(
+    casia: Path, tmp_path: Path, how: str
+) -> None:
+    spoil(casia, how)
+    with pytest.raises(InputError, match=how) as caught:
+        bring_in(casia, tmp_path / "out")
+    assert "\n" not in str(caught.value)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["source"]
+    made = bring_in(casia, tmp_path / "out", quarantine=True)
+    assert len(made.dataset.images) == 6
+    ((name, reason),) = made.quarantined
+    assert name == f"Sp/{FIRST}.jpg"
+    assert how in reason
+    with open(tmp_path / "out" / "quarantine.csv", newline="") as file:
+        assert list(csv.reader(file)) == [["photo", "reason"], [name, reason]]
+    assert not (tmp_path / "out" / "photos" / name).exists()
+
+
+def test_a_name_that_is_not_utf8_is_a_bad_row(casia: Path, tmp_path: Path) -> None:
+    write_photo(casia / "Au" / os.fsdecode(b"caf\xe9.jpg"), seed=40)
+    with pytest.raises(InputError, match=r"Au/caf\\udce9\.jpg: its name is not UTF-8"):
+        bring_in(casia, tmp_path / "out")
+    made = bring_in(casia, tmp_path / "out", quarantine=True)
+    assert made.quarantined == [("Au/caf\\udce9.jpg", "its name is not UTF-8")]
+
+
+def test_a_missing_photo_is_named_with_how_many_more(coco: Coco, tmp_path: Path) -> None:
+    source = coco()
+    for path in (source / "images").iterdir():
+        path.unlink()
+    with pytest.raises(InputError, match=r"a.jpg: no such file \(and 1 more bad photos\)"):
+        bring_in(source, tmp_path / "out")
+    with pytest.raises(InputError, match="no usable photo"):
+        bring_in(source, tmp_path / "out", quarantine=True)
+
+
+def test_the_size_limit_is_the_callers(casia: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"larger than 0\.001 megapixels"):
+        bring_in(casia, tmp_path / "out", max_megapixels=0.001)
+
+
+def test_what_is_there_is_never_touched(casia: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    bring_in(casia, out)
+    before = sorted((path, path.stat().st_mtime_ns) for path in out.rglob("*"))
+    with pytest.raises(InputError, match="exists already"):
+        bring_in(casia, out)
+    assert sorted((path, path.stat().st_mtime_ns) for path in out.rglob("*")) == before
+
+
+def test_a_failure_halfway_leaves_nothing(
+    casia: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("components.ingest.importing.save", full)
+    with pytest.raises(OSError, match="No space"):
+        bring_in(casia, tmp_path / "data" / "out")
+    assert not (tmp_path / "data").exists()
+
+
+def test_masks_of_other_formats_become_png(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    write_photo(source / "Tp" / "x.jpg", 1)
+    write_mask(source / "Gt" / "x.bmp", (10, 20, 40, 36))
+    bring_in(source, tmp_path / "out")
+    path = tmp_path / "out" / "masks" / "Tp" / "x.png"
+    assert Image.open(path).format == "PNG"
+    assert images.open_mask(path).sum() == 30 * 16
+
+
+def test_photos_that_differ_only_in_suffix_keep_their_own_masks(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    for n, suffix in enumerate((".jpg", ".png")):
+        write_photo(source / f"x{suffix}", n)
+        write_mask(source / f"m{n}.png", (10, 20, 40 + n, 36))
+    pairs = [["x.jpg", "m0.png"], ["x.png", "m1.png"]]
+    (source / "list.json").write_text(json.dumps(pairs))
+    bring_in(source / "list.json", tmp_path / "out")
+    found = rows(tmp_path / "out")
+    areas = {n: images.open_mask(tmp_path / "out" / r["mask"]).sum() for n, r in found.items()}
+    assert areas == {"x.jpg": 30 * 16, "x.png": 31 * 16}
+
+
+def test_a_linked_photo_comes_in_as_a_file(casia: Path, tmp_path: Path) -> None:
+    photo = casia / "Au" / "Au_ani_0001.jpg"
+    photo.rename(tmp_path / "elsewhere.jpg")
+    os.symlink(tmp_path / "elsewhere.jpg", photo)
+    bring_in(casia, tmp_path / "out")
+    copied = tmp_path / "out" / "photos" / "Au" / "Au_ani_0001.jpg"
+    assert not copied.is_symlink()
+    assert np.array_equal(images.open_photo(copied), images.open_photo(tmp_path / "elsewhere.jpg"))
+
+
+def test_a_file_with_both_labels_is_bad_under_both_names(casia: Path, tmp_path: Path) -> None:
+    photo = casia / "Sp" / f"{FIRST}.jpg"
+    (casia / "Au" / "copy.jpg").write_bytes(photo.read_bytes())
+    made = bring_in(casia, tmp_path / "out", quarantine=True)
+    reason = "the same file is in the data set with the other label"
+    assert sorted(made.quarantined) == [("Au/copy.jpg", reason), (f"Sp/{FIRST}.jpg", reason)]
+
+
+def test_of_two_imports_under_one_name_the_second_is_refused(casia: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+
+    def another(done: int, total: int) -> None:
+        if not out.exists():
+            bring_in(casia, out)
+
+    with pytest.raises(InputError, match="exists already"):
+        bring_in(casia, out, progress=another)
+    assert len(rows(out)) == 7
+
+
+def test_a_source_whose_name_is_not_utf8_can_be_prepared(
+    casia: Path, tmp_path: Path, settings: Prepare
+) -> None:
+    bring_in(casia, tmp_path / "out", source_name=os.fsdecode(b"caf\xe9"))
+    assert set(build(tmp_path / "out", settings)[0].images["source"]) == {"caf\\udce9"}
+
+
+def test_a_mask_of_noise_is_a_bad_row(casia: Path, tmp_path: Path) -> None:
+    dots = np.zeros((6 * 70, 6 * 70), np.uint8)
+    dots[np.ix_(np.arange(420) % 6 < 4, np.arange(420) % 6 < 4)] = 255
+    Image.fromarray(dots).save(casia / "Gt" / f"{FIRST}_gt.png")
+    ((_, reason),) = bring_in(casia, tmp_path / "out", quarantine=True).quarantined
+    assert reason == "mask has 4,900 separate regions, more than 4,096"
+
+
+def test_a_mask_stands_in_for_a_box_that_is_not_drawn(
+    coco: Coco, tmp_path: Path, settings: Prepare
+) -> None:
+    images = coco_index()["images"]
+    images[1] |= {"label": "manipulated", "mask": "b_mask.png"}
+    source = coco(images=images)
+    write_mask(source / "b_mask.png", (10, 10, 40, 40))
+    made = import_dataset(source, tmp_path / "out", name="o", licence="none", source_name="desk")
+    assert made.dataset.boxes == "mixed"
+    assert made.notes[-1] == "photos without a box whose boxes are drawn from their masks: 1"
+    boxes = build(tmp_path / "out", settings)[0].boxes
+    assert list(boxes["image_id"]) == ["a.jpg", "b.jpg"]
+    assert list(boxes["annotator"].fillna("a person")) == ["a person", "simulated"]
+    # Of a test split that the source gives, the mask alone is enough.
+    (tmp_path / "out").rename(tmp_path / "before")
+    images[0]["split"], images[1]["split"] = "train", "test"
+    source = coco(images=images)
+    made = import_dataset(source, tmp_path / "out", name="o", licence="none", source_name="desk")
+    assert made.dataset.boxes == "given"

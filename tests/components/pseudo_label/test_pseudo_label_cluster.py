@@ -1,0 +1,168 @@
+"""A real Ray cluster on loopback, two workers, one of which is killed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import pytest
+import ray
+from pseudo_label_support import make_dataset, settings, tree
+
+from components.core.errors import CheckError, InputError
+from components.core.params import PseudoLabel
+from components.data.manifest import write
+from components.pseudo_label import cluster as teacher_cluster
+from components.pseudo_label.candidates import Identity
+from components.pseudo_label.label import label_dataset
+
+ROOT = Path(__file__).parents[3]
+
+
+def silent(port: int) -> bool:
+    """Whether nobody listens on a loopback port."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[dict[str, str]]:
+    """Addresses of a head node with two cores: as its node, and as its client from afar."""
+    with socket.socket() as probe, socket.socket() as other:
+        probe.bind(("127.0.0.1", 0))
+        other.bind(("127.0.0.1", 0))
+        port, client = probe.getsockname()[1], other.getsockname()[1]
+    folder = tempfile.mkdtemp(prefix="ray", dir="/tmp")  # its sockets need a short path
+    ray = str(Path(sys.executable).parent / "ray")
+    command = [ray, "start", "--head", "--block", f"--port={port}", "--num-cpus=2"]
+    command += [f"--ray-client-server-port={client}"]
+    command += ["--node-ip-address=127.0.0.1", f"--temp-dir={folder}", "--include-dashboard=false"]
+    head = subprocess.Popen(
+        [*command, "--disable-usage-stats", "--object-store-memory=100000000"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    deadline = time.monotonic() + 120
+    while any(silent(number) for number in (port, client)):
+        assert head.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    yield {"node": f"127.0.0.1:{port}", "client": f"ray://127.0.0.1:{client}"}
+    family = psutil.Process(head.pid).children(recursive=True)
+    os.killpg(head.pid, signal.SIGKILL)
+    for process in family:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    head.wait()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def workspace(root: Path, count: int) -> None:
+    write(root / "runs" / "prepare", make_dataset(root / "data" / "demo", count))
+    text = (ROOT / "params.yaml").read_text()
+    (root / "params.yaml").write_text(text.replace("teacher: sam_lite", "teacher: grabcut"))
+
+
+def stage(root: Path, address: str) -> subprocess.Popen:
+    env = {**os.environ, "IML_STATE": str(root / "state"), "RAY_ADDRESS": address}
+    return subprocess.Popen(
+        [sys.executable, "-m", "components.pseudo_label"],
+        cwd=root,
+        env={**env, "PYTHONPATH": str(ROOT), "RAY_USAGE_STATS_ENABLED": "0"},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def labellers() -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if "ray::Labeller" in " ".join(process.cmdline()):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def test_a_lost_worker_changes_no_byte(cluster: dict[str, str], tmp_path: Path) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    for root in (here, there):
+        workspace(root, 120)
+    out, error = stage(here, "").communicate(timeout=200)
+    assert "120 photos labelled" in out, error
+    run = stage(there, cluster["node"])
+    entries = there / "state" / "cache" / "pseudo_label"
+    while not list(entries.rglob("*.label")):
+        assert run.poll() is None, run.communicate()
+        time.sleep(0.01)
+    workers = labellers()
+    assert len(workers) == 2
+    workers[0].kill()
+    out, error = run.communicate(timeout=200)
+    assert "120 photos labelled" in out, error
+    assert tree(here / "runs" / "pseudo_label") == tree(there / "runs" / "pseudo_label")
+    assert tree(here / "state" / "cache") == tree(entries.parent)
+
+
+@pytest.mark.parametrize("way", ["node", "client"])
+def test_bad_photo_on_the_cluster_is_one_clear_line(
+    cluster: dict[str, str], way: str, tmp_path: Path
+) -> None:
+    workspace(tmp_path, 3)
+    (tmp_path / "data" / "demo" / "photos" / "p002.png").write_bytes(b"other bytes")
+    run = stage(tmp_path, cluster[way])
+    _, error = run.communicate(timeout=200)
+    assert run.returncode == 2
+    assert error.strip().splitlines()[-1].startswith("error: ")
+    assert "p002.png: is not the photo of the manifest" in error
+    assert "Traceback" not in error
+
+
+def test_a_photo_that_kills_its_worker_has_a_second_try_and_ends_the_run(
+    cluster: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries = tmp_path / "tries"
+
+    class Deadly:
+        def __init__(self, params: PseudoLabel) -> None:
+            pass
+
+        def identity(self) -> Identity:
+            return Identity("box", "0" * 64, 0.0, {}, {})
+
+        def label(self, group: list) -> list:
+            with open(tries, "a") as file:
+                file.write("x")
+            os._exit(1)
+
+    monkeypatch.setattr(teacher_cluster, "Labeller", Deadly)
+    monkeypatch.setenv("RAY_ADDRESS", cluster["node"])
+    manifest = make_dataset(tmp_path / "data", 3)
+    try:
+        with pytest.raises(CheckError, match="the cluster failed"):
+            label_dataset(manifest, tmp_path / "data", settings(), tmp_path / "o", tmp_path / "c")
+    finally:
+        ray.shutdown()
+    assert tries.read_text() == "xx"
+
+
+def test_no_cluster_there_is_one_clear_line(
+    tmp_path: Path, free_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    with pytest.raises(InputError, match="no Ray cluster answers"):
+        teacher_cluster.Cluster(settings(), f"127.0.0.1:{free_port}")

@@ -1,0 +1,66 @@
+"""Fetching versions: files and record are what the ledger says, or nobody gets them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from components.core.errors import CheckError, InputError
+from components.registry.downloads import fetch
+from components.registry.rollback import rollback
+from components.registry.versions import Registry
+
+
+def stored(tmp_path: Path, content: str, name: str) -> Path:
+    """A registered version's file in MLflow's artifact folder."""
+    found = [
+        path
+        for path in (tmp_path / "state/mlflow/artifacts").rglob(name)
+        if path.read_text().startswith(content)
+    ]
+    assert len(found) == 1
+    return found[0]
+
+
+@pytest.mark.parametrize("name", ["student.safetensors", "student.json", "student.onnx"])
+def test_a_changed_file_is_refused_at_load_and_rollback(
+    own_two: Registry, tmp_path: Path, name: str
+) -> None:
+    stored(tmp_path, "a ", name).write_text("other")
+    for action in (
+        lambda: fetch("m/1"),
+        lambda: rollback(own_two, 1, actor="bob", reason="because"),
+    ):
+        with pytest.raises(CheckError, match=f"m/1: artifacts/{name} was changed"):
+            action()
+    assert own_two.ledger.champion("m") == 2
+    fetch("m@champion")
+
+
+def test_a_missing_file_and_a_changed_record_are_refused(own_two: Registry, tmp_path: Path) -> None:
+    record = stored(tmp_path, "b ", "student.json").parents[1] / "lineage/record.json"
+    text = record.read_text()
+    record.write_text(text.replace("grabcut", "vit_h"))
+    with pytest.raises(CheckError, match=r"lineage/record\.json was changed"):
+        fetch("m/2")
+    stored(tmp_path, "b ", "student.onnx").unlink()
+    record.write_text(text)
+    with pytest.raises(CheckError, match=r"artifacts/student\.onnx is missing"):
+        fetch("m/2")
+
+
+def test_a_changed_file_in_the_local_cache_is_fetched_again(two: Registry) -> None:
+    folder = fetch("m/1").folder
+    (folder / "student.json").write_text("other")
+    assert fetch("m/1") == (folder, "m", 1)
+    assert (folder / "student.json").read_text() == "a student.json"
+
+
+def test_references(two: Registry, tmp_path: Path) -> None:
+    assert fetch(str(tmp_path)) == (tmp_path, str(tmp_path), None)
+    for wrong in ("m", "m@other", "m/x", "m/", "/1", "m@", "no/such/folder", "it's/1"):
+        with pytest.raises(InputError):
+            fetch(wrong)
+    with pytest.raises(InputError, match="has no champion"):
+        fetch("unknown@champion")

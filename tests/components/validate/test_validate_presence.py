@@ -1,0 +1,57 @@
+"""Missing files: what counts as there, and what leaves the root."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pyarrow as pa
+
+from components.validate.presence import missing
+
+
+def absent(root: Path, *paths: str | None) -> list[bool]:
+    return missing(root, pa.array(paths, pa.large_string())).tolist()
+
+
+def test_files_are_found_in_every_folder_below_the_root(tmp_path: Path) -> None:
+    for path in ("top.png", "photos/a.jpg", "photos/deep/er/b.jpg", "photos/ä b.jpg"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).touch()
+    paths = ["top.png", "photos/a.jpg", None, "photos/deep/er/b.jpg", "photos/ä b.jpg"]
+    assert absent(tmp_path, *paths) == [False] * 5
+    assert absent(tmp_path, "a.jpg", "photos/top.png", "photos/A.JPG", "none/a.jpg") == [True] * 4
+
+
+def test_a_name_that_is_not_utf8_is_no_photo_and_no_harm(tmp_path: Path) -> None:
+    for name in (b"a.jpg", b"caf\xe9.jpg"):
+        (tmp_path / os.fsdecode(name)).touch()
+    assert absent(tmp_path, "a.jpg", "caf.jpg") == [False, True]
+
+
+def test_a_folder_and_a_dangling_link_are_no_files(tmp_path: Path) -> None:
+    (tmp_path / "photos" / "deep").mkdir(parents=True)
+    os.symlink("nowhere", tmp_path / "photos" / "link.jpg")
+    paths = ("photos", "photos/deep", "photos/link.jpg", "photos/", "", ".")
+    assert absent(tmp_path, *paths) == [True] * 6
+
+
+def test_a_link_to_a_cached_file_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "cached").touch()
+    (tmp_path / "root" / "photos").mkdir(parents=True)
+    os.symlink(tmp_path / "cached", tmp_path / "root" / "photos" / "a.jpg")
+    assert absent(tmp_path / "root", "photos/a.jpg") == [False]
+
+
+def test_paths_that_leave_the_root_are_missing(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    (root / "photos").mkdir(parents=True)
+    (tmp_path / "out.jpg").touch()
+    os.symlink(tmp_path, root / "way")
+    paths = ("../out.jpg", "photos/../../out.jpg", str(tmp_path / "out.jpg"), "way/out.jpg")
+    assert absent(root, *paths) == [True] * 4
+
+
+def test_no_paths_at_all(tmp_path: Path) -> None:
+    assert absent(tmp_path) == []
+    assert absent(tmp_path, None, None) == [False, False]
