@@ -127,7 +127,9 @@ class _Bucket:
                         found.append(Item(name, mark, entry["Size"], key))
         except (BotoCoreError, ClientError) as error:
             what = f"cannot be listed ({error})"
-            raise UnavailableError(what, where=self._place, hint=_SETTINGS) from None
+            # An answer is a refusal; only silence may end by itself.
+            kind = InputError if isinstance(error, ClientError) else UnavailableError
+            raise kind(what, where=self._place, hint=_SETTINGS) from None
         return sorted(found, key=lambda item: item.name)
 
     def read(self, item: Item) -> bytes:

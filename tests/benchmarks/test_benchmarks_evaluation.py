@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+from evaluate_support import make_album, make_dataset, params, red_channel  # noqa: F401
 
 from benchmarks.evaluation import bench_evaluation
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from student_support import make, one_thread, settings  # noqa: F401
 from torch.utils import model_zoo
 
 from benchmarks import student as bench

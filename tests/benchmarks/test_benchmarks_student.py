@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from student_support import make, one_thread, settings  # noqa: F401
+
 from benchmarks import student as bench
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+from distill_support import settings, steady_torch  # noqa: F401
 
 from benchmarks.training import bench_training, made
 from components.distill.batches import epoch_batches

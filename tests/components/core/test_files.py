@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from components.core import files
+from components.core import files, paths
 from components.core.errors import InputError
 
 
@@ -80,16 +80,16 @@ def test_outside_the_project_there_is_no_state_folder(
     monkeypatch.delenv("IML_STATE")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=r"params\.yaml: no such file; run this in the project"):
-        files.state_dir()
+        paths.state_dir()
     (tmp_path / "params.yaml").touch()
-    assert files.state_dir() == tmp_path / ".state"
+    assert paths.state_dir() == tmp_path / ".state"
 
 
 def test_the_state_folder_follows_the_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("IML_STATE", str(tmp_path))
-    assert files.state_dir() == tmp_path
+    assert paths.state_dir() == tmp_path
 
 
 def test_a_place_is_tried_and_nothing_is_left(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import yaml
 from components.core import params
 from components.core.errors import InputError
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture

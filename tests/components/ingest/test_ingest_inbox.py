@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from components.core.errors import CheckError, InputError
+from components.core.errors import InputError, UnavailableError
 from components.data import dataset as datasets
 from components.ingest import inbox
 from components.ingest.importing import import_dataset
@@ -146,12 +146,12 @@ def test_an_object_that_changes_while_it_is_fetched_is_noticed(bucket: Any, tmp_
     box = inbox.Inbox(f"s3://{bucket.name}/in")
     (batch,) = box.batches()
     bucket.put_object(Key="in/one/b.png", Body=b"changed")
-    with pytest.raises(CheckError, match="PreconditionFailed"):
+    with pytest.raises(UnavailableError, match="PreconditionFailed"):
         box.fetch(batch, tmp_path / "fetched")
 
 
 def test_an_inbox_that_is_none(bucket: Any) -> None:
     with pytest.raises(InputError, match="IML_INBOX"):
         inbox.Inbox("http://example.org/x")
-    with pytest.raises(CheckError, match="NoSuchBucket"):
+    with pytest.raises(UnavailableError, match="NoSuchBucket"):
         inbox.Inbox("s3://no-such-bucket-here/in").batches()

@@ -255,7 +255,7 @@ def test_stage_on_a_full_disk_keeps_what_is_finished(tmp_path: Path) -> None:
     workspace(tmp_path, 6)
     limit = "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
     limit += "resource.setrlimit(resource.RLIMIT_FSIZE, (600, 600)); "
-    limit += "from components.pseudo_label import main; main()"
+    limit += "from components.pseudo_label.__main__ import main; main()"
     env = {**os.environ, "IML_STATE": str(tmp_path / "s"), "PYTHONDONTWRITEBYTECODE": "1"}
     env["PYTHONPATH"] = str(Path(__file__).parents[3])
     done = subprocess.run(

@@ -16,7 +16,7 @@ from components.core.seeds import generator
 from components.synthesis.sources import deal, open_base, open_cutout
 
 Make = Callable[..., np.ndarray]
-BUNDLED = Path(__file__).parents[4] / "data" / "demo-sources"
+BUNDLED = Path(__file__).parents[3] / "data" / "demo-sources"
 
 
 def _names(count: int, stem: str) -> list[Path]:

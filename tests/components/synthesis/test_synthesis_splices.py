@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from distill_support import made, settings, steady_torch  # noqa: F401
 
 from components.distill.augment import augment
 from components.distill.batches import epoch_batches
