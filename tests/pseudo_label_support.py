@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+from importlib.util import find_spec
 from pathlib import Path
 
 import cv2
@@ -19,12 +20,13 @@ from segment_anything.modeling import (
     TwoWayTransformer,
 )
 
+from components.core import code
 from components.core.files import sha256_file
 from components.core.images import save_grey, save_photo
 from components.core.params import PseudoLabel
 from components.data.manifest import BOXES, IMAGES, Manifest
-from components.pseudo_label import cache, candidates
-from components.pseudo_label.teachers import sam
+from components.pseudo_label import cache, registry
+from components.pseudo_label.teachers.sam import model as sam_model
 
 
 def settings(**changes: object) -> PseudoLabel:
@@ -95,17 +97,18 @@ def _image(root: Path, name: str, label: str, mask: str | None, kind: str | None
 
 
 def made_otherwise(monkeypatch: pytest.MonkeyPatch, what: str) -> None:
-    """As if OpenCV (`cv2`) or a module, named by its file, were another until the test ends."""
+    """As if OpenCV (`cv2`) or a module, by its dotted name, were another until the test ends."""
 
-    def changed(path: Path) -> str:
-        return "0" * 64 if path.name == what else sha256_file(path)
+    def changed(path: str) -> str:
+        return "0" * 64 if str(path) == find_spec(what).origin else sha256_file(path)
 
-    monkeypatch.setattr(cache, "sha256_file", changed)
     if what == "cv2":
         monkeypatch.setattr(cv2, "__version__", "another")
-    monkeypatch.setattr(cache, "maker", functools.cache(cache.maker.__wrapped__))
-    for module in (candidates, sam):
-        monkeypatch.setattr(module, "maker", cache.maker)
+    else:
+        monkeypatch.setattr(code, "sha256_file", changed)
+    fresh = functools.cache(cache.maker.__wrapped__)
+    for module in (registry, sam_model):
+        monkeypatch.setattr(module, "maker", fresh)
 
 
 def tree(folder: Path) -> dict[str, str]:
