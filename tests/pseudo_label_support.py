@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from importlib.util import find_spec
 from pathlib import Path
 
 import cv2
@@ -12,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from edits import edited
 from segment_anything.modeling import (
     ImageEncoderViT,
     MaskDecoder,
@@ -20,8 +20,6 @@ from segment_anything.modeling import (
     TwoWayTransformer,
 )
 
-from components.core import code
-from components.core.files import sha256_file
 from components.core.images import save_grey, save_photo
 from components.core.params import PseudoLabel
 from components.data.manifest import BOXES, IMAGES, Manifest
@@ -98,14 +96,10 @@ def _image(root: Path, name: str, label: str, mask: str | None, kind: str | None
 
 def made_otherwise(monkeypatch: pytest.MonkeyPatch, what: str) -> None:
     """As if OpenCV (`cv2`) or a module, by its dotted name, were another until the test ends."""
-
-    def changed(path: str) -> str:
-        return "0" * 64 if str(path) == find_spec(what).origin else sha256_file(path)
-
     if what == "cv2":
         monkeypatch.setattr(cv2, "__version__", "another")
     else:
-        monkeypatch.setattr(code, "sha256_file", changed)
+        edited(monkeypatch, what)
     fresh = functools.cache(cache.maker.__wrapped__)
     for module in (registry, sam_model):
         monkeypatch.setattr(module, "maker", fresh)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import grimp
 import pytest
+from edits import behind
 from pseudo_label_support import settings
 
 from components.core.errors import InputError
@@ -32,10 +33,7 @@ def graph() -> grimp.ImportGraph:
 @pytest.mark.parametrize("name", specs())
 def test_a_key_covers_every_module_behind_the_masks(name: str, graph: grimp.ImportGraph) -> None:
     keyed = {*SHARED, *specs()[name].modules}
-    behind = keyed.union(*(graph.find_upstream_modules(module) for module in keyed))
-    assert {module for module in behind if not graph.find_children(module)} == keyed | {
-        module for module in behind if module in PLUMBING
-    }
+    assert behind(graph, *keyed) - PLUMBING == keyed
     family = specs()[name].modules[0].split(".")[:4]
     others = {m for m in keyed if ".teachers." in m and m.split(".")[:4] != family}
     assert not others
