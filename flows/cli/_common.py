@@ -1,18 +1,32 @@
-"""What `predict` and `evaluate` share: finding the model, and a progress bar on stderr."""
+"""What commands share: finding the model, options, and a progress bar on stderr."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from components.core.paths import RUNS
+import typer
+
+from components.core.paths import DEMO_SOURCES, RUNS
 
 if TYPE_CHECKING:
     from components.serving.origin import Student
 
 CHAMPION = "boxpromptiml@champion"
+
+# Of the recipes that train on composites of photos and cut-outs.
+Photos = Annotated[list[Path] | None, typer.Option(help="Folder of photos; may be repeated.")]
+Cutouts = Annotated[
+    list[Path] | None, typer.Option(help="Folder of RGBA cut-outs; may be repeated.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+
+
+def sources(photos: list[Path] | None, cutouts: list[Path] | None) -> tuple[list[Path], list[Path]]:
+    """The folders that were named, by default those of the demo."""
+    return photos or [DEMO_SOURCES / "photos"], cutouts or [DEMO_SOURCES / "cutouts"]
 
 
 def find_student(reference: str) -> Student:

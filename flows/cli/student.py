@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from components.core.paths import DEMO_SOURCES
+from flows.cli._common import AsJson, Cutouts, Photos, sources
 
 app = typer.Typer(help="Students: pretrain.", no_args_is_help=True)
 
@@ -21,12 +21,8 @@ def _group() -> None:
 @app.command()
 def pretrain(
     out: Annotated[Path, typer.Option(help="Folder for checkpoints, weights and metrics.")],
-    photos: Annotated[
-        list[Path] | None, typer.Option(help="Folder of photos; may be repeated.")
-    ] = None,
-    cutouts: Annotated[
-        list[Path] | None, typer.Option(help="Folder of RGBA cut-outs; may be repeated.")
-    ] = None,
+    photos: Photos = None,
+    cutouts: Cutouts = None,
     backbone: Annotated[str, typer.Option(help="Its name in timm.")] = "mobilenetv3_large_100",
     start: Annotated[
         str, typer.Option(help="Initial weights of the backbone, as for `distill.weights`.")
@@ -37,7 +33,7 @@ def pretrain(
     batch: Annotated[int, typer.Option(min=2)] = 32,
     rate: Annotated[float, typer.Option(min=0, help="Peak learning rate.")] = 0.002,
     threads: Annotated[int, typer.Option(min=1)] = 1,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Pretrain a backbone to imitate EfficientNet-Lite0 and to find pastes; needs no hub.
 
@@ -47,7 +43,7 @@ def pretrain(
     from components.core import params as parameters
     from components.core.files import check_folder
     from components.distill.progress import ProgressReport
-    from research.sam_lite import sources
+    from research.sam_lite.sources import load
     from research.starts.pretraining import Plan, pretrain
 
     given = {"backbone": backbone, "weights": start, "size": size, "batch": batch}
@@ -56,8 +52,8 @@ def pretrain(
     values["distill"] |= given
     settings = parameters.parse(values, "iml student pretrain").distill
     check_folder(out)
-    folders = photos or [DEMO_SOURCES / "photos"], cutouts or [DEMO_SOURCES / "cutouts"]
-    learnt, held = (sources.load(*folders, None, held_out=side) for side in (False, True))
+    folders = sources(photos, cutouts)
+    learnt, held = (load(*folders, None, held_out=side) for side in (False, True))
     with ProgressReport() as report:
         made = pretrain(learnt, held, settings, Plan(steps, every), out, report)
     if as_json:

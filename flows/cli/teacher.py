@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from flows.cli.teacher_train import train
+from flows.cli._common import AsJson, Cutouts, Photos, progress_bars, sources
 
 app = typer.Typer(help="Teachers that turn boxes into pseudo-masks.", no_args_is_help=True)
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
-
-app.command()(train)
 
 
 def _rows() -> list[dict[str, Any]]:
@@ -74,3 +72,47 @@ def fetch(
         typer.echo(json.dumps({"name": name, "path": str(path), "sha256": weights.sha256}))
     else:
         typer.echo(f"{path}: SHA-256 {weights.sha256} verified")
+
+
+@app.command()
+def train(
+    out: Annotated[Path, typer.Option(help="Folder for checkpoint, weights and metrics.")],
+    photos: Photos = None,
+    cutouts: Cutouts = None,
+    regions: Annotated[
+        Path | None, typer.Option(help="Region data in the layout of BSDS500.")
+    ] = None,
+    start: Annotated[Path | None, typer.Option(help="Initial weights.")] = None,
+    steps: Annotated[int, typer.Option(min=1)] = 6000,
+    seed: Annotated[int, typer.Option(min=0)] = 7,
+    threads: Annotated[int, typer.Option(min=1)] = 2,
+    as_json: AsJson = False,
+) -> None:
+    """Train sam_lite on composites of photos and cut-outs; a killed run continues."""
+    from rich.console import Console
+
+    from components.core.files import check_folder
+    from flows.cli._tables import add_row, new_table
+    from research.sam_lite.command import train_command
+
+    check_folder(out)
+    with progress_bars() as bar:
+        report = train_command(
+            *sources(photos, cutouts),
+            regions,
+            out,
+            steps=steps,
+            seed=seed,
+            threads=threads,
+            start=start,
+            progress=bar("train"),
+        )
+    if as_json:
+        typer.echo(json.dumps(report, indent=2))
+        return
+    table = new_table("Held-out pairs", "kind", "pairs#", "IoU#", "confidence#", "filled box#")
+    for kind, row in report["tuning"].items():
+        figures = (f"{row[name]:.3f}" for name in ("iou", "confidence", "box"))
+        add_row(table, kind, str(row["n"]), *figures)
+    Console().print(table)
+    typer.echo(f"{report['weights']}, SHA-256 {report['sha256']}")
