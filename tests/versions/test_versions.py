@@ -178,15 +178,18 @@ def test_an_audit_finds_what_was_changed(old: Old) -> None:
     assert {"version", "signature", "data"} <= found
 
 
-def test_a_difference_is_told_between_old_versions(old: Old) -> None:
-    first = old.say("lineage", "diff", old.name(1), old.name(2))
-    assert (first["data"], first["weights"]) == ([], [])
-    assert any("distill.seed" in line for line in first["parameters"]), first
-    assert any("F1" in line for line in first["results"]), first
-    second = old.say("lineage", "diff", old.name(2), old.name(3))
-    assert any(line.startswith("1 photo with other bytes") for line in second["data"]), second
+def test_a_difference_between_old_versions_is_explained(old: Old) -> None:
+    first, second = (
+        old.say("lineage", "diff", old.name(one), old.name(two))["changes"]
+        for one, two in ((1, 2), (2, 3))
+    )
+    assert first["data"] == first["code"] == []
+    assert [line for line in first["parameters"] if "seed: 7 became 8" in line], first
+    assert [line for line in first["results"] if line.startswith("F1 on demo ")], first
+    assert [line for line in second["data"] if line.startswith("1 photo with other bytes")], second
     changed = " ".join(second["parameters"])
-    assert all(name in changed for name in ("distill.seed", "dice", "min_area")), second
+    wanted = ("seed: 8 became 9", "dice: 30 became 20", "min_area: 16 became 9")
+    assert [text for text in wanted if text not in changed] == [], second
 
 
 @pytest.mark.parametrize("number", NUMBERS)
@@ -215,6 +218,7 @@ def test_a_run_after_the_upgrade_is_compared_with_the_old_champion(
     assert compared["passed"]
     assert f"version {champion}" in compared["reason"], compared
     assert old.say("audit", old.name(4), "--deep")["verdict"] == "verified"
-    assert old.say("lineage", "diff", old.name(champion), old.name(4))["code"] is not None
+    changes = old.say("lineage", "diff", old.name(champion), old.name(4))["changes"]
+    assert changes["weights"]
     for number in NUMBERS:
         assert old.say("audit", old.name(number))["verdict"] == "verified"
