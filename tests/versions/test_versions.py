@@ -119,7 +119,7 @@ def damaged(path: Path) -> Iterator[None]:
 
 def test_there_is_an_archive() -> None:
     assert ARCHIVES
-    assert sum(path.stat().st_size for path in ARCHIVES) < 6_000_000
+    assert max(path.stat().st_size for path in ARCHIVES) < 6_000_000
 
 
 @pytest.mark.parametrize("number", NUMBERS)
@@ -134,7 +134,9 @@ def test_show_says_what_it_said(old: Old, number: int) -> None:
 
 
 @pytest.mark.parametrize("number", NUMBERS)
-def test_predict_finds_what_it_found(old: Old, number: int) -> None:
+def test_predict_finds_what_it_found(old: Old, campaigns: bool, number: int) -> None:
+    if number != 1 and not campaigns:
+        pytest.skip("one version in the normal suite; all with --campaigns")
     photo, out = old.root.parent / "photo.jpg", old.root / f".state/predicted-{number}"
     done = old.say("predict", str(photo), "--model", old.name(number), "--out", str(out))
     (found,), then = done["photos"], old.then(number)["predict"]
@@ -158,7 +160,9 @@ def test_each_version_becomes_champion_again(old: Old) -> None:
 
 
 @pytest.mark.parametrize("number", NUMBERS)
-def test_an_audit_verifies_all_that_it_verified(old: Old, number: int) -> None:
+def test_an_audit_verifies_all_that_it_verified(old: Old, campaigns: bool, number: int) -> None:
+    if number != 3 and not campaigns:
+        pytest.skip("one version in the normal suite; all with --campaigns")
     said = old.say("audit", old.name(number), "--deep")
     assert (said["version"], said["verdict"]) == (number, "verified")
     assert said["objects"] == old.then(number)["objects"]
