@@ -21,11 +21,10 @@ from components.data.manifest import MANIPULATED
 from components.evaluate.statistics import Bootstrap, mean
 from components.ingest.formats.record import Record
 from components.ingest.formats.registry import read
-from components.pseudo_label import checkpoints
 from components.pseudo_label.candidates import Teacher
-from components.pseudo_label.jobs import pseudo_mask
+from components.pseudo_label.quality import pseudo_mask
+from components.pseudo_label.registry import build, specs
 from components.pseudo_label.sheet import Case, contact_sheet, pick
-from components.pseudo_label.teachers.registry import TEACHERS, build
 from research.sam_lite.calibration import calibration, picture
 
 GROUPS = ("all", "free", "geometric")
@@ -37,11 +36,11 @@ _BOOTSTRAP = Bootstrap(resamples=1000, confidence=0.95, seed=_SEED)
 def available(params: PseudoLabel) -> list[str]:
     """The teachers that can work now: weight-free, and those whose checkpoint is on disk."""
     return [
-        name
-        for name in TEACHERS
-        if name not in checkpoints.CHECKPOINTS
-        or checkpoints.on_disk(name)
-        or (name == params.teacher and params.checkpoint)
+        spec.name
+        for spec in specs().values()
+        if spec.weights is None
+        or spec.weights.on_disk()
+        or (spec.name == params.teacher and params.checkpoint)
     ]
 
 

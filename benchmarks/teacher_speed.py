@@ -22,9 +22,9 @@ from components.data import build as prepare
 from components.data import scan
 from components.data.manifest import MANIPULATED, Manifest
 from components.ingest.importing import import_dataset
-from components.pseudo_label.jobs import pseudo_mask
 from components.pseudo_label.label import boxes_by_photo, label_dataset
-from components.pseudo_label.teachers.registry import build
+from components.pseudo_label.quality import pseudo_mask
+from components.pseudo_label.registry import build
 
 _LOOP = 100  # photos of the plain loop
 
@@ -126,9 +126,10 @@ def _loop(manifest: Manifest, root: Path, params: PseudoLabel, out: Path) -> flo
     """Photos a second of the plain loop, its first photo left out."""
     teacher = build(params)
     if params.teacher == "sam_lite":
-        from components.pseudo_label.teachers.sam_lite import load_teacher
+        from components.pseudo_label.teachers.sam_lite import WEIGHTS
+        from components.pseudo_label.teachers.sam_lite.model import load_teacher
 
-        path = Path(params.checkpoint) if params.checkpoint else None
+        path = Path(params.checkpoint or WEIGHTS.path)
         teacher = load_teacher(path, scan.cores(), batch=1, half=False)
     boxes = boxes_by_photo(manifest.boxes)
     rows = [row for row in manifest.images.to_dict("records") if row["image_id"] in boxes]

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from edits import edited
 from segment_anything.modeling import (
     ImageEncoderViT,
     MaskDecoder,
@@ -19,12 +20,11 @@ from segment_anything.modeling import (
     TwoWayTransformer,
 )
 
-from components.core.files import sha256_file
 from components.core.images import save_grey, save_photo
 from components.core.params import PseudoLabel
 from components.data.manifest import BOXES, IMAGES, Manifest
-from components.pseudo_label import cache, candidates
-from components.pseudo_label.teachers import sam
+from components.pseudo_label import cache, registry
+from components.pseudo_label.teachers.sam import model as sam_model
 
 
 def settings(**changes: object) -> PseudoLabel:
@@ -95,17 +95,14 @@ def _image(root: Path, name: str, label: str, mask: str | None, kind: str | None
 
 
 def made_otherwise(monkeypatch: pytest.MonkeyPatch, what: str) -> None:
-    """As if OpenCV (`cv2`) or a module, named by its file, were another until the test ends."""
-
-    def changed(path: Path) -> str:
-        return "0" * 64 if path.name == what else sha256_file(path)
-
-    monkeypatch.setattr(cache, "sha256_file", changed)
+    """As if OpenCV (`cv2`) or a module, by its dotted name, were another until the test ends."""
     if what == "cv2":
         monkeypatch.setattr(cv2, "__version__", "another")
-    monkeypatch.setattr(cache, "maker", functools.cache(cache.maker.__wrapped__))
-    for module in (candidates, sam):
-        monkeypatch.setattr(module, "maker", cache.maker)
+    else:
+        edited(monkeypatch, what)
+    fresh = functools.cache(cache.maker.__wrapped__)
+    for module in (registry, sam_model):
+        monkeypatch.setattr(module, "maker", fresh)
 
 
 def tree(folder: Path) -> dict[str, str]:

@@ -12,6 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from pseudo_label_support import make_dataset
+
+from components.data.manifest import write
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
@@ -46,8 +49,8 @@ class Project:
         assert text.count(before) == 1, f"{name}: {before}"
         (self.root / name).write_text(text.replace(before, after))
 
-    def run(self, *command: str) -> str:
-        """A command here, which must succeed: its stdout."""
+    def run(self, *command: str, code: int = 0) -> str:
+        """A command here, which must end with this exit code: its stdout, or what it refuses."""
         done = subprocess.run(
             command,
             cwd=self.root,
@@ -61,13 +64,43 @@ class Project:
             text=True,
             check=False,
         )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stderr if code else done.stdout
 
 
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
     return Project(tmp_path / "project")
+
+
+TEACHER = '''
+from components.pseudo_label.registry import TeacherSpec
+from components.pseudo_label.teachers.baselines import Box
+
+
+class Half(Box):
+    """A box that calls itself otherwise."""
+
+    def __init__(self):
+        super().__init__()
+        self.name = "half"
+
+
+SPECS = (TeacherSpec("half", "a test", lambda params, weights: Half(), (__name__,)),)
+'''
+
+
+def test_a_teacher(project: Project) -> None:
+    write(project.root / "runs/prepare", make_dataset(project.root / "data/demo", 3))
+    project.change("params.yaml", "teacher: sam_lite", "teacher: half")
+    stage = ("python", "-m", "components.pseudo_label")
+    assert "no teacher is called 'half'" in project.run(*stage, code=2)
+    project.write("components/pseudo_label/teachers/half.py", TEACHER)
+    assert "3 photos labelled by half" in project.run(*stage)
+    summary = json.loads((project.root / "runs/pseudo_label/summary.json").read_text())
+    assert summary["teacher"] == "half"
+    listed = json.loads(project.run("iml", "teacher", "list", "--json"))
+    assert "half" in {row["name"] for row in listed}
 
 
 READER = '''"""Lines of `photo x y width height`."""

@@ -48,8 +48,10 @@ def source(module: str) -> Path:
 
 def behind(stage: str, graph: grimp.ImportGraph) -> set[str]:
     """A stage's modules and all that they import, without the packages around them."""
-    main = f"components.{stage}.__main__"
-    found = {main, *graph.find_upstream_modules(main)}
+    found = {f"components.{stage}.__main__"}
+    if stage == "pseudo_label":  # which finds teachers at run time
+        found |= graph.find_descendants("components.pseudo_label.teachers")
+    found |= {module for root in found for module in graph.find_upstream_modules(root)}
     return {module for module in found if not graph.find_children(module)}
 
 

@@ -36,6 +36,7 @@ from components.distill.examples import Example, weigh
 from components.student import infer
 
 Progress = Callable[[int, int], None]
+CODE = (__name__, jpeg.__name__, infer.__name__)  # what makes pixels, besides the decoder
 QUALITY = (70, 95)  # of the JPEG that every photo goes through, both inclusive
 PHOTOS, MASKS, INDEX = "photos.npy", "masks.npy", "index.json"
 
@@ -85,7 +86,7 @@ def data_key(examples: list[Example], side: int, binary: bool) -> str:
             "binary": binary,
             "rows": rows,
             "decoder": images.decoder(),
-            "code": code_sha256(__name__, jpeg.__name__, infer.__name__),
+            "code": code_sha256(*CODE),
             "versions": [module.__version__ for module in (torch, np, cv2)],
         }
     )

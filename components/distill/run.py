@@ -112,13 +112,14 @@ def training_key(student: Student, data: Decoded, params: Distill, processes: in
 
 
 def maker(student: Student, *modules: str) -> dict[str, Any]:
-    """What makes a student besides data and parameters: first weights, code, library versions.
+    """What makes a student besides data and parameters: how it begins, code, library versions.
 
     Args:
         student: before its training.
         modules: that decide its training, besides `CODE`.
     """
     return {
+        "student": student.config.model_dump(),
         "first_weights": sha256_bytes(weights_bytes(student)),
         "code": code_sha256(*CODE, *modules),
         "versions": [m.__version__ for m in (torch, timm, np, cv2)],

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import logging
 
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
-from rich.progress import TimeRemainingColumn as Remaining
-
 from components.core import params, paths
 from components.core.errors import exit_on_error
 from components.core.progress import lines
 from components.data import manifest
-from components.pseudo_label import checkpoints
+from components.pseudo_label import registry
 from components.pseudo_label.label import label_dataset
 
 
@@ -22,18 +18,9 @@ def main() -> None:
     with exit_on_error():
         settings = params.load()
         wanted = settings.pseudo_label
-        if wanted.teacher in checkpoints.CHECKPOINTS and not wanted.checkpoint:
-            with Progress(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                DownloadColumn(),
-                Remaining(),
-                console=Console(stderr=True),
-            ) as bar:
-                task = bar.add_task(f"checkpoint {wanted.teacher}", total=None)
-                checkpoints.fetch(
-                    wanted.teacher, progress=lambda n, m: bar.update(task, completed=n, total=m)
-                )
+        weights = registry.get(wanted.teacher).weights
+        if weights and not wanted.checkpoint:
+            weights.fetch_with_bar()
         labels = label_dataset(
             manifest.read(paths.PREPARED),
             paths.DATA / settings.prepare.dataset,

@@ -15,30 +15,24 @@ from typing import Any
 
 import cv2
 
-from components.core import seeds
-from components.core.files import (
-    canonical_json,
-    sha256_bytes,
-    sha256_file,
-    sha256_json,
-    write_bytes,
-)
+from components.core.code import code_sha256
+from components.core.files import canonical_json, sha256_bytes, write_bytes
 from components.core.images import decoder
-
-_LIBRARIES = ("numpy", "torch", "torchvision", "timm", "segment-anything")
 
 
 @functools.cache
-def maker() -> dict[str, Any]:
-    """What makes masks besides photo, boxes and weights: code and library versions.
+def maker(modules: tuple[str, ...], libraries: tuple[str, ...]) -> dict[str, Any]:
+    """What makes a mask or embedding besides photo, boxes and weights: code, library versions.
 
-    Another line of code in this package, whose constants decide masks and confidences, is another
-    mask. Versions are looked up, not imported: teachers without weights start without torch.
+    Args:
+        modules: whose code makes it; another line in one of them is another mask.
+        libraries: distributions besides NumPy and OpenCV. Their versions are looked up, not
+            imported, so that teachers without weights start without torch.
     """
-    modules = [*sorted(Path(__file__).parent.glob("*.py")), Path(seeds.__file__)]
     return {
-        "code": sha256_json([[module.name, sha256_file(module)] for module in modules]),
-        "versions": [cv2.__version__, *(version(library) for library in _LIBRARIES)],
+        "code": code_sha256(*modules),
+        "versions": {name: version(name) for name in ("numpy", *libraries)},
+        "opencv": cv2.__version__,
         "decoder": decoder(),
     }
 

@@ -13,8 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from components.pseudo_label.cache import maker
-
 # Confidence of a filled box: its mean IoU with BSDS500 regions, sides loosened by up to 10 %.
 BOX_PRIOR = 0.49
 
@@ -70,7 +68,7 @@ class Candidates:
 class Identity:
     """What a teacher's masks depend on, besides photo and boxes; the key under which they are kept.
 
-    Attributes are `Teacher`'s, and what `components.pseudo_label.cache.maker` says where it runs.
+    Attributes are `Teacher`'s, and the code and libraries behind it where it runs (`cache.maker`).
     """
 
     name: str
@@ -118,11 +116,6 @@ class Teacher(ABC):
         A photo's answer does not depend on those beside it.
         """
         return (self.stream(prompt.photo, prompt.boxes) for prompt in prompts)
-
-    @property
-    def identity(self) -> Identity:
-        """What its masks depend on."""
-        return Identity(self.name, self.sha256, self.margin, self.settings, maker())
 
     def predict(self, photo: np.ndarray, boxes: np.ndarray) -> Candidates:
         """All answers at once: N times K masks of the photo's size in memory; see `stream`."""

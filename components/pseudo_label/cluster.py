@@ -17,10 +17,10 @@ from typing import Any
 from components.core.errors import CheckError, ImlError, InputError
 from components.core.images import decode_photo
 from components.core.params import PseudoLabel
+from components.pseudo_label import registry
 from components.pseudo_label.cache import Cache, Entry
 from components.pseudo_label.candidates import Identity, Teacher
 from components.pseudo_label.jobs import Done, Job, check_boxes, entries, groups, keep, photo_bytes
-from components.pseudo_label.teachers.registry import build
 
 ADDRESS = "RAY_ADDRESS"
 _AHEAD = 2  # groups underway per actor
@@ -35,11 +35,11 @@ class Labeller:
 
     @cached_property
     def _teacher(self) -> Teacher:
-        return build(self._params)
+        return registry.build(self._params)
 
     def identity(self) -> Identity:
         """What this node's masks depend on: nodes with other hardware may round otherwise."""
-        return self._teacher.identity
+        return registry.identity(self._teacher)
 
     def label(self, group: list[tuple[Job, bytes]]) -> list[Entry]:
         """The finished pseudo-masks of a group of photo files."""

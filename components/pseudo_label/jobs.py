@@ -11,16 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from components.core.errors import InputError
 from components.core.files import sha256_bytes
 from components.core.images import MAX_MEGAPIXELS, decode_photo, read_bytes
-from components.pseudo_label import prompts
+from components.pseudo_label import prompts, quality
 from components.pseudo_label.cache import Cache, Entry
-from components.pseudo_label.candidates import Prompt, Teacher
-from components.pseudo_label.quality import PseudoMask, union
+from components.pseudo_label.candidates import Teacher
 
 _GROUP = 16  # photos that travel together at most...
 _GROUP_PIXELS = 16_000_000  # ... and pixels, unless one photo alone has more
@@ -55,29 +53,6 @@ class Job:
 
 
 Done = tuple[Job, dict[str, Any], str | None]
-
-
-def pseudo_masks(
-    teacher: Teacher, photos: Sequence[tuple[np.ndarray, np.ndarray, str | None]]
-) -> Iterator[PseudoMask]:
-    """Prompt a teacher with the boxes of several photos and unite, photo by photo, its answers.
-
-    Args:
-        teacher: any of the registry.
-        photos: pixels uint8 (H, W, 3), RGB; boxes float64 (N, 4), as drawn; SHA-256 of the file.
-    """
-    asked = []
-    for photo, boxes, sha256 in photos:
-        height, width = photo.shape[:2]
-        asked.append(Prompt(photo, prompts.expand(boxes, teacher.margin, width, height), sha256))
-    streams = teacher.answers(asked)
-    for (_, boxes, _), stream in zip(photos, streams, strict=True):
-        yield union(stream, boxes, teacher.prior, teacher.calibrated)
-
-
-def pseudo_mask(teacher: Teacher, photo: np.ndarray, boxes: np.ndarray) -> PseudoMask:
-    """`pseudo_masks` of one photo."""
-    return next(pseudo_masks(teacher, [(photo, boxes, None)]))
 
 
 def groups(jobs: Iterable[Job]) -> Iterator[list[Job]]:
@@ -117,16 +92,8 @@ def check_boxes(job: Job) -> None:
 def entries(jobs: Sequence[Job], photos: Sequence[np.ndarray], teacher: Teacher) -> Iterator[Entry]:
     """The finished pseudo-masks of a group of decoded photos, in order."""
     asked = [(photo, job.boxes, job.sha256) for job, photo in zip(jobs, photos, strict=True)]
-    for made in pseudo_masks(teacher, asked):
-        numbers = {
-            "predicted_iou": made.predicted_iou,
-            "stability": made.stability,
-            "box_fit": made.box_fit,
-            "confidence": made.confidence,
-            "fallback": made.fallback,
-            "reason": made.reason,
-        }
-        yield Entry(_png(made.mask), numbers)
+    for made in quality.pseudo_masks(teacher, asked):
+        yield Entry(made.png(), made.numbers())
 
 
 def keep(job: Job, entry: Entry, cache: Cache) -> Done:
@@ -154,11 +121,3 @@ def label(
     """Make and keep the pseudo-masks of a group, one after another."""
     for job, entry in zip(group, entries(group, photos, teacher), strict=True):
         yield keep(job, entry, cache)
-
-
-def _png(mask: np.ndarray) -> bytes:
-    """An 8-bit grey PNG; equal pixels give equal bytes."""
-    done, data = cv2.imencode(".png", mask, [cv2.IMWRITE_PNG_COMPRESSION, 6])
-    if not done:
-        raise RuntimeError("OpenCV cannot write PNG")
-    return data.tobytes()

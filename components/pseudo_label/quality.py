@@ -9,13 +9,14 @@ was read off held-out composites.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 
-from components.pseudo_label.candidates import BOX_PRIOR, Candidates
-from components.pseudo_label.prompts import fill, pixels
+from components.pseudo_label.candidates import BOX_PRIOR, Candidates, Prompt, Teacher
+from components.pseudo_label.prompts import expand, fill, pixels
 
 _THRESHOLD = 0.5  # probability from which a pixel belongs to the mask
 _MIN_FILL = 0.2  # share of the box below which a mask is degenerate
@@ -64,6 +65,17 @@ class PseudoMask:
     confidence: float
     fallback: str | None
     reason: str | None
+
+    def numbers(self) -> dict[str, float | str | None]:
+        """All but the mask: the columns of a label that depend on photo and boxes alone."""
+        return {name: value for name, value in vars(self).items() if name != "mask"}
+
+    def png(self) -> bytes:
+        """The mask as an 8-bit grey PNG; equal pixels give equal bytes."""
+        done, data = cv2.imencode(".png", self.mask, [cv2.IMWRITE_PNG_COMPRESSION, 6])
+        if not done:
+            raise RuntimeError("OpenCV cannot write PNG")
+        return data.tobytes()
 
 
 def box_fit(mask: np.ndarray, box: np.ndarray) -> float:
@@ -178,3 +190,26 @@ def union(
         fallback="box" if reasons else None,
         reason=f"{len(reasons)} of {len(boxes)} boxes: {reasons[0]}" if reasons else None,
     )
+
+
+def pseudo_masks(
+    teacher: Teacher, photos: Sequence[tuple[np.ndarray, np.ndarray, str | None]]
+) -> Iterator[PseudoMask]:
+    """Prompt a teacher with the boxes of several photos and unite, photo by photo, its answers.
+
+    Args:
+        teacher: any of the registry.
+        photos: pixels uint8 (H, W, 3), RGB; boxes float64 (N, 4), as drawn; SHA-256 of the file.
+    """
+    asked = []
+    for photo, boxes, sha256 in photos:
+        height, width = photo.shape[:2]
+        asked.append(Prompt(photo, expand(boxes, teacher.margin, width, height), sha256))
+    streams = teacher.answers(asked)
+    for (_, boxes, _), stream in zip(photos, streams, strict=True):
+        yield union(stream, boxes, teacher.prior, teacher.calibrated)
+
+
+def pseudo_mask(teacher: Teacher, photo: np.ndarray, boxes: np.ndarray) -> PseudoMask:
+    """`pseudo_masks` of one photo."""
+    return next(pseudo_masks(teacher, [(photo, boxes, None)]))

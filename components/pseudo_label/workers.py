@@ -26,7 +26,7 @@ from components.core.params import PseudoLabel
 from components.pseudo_label.cache import Cache
 from components.pseudo_label.candidates import Teacher
 from components.pseudo_label.jobs import Done, Job, decode, groups, label
-from components.pseudo_label.teachers.registry import build
+from components.pseudo_label.registry import build, identity
 
 _FEW = 24  # photos below which starting workers costs more than it saves
 _AHEAD = 2  # groups queued per worker
@@ -63,7 +63,7 @@ class Local:
 
     def __init__(self, params: PseudoLabel) -> None:
         self._params, self._teacher = params, build(params)
-        self.identity = self._teacher.identity
+        self.identity = identity(self._teacher)
 
     def run(self, jobs: list[Job], cache: Cache) -> Iterator[Done]:
         """Label photos, in no particular order.

@@ -30,7 +30,7 @@ from packageurl import PackageURL
 
 from components.core.files import sha256_json
 from components.registry import layout
-from components.registry.licences import NO_WEIGHTS, backbone, licences
+from components.registry.licences import backbone, code_alone, licences
 
 _SPDX = (
     "Apache-2.0",
@@ -97,7 +97,7 @@ def _materials(record: Mapping[str, Any]) -> Iterator[Component]:
     teacher = record["teacher"]
     kind = (
         ComponentType.LIBRARY
-        if teacher["name"] in NO_WEIGHTS
+        if code_alone(teacher["name"])
         else ComponentType.MACHINE_LEARNING_MODEL
     )
     yield _component(teacher["name"], kind, f"teacher {teacher['name']}", known, teacher["sha256"])

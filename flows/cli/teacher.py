@@ -14,41 +14,24 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdou
 
 app.command()(train)
 
-_WEIGHT_FREE = {"box": "filled box", "grabcut": "GrabCut (OpenCV)"}
-
 
 def _rows() -> list[dict[str, Any]]:
-    """One row per teacher of the registry."""
-    from components.pseudo_label.checkpoints import CHECKPOINTS, on_disk
-    from components.pseudo_label.teachers.registry import TEACHERS
-    from components.pseudo_label.teachers.sam_lite import SHA256, WEIGHTS
+    """One row per teacher."""
+    from components.pseudo_label.registry import specs
 
     rows: list[dict[str, Any]] = []
-    for name in TEACHERS:
-        if name == "sam_lite":
-            rows.append(
-                {
-                    "name": name,
-                    "kind": "small SAM of this project",
-                    "weights_bytes": WEIGHTS.stat().st_size,
-                    "sha256": SHA256,
-                    "licence": "see its card",
-                    "on_disk": True,
-                    "path": str(WEIGHTS),
-                }
-            )
-            continue
-        known = CHECKPOINTS.get(name)
-        path = on_disk(name) if known else None
+    for spec in specs().values():
+        known = spec.weights
+        here = known.on_disk() if known else None
         rows.append(
             {
-                "name": name,
-                "kind": "Segment Anything" if known else _WEIGHT_FREE[name],
+                "name": spec.name,
+                "kind": spec.kind,
                 "weights_bytes": known.size if known else 0,
                 "sha256": known.sha256 if known else None,
-                "licence": "Apache-2.0",
-                "on_disk": bool(path) if known else None,
-                "path": str(path) if path else None,
+                "licence": spec.licence,
+                "on_disk": here,
+                "path": str(known.path) if known and here else None,
             }
         )
     return rows
@@ -75,26 +58,19 @@ def list_(as_json: AsJson = False) -> None:
 
 @app.command()
 def fetch(
-    name: Annotated[str, typer.Argument(help="vit_b, vit_l or vit_h.")],
+    name: Annotated[str, typer.Argument(help="A teacher whose weights are published elsewhere.")],
     as_json: AsJson = False,
 ) -> None:
-    """Download a Segment Anything checkpoint, continuing an interrupted download.
+    """Download a teacher's weights, continuing an interrupted download.
 
-    The SHA-256 is checked before the file is put in place. IML_SAM_MIRROR names another server.
+    The SHA-256 is checked before the file is put in place. IML_SAM_MIRROR names another server
+    for Segment Anything's.
     """
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+    from components.pseudo_label.registry import downloadable
 
-    from components.pseudo_label import checkpoints
-
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
-    with Progress(*columns, TransferSpeedColumn(), console=Console(stderr=True)) as bar:
-        task = bar.add_task(name, total=None)
-        path = checkpoints.fetch(
-            name, progress=lambda done, total: bar.update(task, completed=done, total=total)
-        )
-    known = checkpoints.CHECKPOINTS[name]
+    weights = downloadable(name)
+    path = weights.fetch_with_bar()
     if as_json:
-        typer.echo(json.dumps({"name": name, "path": str(path), "sha256": known.sha256}))
+        typer.echo(json.dumps({"name": name, "path": str(path), "sha256": weights.sha256}))
     else:
-        typer.echo(f"{path}: SHA-256 {known.sha256} verified")
+        typer.echo(f"{path}: SHA-256 {weights.sha256} verified")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from components.core.seeds import generator
-from components.pseudo_label.teachers.crops import cut
+from components.pseudo_label.teachers.sam_lite.crops import cut
 from research.sam_lite import pairs
 from research.sam_lite.sources import Sources
 

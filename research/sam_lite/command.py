@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from components.core.files import atomic, sha256_file, write_json
 from components.core.weights import lite0
-from components.pseudo_label.teachers.sam_lite import load_teacher, network_of, read_weights
+from components.pseudo_label.teachers.sam_lite.model import load_teacher, network_of, read_weights
 from research.sam_lite import sources, tuning
 from research.sam_lite.calibration import calibration
 from research.sam_lite.train import Progress, TrainConfig, train
@@ -58,7 +58,7 @@ def train_command(
         `weights` (path), `sha256`, `bytes`, `steps`; `tuning`: mean IoU of the mask and of the
         filled box, and mean confidence, for each kind of pair and for all; `calibration`: mean
         confidence and true IoU in ten bins; `fit`: the constants that would calibrate these
-        weights (`components.pseudo_label.teachers.sam_lite.CALIBRATION`).
+        weights (`components.pseudo_label.teachers.sam_lite.model.CALIBRATION`).
 
     Raises:
         InputError: before the first step: unusable sources, nothing to train on or to hold out,

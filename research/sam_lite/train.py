@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from components.core.errors import InputError
 from components.core.files import atomic, sha256_json
 from components.core.seeds import fix_torch, hold_memory
-from components.pseudo_label.teachers.sam_lite_network import SamLite
+from components.pseudo_label.teachers.sam_lite.network import SamLite
 from research.sam_lite.batches import stream
 from research.sam_lite.losses import candidate_loss
 from research.sam_lite.sources import Sources

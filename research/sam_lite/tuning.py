@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from components.pseudo_label.prompts import fill
-from components.pseudo_label.teachers.crops import cut, spread
-from components.pseudo_label.teachers.sam_lite import SIZE, SamLiteTeacher
+from components.pseudo_label.teachers.sam_lite.crops import cut, spread
+from components.pseudo_label.teachers.sam_lite.model import SIZE, SamLiteTeacher
 from research.sam_lite import pairs
 from research.sam_lite.sources import Sources
 

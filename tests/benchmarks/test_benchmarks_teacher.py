@@ -9,7 +9,7 @@ from pseudo_label_support import scene, settings
 
 from benchmarks.teacher import CALIBRATION, ROWS, SHEET, available, bench_teacher
 from components.core.images import open_photo, save_grey, save_photo
-from components.pseudo_label.checkpoints import CHECKPOINTS, weights_dir
+from components.pseudo_label.registry import downloadable
 
 
 @pytest.fixture(scope="module")
@@ -65,8 +65,8 @@ def test_sample_is_the_same_every_time(folder: Path) -> None:
 def test_checkpoints_count_only_where_they_are_on_disk() -> None:
     assert available(settings()) == ["box", "grabcut", "sam_lite"]
     assert available(settings(teacher="vit_b", checkpoint="own.pth"))[-1] == "vit_b"
-    path = weights_dir() / CHECKPOINTS["vit_l"].file
+    path = downloadable("vit_l").path
     path.parent.mkdir(parents=True)
     with open(path, "wb") as file:
-        file.truncate(CHECKPOINTS["vit_l"].size)
+        file.truncate(downloadable("vit_l").size)
     assert available(settings()) == ["box", "grabcut", "sam_lite", "vit_l"]

@@ -14,11 +14,10 @@ from components.core.files import sha256_bytes, sha256_file
 from components.lineage.checks.data import refused
 from components.lineage.evidence import Evidence, parsed
 from components.lineage.verdict import Finding, Pair, broken, compared, missing, verified
-from components.registry.licences import NO_WEIGHTS
+from components.pseudo_label.registry import specs
 
 SUMMARY, LABELS = "runs/pseudo_label/summary.json", "runs/pseudo_label/labels.parquet"
 STUDENT = "runs/distill/summary.json"
-_SAM_LITE = "/assets/sam_lite.safetensors"  # in the commit, in whichever package it was then
 _RESTS = "depends on the lineage record, which is missing or broken"
 
 
@@ -52,27 +51,32 @@ def _teachers(evidence: Evidence) -> set[str]:
 def _teacher_weights(
     evidence: Evidence, said: dict[str, Any], told: dict[str, Any]
 ) -> list[Finding]:
-    from components.pseudo_label.checkpoints import CHECKPOINTS, on_disk
-
+    """The weights: given, of the commit, or published elsewhere; with any teacher of any time."""
     link, name, digest = "teacher", said["name"], said["sha256"]
-    if name in NO_WEIGHTS:
+    spec = specs().get(name)
+    if spec and spec.weights is None:
         return [verified(link, "it has no weights; the hash names its algorithm", name)]
     if told.get("checkpoint"):
         return [_file(link, Path(told["checkpoint"]), digest)]
-    if name in CHECKPOINTS:
-        if digest != CHECKPOINTS[name].sha256:
-            return [
-                broken(link, "is not the published one", name, CHECKPOINTS[name].sha256, digest)
-            ]
-        path = on_disk(name)
-        if path is None:
-            return [verified(link, "SHA-256 is that of the published checkpoint", name)]
-        return [_file(link, path, digest)]
-    place = next((path for path in evidence.tree or () if path.endswith(_SAM_LITE)), None)
-    if evidence.tree is None or place is None:
-        return [missing(link, "the commit's weights cannot be read", f"*{_SAM_LITE}")]
-    found = sha256_bytes(evidence.tree[place])
-    return compared(link, "the commit contains these weights", "", [(place, digest, found)])
+    if spec is None or spec.weights is None or not spec.weights.address:
+        return _committed(evidence, name, digest)
+    if digest != spec.weights.sha256:
+        return [broken(link, "is not the published one", name, spec.weights.sha256, digest)]
+    if spec.weights.on_disk():
+        return [_file(link, spec.weights.path, digest)]
+    return [verified(link, "SHA-256 is that of the published checkpoint", name)]
+
+
+def _committed(evidence: Evidence, name: str, digest: str) -> list[Finding]:
+    """Weights that the commit contains, in whichever package, or whose hash its code pins."""
+    link, asset, tree = "teacher", f"/assets/{name}.safetensors", evidence.tree or {}
+    if place := next((path for path in tree if path.endswith(asset)), None):
+        pair = (place, digest, sha256_bytes(tree[place]))
+        return compared(link, "the commit contains these weights", "", [pair])
+    code = (path for path in tree if path.startswith("components/") and path.endswith(".py"))
+    if name not in specs() and any(digest.encode() in tree[path] for path in code):
+        return [verified(link, "the commit's code pins this SHA-256", name)]
+    return [missing(link, "the commit's weights cannot be read", f"*{asset}")]
 
 
 def _file(link: str, path: Path, digest: str) -> Finding:

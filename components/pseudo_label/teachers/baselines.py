@@ -7,13 +7,16 @@ SIGGRAPH 2004. Both need nothing on disk and no network.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import cv2
 import numpy as np
 
 from components.core.files import sha256_json
+from components.core.params import PseudoLabel
 from components.pseudo_label.candidates import BOX_PRIOR, Candidates, Teacher
 from components.pseudo_label.prompts import fill, pixels
+from components.pseudo_label.registry import TeacherSpec
 
 _SEED = 7  # GrabCut's colour models start from k-means, which draws
 _ITERATIONS = 3  # more change little; the last one is run apart to see whether it is settled
@@ -122,3 +125,17 @@ def _grabcut(crop: np.ndarray, box: np.ndarray) -> tuple[np.ndarray, float]:
     if scale < 1:
         mask = np.asarray(cv2.resize(mask, (w, h), interpolation=cv2.INTER_LINEAR))
     return mask, stability
+
+
+def _build_box(params: PseudoLabel, weights: Path | None) -> Teacher:
+    return Box()
+
+
+def _build_grabcut(params: PseudoLabel, weights: Path | None) -> Teacher:
+    return GrabCut(params.margin, params.threads)
+
+
+SPECS = (
+    TeacherSpec("box", "filled box", _build_box, (__name__,)),
+    TeacherSpec("grabcut", "GrabCut (OpenCV)", _build_grabcut, (__name__,)),
+)

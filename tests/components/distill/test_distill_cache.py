@@ -4,18 +4,18 @@ import dataclasses
 import resource
 from concurrent.futures import ThreadPoolExecutor, wait
 
+import grimp
 import numpy as np
 import pandas as pd
 import pytest
+from edits import behind, edited
 
-from components.core import jpeg
 from components.core.errors import InputError
 from components.core.images import open_photo, save_grey, save_photo
 from components.core.jpeg import recompress
 from components.data.manifest import Manifest
-from components.distill.cache import data_key, decoded, kept_size
+from components.distill.cache import CODE, data_key, decoded, kept_size
 from components.distill.examples import annotation_hours, counts, weigh
-from components.student import infer
 
 
 def test_rows_are_photos_and_masks_at_their_own_size(made, tmp_path, settings):
@@ -100,15 +100,24 @@ def test_a_second_process_waits_and_harms_nothing(made, tmp_path, settings):
     assert second.photos.shape[1:3] == (128, 128)
 
 
-def test_key_is_the_code_too(made, tmp_path, monkeypatch):
+@pytest.mark.parametrize("module", CODE)
+def test_key_is_the_code_too(made, monkeypatch, module):
     key = data_key(made.examples(), 64, False)
-    for module in (jpeg, infer):
-        changed = tmp_path / "changed.py"
-        changed.write_text("# another way to make pixels")
-        with monkeypatch.context() as patch:
-            patch.setattr(module, "__file__", str(changed))
-            assert data_key(made.examples(), 64, False) != key
-    assert data_key(made.examples(), 64, False) == key
+    with monkeypatch.context() as patch:
+        edited(patch, module)
+        assert data_key(made.examples(), 64, False) != key
+        edited(patch, "components.distill.examples")
+        assert data_key(made.examples(), 64, False) == key
+
+
+def test_key_covers_every_module_that_makes_pixels():
+    # `infer` only resizes here; what `examples` collects is in the key by content.
+    beside = {"components.core.seeds", "components.data.manifest", "components.distill.examples"}
+    core = {"code", "errors", "files", "images", "params", "paths", "weights"}
+    beside |= {f"components.core.{name}" for name in core}
+    graph = grimp.build_graph("components", cache_dir=None)
+    found = {name for name in behind(graph, *CODE) if name in CODE or ".student." not in name}
+    assert found - beside == {*CODE}
 
 
 def test_key_is_content(made):

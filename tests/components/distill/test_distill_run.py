@@ -8,13 +8,15 @@ import sys
 import time
 from pathlib import Path
 
+import grimp
 import pandas as pd
 import pytest
 import yaml
+from edits import behind, edited
 
 from components.core.files import sha256_file
 from components.distill.cache import decoded
-from components.distill.run import training_key
+from components.distill.run import CODE, training_key
 from components.student import store
 from components.student.model import build, configure
 
@@ -140,3 +142,37 @@ def test_another_parameter_is_another_training(settings, data, change):
 def test_other_first_weights_are_another_training(settings, data):
     one, other = (build(configure(settings()), weights) for weights in ("none", "package"))
     assert training_key(one, data, settings(), 1) != training_key(other, data, settings(), 1)
+
+
+BESIDE = {  # they read, store, report, or build what is in the key by its content
+    *(f"components.core.{name}" for name in ("code", "errors", "files", "images", "params")),
+    *(f"components.core.{name}" for name in ("paths", "weights")),
+    "components.data.manifest",
+    *(f"components.distill.{name}" for name in ("cache", "checkpoint", "examples", "progress")),
+    *(f"components.student.{name}" for name in ("backbones", "config")),
+}
+
+
+def test_key_covers_every_module_behind_a_training():
+    graph = grimp.build_graph("components", cache_dir=None)
+    assert behind(graph, "components.distill.trainer") - BESIDE == {*CODE}
+
+
+@pytest.mark.parametrize(
+    ("module", "again"),
+    [*((module, True) for module in CODE), *((module, False) for module in sorted(BESIDE))],
+)
+def test_another_line_where_steps_are_made_is_another_training(
+    settings, data, monkeypatch, module, again
+):
+    student = build(configure(settings()), "none")
+    key = training_key(student, data, settings(), 1)
+    edited(monkeypatch, module)
+    assert (training_key(student, data, settings(), 1) != key) == again
+
+
+def test_another_normalisation_is_another_training(settings, data):
+    student = build(configure(settings()), "none")
+    key = training_key(student, data, settings(), 1)
+    student.config = student.config.model_copy(update={"mean": (0.1, 0.2, 0.3)})
+    assert training_key(student, data, settings(), 1) != key

@@ -6,8 +6,8 @@ import pytest
 from pseudo_label_support import scene, settings
 
 from components.core.errors import InputError
-from components.pseudo_label.jobs import pseudo_mask
-from components.pseudo_label.teachers.registry import TEACHERS, build
+from components.pseudo_label.quality import pseudo_mask
+from components.pseudo_label.registry import build, specs
 
 
 def iou(a: np.ndarray, b: np.ndarray) -> float:
@@ -111,5 +111,5 @@ def test_identity_changes_with_the_algorithm_only() -> None:
 
 
 def test_unknown_teacher_lists_the_known() -> None:
-    with pytest.raises(InputError, match=", ".join(TEACHERS)):
+    with pytest.raises(InputError, match=", ".join(specs())):
         build(settings(teacher="nobody"))

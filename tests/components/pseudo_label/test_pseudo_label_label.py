@@ -18,10 +18,10 @@ from pseudo_label_support import made_otherwise, make_dataset, scene, settings, 
 
 from components.core.errors import InputError
 from components.data.manifest import Manifest, read_table, write
-from components.pseudo_label import jobs, workers
+from components.pseudo_label import quality, workers
 from components.pseudo_label.label import LABELS, label_dataset
 from components.pseudo_label.prompts import expand, prompt_sha256
-from components.pseudo_label.teachers.registry import build
+from components.pseudo_label.registry import SHARED, build
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +92,7 @@ def test_low_confidence_is_not_accepted_and_needs_no_new_masks(data, tmp_path: P
 
 def test_second_run_takes_everything_from_the_cache(data, tmp_path: Path, monkeypatch) -> None:
     label(data, tmp_path / "a", tmp_path / "cache")
-    monkeypatch.setattr(jobs, "pseudo_masks", None)  # any attempt to compute would fail
+    monkeypatch.setattr(quality, "pseudo_masks", None)  # any attempt to compute would fail
     label(data, tmp_path / "b", tmp_path / "cache")
     assert tree(tmp_path / "a") == tree(tmp_path / "b")
 
@@ -116,18 +116,26 @@ def test_settings_of_the_teacher_are_part_of_the_key(data, tmp_path: Path, chang
     assert len(tree(tmp_path / "cache")) == (2 * before if change else before)
 
 
+PACKAGE = "components.pseudo_label"
+
+
 @pytest.mark.parametrize(
-    "change",
-    ["baselines.py", "crops.py", "quality.py", "sam_lite.py", "seeds.py", "cv2"],
+    ("change", "again"),
+    [
+        *((module, True) for module in (*SHARED, f"{PACKAGE}.teachers.baselines", "cv2")),
+        *((f"{PACKAGE}.{module}", False) for module in ("cluster", "workers", "jobs", "cache")),
+        (f"{PACKAGE}.teachers.sam_lite.network", False),
+        ("components.core.seeds", False),
+    ],
 )
 def test_what_makes_masks_is_part_of_the_key_alone(
-    data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+    data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str, again: bool
 ) -> None:
     label(data, tmp_path / "a", tmp_path / "cache", teacher="box")
     before = len(tree(tmp_path / "cache"))
     made_otherwise(monkeypatch, change)
     label(data, tmp_path / "b", tmp_path / "cache", teacher="box")
-    assert len(tree(tmp_path / "cache")) == 2 * before
+    assert len(tree(tmp_path / "cache")) == (2 * before if again else before)
     assert tree(tmp_path / "a") == tree(tmp_path / "b")  # no row names it
 
 
@@ -274,12 +282,11 @@ def test_stage_on_a_full_disk_keeps_what_is_finished(tmp_path: Path) -> None:
 READ_ONLY = """
 import os, pickle, sys
 from pathlib import Path
-import components.pseudo_label.teachers.baselines
-from components.pseudo_label.cache import maker
 from components.pseudo_label.label import label_dataset
-maker()  # reads what the other user may not
+from components.pseudo_label.registry import build, identity
 work = Path(sys.argv[1])
 manifest, params = pickle.loads((work / "arguments").read_bytes())
+identity(build(params))  # reads what the other user may not
 if os.geteuid() == 0:
     os.seteuid(65534)  # root writes into read-only folders
 label_dataset(manifest, work / "data", params, work / "out", work / "cache")

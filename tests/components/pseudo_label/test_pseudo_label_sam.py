@@ -12,9 +12,9 @@ from segment_anything import SamPredictor, sam_model_registry
 from components.core.errors import InputError
 from components.core.files import sha256_file
 from components.pseudo_label.candidates import Candidates, Prompt
-from components.pseudo_label.jobs import pseudo_mask
-from components.pseudo_label.teachers import sam
-from components.pseudo_label.teachers.registry import build
+from components.pseudo_label.quality import pseudo_mask
+from components.pseudo_label.registry import build
+from components.pseudo_label.teachers.sam import model as sam
 
 BOXES = np.array([[20.0, 15, 70, 60], [5, 5, 30, 90], [60, 40, 120, 90]])
 
@@ -84,7 +84,10 @@ def test_a_photo_seen_before_is_not_encoded_again(
     assert np.array_equal(second[1].probability, first[1].probability)
     unseen = tiny(tiny_checkpoint).predict(photo, BOXES)
     assert np.array_equal(second[0].probability, unseen.probability)
-    made_otherwise(monkeypatch, "sam.py")
+    for other in ("quality", "teachers.sam_lite.network", "embeddings"):
+        made_otherwise(monkeypatch, f"components.pseudo_label.{other}")
+        list(again.answers(moved))
+    made_otherwise(monkeypatch, "components.pseudo_label.teachers.sam.model")
     with pytest.raises(TypeError):
         list(again.answers(moved))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -14,11 +15,12 @@ from safetensors.torch import save_file
 from components.core.errors import InputError
 from components.core.weights import lite0
 from components.pseudo_label.candidates import Candidates, Prompt
-from components.pseudo_label.jobs import pseudo_mask
-from components.pseudo_label.teachers import sam_lite
-from components.pseudo_label.teachers.crops import cut, spread
-from components.pseudo_label.teachers.registry import build
-from components.pseudo_label.teachers.sam_lite_network import SamLite, Trunk, coverage
+from components.pseudo_label.quality import pseudo_mask
+from components.pseudo_label.registry import build, get, locate
+from components.pseudo_label.teachers.sam_lite import WEIGHTS
+from components.pseudo_label.teachers.sam_lite import model as sam_lite
+from components.pseudo_label.teachers.sam_lite.crops import cut, spread
+from components.pseudo_label.teachers.sam_lite.network import SamLite, Trunk, coverage
 
 BIG = np.array([[2950.0, 1960.0, 4180.0, 2950.0]])
 
@@ -181,8 +183,8 @@ def _pasted(height: int, width: int, seed: int) -> tuple[np.ndarray, np.ndarray]
 
 
 def test_the_weights_that_come_along_find_what_was_pasted() -> None:
-    teacher = sam_lite.load_teacher(None, threads=1)
-    assert teacher.sha256 == sam_lite.SHA256
+    teacher = build(settings(teacher="sam_lite"))
+    assert teacher.sha256 == WEIGHTS.sha256
     for seed in range(3):
         photo, truth = _pasted(180, 240, seed)
         box = np.array([[60.0, 40.0, 178.0, 140.0]])
@@ -192,9 +194,11 @@ def test_the_weights_that_come_along_find_what_was_pasted() -> None:
         assert found.predicted_iou[0, 0] > 0.7
 
 
-def test_the_weights_that_come_along_are_checked(
-    monkeypatch: pytest.MonkeyPatch, weights: Path
-) -> None:
-    monkeypatch.setattr(sam_lite, "WEIGHTS", weights)
-    with pytest.raises(InputError, match="SHA-256"):
-        sam_lite.load_teacher(None, 1)
+def test_the_weights_that_come_along_are_checked(tmp_path: Path) -> None:
+    damaged = replace(WEIGHTS, folder=tmp_path)
+    damaged.path.write_bytes(WEIGHTS.path.read_bytes()[:-1] + b"0")
+    with pytest.raises(InputError, match=r"SHA-256 differs.*install the project again"):
+        locate(replace(get("sam_lite"), weights=damaged), "")
+    damaged.path.unlink()
+    with pytest.raises(InputError, match="install the project again"):
+        damaged.fetch()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from typer.testing import CliRunner
 
-from components.pseudo_label.checkpoints import CHECKPOINTS, weights_dir
+from components.pseudo_label.registry import downloadable
 from flows.cli.teacher import app
 
 ROOT = Path(__file__).parents[3]
@@ -18,12 +18,12 @@ def test_list_as_json() -> None:
     rows = {row["name"]: row for row in json.loads(_output("list", "--json"))}
     assert {"box", "grabcut", "vit_b", "vit_l", "vit_h"} <= rows.keys()
     assert rows["grabcut"]["on_disk"] is None
-    assert rows["vit_h"]["weights_bytes"] == CHECKPOINTS["vit_h"].size
+    assert rows["vit_h"]["weights_bytes"] == downloadable("vit_h").size
     assert rows["vit_h"]["on_disk"] is False
-    path = weights_dir() / CHECKPOINTS["vit_b"].file
+    path = downloadable("vit_b").path
     path.parent.mkdir(parents=True)
     with open(path, "wb") as file:
-        file.truncate(CHECKPOINTS["vit_b"].size)
+        file.truncate(downloadable("vit_b").size)
     again = {row["name"]: row for row in json.loads(_output("list", "--json"))}
     assert again["vit_b"]["on_disk"] is True
     assert again["vit_b"]["path"] == str(path)

@@ -260,9 +260,9 @@ def test_training_starts_from_earlier_weights_as_they_are(
     monkeypatch.setattr(command, "train", stop)
     with pytest.raises(_Stopped):
         command.train_command(
-            [folder / "photos"], [folder / "cutouts"], None, tmp_path / "out", start=WEIGHTS
+            [folder / "photos"], [folder / "cutouts"], None, tmp_path / "out", start=WEIGHTS.path
         )
-    wanted = {name: value.float() for name, value in load_file(WEIGHTS).items()}
+    wanted = {name: value.float() for name, value in load_file(WEIGHTS.path).items()}
     assert given[0].keys() == wanted.keys()
     assert all(torch.equal(given[0][name], value) for name, value in wanted.items())
 

@@ -1,7 +1,4 @@
-"""`sam_lite`, the project's own small SAM as a teacher: one zoomed crop a box, soft masks.
-
-Weights and card lie in `assets/`; how they were made is `research.sam_lite`.
-"""
+"""`sam_lite` as a teacher: one zoomed crop a box, soft masks."""
 
 from __future__ import annotations
 
@@ -20,11 +17,9 @@ from components.core.files import sha256_bytes
 from components.core.seeds import fix_torch
 from components.pseudo_label.candidates import Candidates, Prompt, Teacher
 from components.pseudo_label.devices import device, has_bfloat16
-from components.pseudo_label.teachers.crops import Crop, cut, spread
-from components.pseudo_label.teachers.sam_lite_network import SamLite
+from components.pseudo_label.teachers.sam_lite.crops import Crop, cut, spread
+from components.pseudo_label.teachers.sam_lite.network import SamLite
 
-WEIGHTS = Path(__file__).parent / "assets" / "sam_lite.safetensors"
-SHA256 = "a1196c3fd7db937ef2a5689da1c0a7d5234d62de302ab8cd39fc896b1b68d034"
 SIZE = 160  # side of a crop, as at the end of training
 # Boxes that go through together, in full batches, padded: float sums change with the batch size.
 BATCHES = {"cpu": 4, "cuda": 64}
@@ -207,12 +202,12 @@ def network_of(data: bytes, where: str) -> SamLite:
 
 
 def load_teacher(
-    path: Path | None, threads: int, batch: int | None = None, half: bool | None = None
+    path: Path, threads: int, batch: int | None = None, half: bool | None = None
 ) -> SamLiteTeacher:
-    """The teacher from the weights that come with the project, or from another file.
+    """The teacher from a file of weights.
 
     Args:
-        path: a `.safetensors` made by `iml teacher train`; None for the project's own.
+        path: a `.safetensors` made by `iml teacher train`.
         threads: see `SamLiteTeacher`.
         batch: see `SamLiteTeacher`.
         half: see `SamLiteTeacher`.
@@ -220,14 +215,5 @@ def load_teacher(
     Raises:
         InputError: missing, damaged or foreign weights.
     """
-    source = path or WEIGHTS
-    data = read_weights(source)
-    sha256 = sha256_bytes(data)
-    if path is None and sha256 != SHA256:
-        raise InputError(
-            f"SHA-256 is {sha256}, expected {SHA256}",
-            where=str(source),
-            hint="install the project again",
-        )
-    network = network_of(data, str(source))
-    return SamLiteTeacher(network, sha256, threads, batch, half)
+    data = read_weights(path)
+    return SamLiteTeacher(network_of(data, str(path)), sha256_bytes(data), threads, batch, half)

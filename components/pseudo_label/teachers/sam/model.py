@@ -1,4 +1,4 @@
-"""Segment Anything (Kirillov et al., ICCV 2023, arXiv 2304.02643) as a box-prompted teacher.
+"""Segment Anything as a box-prompted teacher.
 
 The network is segment-anything's own; only what surrounds it is here: checked loading, box prompts
 and soft masks.
@@ -24,6 +24,7 @@ from components.pseudo_label.cache import maker
 from components.pseudo_label.candidates import Candidates, Prompt, Teacher
 from components.pseudo_label.devices import device, has_bfloat16
 from components.pseudo_label.embeddings import Embeddings
+from components.pseudo_label.teachers.sam import ENCODER, LIBRARIES
 
 _BOXES = 8  # decoded together; fixed, because the batch size changes float sums
 _PHOTOS = {"cpu": 1, "cuda": 4}  # encoded together, likewise
@@ -98,7 +99,8 @@ class SamTeacher(Teacher):
         """What an embedding depends on; None where the photo has no name by content."""
         if prompt.sha256 is None:
             return None
-        return sha256_json([prompt.sha256, self.sha256, self.settings, maker()])
+        made_by = maker(ENCODER, LIBRARIES)
+        return sha256_json([prompt.sha256, self.sha256, self.settings, made_by])
 
     @torch.inference_mode()
     def _encode(self, photos: Sequence[np.ndarray]) -> list[np.ndarray]:

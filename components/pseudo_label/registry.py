@@ -1,0 +1,119 @@
+"""The teachers, found in `components.pseudo_label.teachers`: a new one is one new file there."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+
+from components.core.errors import InputError
+from components.core.params import PseudoLabel
+from components.pseudo_label import teachers
+from components.pseudo_label.cache import maker
+from components.pseudo_label.candidates import Identity, Teacher
+from components.pseudo_label.checkpoints import NO_WEIGHTS, Progress, Weights
+
+# What makes masks whoever the teacher is.
+SHARED = tuple(f"components.pseudo_label.{part}" for part in ("candidates", "prompts", "quality"))
+
+
+@dataclass(frozen=True)
+class TeacherSpec:
+    """All that is known of a teacher before it is built.
+
+    Attributes:
+        name: as in params.yaml.
+        kind: what it is, for people.
+        build: makes it from params and its weights file (None where it needs none); heavy
+            libraries are imported only here.
+        modules: whose code makes its masks, besides `SHARED`; masks are kept by their hash.
+        libraries: distributions whose version decides its masks, besides NumPy and OpenCV.
+        weights: as published; None for code alone.
+        licence: of the weights as published, or of the code.
+    """
+
+    name: str
+    kind: str
+    build: Callable[[PseudoLabel, Path | None], Teacher]
+    modules: tuple[str, ...]
+    libraries: tuple[str, ...] = ()
+    weights: Weights | None = None
+    licence: str = "Apache-2.0"
+
+
+@functools.cache
+def specs() -> dict[str, TeacherSpec]:
+    """Every teacher by name, those that need no weights first, then by size."""
+    places = pkgutil.iter_modules(teachers.__path__, f"{teachers.__name__}.")
+    found = [spec for place in places for spec in importlib.import_module(place.name).SPECS]
+    found.sort(key=lambda spec: (spec.weights.size if spec.weights else 0, spec.name))
+    return {spec.name: spec for spec in found}
+
+
+def get(name: str) -> TeacherSpec:
+    """The teacher of this name; raises InputError where there is none."""
+    if spec := specs().get(name):
+        return spec
+    near = get_close_matches(name, specs(), 1)
+    raise InputError(
+        f"no teacher is called {name!r}" + (f", did you mean {near[0]}?" if near else ""),
+        where="pseudo_label.teacher",
+        hint=f"choose one of {', '.join(specs())}",
+    )
+
+
+def build(params: PseudoLabel, progress: Progress | None = None) -> Teacher:
+    """The teacher that `params.teacher` names.
+
+    Args:
+        params: the block `pseudo_label` of params.yaml.
+        progress: called with (bytes, total) while its weights are downloaded.
+
+    Raises:
+        InputError: unknown name; weights missing, unreachable, damaged or of another model.
+    """
+    spec = get(params.teacher)
+    return spec.build(params, locate(spec, params.checkpoint, progress))
+
+
+def identity(teacher: Teacher) -> Identity:
+    """What the masks of a built teacher depend on."""
+    spec = get(teacher.name)
+    made_by = maker((*SHARED, *spec.modules), spec.libraries)
+    return Identity(teacher.name, teacher.sha256, teacher.margin, teacher.settings, made_by)
+
+
+def downloadable(name: str) -> Weights:
+    """The weights of a teacher that publishes them elsewhere; raises InputError for any other."""
+    known = {spec.name: spec.weights for spec in specs().values() if spec.weights}
+    known = {key: weights for key, weights in known.items() if weights.address}
+    if name not in known:
+        raise InputError(
+            f"{name!r} has no weights to fetch", hint=f"choose one of {', '.join(known)}"
+        )
+    return known[name]
+
+
+def locate(spec: TeacherSpec, checkpoint: str, progress: Progress | None = None) -> Path | None:
+    """The weights file of a teacher: a given local path, else the published one; None without.
+
+    Raises:
+        InputError: no such file; a published file's name with other bytes; see `Weights.fetch`.
+    """
+    if spec.weights is None:
+        return None
+    if not checkpoint:
+        return spec.weights.fetch(progress)
+    path = Path(checkpoint)
+    if not path.is_file():
+        raise InputError(
+            "no such file", where=f"pseudo_label.checkpoint: {checkpoint}", hint=NO_WEIGHTS
+        )
+    for other in specs().values():
+        if other.weights and other.weights.address and other.weights.file == path.name:
+            other.weights.verify(path)
+    return path

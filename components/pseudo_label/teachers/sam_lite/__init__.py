@@ -1,0 +1,39 @@
+"""`sam_lite`, the project's own small SAM. Weights and card are in `assets/`.
+
+How the weights were made is `research.sam_lite`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from components.core.params import PseudoLabel
+from components.pseudo_label.candidates import Teacher
+from components.pseudo_label.checkpoints import Weights
+from components.pseudo_label.registry import TeacherSpec
+
+
+def _build(params: PseudoLabel, weights: Path | None) -> Teacher:
+    from components.pseudo_label.teachers.sam_lite.model import load_teacher
+
+    return load_teacher(weights or WEIGHTS.path, params.threads)
+
+
+WEIGHTS = Weights(
+    "sam_lite.safetensors",
+    6_731_542,
+    "a1196c3fd7db937ef2a5689da1c0a7d5234d62de302ab8cd39fc896b1b68d034",
+    folder=Path(__file__).parent / "assets",
+)
+_MODULES = ("model", "network", "crops")
+
+SPECS = (
+    TeacherSpec(
+        name="sam_lite",
+        kind="small SAM of this project",
+        build=_build,
+        modules=(*(f"{__name__}.{module}" for module in _MODULES), "components.core.seeds"),
+        libraries=("torch", "timm", "segment-anything"),
+        weights=WEIGHTS,
+    ),
+)
