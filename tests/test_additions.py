@@ -1,4 +1,4 @@
-"""What may be added in few files, added in a temporary copy of the project and run."""
+"""docs/ARCHITECTURE.md, "Where to add something": each addition in a copy of the project."""
 
 from __future__ import annotations
 
@@ -9,11 +9,70 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pytest
+from PIL import Image
 from pseudo_label_support import make_dataset
 
 from components.data.manifest import write
 
 ROOT = Path(__file__).parents[1]
+BIN = Path(sys.executable).parent
+
+
+class Project:
+    """A copy of the project that tests extend."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        listed = subprocess.run(
+            ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        for name in listed.stdout.splitlines():
+            wanted = name.startswith(("components/", "flows/", "benchmarks/", "research/"))
+            if (wanted or "/" not in name) and (ROOT / name).is_file():
+                (root / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(ROOT / name, root / name)
+
+    def write(self, name: str, text: str) -> None:
+        """A new file."""
+        (self.root / name).parent.mkdir(parents=True, exist_ok=True)
+        (self.root / name).write_text(text)
+
+    def change(self, name: str, before: str, after: str) -> None:
+        """Another text at one place of a file."""
+        text = (self.root / name).read_text()
+        assert text.count(before) == 1, f"{name}: {before}"
+        (self.root / name).write_text(text.replace(before, after))
+
+    def run(self, *command: str, code: int = 0) -> str:
+        """A command here, which must end with this exit code: its stdout, or what it refuses."""
+        done = subprocess.run(
+            command,
+            cwd=self.root,
+            env={
+                **os.environ,
+                "PYTHONPATH": str(self.root),
+                "IML_STATE": str(self.root / ".state"),
+                "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+            },
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stderr if code else done.stdout
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return Project(tmp_path / "project")
+
+
 TEACHER = '''
 from components.pseudo_label.registry import TeacherSpec
 from components.pseudo_label.teachers.baselines import Box
@@ -31,37 +90,144 @@ SPECS = (TeacherSpec("half", "a test", lambda params, weights: Half(), (__name__
 '''
 
 
-def copy_of_the_project(folder: Path) -> dict[str, str]:
-    """The project's code below a folder, and the environment that runs it."""
-    for part in ("components", "flows"):
-        skip = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(ROOT / part, folder / part, ignore=skip)
-    return os.environ | {"PYTHONPATH": str(folder), "IML_STATE": str(folder / "state")}
-
-
-def test_a_teacher_is_one_new_file(tmp_path: Path) -> None:
-    environment = copy_of_the_project(tmp_path)
-    write(tmp_path / "runs/prepare", make_dataset(tmp_path / "data/demo", 3))
-    committed = (ROOT / "params.yaml").read_text()
-    (tmp_path / "params.yaml").write_text(committed.replace("teacher: sam_lite", "teacher: half"))
-
-    def run(*command: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, *command],
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
-    before = run("-m", "components.pseudo_label")
-    assert before.returncode == 2
-    assert "no teacher is called 'half'" in before.stderr
-    (tmp_path / "components/pseudo_label/teachers/half.py").write_text(TEACHER)
-    done = run("-m", "components.pseudo_label")
-    assert "3 photos labelled by half" in done.stdout, done.stderr
-    summary = json.loads((tmp_path / "runs/pseudo_label/summary.json").read_text())
+def test_a_teacher(project: Project) -> None:
+    write(project.root / "runs/prepare", make_dataset(project.root / "data/demo", 3))
+    project.change("params.yaml", "teacher: sam_lite", "teacher: half")
+    stage = ("python", "-m", "components.pseudo_label")
+    assert "no teacher is called 'half'" in project.run(*stage, code=2)
+    project.write("components/pseudo_label/teachers/half.py", TEACHER)
+    assert "3 photos labelled by half" in project.run(*stage)
+    summary = json.loads((project.root / "runs/pseudo_label/summary.json").read_text())
     assert summary["teacher"] == "half"
-    listed = run("-c", "from flows.cli.teacher import app; app()", "list", "--json")
-    assert "half" in {row["name"] for row in json.loads(listed.stdout)}, listed.stderr
+    listed = json.loads(project.run("iml", "teacher", "list", "--json"))
+    assert "half" in {row["name"] for row in listed}
+
+
+READER = '''"""Lines of `photo x y width height`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from components.ingest.formats.record import Box, Reading, Record
+
+
+def matches(source: Path) -> bool:
+    """A text file with this suffix."""
+    return source.suffix == ".lines"
+
+
+def read(source: Path) -> Reading:
+    """One record per line."""
+    records = []
+    for line in source.read_text().splitlines():
+        name, *numbers = line.split()
+        boxes = (Box(*map(float, numbers)),) if numbers else ()
+        label = "manipulated" if boxes else "authentic"
+        records.append(Record(source.parent / name, name, label, boxes=boxes))
+    return Reading(records)
+'''
+
+
+def test_a_reader(project: Project) -> None:
+    project.write("components/ingest/formats/lines.py", READER)
+    registry = "components/ingest/formats/registry.py"
+    project.change(
+        registry, "coco, folders, imdlbenco, voc", "coco, folders, imdlbenco, lines, voc"
+    )
+    project.change(
+        registry,
+        "FORMATS = {\n",
+        'FORMATS = {\n    "lines": Format(lines.matches, lines.read, "lines of boxes"),\n',
+    )
+    draw = np.random.default_rng(1)
+    for name in ("a.png", "b.png"):
+        pixels = draw.integers(0, 255, (48, 64, 3), np.uint8)
+        (project.root / "in").mkdir(exist_ok=True)
+        Image.fromarray(pixels).save(project.root / "in" / name)
+    project.write("in/all.lines", "a.png 4 4 20 16\nb.png\n")
+    arguments = ("in/all.lines", "--name", "mine", "--licence", "none", "--no-track", "--json")
+    said = json.loads(project.run("iml", "dataset", "import", *arguments))
+    index = json.loads((project.root / "data/mine/boxes.json").read_text())
+    assert said["photos"] == len(index["images"]) == 2
+    assert [row["bbox"] for row in index["annotations"]] == [[4.0, 4.0, 20.0, 16.0]]
+
+
+GATED = """
+from components.core import params
+from components.registry.gates import judge, GateEvidence
+settings = params.load().promotion
+names = GateEvidence.__dataclass_fields__
+nothing = GateEvidence(**{name: None for name in names} | {"metrics": {"mcc": {"value": 0.4}}})
+print([gate.passed for gate in judge(1, nothing, settings) if gate.name == "min_mcc"])
+"""
+
+
+def test_a_gate(project: Project) -> None:
+    project.change(
+        "components/core/params.py",
+        "    max_ece: Share | None\n",
+        "    max_ece: Share | None\n    min_mcc: Share | None = None\n",
+    )
+    project.change(
+        "components/registry/gates.py",
+        "    if gates.min_robustness is not None:\n",
+        "    if gates.min_mcc is not None:\n"
+        '        mcc = measured(metrics, "mcc")\n'
+        '        found.append(at_least("min_mcc", "MCC", mcc, gates.min_mcc))\n'
+        "    if gates.min_robustness is not None:\n",
+    )
+    assert project.run("python", "-c", GATED) == "[]\n"  # null by default: not asked for
+    for threshold, passed in (("0.3", True), ("0.5", False)):
+        text = (ROOT / "params.yaml").read_text()
+        text = text.replace("    max_ece: null", f"    min_mcc: {threshold}\n    max_ece: null")
+        project.write("params.yaml", text)
+        assert project.run("python", "-c", GATED) == f"[{passed}]\n"
+
+
+STAGE = '''"""Stage `count`: how many parameters params.yaml has."""
+
+from __future__ import annotations
+
+from components.core import params
+from components.core.errors import exit_on_error
+from components.core.files import write_json
+from components.core.paths import RUNS
+
+
+def main() -> None:
+    """Write runs/count/result.json."""
+    write_json(RUNS / "count/result.json", {"blocks": len(params.load().model_dump())})
+
+
+if __name__ == "__main__":
+    with exit_on_error():
+        main()
+'''
+BLOCK = """
+  count:
+    cmd: python -m components.count
+    deps:
+      - components/core/errors.py
+      - components/core/files.py
+      - components/core/params.py
+      - components/core/paths.py
+      - components/count
+    metrics:
+      - runs/count/result.json
+"""
+
+
+def test_a_stage(project: Project) -> None:
+    project.write("components/count/__init__.py", '"""Stage `count`."""\n')
+    project.write("components/count/__main__.py", STAGE)
+    project.change("dvc.yaml", "\nplots:\n", f"{BLOCK}\nplots:\n")
+    project.change("pyproject.toml", '    "prepare | validate', '    "count | prepare | validate')
+    project.run("git", "init", "--quiet")
+    project.run("dvc", "init", "--quiet")
+    project.run("dvc", "repro", "--single-item", "count")
+    assert json.loads((project.root / "runs/count/result.json").read_text()) == {"blocks": 7}
+    project.run("lint-imports", "--no-cache")
+    rules = "tests/test_architecture.py"
+    project.write(rules, (ROOT / rules).read_text())
+    project.run("python", "-m", "pytest", "-q", rules, "-k", "count or package")

@@ -101,13 +101,63 @@ def test_every_stage_is_a_package() -> None:
     assert mains == set(PIPELINE)
 
 
+EDITED = (
+    "components/ingest/formats/voc.py",
+    "components/templates/evaluation.html",
+    "components/serving/score.py",
+    "components/registry/gates.py",
+    "components/lineage/audit.py",
+    "flows/cli/run.py",
+    "benchmarks/teacher.py",
+    "research/sam_lite/train.py",
+    "components/data/splits.py",
+    "components/validate/checks.py",
+    "components/pseudo_label/prompts.py",
+    "components/synthesis/splices.py",
+    "components/distill/losses.py",
+    "components/student/fusion.py",
+    "components/core/metrics.py",
+    "components/evaluate/calibration.py",
+    "components/export/onnx.py",
+)
+
+
+def reruns(edited: str) -> tuple[list[str], list[str]]:
+    """Stages that watch a file, and those that read what these write, one after another."""
+    blocks = {name: stage.get("do", stage) for name, stage in PIPELINE.items()}
+    first = [
+        name
+        for name, block in blocks.items()
+        if any(edited == dep or edited.startswith(f"{dep}/") for dep in block["deps"])
+    ]
+    changed, after = set(first), []
+    for name, block in blocks.items():  # dvc.yaml lists each stage after those it reads from
+        if name not in changed and any(
+            dep.startswith(f"runs/{other}/") for dep in block["deps"] for other in changed
+        ):
+            changed.add(name)
+            after.append(name)
+    return first, after
+
+
+def test_the_table_of_reruns_is_right() -> None:
+    rows = []
+    for edited in EDITED:
+        assert (ROOT / edited).is_file(), edited
+        cells = (", ".join(names) or "none" for names in reruns(edited))
+        rows.append(f"| `{edited}` | {' | '.join(cells)} |")
+    document = (ROOT / "docs/ARCHITECTURE.md").read_text()
+    shown = document.partition("<!-- reruns")[2].partition("<!-- end -->")[0]
+    assert shown.splitlines()[3:] == rows, "the table should be:\n" + "\n".join(rows)
+
+
 def test_no_pickle_is_loaded_but_in_the_one_place() -> None:
     unsafe = re.compile(
         r"pickle\.loads?\(|joblib\.load|(?<!\.)torch\.load\(|yaml\.load\(|shell=True"
     )
     found = [
         f"{path.relative_to(ROOT)}: {line.strip()}"
-        for path in tracked("components/*.py", "flows/*.py")
+        for path in tracked("components/*.py", "flows/*.py", "benchmarks/*.py", "research/*.py")
         for line in path.read_text().splitlines()
         if unsafe.search(line)
     ]

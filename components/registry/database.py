@@ -14,7 +14,7 @@ from urllib.parse import quote, quote_plus
 
 from sqlalchemy import URL, Engine, NullPool, create_engine, event, make_url, text
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import ArgumentError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, IntegrityError, OperationalError, SQLAlchemyError
 
 from components.core.errors import InputError, UnavailableError
 
@@ -73,7 +73,8 @@ def _clear(url: URL, setting: str) -> Iterator[None]:
         raise
     except (SQLAlchemyError, OSError) as error:
         said = scrub(str(getattr(error, "orig", None) or error), url)[:300]
-        raise UnavailableError(
+        kind = UnavailableError if isinstance(error, OperationalError) else InputError
+        raise kind(
             f"the database does not answer ({said})", where=safe_name(url), hint=f"check {setting}"
         ) from None
 
@@ -129,7 +130,8 @@ def transaction(engine: Engine, setting: str, *, writing: bool = False) -> Itera
         writing: take SQLite's write lock at the start; a waiting writer gives up after 30 s.
 
     Raises:
-        UnavailableError: unreachable, locked, read-only or broken database.
+        UnavailableError: unreachable, locked or read-only database.
+        InputError: no database.
         sqlalchemy.exc.IntegrityError: a constraint was violated (someone else was faster).
     """
     with (

@@ -81,7 +81,7 @@ class Stack:
         found = []
         for process in psutil.process_iter():
             try:
-                mine = process.cwd() == clone and f"components.stages.{stage}" in process.cmdline()
+                mine = process.cwd() == clone and f"components.{stage}" in process.cmdline()
             except psutil.Error:
                 continue
             found += [process.pid] if mine else []

@@ -79,7 +79,7 @@ def at_work(parent: int, stage: str) -> bool:
     """Whether the stage's own process runs below this one."""
     for process in psutil.Process(parent).children(recursive=True):
         try:
-            if f"components.stages.{stage}" in process.cmdline():
+            if f"components.{stage}" in process.cmdline():
                 return True
         except psutil.Error:
             continue

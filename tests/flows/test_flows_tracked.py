@@ -12,7 +12,7 @@ import yaml
 from mlflow import MlflowClient
 
 from components.core import params as parameters
-from components.core.errors import CheckError, InputError
+from components.core.errors import CheckError, UnavailableError
 from components.core.params import Params
 from flows import tracked
 
@@ -107,7 +107,7 @@ def test_no_training_begins_for_a_store_that_does_not_answer(
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     with (
-        pytest.raises(InputError, match="no MLflow server answers there; your shell sets"),
+        pytest.raises(UnavailableError, match="no MLflow server answers there; your shell sets"),
         tracked.run(params, "iml run") as run,
     ):
         run.begin()
@@ -115,7 +115,7 @@ def test_no_training_begins_for_a_store_that_does_not_answer(
 
 def test_a_run_with_nothing_to_do_imports_and_makes_nothing(params: Params) -> None:
     code = (
-        "import sys; from components import params; from flows import artifacts, tracked\n"
+        "import sys; from components.core import params; from flows import artifacts, tracked\n"
         "with tracked.run(params.load(), 'iml run') as run, run.stages():\n"
         "    run.seconds('prepare', 1.0); assert run.id is None\n"
         "artifacts.show({}, [])\n"

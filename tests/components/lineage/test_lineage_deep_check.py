@@ -84,7 +84,7 @@ def test_killed_work_goes_on(
         "names = sorted(p.parent.name + p.name for p in (root / FOLDER).glob('*/*'))\n"
         "jobs = [Job(name, None, name) for name in names]\n"
         "stop = lambda done, total: done > 1000 and os.kill(os.getpid(), signal.SIGKILL)\n"
-        f"sweep.hash_all(Objects.of_folder(root), jobs, Path({str(notes)!r}), stop)\n"
+        f"deep_check.hash_all(Objects.of_folder(root), jobs, Path({str(notes)!r}), stop)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], check=False)
     assert done.returncode == -signal.SIGKILL

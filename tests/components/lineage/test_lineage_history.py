@@ -19,7 +19,7 @@ from PIL import Image
 from safetensors.numpy import save as save_tensors
 
 from components import workspace
-from components.core.errors import CheckError, InputError
+from components.core.errors import CheckError, InputError, UnavailableError
 from components.core.files import sha256_file
 from components.lineage import difference, events, photos
 from components.lineage.collect import collect
@@ -144,7 +144,7 @@ def test_events_carry_versions_schemas_and_quality(project: Path, standing: Stan
 def test_an_event_server_that_is_not_there(project: Path, standing: Stand, free_port: int) -> None:
     standing(project)
     address = f"http://127.0.0.1:{free_port}"
-    with collect(ONE) as evidence, pytest.raises(InputError, match="were not accepted"):
+    with collect(ONE) as evidence, pytest.raises(UnavailableError, match="were not accepted"):
         events.emit(events.events(evidence)[:1], events.to_server(address), address)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from components.core.errors import CheckError, InputError
+from components.core.errors import CheckError, ImlError, InputError, UnavailableError
 from components.registry.chain import GENESIS, Event, LedgerHead, Row, digest, problems
 from components.registry.ledger import Entry, Ledger
 
@@ -208,9 +208,6 @@ def test_what_cannot_be_recorded_is_refused(ledger_url: str, changes: dict[str, 
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        ("postgresql://u:hunter2@127.0.0.1:9/db", "127.0.0.1"),
-        ("postgresql://u@127.0.0.1:9/db?password=hunter2", "127.0.0.1"),
-        ("postgresql://u:hunter2@/db?host=/nowhere", "does not answer"),
         ("mysql://u:hunter2@host/db", "'mysql' databases are not supported"),
         ("hunter2", "not a database URL"),
         ("postgresql://u:hunter2@host:port/db", "not a database URL"),
@@ -219,7 +216,23 @@ def test_what_cannot_be_recorded_is_refused(ledger_url: str, changes: dict[str, 
     ],
 )
 def test_an_unusable_address_is_one_line_without_secrets(url: str, said: str) -> None:
-    with pytest.raises(InputError) as caught:
+    refused(InputError, url, said)
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("postgresql://u:hunter2@127.0.0.1:9/db", "127.0.0.1"),
+        ("postgresql://u@127.0.0.1:9/db?password=hunter2", "127.0.0.1"),
+        ("postgresql://u:hunter2@/db?host=/nowhere", "does not answer"),
+    ],
+)
+def test_a_database_that_is_away_may_come_back(url: str, said: str) -> None:
+    refused(UnavailableError, url, said)
+
+
+def refused(kind: type[ImlError], url: str, said: str) -> None:
+    with pytest.raises(kind) as caught:
         Ledger(url)
     assert said in caught.value.line()
     assert "\n" not in caught.value.line()
@@ -228,7 +241,7 @@ def test_an_unusable_address_is_one_line_without_secrets(url: str, said: str) ->
 
 
 def test_a_wrong_password_is_not_repeated(database: str) -> None:
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(UnavailableError) as caught:
         Ledger(database.replace("://iml:s3cr3t-of-the-tests", "://iml:hunter2"))
     assert "password authentication failed" in caught.value.line()
     assert "hunter2" not in caught.value.line()

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from components import workspace
-from components.core.errors import CheckError, InputError
+from components.core.errors import CheckError, InputError, UnavailableError
 from components.core.files import write_json
 from components.workspace.processes import birth
 
@@ -160,7 +160,7 @@ def test_no_lock_yet(here: Path) -> None:
 def test_a_remote_that_is_missing_is_one_line(here: Path) -> None:
     (here / "first").write_text("x")
     workspace.reproduce("first", lambda line: None)
-    with pytest.raises(CheckError, match="dvc push"):
+    with pytest.raises(UnavailableError, match="dvc push"):
         workspace.push([])
 
 
@@ -175,7 +175,7 @@ def test_a_remote_that_is_away_is_named(
     (here / "data/set").mkdir(parents=True)
     (here / "data/set/photo").write_text("x")
     workspace.dvc_add(here / "data/set")
-    with pytest.raises(CheckError, match=f"Could not connect.*{free_port}"):
+    with pytest.raises(UnavailableError, match=f"Could not connect.*{free_port}"):
         workspace.push(["set"])
 
 

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from components import workspace
-from components.core.errors import CheckError
+from components.core.errors import CheckError, UnavailableError
 from components.workspace import repository
 
 WHO = ("-c", "user.name=Test", "-c", "user.email=test@example.org")
@@ -188,5 +188,5 @@ def test_a_clone_that_was_cut_off_is_made_anew(origin: Path, tmp_path: Path) -> 
 
 
 def test_a_repository_that_does_not_answer_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(CheckError, match="git clone"):
+    with pytest.raises(UnavailableError, match="git clone"):
         prepare(tmp_path)

@@ -1,3 +1,3 @@
-"""Small settings of a student."""
+"""Settings of a small training."""
 
 from distill_support import settings, steady_torch  # noqa: F401
