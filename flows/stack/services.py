@@ -8,14 +8,13 @@ import os
 import socket
 import sys
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from components.core.errors import CheckError, InputError
+from components.core.files import held
 from flows.stack import postgres
 from flows.stack import settings as places
 from flows.stack.processes import Processes, Service
@@ -125,17 +124,9 @@ def _standing(processes: Processes, settings: Settings, service: Service) -> Sta
     )
 
 
-@contextmanager
-def _held(settings: Settings) -> Iterator[None]:
+def _held(settings: Settings) -> AbstractContextManager[None]:
     """One `up` or `down` at a time."""
-    lock = settings.folder / "lock"
-    try:
-        with FileLock(lock, timeout=0):
-            yield
-    except Timeout:
-        raise CheckError(
-            "another `iml stack` is running", where=str(lock), hint="wait for it to end"
-        ) from None
+    return held(settings.folder / "lock", "another `iml stack` is running")
 
 
 def _start(
