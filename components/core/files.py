@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -14,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from components.core.errors import InputError
+from components.core.errors import CheckError, InputError
 
 
 def sha256_bytes(data: bytes) -> str:
@@ -99,27 +98,39 @@ def read_json(path: str | Path) -> Any:
 
 @contextmanager
 def alone(path: Path, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Hold a lock file, which goes in the end: whoever else wants it waits.
+    """Hold a lock file, which is removed in the end: whoever else wants it waits.
 
     Args:
         path: the lock file, in a folder that is there.
-        waiting: called when another process holds it.
+        waiting: called when another process or thread holds it.
     """
-    while True:
-        with open(path, "w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                waiting()
-                fcntl.flock(lock, fcntl.LOCK_EX)
-            # Who held it before has removed it; what we hold may be no file any more.
-            if not path.exists() or not os.path.samestat(os.fstat(lock.fileno()), path.stat()):
-                continue
-            try:
-                yield
-            finally:
-                path.unlink()
-            return
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(path)
+    try:
+        holding = lock.acquire(blocking=False)
+    except Timeout:
+        waiting()
+        holding = lock.acquire()
+    with holding:
+        try:
+            yield
+        finally:
+            path.unlink()  # while it is held: filelock sees that it is gone, and makes a new one
+
+
+@contextmanager
+def held(path: Path, busy: str) -> Iterator[None]:
+    """Hold a lock file, which stays; raises CheckError saying `busy` when another holds it."""
+    from filelock import FileLock, Timeout
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        holding = FileLock(path).acquire(blocking=False)
+    except Timeout:
+        raise CheckError(busy, where=str(path), hint="wait for it to end") from None
+    with holding:
+        yield
 
 
 def check_folder(path: str | Path) -> Path:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import PIL
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from components.core.errors import InputError
 from components.core.files import atomic, sha256_file
@@ -28,16 +28,6 @@ MAX_SIDE = 65_500  # pixels; more cannot be saved as JPEG, as training and robus
 
 # A pixel takes at most 8 bytes (16-bit RGBA) before compression; twice that is no honest photo.
 _BYTES_PER_PIXEL = 16
-_ORIENTATION = 0x0112
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 
 
 @functools.cache
@@ -106,14 +96,24 @@ def _open(data: bytes, name: str, max_megapixels: float) -> Image.Image:
     return image
 
 
-def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation, 1 (upright) where it is absent or nonsense."""
-    if image.format == "TIFF":  # Pillow turns these itself while decoding
-        return 1
+def _lies(image: Image.Image) -> bool:
+    """Whether turning it upright by EXIF would swap its sides."""
+    if image.format == "TIFF":  # Pillow has swapped them
+        return False
     try:
-        return int(image.getexif().get(_ORIENTATION, 1))
+        return image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
+    except Exception:  # as in `_turn`
+        return False
+
+
+def _turn(image: Image.Image) -> None:
+    """Turn decoded pixels upright by EXIF, in place."""
+    try:
+        ImageOps.exif_transpose(image, in_place=True)
+    except MemoryError:
+        raise
     except Exception:  # a damaged EXIF block does not make the pixels unusable
-        return 1
+        return
 
 
 def _decode(data: bytes, name: str, max_megapixels: float) -> Image.Image:
@@ -123,8 +123,8 @@ def _decode(data: bytes, name: str, max_megapixels: float) -> Image.Image:
         image.load()
         if image.mode == "F":
             raise PhotoError("floating-point pixels", name)
-        turn = _TURNS.get(_orientation(image))
-        return image if turn is None else image.transpose(turn)
+        _turn(image)
+        return image
     except (PhotoError, MemoryError):
         raise
     except Exception as error:  # as above: truncated and damaged files
@@ -194,7 +194,7 @@ def image_size(data: bytes, name: str, max_megapixels: float = MAX_MEGAPIXELS) -
     """(width, height) in pixels as decoding would give them, from the header alone."""
     image = _open(data, name, max_megapixels)
     width, height = image.size
-    return (height, width) if _orientation(image) >= 5 else (width, height)
+    return (height, width) if _lies(image) else (width, height)
 
 
 def _save(path: str | Path, array: np.ndarray) -> None:

@@ -6,7 +6,6 @@ current working directory.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import re
 import subprocess
@@ -21,7 +20,7 @@ import psutil
 import yaml
 
 from components.core.errors import CheckError, ImlError, InputError
-from components.core.files import read_json, write_json
+from components.core.files import held, read_json, write_json
 from components.core.paths import DATA, RUN_LOCK, RUNNING, state_dir
 from components.workspace import uncommitted
 from components.workspace.commands import call, dvc, environment
@@ -190,17 +189,7 @@ def exclusive() -> Iterator[str | None]:
 
     Raises CheckError when another run is working here.
     """
-    path = state_dir() / RUN_LOCK
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise CheckError(
-                "another run is working in this workspace",
-                where=str(path),
-                hint="wait for it to end",
-            ) from None
+    with held(state_dir() / RUN_LOCK, "another run is working in this workspace"):
         yield _end_leftover()
 
 

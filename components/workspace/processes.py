@@ -35,9 +35,9 @@ def same_group(pid: int, born: str) -> bool:
     return born.startswith(_boot()) if found is None else found == born
 
 
-def end_group(pid: int, ending: signal.Signals = signal.SIGTERM, *, patience: float = 3.0) -> None:
+def end_group(pid: int, *, patience: float = 3.0) -> None:
     """End a process group: politely, then, after `patience` seconds, for good."""
-    for number, seconds in ((ending, patience), (signal.SIGKILL, 3.0)):
+    for number, seconds in ((signal.SIGTERM, patience), (signal.SIGKILL, 3.0)):
         with suppress(ProcessLookupError):
             os.killpg(pid, number)
         limit = time.monotonic() + seconds

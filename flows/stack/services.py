@@ -1,21 +1,20 @@
-"""The five servers of the stack, and how they are brought up, looked at and ended together."""
+"""The five servers of the stack, and how they are started, looked at and stopped together."""
 
 from __future__ import annotations
 
 import base64
-import fcntl
 import json
 import os
-import signal
 import socket
 import sys
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 from components.core.errors import CheckError, InputError
+from components.core.files import held
 from flows.stack import postgres
 from flows.stack import settings as places
 from flows.stack.processes import Processes, Service
@@ -30,6 +29,7 @@ class Standing:
     """One server as it is now."""
 
     service: str
+    pid: int | None
     running: bool
     healthy: bool
     address: str
@@ -49,33 +49,30 @@ def up(tell: Callable[[str], None]) -> Settings:
     settings = places.load_or_make()
     with _held(settings):
         processes = Processes(settings.folder)
-        for name in ("s3", "logs"):
-            (settings.folder / name).mkdir(mode=0o700, exist_ok=True)
+        (settings.folder / "s3").mkdir(mode=0o700, exist_ok=True)
         postgres.prepare(settings)
+        processes.launch(NAMES)
         settings = _settled(processes, settings, tell)
-        services = _services(settings)
-        _start(processes, settings, services[:2], tell)
+        each = services(settings)
+        _start(processes, settings, each[:2], tell)
         postgres.make_databases(settings)
         make_buckets(_s3_options(settings))
-        _start(processes, settings, services[2:4], tell)
-        _start(processes, settings, services[4:], tell)
+        _start(processes, settings, each[2:4], tell)
+        _start(processes, settings, each[4:], tell)
     return settings
 
 
 def down() -> list[str]:
-    """End exactly what `up` started, last first; gives the names of what ran."""
+    """Stop exactly what `up` started, last first; gives the names of what ran."""
     settings = places.load()
     if settings is None:
         return []
     with _held(settings):
         processes = Processes(settings.folder)
-        # PostgreSQL ends on SIGINT without waiting for its clients.
-        endings = {"postgres": signal.SIGINT}
-        return [
-            name
-            for name in reversed(NAMES)
-            if processes.stop(name, endings.get(name, signal.SIGTERM))
-        ]
+        running = [name for name in reversed(NAMES) if processes.pid(name)]
+        processes.shutdown()
+        left = [name for name in reversed(NAMES) if processes.end_leftovers(name)]
+    return running or left
 
 
 def status() -> list[Standing]:
@@ -84,7 +81,7 @@ def status() -> list[Standing]:
     if settings is None:
         return []
     processes = Processes(settings.folder)
-    return [_standing(processes, settings, service) for service in _services(settings)]
+    return [_standing(processes, settings, service) for service in services(settings)]
 
 
 def rotate(tell: Callable[[str], None]) -> Settings:
@@ -95,10 +92,9 @@ def rotate(tell: Callable[[str], None]) -> Settings:
     old = places.load()
     if old is None or not postgres.ready(old):
         raise CheckError("the stack is not running", hint="start it with `iml stack up`")
-    down_to_postgres = [name for name in reversed(NAMES) if name != "postgres"]
     with _held(old):
         processes = Processes(old.folder)
-        for name in down_to_postgres:
+        for name in reversed(NAMES[1:]):  # all but PostgreSQL
             processes.stop(name)
         new = places.propose(old)
         postgres.change_password(old, new)
@@ -111,46 +107,39 @@ def _settled(processes: Processes, settings: Settings, tell: Callable[[str], Non
     proposal = places.proposed()
     if proposal is None:
         return settings
-    _start(processes, settings, _services(settings)[:1], tell)
+    _start(processes, settings, services(settings)[:1], tell)
     return places.adopt(proposal if postgres.accepts(proposal) else settings)
 
 
 def _standing(processes: Processes, settings: Settings, service: Service) -> Standing:
-    running = processes.pid(service.name) is not None
+    pid = processes.pid(service.name)
     address = "" if service.name == "worker" else settings.address(service.name)
     return Standing(
         service.name,
-        running,
-        running and service.healthy(),
+        pid,
+        pid is not None,
+        pid is not None and service.healthy(),
         address.replace("http", "postgresql") if service.name == "postgres" else address,
         str(processes.log(service.name)),
     )
 
 
-@contextmanager
-def _held(settings: Settings) -> Iterator[None]:
+def _held(settings: Settings) -> AbstractContextManager[None]:
     """One `up` or `down` at a time."""
-    with open(settings.folder / "lock", "a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise CheckError(
-                "another `iml stack` is running", where=lock.name, hint="wait for it to end"
-            ) from None
-        yield
+    return held(settings.folder / "lock", "another `iml stack` is running")
 
 
 def _start(
-    processes: Processes, settings: Settings, services: list[Service], tell: Callable[[str], None]
+    processes: Processes, settings: Settings, some: list[Service], tell: Callable[[str], None]
 ) -> None:
     """Start some servers at once, then wait for all of them."""
-    for service in services:
+    for service in some:
         if processes.pid(service.name) is None:
             if service.name in places.PORTS:
                 _check_free(settings, service.name)
-            processes.start(service)
+            processes.start(service.name)
             tell(f"{service.name}: starting")
-    for service in services:
+    for service in some:
         processes.wait(service, _PATIENCE)
         tell(f"{service.name}: up")
 
@@ -169,21 +158,21 @@ def _check_free(settings: Settings, name: str) -> None:
             ) from None
 
 
-def _services(settings: Settings) -> list[Service]:
-    """In the order in which each needs those before it."""
+def services(settings: Settings) -> list[Service]:
+    """All of them, each after those that it needs."""
     client = {**_inherited(), **settings.environment}
     tool = Path(sys.executable).parent
     mlflow, prefect = settings.port("mlflow"), settings.port("prefect")
     api = settings.environment["PREFECT_API_URL"]
+    marks = {name: value for name, value in client.items() if name.startswith("SUPERVISOR_")}
     server_only = {name: value for name, value in client.items() if name != "PREFECT_API_URL"}
     return [
         Service(
             "postgres",
             postgres.command(settings),
-            {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"},
+            {**marks, "PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"},
             lambda: postgres.ready(settings),
             user=postgres.account(),
-            ending=signal.SIGINT,
         ),
         Service(
             "s3",

@@ -75,6 +75,11 @@ class Stack:
         path = self.workspace.root / ".state/stack/logs/worker.log"
         return path.read_text(errors="replace")[-3000:]
 
+    def pids(self) -> dict[str, int]:
+        """The process of each service."""
+        rows = json.loads(self.iml("stack", "status", "--json", code=None))
+        return {row["service"]: row["pid"] for row in rows}
+
     def at_work(self, stage: str) -> list[int]:
         """Processes of a stage in this stack's clone."""
         clone = str(self.workspace.root / ".state/clone")

@@ -6,8 +6,10 @@ One stack serves all tests, which build on each other in order. The long ones ru
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -54,20 +56,34 @@ def test_a_scheduled_run_promotes_and_the_next_one_skips(stack: Stack) -> None:
 def test_the_stack_keeps_its_secrets_and_its_processes(stack: Stack) -> None:
     folder = stack.workspace.root / ".state/stack"
     assert (folder / "environment").stat().st_mode & 0o777 == 0o600
-    before = json.loads((folder / "processes.json").read_text())
+    before = stack.pids()
     stack.iml("stack", "up")
-    assert json.loads((folder / "processes.json").read_text()) == before
+    assert stack.pids() == before
     rows = json.loads(stack.iml("stack", "status", "--json"))
     assert [row["healthy"] for row in rows] == [True] * 5
     secrets = [v for k, v in stack.environment.items() if "SECRET" in k or "PASSWORD" in k]
-    for row in before.values():
-        command = " ".join(psutil.Process(int(row["pid"])).cmdline())
+    for pid in before.values():
+        command = " ".join(psutil.Process(pid).cmdline())
         assert not [secret for secret in secrets if secret in command]
     stranger = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
     address = stack.environment["AWS_ENDPOINT_URL"]
     client = boto3.client("s3", endpoint_url=address, region_name="us-east-1", **stranger)
     with pytest.raises(client.exceptions.ClientError, match="403"):
         client.list_buckets()
+
+
+def test_killed_servers_come_back_by_themselves(stack: Stack, long: None) -> None:
+    before = stack.pids()
+    for pid in before.values():
+        os.kill(pid, signal.SIGKILL)
+
+    def back() -> bool:
+        rows = json.loads(stack.iml("stack", "status", "--json", code=None))
+        return all(row["healthy"] and row["pid"] != before[row["service"]] for row in rows)
+
+    wait_for("every server", 180, back, stack.log)
+    # The process that MLflow's command line had started was left behind with its port.
+    assert stack.versions()[1]["status"] == "champion"
 
 
 @pytest.fixture

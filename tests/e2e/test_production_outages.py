@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -31,8 +30,7 @@ def stack(campaigns: bool, request: pytest.FixtureRequest) -> Iterator[Stack]:
 
 def kill_worker(stack: Stack, stage: str) -> list[int]:
     """Kill -9 the worker, its run and DVC; gives the stage's own processes, which stay."""
-    known = json.loads((stack.workspace.root / ".state/stack/processes.json").read_text())
-    worker = psutil.Process(known["worker"]["pid"])
+    worker = psutil.Process(stack.pids()["worker"])
     left = stack.at_work(stage)
     for process in [*worker.children(recursive=True), worker]:
         if process.pid not in left:
@@ -69,9 +67,10 @@ def test_a_killed_worker_is_made_good_with_the_same_hashes(stack: Stack) -> None
 
 
 def outage(stack: Stack, service: str, seconds: float) -> None:
-    """Kill a server and start it again after a while."""
-    path = stack.workspace.root / ".state/stack/processes.json"
-    os.killpg(json.loads(path.read_text())[service]["pid"], signal.SIGKILL)
+    """Kill a server, keep it down, and start it again after a while."""
+    os.killpg(stack.pids()[service], signal.SIGKILL)
+    config = stack.workspace.root / ".state/stack/supervisor/supervisord.conf"
+    stack.workspace.run("supervisorctl", "-c", str(config), "stop", service)
     time.sleep(seconds)
     stack.iml("stack", "up")
 

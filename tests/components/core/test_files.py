@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from components.core import files, paths
-from components.core.errors import InputError
+from components.core.errors import CheckError, InputError
 
 
 def test_hashes_are_sha256(tmp_path: Path) -> None:
@@ -107,3 +112,74 @@ def test_a_place_is_tried_and_nothing_is_left(tmp_path: Path) -> None:
         with pytest.raises(InputError, match="cannot be written into"):
             files.check_folder(tmp_path / wrong)
     assert (tmp_path / "file").is_file()
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from components.core.files import alone
+with alone(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_killed_process_holds_no_lock_and_no_file_stays(tmp_path: Path) -> None:
+    path, waits = tmp_path / ".lock", threading.Event()
+
+    def wait() -> None:
+        with files.alone(path, waits.set):
+            pass
+
+    command = [sys.executable, "-c", HOLDER, str(path)]
+    with (
+        subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder,
+        ThreadPoolExecutor() as pool,
+    ):
+        assert holder.stdout
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(CheckError, match="lock: somebody works here; wait for it to end"):
+            files.held(path, "somebody works here").__enter__()
+        later = pool.submit(wait)
+        assert waits.wait(10)
+        assert not later.done()
+        holder.kill()
+        later.result(timeout=10)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_threads_and_processes_take_turns(tmp_path: Path) -> None:
+    count = """
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from components.core.files import alone
+folder = Path(sys.argv[1])
+def add(_):
+    with alone(folder / ".lock"):
+        seen = int((folder / "count").read_text())
+        (folder / "count").write_text(str(seen + 1))
+with ThreadPoolExecutor(4) as pool:
+    list(pool.map(add, range(20)))
+"""
+    (tmp_path / "count").write_text("0")
+    both = [subprocess.Popen([sys.executable, "-c", count, str(tmp_path)]) for _ in range(2)]
+    assert [process.wait(60) for process in both] == [0, 0]
+    assert (tmp_path / "count").read_text() == "40"
+    assert [path.name for path in tmp_path.iterdir()] == ["count"]
+
+
+def test_the_lock_file_is_removed_while_it_is_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Path.unlink
+
+    def unlink(path: Path) -> None:
+        with open(path) as other, pytest.raises(BlockingIOError):
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        real(path)
+
+    monkeypatch.setattr(Path, "unlink", unlink)
+    with files.alone(tmp_path / ".lock"):
+        pass
+    assert list(tmp_path.iterdir()) == []

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,21 +22,7 @@ def test_a_missing_client_is_one_line_before_anything_starts(
     with pytest.raises(InputError, match="psycopg2 is missing") as caught:
         services.up(print)
     assert "extra `postgres`" in caught.value.line()
-    assert not (tmp_path / "stack/processes.json").exists()
-
-
-@pytest.fixture
-def settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, free_port: int) -> Iterator[Settings]:
-    """Of a stack whose PostgreSQL has a folder that its own account can enter."""
-    home = Path(tempfile.mkdtemp(prefix="iml-stack-", dir="/tmp"))
-    home.chmod(0o755)
-    monkeypatch.setenv("IML_STATE", str(tmp_path))
-    monkeypatch.setenv("IML_POSTGRES_DATA", str(home / "data"))
-    monkeypatch.setenv("IML_POSTGRES_PORT", str(free_port))
-    try:
-        yield places.load_or_make()
-    finally:
-        shutil.rmtree(home)
+    assert not (tmp_path / "stack/supervisor").exists()
 
 
 def test_an_initdb_that_was_killed_is_done_again(settings: Settings) -> None:
@@ -67,7 +50,8 @@ def test_a_rotation_that_was_cut_off_locks_nobody_out(
 ) -> None:
     processes, told = Processes(settings.folder), list[str]()
     postgres.prepare(settings)
-    services._start(processes, settings, services._services(settings)[:1], told.append)
+    processes.launch(services.NAMES)
+    services._start(processes, settings, services.services(settings)[:1], told.append)
     try:
         with monkeypatch.context() as patch:
             patch.setattr(postgres if step == "change_password" else places, step, _killed)
@@ -86,7 +70,7 @@ def test_a_rotation_that_was_cut_off_locks_nobody_out(
         with pytest.raises(InputError, match="password authentication failed"):
             postgres.make_databases(other)
     finally:
-        processes.stop("postgres")
+        processes.shutdown()
 
 
 def _killed(*_: object) -> None:
