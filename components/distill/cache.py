@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 import torch
 
-from components.core import images, jpeg
+from components.core import images
 from components.core.code import code_sha256
 from components.core.errors import InputError
 from components.core.files import (
@@ -34,6 +34,7 @@ from components.core.files import (
 from components.core.params import Distill
 from components.distill.examples import Example, weigh
 from components.student import infer
+from components.synthesis import degrade
 
 Progress = Callable[[int, int], None]
 QUALITY = (70, 95)  # of the JPEG that every photo goes through, both inclusive
@@ -85,7 +86,7 @@ def data_key(examples: list[Example], side: int, binary: bool) -> str:
             "binary": binary,
             "rows": rows,
             "decoder": images.decoder(),
-            "code": code_sha256(__name__, jpeg.__name__, infer.__name__),
+            "code": code_sha256(__name__, degrade.__name__, infer.__name__),
             "versions": [module.__version__ for module in (torch, np, cv2)],
         }
     )
@@ -211,4 +212,4 @@ def _same_tables(photo: np.ndarray, example: Example) -> np.ndarray:
     a look at the manipulation; the student would learn those.
     """
     low, high = QUALITY
-    return jpeg.recompress(photo, low + int(example.sha256[:8], 16) % (high - low + 1))
+    return degrade.recompress(photo, low + int(example.sha256[:8], 16) % (high - low + 1))

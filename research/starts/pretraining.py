@@ -35,9 +35,9 @@ from research.starts.composites import batches, held_out
 BACKBONE, REPORT = "backbone.safetensors", "pretraining.json"
 _MATCH = "match."
 _CODE = (
-    "components.synthesis.layered",
-    "components.synthesis.shapes",
     "research.sam_lite.sources",
+    "research.scenes",
+    "research.shapes",
     "research.starts.composites",
     "research.starts.pretraining",
 )

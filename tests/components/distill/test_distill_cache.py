@@ -8,14 +8,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from components.core import jpeg
 from components.core.errors import InputError
 from components.core.images import open_photo, save_grey, save_photo
-from components.core.jpeg import recompress
 from components.data.manifest import Manifest
 from components.distill.cache import data_key, decoded, kept_size
 from components.distill.examples import annotation_hours, counts, weigh
 from components.student import infer
+from components.synthesis import degrade
+from components.synthesis.degrade import recompress
 
 
 def test_rows_are_photos_and_masks_at_their_own_size(made, tmp_path, settings):
@@ -102,11 +102,11 @@ def test_a_second_process_waits_and_harms_nothing(made, tmp_path, settings):
 
 def test_key_is_the_code_too(made, tmp_path, monkeypatch):
     key = data_key(made.examples(), 64, False)
-    for module in (jpeg, infer):
+    for module in (degrade, infer):
         changed = tmp_path / "changed.py"
         changed.write_text("# another way to make pixels")
         with monkeypatch.context() as patch:
-            patch.setattr(module, "__file__", str(changed))
+            patch.setattr(module.__spec__, "origin", str(changed))
             assert data_key(made.examples(), 64, False) != key
     assert data_key(made.examples(), 64, False) == key
 
