@@ -19,8 +19,8 @@ from components.registry.tracking import Store
 ROOT = Path(__file__).parents[3]
 STAGE = """
 import sys
-from components.stages import distill
-distill.main()
+from components.distill.__main__ import main
+main()
 print("mlflow" in sys.modules)
 """
 SETTINGS = ("MLFLOW_RUN_ID", "MLFLOW_TRACKING_URI")
