@@ -11,8 +11,6 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,11 +30,12 @@ from components.core.files import (
     write_json,
 )
 from components.core.params import Distill
+from components.core.progress import Progress
+from components.core.stream import ahead
 from components.distill.examples import Example, weigh
 from components.student import infer
 from components.synthesis import degrade
 
-Progress = Callable[[int, int], None]
 QUALITY = (70, 95)  # of the JPEG that every photo goes through, both inclusive
 PHOTOS, MASKS, INDEX = "photos.npy", "masks.npy", "index.json"
 
@@ -155,14 +154,10 @@ def _decode_all(
             if mask is not None:
                 masks[row, :height, :width] = infer.resize(mask, height, width)
 
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            try:
-                for done, _ in enumerate(pool.map(fill, range(len(examples))), start=1):
-                    if progress:
-                        progress(done, len(examples))
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
+        filled = ahead(range(len(examples)), fill, os.cpu_count())
+        for done, _ in enumerate(filled, start=1):
+            if progress:
+                progress(done, len(examples))
         photos.flush()
         masks.flush()
         hashes = {name: sha256_file(temporary / name) for name in (PHOTOS, MASKS)}

@@ -17,8 +17,9 @@ import numpy as np
 import pandas as pd
 
 from components.core.params import Evaluate
+from components.core.progress import Progress
 from components.core.seeds import generator
-from components.evaluate.run import Predict, Progress, evaluate
+from components.evaluate.run import Predict, evaluate
 from components.synthesis import degrade
 
 SOCIAL_SIDE = 1080  # pixels; what social networks keep of the longer side

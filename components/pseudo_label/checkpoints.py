@@ -8,13 +8,13 @@ cannot change a result: the SHA-256 decides.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from components.core.errors import InputError
 from components.core.files import sha256_file
 from components.core.paths import WEIGHTS, state_dir
+from components.core.progress import Progress
 from components.pseudo_label.download import UnavailableError, download
 
 MIRROR = "IML_SAM_MIRROR"
@@ -73,7 +73,7 @@ def on_disk(name: str) -> Path | None:
 def fetch(
     name: str,
     dest_dir: Path | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     *,
     timeout: float = 30.0,
     checkpoints: dict[str, Checkpoint] = CHECKPOINTS,
@@ -128,7 +128,7 @@ def verify(path: Path, known: Checkpoint) -> None:
         )
 
 
-def locate(name: str, checkpoint: str, progress: Callable[[int, int], None] | None = None) -> Path:
+def locate(name: str, checkpoint: str, progress: Progress | None = None) -> Path:
     """The weights file of teacher `name`: a given local path, else fetched.
 
     Raises:

@@ -7,7 +7,7 @@ written last, so where it stands the pictures beside it are complete.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +19,7 @@ from components.core.errors import InputError
 from components.core.files import printable, sha256_bytes, write_json
 from components.core.jpeg import jpeg_quality
 from components.core.metrics import THRESHOLD
+from components.core.progress import Progress
 from components.core.stream import ahead, batches
 from components.evaluate.pictures import overlay
 from components.serving.origin import Origin
@@ -27,7 +28,6 @@ from components.serving.suitability import Limits, unsuitable
 
 MASK, OVERLAY, RECORD = ".mask.png", ".overlay.png", ".json"
 _LONGEST = 200  # bytes of a result's name, so that number and suffix fit into 255
-Progress = Callable[[int, int], None]
 
 
 class Task(NamedTuple):

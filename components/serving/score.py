@@ -21,11 +21,11 @@ from components.core import images
 from components.core.errors import InputError
 from components.core.files import read_json, sha256_bytes, write_json
 from components.core.jpeg import jpeg_quality
+from components.core.progress import Progress
 from components.core.stream import ahead, batches
 from components.data.manifest import read_table, write_table
 from components.evaluate.pictures import overlay, thumbnail
 from components.serving import triage
-from components.serving.batch import Progress
 from components.serving.origin import Origin
 from components.serving.predictor import Prediction, Predictor
 from components.serving.sources import Item, Source

@@ -12,9 +12,8 @@ from pathlib import Path
 
 from components.core.errors import InputError
 from components.core.params import PseudoLabel
+from components.core.progress import Progress
 from components.pseudo_label.candidates import Teacher
-
-Progress = Callable[[int, int], None]
 
 
 def build_box(params: PseudoLabel, progress: Progress | None = None) -> Teacher:
