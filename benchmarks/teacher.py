@@ -5,7 +5,6 @@ A measurement only: no threshold of the teachers may be set by what comes out he
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import pandas as pd
 
 from components.core.images import MAX_MEGAPIXELS, open_mask, open_photo, save_grey
 from components.core.params import PseudoLabel
+from components.core.progress import Progress
 from components.core.seeds import generator
 from components.data import scan
 from components.data.boxes import component_boxes, loosen
@@ -66,7 +66,7 @@ def bench_teacher(
     jitter: list[float],
     limit: int | None = None,
     out: Path | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Mean IoU of every available teacher with true masks.
 

@@ -12,10 +12,9 @@ from components.core.params import Distill
 from components.core.seeds import fix_torch, generator
 from components.distill.batches import count, epoch_batches
 from components.distill.cache import MASKS, PHOTOS, Decoded
-from components.distill.parallel import ALONE
 from components.distill.progress import Epoch
 from components.distill.state import State, begin
-from components.distill.trainer import train_epoch, train_step
+from components.distill.trainer import distillation_course, train_epoch, train_step
 from components.student.model import build, configure
 
 _ROUNDS = 3
@@ -76,7 +75,7 @@ def bench_training(photos: int, params: Distill, folder: Path) -> dict[str, Any]
 
 
 def _epoch(state: State, data: Decoded, params: Distill, epoch: int) -> None:
-    train_epoch(state, data, params, epoch, _Quiet(), ALONE)
+    train_epoch(state, distillation_course(state, data, params), params, epoch, _Quiet())
 
 
 def made(photos: int, params: Distill, folder: Path) -> Decoded:

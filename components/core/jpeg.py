@@ -1,10 +1,9 @@
-"""JPEG: how strongly a file was compressed, and what a photo loses when it is saved once more."""
+"""JPEG: how strongly a file was compressed."""
 
 from __future__ import annotations
 
 from io import BytesIO
 
-import cv2
 import numpy as np
 from PIL import Image
 
@@ -39,10 +38,3 @@ def jpeg_quality(data: bytes) -> float | None:
         return 100.0 if table.max() <= 1 else 1.0
     scale = float(np.median(table[inner] / _STANDARD[inner]) * 100)
     return float(np.clip(100 - scale / 2 if scale <= 100 else 5000 / scale, 1, 100))
-
-
-def recompress(photo: np.ndarray, quality: int) -> np.ndarray:
-    """A photo uint8 (H, W, 3), RGB, through JPEG (4:2:0) of this quality (1..100) and back."""
-    # OpenCV's order is BGR; luma and chroma must come from the right channels.
-    _, data = cv2.imencode(".jpg", photo[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return np.ascontiguousarray(np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))[:, :, ::-1])

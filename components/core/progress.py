@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+Progress = Callable[[int, int], None]  # called as progress(done, total)
 
-def lines(label: str) -> Callable[[int, int], None]:
+
+def lines(label: str) -> Progress:
     """Called as progress(done, total), prints a line at every tenth of the photos."""
 
     def show(done: int, total: int) -> None:

@@ -11,12 +11,13 @@ import pandas as pd
 import pyarrow as pa
 
 from components.core.params import Prepare
+from components.core.progress import Progress
 from components.data import dataset as datasets
 from components.data import groups, splits
 from components.data.boxes import loosen
 from components.data.manifest import BOXES, IMAGES, Manifest
 from components.data.quarantine import Quarantined
-from components.data.scan import Job, Progress, Scan, scan
+from components.data.scan import Job, Scan, scan
 
 
 def build(

@@ -7,9 +7,7 @@ hashing leave Python's lock and nothing has to be sent between processes.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -18,13 +16,13 @@ import numpy as np
 
 from components.core import images
 from components.core.files import sha256_bytes
+from components.core.progress import Progress
+from components.core.stream import ahead
 from components.data.boxes import component_boxes
 from components.data.groups import phash
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-Progress = Callable[[int, int], None]
-_CHUNK = 8
 
 
 class Job(NamedTuple):
@@ -91,26 +89,11 @@ def run(
     # OpenCV's own threads would only fight with ours.
     cv2.setNumThreads(1)
     results: list[Result] = []
-
-    def some(chunk: Sequence[Item]) -> list[Result]:
-        return [work(item) for item in chunk]
-
-    with ThreadPoolExecutor(max_workers=cores()) as pool:
-        try:
-            for part in pool.map(some, _chunks(items)):
-                results += part
-                if progress:
-                    progress(len(results), len(items))
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
+    for result in ahead(items, work, cores()):
+        results.append(result)
+        if progress:
+            progress(len(results), len(items))
     return results
-
-
-def _chunks(items: Iterable[Item]) -> Iterable[list[Item]]:
-    iterator = iter(items)
-    while chunk := list(islice(iterator, _CHUNK)):
-        yield chunk
 
 
 def cores() -> int:

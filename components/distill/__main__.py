@@ -10,14 +10,6 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import csv
 import io
-import logging
-import math
-import sys
-import time
-from queue import SimpleQueue
-from threading import Thread
-from types import TracebackType
-from typing import cast
 
 from components.core import params
 from components.core.errors import exit_on_error
@@ -25,77 +17,12 @@ from components.core.files import write_json, write_text
 from components.core.paths import CURVE, DATA, DISTILL_SUMMARY, DISTILLED, PREPARED, PSEUDO_LABELED
 from components.data import manifest
 from components.distill import parallel
-from components.distill.progress import Epoch, ProgressReport
+from components.distill.progress import ProgressReport, TrackedReport
 from components.distill.run import Distilled, distill
 from components.student import store
 from components.student.backbones import weights_sha256
 
 RUN_ID = "MLFLOW_RUN_ID"  # MLflow's own name for the run that a process is a part of
-
-
-class TrackedReport(ProgressReport):
-    """Also logs each epoch into an MLflow run, from a thread of its own.
-
-    Training neither waits for MLflow nor fails with it: epochs that could not be logged are sent
-    with the next one, and registering the version adds what is still missing.
-    """
-
-    PATIENCE = 10.0  # seconds that the last epochs have after the training
-
-    def __init__(self, run_id: str) -> None:
-        super().__init__()
-        self._rows: SimpleQueue[Epoch | None] = SimpleQueue()
-        self._sender = Thread(target=self._send, args=(run_id,), daemon=True)
-
-    def __enter__(self) -> TrackedReport:
-        super().__enter__()
-        self._sender.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        super().__exit__(kind, error, trace)
-        self._rows.put(None)
-        if kind is None or issubclass(kind, Exception):  # not where a person stops it
-            self._sender.join(self.PATIENCE)
-
-    def epoch(self, row: Epoch) -> None:
-        """See `Watcher`."""
-        super().epoch(row)
-        self._rows.put(row)
-
-    def _send(self, run_id: str) -> None:
-        # A server that is away costs the end of the training seconds, not minutes.
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
-        from mlflow import MlflowClient
-        from mlflow.entities import Metric
-
-        logging.getLogger("mlflow").setLevel(logging.ERROR)
-        waiting: list[Metric] = []
-        told = False
-        for row in iter(self._rows.get, None):
-            now, values = int(time.time() * 1000), cast("dict[str, float]", row).items()
-            waiting += [
-                Metric(name, value, now, row["epoch"])
-                for name, value in values
-                if name != "epoch" and math.isfinite(value)
-            ]
-            try:
-                MlflowClient().log_batch(run_id, metrics=waiting)
-                waiting = []
-            except Exception as wrong:  # whatever it is, the training goes on
-                if not told:
-                    print(
-                        f"MLflow does not take the curve now ({type(wrong).__name__})",
-                        file=sys.stderr,
-                        flush=True,
-                    )
-                told = True
 
 
 def _write(result: Distilled, told: params.Distill) -> None:

@@ -10,9 +10,9 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from components.core.jpeg import recompress
 from components.core.seeds import generator
 from components.student.infer import shrink
+from components.synthesis.degrade import blur, noisy, recompress, smaller
 from components.synthesis.splices import View, spliced
 
 FLIP, JPEG, RESIZE, BLUR, NOISE = 0.5, 0.5, 0.2, 0.2, 0.2  # how often each is applied
@@ -74,11 +74,13 @@ def _view(
 def _treated(photo: np.ndarray, draw: np.random.Generator) -> np.ndarray:
     """What happens to photos that are passed on."""
     if draw.random() < BLUR:
-        photo = cv2.GaussianBlur(photo, (0, 0), sigmaX=draw.uniform(*SIGMA))
+        photo = blur(photo, draw.uniform(*SIGMA))
     if draw.random() < RESIZE:
-        photo = _resized(photo, draw.uniform(*SCALE))
+        small = smaller(photo, draw.uniform(*SCALE))
+        photo = cv2.resize(small, photo.shape[:2], interpolation=cv2.INTER_LINEAR)
     if draw.random() < NOISE:
-        photo = _noise(photo, draw)
+        grains = draw.standard_normal(photo.shape, dtype=np.float32)
+        photo = noisy(photo, grains * draw.uniform(*DEVIATION))
     if draw.random() < JPEG:
         photo = recompress(photo, int(draw.integers(QUALITY[0], QUALITY[1] + 1)))
     return photo
@@ -100,11 +102,7 @@ def _crop(shape: tuple[int, ...], draw: np.random.Generator) -> Place:
     if draw.random() >= CROP:
         return np.s_[:, :]
     share = draw.uniform(*SIDE)
-    sides = [max(1, round(side * share)) for side in shape]
-    top, left = (
-        int(draw.integers(0, side - kept + 1)) for side, kept in zip(shape, sides, strict=True)
-    )
-    return np.s_[top : top + sides[0], left : left + sides[1]]
+    return _window(shape, [max(1, round(side * share)) for side in shape], draw)
 
 
 def _tile(shape: tuple[int, ...], size: int, draw: np.random.Generator) -> Place:
@@ -113,20 +111,10 @@ def _tile(shape: tuple[int, ...], size: int, draw: np.random.Generator) -> Place
 
 
 def _square(shape: tuple[int, ...], side: int, draw: np.random.Generator) -> Place:
-    height, width = (min(side, length) for length in shape)
-    top, left = draw.integers(0, shape[0] - height + 1), draw.integers(0, shape[1] - width + 1)
-    return np.s_[top : top + height, left : left + width]
+    return _window(shape, [min(side, length) for length in shape], draw)
 
 
-def _resized(photo: np.ndarray, share: float) -> np.ndarray:
-    """A photo (S, S, 3) sent through fewer pixels and back."""
-    size = len(photo)
-    side = max(1, round(size * share))
-    small = cv2.resize(photo, (side, side), interpolation=cv2.INTER_AREA)
-    return cv2.resize(small, (size, size), interpolation=cv2.INTER_LINEAR)
-
-
-def _noise(photo: np.ndarray, draw: np.random.Generator) -> np.ndarray:
-    """Gaussian noise of a random deviation."""
-    grains = draw.standard_normal(photo.shape, dtype=np.float32) * draw.uniform(*DEVIATION)
-    return np.clip(photo + grains, 0, 255).round().astype(np.uint8)
+def _window(shape: tuple[int, ...], sides: list[int], draw: np.random.Generator) -> Place:
+    """A window of these sides, at a random place inside a photo."""
+    top, left = (draw.integers(0, s - kept + 1) for s, kept in zip(shape, sides, strict=True))
+    return np.s_[top : top + sides[0], left : left + sides[1]]

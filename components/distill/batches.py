@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from components.core.params import Distill
 from components.core.seeds import generator
+from components.core.stream import ahead
 from components.distill.augment import augment, plain
 from components.distill.cache import Decoded
 from components.distill.parallel import ALONE, DistributedContext
@@ -46,7 +46,7 @@ def epoch_batches(
     """An epoch's batches, or one process's share of each.
 
     Every photo comes once; sizes differ by at most one, so that no batch is too small for batch
-    normalisation. The next batch is made while the current one is used.
+    normalisation. The next ones are made while one is used.
     """
     order = generator(params.seed, "order", epoch).permutation(data.train)
     parts = np.array_split(order, count(len(order), params.batch))
@@ -59,12 +59,7 @@ def epoch_batches(
         weights = torch.from_numpy(data.weights[own])
         return Batch(to_tensor(photos), to_tensor(masks[..., None]), weights, len(rows))
 
-    with ThreadPoolExecutor(1) as pool:
-        coming = pool.submit(make, parts[0])
-        for rows in parts[1:]:
-            ready, coming = coming, pool.submit(make, rows)
-            yield ready.result()
-        yield coming.result()
+    return ahead(parts, make, 1)
 
 
 def _view(data: Decoded, params: Distill, epoch: int, row: int) -> View:

@@ -11,8 +11,6 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +18,7 @@ import cv2
 import numpy as np
 import torch
 
-from components.core import images, jpeg
+from components.core import images
 from components.core.code import code_sha256
 from components.core.errors import InputError
 from components.core.files import (
@@ -32,11 +30,13 @@ from components.core.files import (
     write_json,
 )
 from components.core.params import Distill
+from components.core.progress import Progress
+from components.core.stream import ahead
 from components.distill.examples import Example, weigh
 from components.student import infer
+from components.synthesis import degrade
 
-Progress = Callable[[int, int], None]
-CODE = (__name__, jpeg.__name__, infer.__name__)  # what makes pixels, besides the decoder
+CODE = (__name__, degrade.__name__, infer.__name__)  # what makes pixels, besides the decoder
 QUALITY = (70, 95)  # of the JPEG that every photo goes through, both inclusive
 PHOTOS, MASKS, INDEX = "photos.npy", "masks.npy", "index.json"
 
@@ -155,14 +155,10 @@ def _decode_all(
             if mask is not None:
                 masks[row, :height, :width] = infer.resize(mask, height, width)
 
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            try:
-                for done, _ in enumerate(pool.map(fill, range(len(examples))), start=1):
-                    if progress:
-                        progress(done, len(examples))
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
+        filled = ahead(range(len(examples)), fill, os.cpu_count())
+        for done, _ in enumerate(filled, start=1):
+            if progress:
+                progress(done, len(examples))
         photos.flush()
         masks.flush()
         hashes = {name: sha256_file(temporary / name) for name in (PHOTOS, MASKS)}
@@ -212,4 +208,4 @@ def _same_tables(photo: np.ndarray, example: Example) -> np.ndarray:
     a look at the manipulation; the student would learn those.
     """
     low, high = QUALITY
-    return jpeg.recompress(photo, low + int(example.sha256[:8], 16) % (high - low + 1))
+    return degrade.recompress(photo, low + int(example.sha256[:8], 16) % (high - low + 1))

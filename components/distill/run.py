@@ -28,7 +28,6 @@ from components.student.store import weights_bytes
 
 # What decides the steps of a training: another line in one of these is another training.
 CODE = (
-    "components.core.jpeg",
     "components.core.metrics",
     "components.core.seeds",
     "components.distill.augment",
@@ -42,6 +41,8 @@ CODE = (
     "components.student.infer",
     "components.student.model",
     "components.student.tiles",
+    "components.synthesis.degrade",
+    "components.synthesis.paste",
     "components.synthesis.splices",
 )
 

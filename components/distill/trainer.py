@@ -7,13 +7,14 @@ killed and started again ends with the same weights as one that was not.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from components.core.errors import ImlError, InputError
 from components.core.metrics import predicted_area
@@ -66,44 +67,99 @@ def train(
             hint="raise distill.batch or start fewer processes",
         )
     state = begin(student.to(context.device), params)
-    restore(state, folder)
-    context.share(student)
-    watcher.start(len(state.history), params.epochs, steps)
-    while not finished(state, params):
-        epoch = len(state.history) + 1
-        loss, rate = train_epoch(state, data, params, epoch, watcher, context)
-        row = Epoch(epoch=epoch, train_loss=loss, **validate(state.mean, data, context), lr=rate)
-        note(state, row)
-        if context.leads:
-            store(state, folder)
-        watcher.epoch(row)
+    course = distillation_course(state, data, params, context)
+    fit(state, course, params, data, folder, watcher, context)
     student.load_state_dict(state.best)
     student.cpu().eval()
     return Trained(state.history, state.best_epoch)
 
 
-def train_epoch(
+@dataclass(frozen=True)
+class Course:
+    """In what one training differs from another.
+
+    Attributes:
+        name: for messages.
+        steps: of the optimiser, in an epoch; the last one may have fewer.
+        total: steps of all epochs together.
+        batches: of an epoch, counted from 1.
+        learn: one step of the optimiser; returns the batch's mean loss.
+    """
+
+    name: str
+    steps: int
+    total: int
+    batches: Callable[[int], Iterable[Batch]]
+    learn: Callable[[Batch], float]
+
+
+def distillation_course(
+    state: State, data: Decoded, params: Distill, context: DistributedContext = ALONE
+) -> Course:
+    """The student learns the training photos' pseudo-masks."""
+    steps = count(len(data.train), params.batch)
+    return Course(
+        "distill",
+        steps,
+        params.epochs * steps,
+        lambda epoch: epoch_batches(data, params, epoch, context),
+        lambda batch: train_step(state.student, state.optimiser, batch, params, context),
+    )
+
+
+def fit(
     state: State,
-    data: Decoded,
+    course: Course,
     params: Distill,
-    epoch: int,
+    data: Decoded,
+    folder: Path,
     watcher: Watcher,
-    context: DistributedContext,
+    context: DistributedContext = ALONE,
+) -> None:
+    """Train until `params` says that it is enough, from the newest intact checkpoint in `folder`.
+
+    Args:
+        state: before the first epoch; it is moved on.
+        course: see `Course`.
+        params: epochs, patience, rates, running mean and seed.
+        data: whose validation photos each epoch is scored on.
+        folder: of the checkpoints.
+        watcher: is given every step and epoch.
+        context: the processes that train together.
+
+    Raises:
+        ImlError: the loss is not finite.
+        InputError: every pseudo-mask of the validation photos is empty.
+    """
+    restore(state, folder)
+    context.share(state.student)
+    watcher.start(len(state.history), params.epochs, course.steps)
+    while not finished(state, params):
+        epoch = len(state.history) + 1
+        loss, rate = train_epoch(state, course, params, epoch, watcher)
+        row = Epoch(epoch=epoch, train_loss=loss, **validate(state.mean, data, context), lr=rate)
+        note(state, row)
+        if context.leads:
+            store(state, folder)
+        watcher.epoch(row)
+
+
+def train_epoch(
+    state: State, course: Course, params: Distill, epoch: int, watcher: Watcher
 ) -> tuple[float, float]:
-    """One pass over the training photos: mean loss and the last learning rate."""
+    """One pass over an epoch's batches: mean loss and the last learning rate."""
     torch.manual_seed(derive(params.seed, "epoch", epoch))  # for backbones that drop paths or units
     state.student.train()
-    steps = count(len(data.train), params.batch)
-    total, rate = 0.0, 0.0
-    for step, batch in enumerate(epoch_batches(data, params, epoch, context)):
-        done = (epoch - 1) * steps + step
-        rate = pace(state, params, done, params.epochs * steps)
-        value = train_step(state.student, state.optimiser, batch, params, context)
-        check_finite(value, f"the loss of epoch {epoch}, step {step + 1}", "distill")
+    total, photos, rate = 0.0, 0, 0.0
+    for step, batch in enumerate(course.batches(epoch)):
+        done = (epoch - 1) * course.steps + step
+        rate = pace(state, params, done, course.total)
+        value = course.learn(batch)
+        check_finite(value, f"the loss of epoch {epoch}, step {step + 1}", course.name)
         average(state, params.ema, done)
-        total += value * batch.whole
+        total, photos = total + value * batch.whole, photos + batch.whole
         watcher.step(value)
-    return total / len(data.train), rate
+    return total / photos, rate
 
 
 def train_step(
@@ -120,7 +176,17 @@ def train_step(
     each = distillation(
         logits.float(), batch.targets.to(device), batch.weights.to(device), params.loss
     )
-    loss = each.sum() / batch.whole  # of all processes together, the mean over the whole batch
+    # Of all processes together, the mean over the whole batch.
+    return descend(each.sum() / batch.whole, student, optimiser, context)
+
+
+def descend(
+    loss: Tensor,
+    student: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    context: DistributedContext = ALONE,
+) -> float:
+    """Follow the gradient of a loss, unless it is not finite; returns its sum over processes."""
     optimiser.zero_grad()
     loss.backward()
     context.sum_gradients(student)

@@ -18,14 +18,13 @@ from components.core.errors import InputError, exit_on_error
 from components.core.files import sha256_file
 from components.core.params import Params
 from components.core.paths import DATA, DISTILLED, EVALUATED, PREPARED, PSEUDO_MASKS
-from components.core.progress import lines
+from components.core.progress import Progress, lines
 from components.core.seeds import fix_torch
 from components.data import manifest
 from components.data.manifest import Manifest
 from components.evaluate import report
 from components.evaluate.calibration import Calibration
 from components.evaluate.gallery import Album
-from components.evaluate.run import Progress
 from components.evaluate.source import held_back, unseen
 from components.student import infer, store
 

@@ -16,10 +16,11 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from components.core.jpeg import recompress
 from components.core.params import Evaluate
+from components.core.progress import Progress
 from components.core.seeds import generator
-from components.evaluate.run import Predict, Progress, evaluate
+from components.evaluate.run import Predict, evaluate
+from components.synthesis import degrade
 
 SOCIAL_SIDE = 1080  # pixels; what social networks keep of the longer side
 SHARPENING = 0.3  # that they add after shrinking
@@ -30,7 +31,7 @@ Parts = Callable[[str], Progress | None]  # given a pass in words, what is told 
 
 def jpeg(quality: float, photo: np.ndarray) -> np.ndarray:
     """Saved as JPEG of this quality, 4:2:0."""
-    return recompress(photo, int(quality))
+    return degrade.recompress(photo, int(quality))
 
 
 def blur(kernel: float, photo: np.ndarray) -> np.ndarray:
@@ -42,19 +43,18 @@ def noise(variance: float, photo: np.ndarray) -> np.ndarray:
     """Gaussian noise of this variance in grey levels, drawn from the photo's own bytes."""
     draw = generator(int(photo.sum(dtype=np.int64)), "noise", photo.shape)
     grains = draw.standard_normal(photo.shape, dtype=np.float32) * np.float32(variance**0.5)
-    return np.clip(np.rint(photo + grains), 0, 255).astype(np.uint8)
+    return degrade.noisy(photo, grains)
 
 
 def resize(share: float, photo: np.ndarray) -> np.ndarray:
     """Both sides to this share of theirs."""
-    height, width = (max(1, round(side * share)) for side in photo.shape[:2])
-    return cv2.resize(photo, (width, height), interpolation=cv2.INTER_AREA)
+    return degrade.smaller(photo, share)
 
 
 def social(quality: float, photo: np.ndarray) -> np.ndarray:
     """A social network's chain: at most 1080 pixels a side, a little sharpening, JPEG twice."""
     photo = resize(min(1.0, SOCIAL_SIDE / max(photo.shape[:2])), photo)
-    soft = cv2.GaussianBlur(photo, (0, 0), sigmaX=1.0)
+    soft = degrade.blur(photo, 1.0)
     photo = cv2.addWeighted(photo, 1 + SHARPENING, soft, -SHARPENING, 0)
     return jpeg(quality, jpeg(95, photo))  # the uploading phone's JPEG, then the network's
 

@@ -21,6 +21,7 @@ from components.core import metrics as measure
 from components.core.errors import InputError
 from components.core.files import inside, sha256_bytes
 from components.core.params import Evaluate
+from components.core.progress import Progress
 from components.core.stream import ahead, batches
 from components.data.manifest import AUTHENTIC
 from components.evaluate.calibration import BinSums, Calibration, reliability
@@ -28,7 +29,6 @@ from components.evaluate.summary import summarise
 from components.evaluate.thresholds import Above, Sweep, above
 
 Predict = Callable[[Sequence[np.ndarray]], list[np.ndarray]]
-Progress = Callable[[int, int], None]
 
 IMAGES = pa.schema(
     [

@@ -9,13 +9,13 @@ import pandas as pd
 
 from components.core.params import Params, Prepare
 from components.core.paths import DATA, PREPARED
+from components.core.progress import Progress
 from components.data import dataset as datasets
 from components.data import groups
 from components.data import manifest as manifests
 from components.data.build import build
 from components.data.manifest import AUTHENTIC, MANIPULATED, Manifest
 from components.data.quarantine import refuse_many
-from components.evaluate.run import Progress
 
 
 def held_back(

@@ -8,7 +8,7 @@ for many resamples at once in blocks of bounded memory.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -55,14 +55,31 @@ def _codes(groups: ArrayLike) -> tuple[np.ndarray, int]:
     return codes, len(names)
 
 
-def _draws(count: int, width: int, bootstrap: Bootstrap) -> Iterator[np.ndarray]:
-    """Blocks of resamples: int64 (R, G), the groups drawn in each."""
-    random = generator(bootstrap.seed, "bootstrap")
-    # Only the data's size decides the block, so the numbers drawn are the same everywhere.
-    rows = max(1, _BLOCK // max(count, width))
-    for start in range(0, bootstrap.resamples, rows):
-        size = min(rows, bootstrap.resamples - start)
-        yield random.integers(0, count, (size, count))
+def resampled(
+    statistic: Callable[[np.ndarray], np.ndarray],
+    draw: Callable[[int], np.ndarray],
+    resamples: int,
+    width: int,
+) -> np.ndarray:
+    """A statistic of many resamples, computed in blocks of bounded memory.
+
+    Args:
+        statistic: maps a block of resamples (R, G) to numbers (R, ...).
+        draw: the next R resamples of G groups.
+        resamples: how many in all.
+        width: numbers that the statistic holds for one resample. Only this decides the blocks, so
+            the numbers drawn are the same everywhere.
+    """
+    rows = max(1, _BLOCK // width)
+    starts = range(0, resamples, rows)
+    return np.concatenate([statistic(draw(min(rows, resamples - start))) for start in starts])
+
+
+def _times(draw: np.ndarray) -> np.ndarray:
+    """How often each group was drawn, float64 (R, G), from the groups drawn, int64 (R, G)."""
+    times = np.zeros(draw.shape, dtype=np.float64)
+    np.add.at(times, (np.arange(len(draw))[:, None], draw), 1.0)
+    return times
 
 
 def _bounds(samples: np.ndarray, bootstrap: Bootstrap) -> tuple[float | None, float | None]:
@@ -88,7 +105,12 @@ def _interval(
         return Interval(None, None, None, n)
     if groups < 2:
         return Interval(value, None, None, n)
-    samples = np.concatenate([statistic(draw) for draw in _draws(groups, width, bootstrap)])
+    random = generator(bootstrap.seed, "bootstrap")
+
+    def draw(size: int) -> np.ndarray:
+        return random.integers(0, groups, (size, groups))
+
+    samples = resampled(statistic, draw, bootstrap.resamples, max(groups, width))
     return Interval(value, *_bounds(samples, bootstrap), n)
 
 
@@ -189,9 +211,7 @@ def auc(
         )
 
     def statistic(draw: np.ndarray) -> np.ndarray:
-        times = np.zeros(draw.shape, dtype=np.float64)
-        np.add.at(times, (np.arange(len(draw))[:, None], draw), 1.0)
-        return area(times[:, codes])
+        return area(_times(draw)[:, codes])
 
     value = float(area(np.ones((1, len(truth))))[0])
     return _interval(value, len(truth), count, statistic, len(truth), bootstrap)
@@ -236,10 +256,7 @@ def of_group_sums(
         return Interval(None, None, None, 0)
     count = len(by_group)
 
-    def resampled(draw: np.ndarray) -> np.ndarray:
-        times = np.zeros(draw.shape, dtype=np.float64)
-        np.add.at(times, (np.arange(len(draw))[:, None], draw), 1.0)
-        return statistic(times @ by_group)
-
     value = float(statistic(by_group.sum(axis=0, keepdims=True))[0])
-    return _interval(value, photos, count, resampled, count, bootstrap)
+    return _interval(
+        value, photos, count, lambda draw: statistic(_times(draw) @ by_group), count, bootstrap
+    )

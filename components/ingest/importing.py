@@ -22,10 +22,11 @@ from components.core.errors import InputError
 from components.core.files import link_or_copy, printable, write_text
 from components.core.images import MAX_MEGAPIXELS, open_mask, save_grey
 from components.core.params import Prepare
+from components.core.progress import Progress
 from components.data import quarantine as quarantines
 from components.data.dataset import CARD, MASKS, PHOTOS, Dataset, save
 from components.data.manifest import MANIPULATED
-from components.data.scan import Job, Progress, Scan, run, scan
+from components.data.scan import Job, Scan, run, scan
 from components.ingest.checks import clipped, problem
 from components.ingest.formats import registry
 from components.ingest.formats.record import Box, Record

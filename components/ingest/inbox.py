@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
 import boto3
@@ -23,9 +23,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from components.core.errors import CheckError, InputError, UnavailableError
 from components.core.files import inside, read_json, sha256_json, write_json
 from components.core.paths import INBOX, state_dir
-
-if TYPE_CHECKING:
-    from components.data.scan import Progress
+from components.core.progress import Progress
 
 RECORD, INDEX = "inbox.json", "annotations.json"
 _CONFIG = Config(connect_timeout=5, read_timeout=60, retries={"max_attempts": 5})

@@ -18,9 +18,9 @@ import numpy as np
 from components.core.errors import InputError
 from components.core.files import link_or_copy, sha256_file, write_text
 from components.core.images import MAX_MEGAPIXELS, open_mask
+from components.core.progress import Progress
 from components.data import quarantine
 from components.data.dataset import CARD, INDEX, MASKS, PHOTOS, Dataset, check, load, save
-from components.data.scan import Progress
 from components.ingest.importing import (
     Imported,
     import_dataset,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from components.core.progress import Progress
 from components.lineage import deep_check
 from components.lineage.checks import code, data, gates, registry, results, weights
 from components.lineage.evidence import Evidence
@@ -35,9 +36,7 @@ CHECKS: dict[str, Check] = {
 _ODD = (KeyError, TypeError, ValueError, AttributeError, IndexError)  # of evidence of another shape
 
 
-def audit(
-    evidence: Evidence, *, deep: bool = False, progress: deep_check.Progress | None = None
-) -> Audit:
+def audit(evidence: Evidence, *, deep: bool = False, progress: Progress | None = None) -> Audit:
     """Walk the chain.
 
     Args:

@@ -12,7 +12,7 @@ import hashlib
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -21,12 +21,12 @@ from typing import NamedTuple
 
 from components.core.files import sha256_json
 from components.core.paths import AUDITS, state_dir
+from components.core.progress import Progress
 from components.lineage.checks import data
 from components.lineage.evidence import Evidence
 from components.lineage.verdict import Finding, broken, missing, verified
 from components.workspace.remote import MissingError, Objects
 
-Progress = Callable[[int, int], None]
 _BLOCK = 1 << 20
 _CHUNK = 1024  # objects between two notes
 _SMALL = 1 << 16  # bytes of a file that is not worth a thread

@@ -7,20 +7,19 @@ because an address cannot change a result: the SHA-256 decides.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from components.core.errors import InputError, UnavailableError
 from components.core.files import sha256_file
 from components.core.paths import WEIGHTS, state_dir
+from components.core.progress import Progress
 from components.pseudo_label.download import download
 
 NO_WEIGHTS = (
     "set pseudo_label.teacher: grabcut, which needs no weights, or pseudo_label.checkpoint to a "
     "local file, in params.yaml"
 )
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,13 @@ import re
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import urlsplit
 
 from components.core.errors import InputError, UnavailableError
 from components.core.files import alone, sha256_file
+from components.core.progress import Progress
 
 _BLOCK = 1 << 18
 _SLOWEST = 1024  # bytes a second below which a server counts as gone
@@ -30,7 +30,7 @@ def download(
     size: int,
     sha256: str,
     timeout: float = 30.0,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> None:
     """Bring `url` to `target`, going on from `target.part` where an earlier call was cut off.
 
@@ -75,7 +75,7 @@ def _fill(
     file: BinaryIO,
     size: int,
     timeout: float,
-    progress: Callable[[int, int], None] | None,
+    progress: Progress | None,
 ) -> None:
     """Append until `size` bytes are there, reconnecting while that brings something."""
     failures = 0
@@ -106,7 +106,7 @@ def _receive(
     file: BinaryIO,
     size: int,
     timeout: float,
-    progress: Callable[[int, int], None] | None,
+    progress: Progress | None,
 ) -> None:
     """One connection: append what it gives."""
     have = file.tell()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -22,6 +22,7 @@ from components.core.errors import InputError
 from components.core.files import inside, sha256_json, write_json
 from components.core.images import open_mask
 from components.core.params import PseudoLabel
+from components.core.progress import Progress
 from components.data.dataset import Inside
 from components.data.manifest import MANIPULATED, Manifest, read_table, write_table
 from components.pseudo_label import prompts
@@ -58,7 +59,7 @@ def label_dataset(
     params: PseudoLabel,
     out: Path,
     cache_dir: Path,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> pd.DataFrame:
     """Label every manipulated photo that has boxes.
 
@@ -161,7 +162,7 @@ def _all(
     jobs: list[Job],
     crew: Local | Cluster,
     cache: Cache,
-    progress: Callable[[int, int], None] | None,
+    progress: Progress | None,
 ) -> dict[str, dict[str, Any]]:
     """The numbers of every photo, by image id; masks are on disk when this returns."""
     done: dict[str, dict[str, Any]] = {}

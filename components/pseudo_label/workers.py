@@ -13,16 +13,15 @@ from concurrent.futures import (
     FIRST_COMPLETED,
     Future,
     ProcessPoolExecutor,
-    ThreadPoolExecutor,
     wait,
 )
 from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
 from multiprocessing import connection
-
-import numpy as np
 
 from components.core.errors import CheckError
 from components.core.params import PseudoLabel
+from components.core.stream import ahead
 from components.pseudo_label.cache import Cache
 from components.pseudo_label.candidates import Teacher
 from components.pseudo_label.jobs import Done, Job, decode, groups, label
@@ -99,15 +98,10 @@ class Local:
 
 
 def _here(jobs: list[Job], teacher: Teacher, cache: Cache, threads: int) -> Iterator[Done]:
-    """In this process: the next group is decoded while the teacher has one."""
-    with ThreadPoolExecutor(threads) as pool:
-        coming: tuple[list[Job], list[Future[np.ndarray]]] | None = None
-        for group in [*groups(jobs), None]:
-            following = (group, [pool.submit(decode, job) for job in group]) if group else None
-            if coming:
-                photos = [future.result() for future in coming[1]]
-                yield from label(coming[0], photos, teacher, cache)
-            coming = following
+    """In this process: the next photos are decoded while the teacher has a group."""
+    photos = ahead(jobs, decode, threads)
+    for group in groups(jobs):
+        yield from label(group, list(islice(photos, len(group))), teacher, cache)
 
 
 def _drain(

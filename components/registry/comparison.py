@@ -10,7 +10,6 @@ wrong.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,8 +19,8 @@ from scipy.special import stdtrit
 from components.core.errors import InputError
 from components.core.seeds import generator
 from components.data.manifest import AUTHENTIC, MANIPULATED
+from components.evaluate import statistics
 
-_BLOCK = 4_000_000  # numbers held at a time
 _ROUNDING = 1e-12  # of a variance: less than that is a difference of rounded sums
 
 
@@ -171,7 +170,13 @@ def group_bounds(values: np.ndarray, trial: Trial) -> tuple[np.ndarray, np.ndarr
     centres = values.mean(axis=1)
     errors = values.std(axis=1, ddof=1) / np.sqrt(count)
     off = (values - centres[:, None]).T
-    ratios = np.concatenate([_studentised(times, off) for times in _draws(count, sets, trial)])
+    random, even = generator(trial.seed, "rivalry"), np.full(count, 1 / count)
+    ratios = statistics.resampled(
+        lambda times: _studentised(times, off),
+        lambda size: random.multinomial(count, even, size).astype(np.float64),
+        trial.resamples,
+        max(count, sets),
+    )
     student = stdtrit(count - 1, 1 - trial.alpha)
     lower = np.quantile(ratios, trial.alpha, axis=0, method="lower")
     upper = np.quantile(ratios, 1 - trial.alpha, axis=0, method="higher")
@@ -181,15 +186,6 @@ def group_bounds(values: np.ndarray, trial: Trial) -> tuple[np.ndarray, np.ndarr
         centres - np.maximum(upper, student) * errors,
         centres - np.minimum(lower, -student) * errors,
     )
-
-
-def _draws(count: int, sets: int, trial: Trial) -> Iterator[np.ndarray]:
-    """Blocks of resamples: float64 (R, G), how often each group was drawn."""
-    random = generator(trial.seed, "rivalry")
-    rows = max(1, _BLOCK // max(count, sets))
-    for start in range(0, trial.resamples, rows):
-        size = min(rows, trial.resamples - start)
-        yield random.multinomial(count, np.full(count, 1 / count), size).astype(np.float64)
 
 
 def _studentised(times: np.ndarray, off: np.ndarray) -> np.ndarray:

@@ -7,27 +7,25 @@ written last, so where it stands the pictures beside it are complete.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
 from components.core import images
 from components.core.errors import InputError
 from components.core.files import printable, sha256_bytes, write_json
-from components.core.jpeg import jpeg_quality
 from components.core.metrics import THRESHOLD
-from components.core.stream import ahead, batches
+from components.core.progress import Progress
+from components.core.stream import ahead
 from components.evaluate.pictures import overlay
 from components.serving.origin import Origin
-from components.serving.predictor import Prediction, Predictor
-from components.serving.suitability import Limits, unsuitable
+from components.serving.predictor import Predictor
+from components.serving.scorer import Scored, scored
+from components.serving.suitability import Limits
 
 MASK, OVERLAY, RECORD = ".mask.png", ".overlay.png", ".json"
 _LONGEST = 200  # bytes of a result's name, so that number and suffix fit into 255
-Progress = Callable[[int, int], None]
 
 
 class Task(NamedTuple):
@@ -58,16 +56,6 @@ class Outcome:
     area: float | None = None
     width: int | None = None
     height: int | None = None
-    sha256: str | None = None
-    unsuitable: str | None = None
-    error: str | None = None
-
-
-class _Read(NamedTuple):
-    """A decoded photo uint8 (H, W, 3) with what is known of it, or the reason why there is none."""
-
-    task: Task
-    photo: np.ndarray | None = None
     sha256: str | None = None
     unsuitable: str | None = None
     error: str | None = None
@@ -131,44 +119,23 @@ def _free(name: str, names: dict[str, int]) -> str:
     return candidate
 
 
-def _read(task: Task, max_megapixels: float) -> _Read:
-    try:
-        data = images.read_bytes(task.photo, max_megapixels)
-        photo = images.decode_photo(data, str(task.photo), max_megapixels)
-    except images.PhotoError as error:
-        return _Read(task, error=error.reason)
-    reason = unsuitable(photo, jpeg_quality(data), Limits())
-    return _Read(task, photo, sha256_bytes(data), reason)
-
-
-def _predicted(
-    photos: Iterable[_Read], predictor: Predictor
-) -> Iterator[tuple[_Read, Prediction | None]]:
-    """Predict in batches, in order; an unreadable photo passes through without a prediction."""
-    for batch in batches(photos, lambda read: 0 if read.photo is None else read.photo.size // 3):
-        good = [read.photo for read in batch if read.photo is not None]
-        answers = iter(predictor.predict(good))
-        for read in batch:
-            yield read, None if read.photo is None else next(answers)
-
-
-def _write(read: _Read, found: Prediction | None, out: Path, origin: Origin) -> Outcome:
+def _write(one: Scored[Task], out: Path, origin: Origin) -> Outcome:
     """Write a photo's three files."""
-    task = read.task
-    if read.photo is None or found is None:
-        return Outcome(printable(str(task.photo)), task.name, error=read.error)
+    task, photo, found = one.item, one.photo, one.found
+    if photo is None or found is None:
+        return Outcome(printable(str(task.photo)), task.name, error=one.error)
     outcome = Outcome(
         printable(str(task.photo)),
         task.name,
         score=round(found.score, 6),
         area=round(found.area, 6),
-        width=read.photo.shape[1],
-        height=read.photo.shape[0],
-        sha256=read.sha256,
-        unsuitable=read.unsuitable,
+        width=photo.shape[1],
+        height=photo.shape[0],
+        sha256=one.sha256,
+        unsuitable=one.unsuitable,
     )
     images.save_grey(out / (task.name + MASK), found.grey())
-    images.save_photo(out / (task.name + OVERLAY), overlay(read.photo, found.probability))
+    images.save_photo(out / (task.name + OVERLAY), overlay(photo, found.probability))
     values = {key: value for key, value in asdict(outcome).items() if key not in ("name", "error")}
     write_json(out / (task.name + RECORD), values | {"threshold": THRESHOLD} | origin.row())
     return outcome
@@ -199,9 +166,16 @@ def predict_files(
     Raises:
         InputError: the model's answer is unusable; of that photo nothing is written.
     """
-    photos = ahead(tasks, lambda task: _read(task, max_megapixels))
+    found = scored(
+        tasks,
+        lambda task: images.read_bytes(task.photo, max_megapixels),
+        predictor,
+        Limits(),
+        abstain=False,
+        max_megapixels=max_megapixels,
+    )
     outcomes = []
-    for outcome in ahead(_predicted(photos, predictor), lambda pair: _write(*pair, out, origin)):
+    for outcome in ahead(found, lambda one: _write(one, out, origin)):
         outcomes.append(outcome)
         if progress:
             progress(len(outcomes), len(tasks))

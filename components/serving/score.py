@@ -11,25 +11,23 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 
 from components.core import images
 from components.core.errors import InputError
 from components.core.files import read_json, sha256_bytes, write_json
-from components.core.jpeg import jpeg_quality
-from components.core.stream import ahead, batches
+from components.core.progress import Progress
+from components.core.stream import ahead
 from components.data.manifest import read_table, write_table
 from components.evaluate.pictures import overlay, thumbnail
 from components.serving import triage
-from components.serving.batch import Progress
 from components.serving.origin import Origin
-from components.serving.predictor import Prediction, Predictor
+from components.serving.predictor import Predictor
+from components.serving.scorer import Scored, scored
 from components.serving.sources import Item, Source
-from components.serving.suitability import Limits, unsuitable
+from components.serving.suitability import Limits
 
 TABLE, SETTINGS = "scores.parquet", "score.json"
 PARTS, OVERLAYS = "parts", "overlays"
@@ -52,14 +50,6 @@ SCORES = pa.schema(
         ("overlay", pa.string()),  # picture below the output folder; null unless scored
     ]
 )
-
-
-class _Read(NamedTuple):
-    """A photo uint8 (H, W, 3) to score, or a finished row."""
-
-    item: Item
-    photo: np.ndarray | None
-    row: dict[str, object]
 
 
 @dataclass(frozen=True)
@@ -168,42 +158,22 @@ def _rows(
     source: Source, predictor: Predictor, todo: list[Item], out: Path, limits: Limits
 ) -> Iterator[dict[str, object]]:
     """A finished row for each item, in order."""
-    photos = ahead(todo, lambda item: _read(source, item, limits))
-    return ahead(_predicted(photos, predictor), lambda pair: _finish(*pair, out))
+    found = scored(todo, source.read, predictor, limits, abstain=True)
+    return ahead(found, lambda one: _row(one, out))
 
 
-def _read(source: Source, item: Item, limits: Limits) -> _Read:
-    row: dict[str, object] = {"name": item.name, "mark": item.mark, "status": FAILED}
-    try:
-        data = source.read(item)
-        photo = images.decode_photo(data, item.name)
-    except images.PhotoError as error:
-        return _Read(item, None, {**row, "reason": error.reason})
-    quality = jpeg_quality(data)
-    row |= {"width": photo.shape[1], "height": photo.shape[0], "jpeg_quality": quality}
-    row["sha256"] = sha256_bytes(data)
-    if reason := unsuitable(photo, quality, limits):
-        return _Read(item, None, {**row, "status": ABSTAINED, "reason": reason})
-    return _Read(item, photo, row)
-
-
-def _predicted(
-    photos: Iterable[_Read], predictor: Predictor
-) -> Iterator[tuple[_Read, Prediction | None]]:
-    """Predict in batches, in order; a finished row passes through."""
-    for batch in batches(photos, lambda read: 0 if read.photo is None else read.photo.size // 3):
-        answers = iter(predictor.predict([r.photo for r in batch if r.photo is not None]))
-        for read in batch:
-            yield read, None if read.photo is None else next(answers)
-
-
-def _finish(read: _Read, found: Prediction | None, out: Path) -> dict[str, object]:
-    """Write the overlay, complete the row."""
-    if read.photo is None or found is None:
-        return read.row
+def _row(one: Scored[Item], out: Path) -> dict[str, object]:
+    """The row of a photo; writes its overlay."""
+    row: dict[str, object] = {"name": one.item.name, "mark": one.item.mark}
+    if one.photo is None:
+        return {**row, "status": FAILED, "reason": one.error}
+    row |= {"width": one.photo.shape[1], "height": one.photo.shape[0]}
+    row |= {"jpeg_quality": one.quality, "sha256": one.sha256}
+    if one.found is None:
+        return {**row, "status": ABSTAINED, "reason": one.unsuitable}
     # Named by its path, so that two photos never share one and no name leaves the folder.
-    picture = f"{OVERLAYS}/{sha256_bytes(read.item.name.encode())[:32]}.png"
-    marked = overlay(read.photo, found.probability)
+    picture = f"{OVERLAYS}/{sha256_bytes(one.item.name.encode())[:32]}.png"
+    marked = overlay(one.photo, one.found.probability)
     images.save_photo(out / picture, thumbnail(marked, _SIDE))
-    numbers = {"score": round(found.score, 6), "area": round(found.area, 6)}
-    return {**read.row, **numbers, "status": SCORED, "overlay": picture}
+    numbers = {"score": round(one.found.score, 6), "area": round(one.found.area, 6)}
+    return {**row, **numbers, "status": SCORED, "overlay": picture}

@@ -11,16 +11,8 @@ import cv2
 import numpy as np
 
 from components.synthesis import regions
-from components.synthesis.layers import (
-    Layer,
-    Pose,
-    blend,
-    feathered,
-    matched,
-    place,
-    softened,
-    with_noise_of,
-)
+from components.synthesis.layers import Pose, feathered, matched, place, softened, with_noise_of
+from components.synthesis.paste import Layer, blend, bounds
 
 SPLICE, COPY_MOVE, REMOVAL = "splice", "copy-move", "removal"
 LOW, HIGH = 0.01, 0.30  # bounds of a manipulated region's share of the photo
@@ -107,7 +99,7 @@ def _cut(photo: np.ndarray, mask: np.ndarray) -> np.ndarray:
     rgba = np.dstack([photo, np.rint(alpha).astype(np.uint8)])
     rgba = cv2.copyMakeBorder(rgba, 3, 3, 3, 3, cv2.BORDER_REFLECT_101)
     rgba[:3, :, 3] = rgba[-3:, :, 3] = rgba[:, :3, 3] = rgba[:, -3:, 3] = 0
-    x0, y0, x1, y1 = regions.bounds(mask)
+    x0, y0, x1, y1 = bounds(mask)
     return np.ascontiguousarray(rgba[y0 : y1 + 6, x0 : x1 + 6])
 
 
@@ -164,7 +156,7 @@ def _cloned(photo: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> np
     (Perez et al. 2003.) None where no shift keeps clear of the region itself.
     """
     height, width = photo.shape[:2]
-    x0, y0, x1, y1 = regions.bounds(mask)
+    x0, y0, x1, y1 = bounds(mask)
     roomy = (width - (x1 - x0) > 5, height - (y1 - y0) > 5)
     rim = regions.surroundings(mask, 4)
     best: tuple[float, np.ndarray] | None = None
@@ -191,7 +183,7 @@ def _poisson(photo: np.ndarray, patch: np.ndarray, mask: np.ndarray) -> np.ndarr
         for p in (photo, patch)
     )
     mask_w = cv2.dilate(np.pad(mask.astype(np.uint8) * 255, around), grow)
-    x0, y0, x1, y1 = regions.bounds(mask_w > 0)
+    x0, y0, x1, y1 = bounds(mask_w > 0)
     centre = (x0 + (x1 - x0) // 2, y0 + (y1 - y0) // 2)
     blended = cv2.seamlessClone(patch_w, photo_w, mask_w, centre, cv2.NORMAL_CLONE)
     return blended[around:-around, around:-around]

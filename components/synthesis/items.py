@@ -17,8 +17,8 @@ from components.data import dataset
 from components.data.boxes import loosen
 from components.data.manifest import AUTHENTIC
 from components.synthesis import compose
+from components.synthesis.paste import bounds
 from components.synthesis.postprocess import published, recorded
-from components.synthesis.regions import bounds
 from components.synthesis.sources import Group, open_base, open_cutout
 
 _SECOND_OBJECT = 0.12  # of the splices

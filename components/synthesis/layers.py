@@ -1,4 +1,4 @@
-"""Layers: an object laid over a photo - placed, matched in colour and noise, blended.
+"""Layers: an object to be laid over a photo - placed, matched in colour and noise.
 
 Outside a layer's alpha the photo stays as it is, bit for bit; the mask is alpha > 0.5.
 """
@@ -10,27 +10,10 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from components.synthesis.paste import Layer, lifted, premultiplied
 from components.synthesis.regions import surroundings
 
 _GREY = 1.5  # mean distance from the grey axis of CIELAB
-
-
-@dataclass(frozen=True)
-class Layer:
-    """What is laid over a photo.
-
-    Attributes:
-        pixels: float32 (H, W, 3) in 0..255.
-        alpha: float32 (H, W) in 0..1; zero where the photo shows unchanged.
-    """
-
-    pixels: np.ndarray
-    alpha: np.ndarray
-
-    @property
-    def mask(self) -> np.ndarray:
-        """The manipulated pixels, bool (H, W)."""
-        return self.alpha > 0.5
 
 
 @dataclass(frozen=True)
@@ -54,10 +37,7 @@ def place(rgba: np.ndarray, pose: Pose, height: int, width: int, feather: float)
         width: of the canvas, in pixels.
         feather: standard deviation of the blur of its edge, in pixels.
     """
-    image: np.ndarray = rgba.astype(np.float32)
-    alpha = image[..., 3:] / 255
-    # Premultiplied, so that the colour behind the object's edge never bleeds in.
-    image = np.concatenate([image[..., :3] * alpha, alpha], axis=2)
+    image = premultiplied(rgba)
     if pose.mirrored:
         image = image[:, ::-1]
     if pose.scale < 1:
@@ -67,9 +47,8 @@ def place(rgba: np.ndarray, pose: Pose, height: int, width: int, feather: float)
     matrix = cv2.getRotationMatrix2D(((columns - 1) / 2, (rows - 1) / 2), pose.turn, rest)
     matrix[:, 2] += (pose.x - (columns - 1) / 2, pose.y - (rows - 1) / 2)
     laid = cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_LINEAR)
-    solid = np.clip(laid[..., 3], 0, 1)
-    pixels = laid[..., :3] / np.maximum(solid, 1e-3)[..., None]
-    return Layer(np.clip(pixels, 0, 255), feathered(solid, feather))
+    layer = lifted(laid)
+    return Layer(layer.pixels, feathered(layer.alpha, feather))
 
 
 def feathered(alpha: np.ndarray, feather: float) -> np.ndarray:
@@ -77,13 +56,6 @@ def feathered(alpha: np.ndarray, feather: float) -> np.ndarray:
     soft = cv2.GaussianBlur(alpha, (0, 0), feather) if feather > 0 else alpha
     soft = np.minimum(soft, alpha)
     return np.where(soft < 0.02, 0, soft).astype(np.float32)
-
-
-def blend(photo: np.ndarray, layer: Layer) -> np.ndarray:
-    """Lay a layer over a photo: uint8 (H, W, 3)."""
-    alpha = layer.alpha[..., None]
-    mixed = photo + alpha * (layer.pixels - photo)
-    return np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
 
 
 def matched(photo: np.ndarray, layer: Layer, strength: float) -> Layer:

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from components.core.images import decode_photo
+from components.synthesis.degrade import noisy
 
 
 def recorded(photo: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -33,8 +34,7 @@ def published(photo: np.ndarray, rng: np.random.Generator) -> bytes:
         small = cv2.resize(photo, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
         photo = cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC)
     if rng.random() < 0.25:
-        noise = rng.normal(0, rng.uniform(1, 3), photo.shape)
-        photo = np.clip(np.rint(photo + noise), 0, 255).astype(np.uint8)
+        photo = noisy(photo, rng.normal(0, rng.uniform(1, 3), photo.shape))
     return encode(photo, int(rng.integers(70, 96)))
 
 

@@ -110,12 +110,6 @@ def pick(
     return free_shape(height, width, share, rng), False
 
 
-def bounds(mask: np.ndarray) -> tuple[int, int, int, int]:
-    """`x0, y0, x1, y1` of a non-empty bool mask, half-open, in pixels."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
-
-
 def surroundings(mask: np.ndarray, reach: int) -> np.ndarray:
     """The pixels within `reach` of a mask but not in it, bool (H, W)."""
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))

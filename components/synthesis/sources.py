@@ -18,6 +18,7 @@ from PIL import Image
 from components.core.errors import InputError
 from components.core.images import PhotoError, decode_photo, open_photo, read_bytes
 from components.core.seeds import generator
+from components.synthesis.paste import bounds
 
 _SMALLEST = 0.5  # of the output's sides; a smaller photo would be blurred by enlarging it
 
@@ -89,8 +90,8 @@ def open_cutout(path: Path) -> np.ndarray:
             where=str(path),
             hint="leave it out",
         )
-    rows, columns = np.flatnonzero(seen.any(axis=1)), np.flatnonzero(seen.any(axis=0))
-    return rgba[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    x0, y0, x1, y1 = bounds(seen)
+    return rgba[y0:y1, x0:x1]
 
 
 def open_base(path: Path, size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from components.synthesis.paste import Layer, blend
+
 INSIDE = 0.5  # how often the part stays in its own photo (copy-move)
 SHAPED = 0.5  # how often the donor's pseudo-mask gives the shape, where there is one
 AREA = (0.005, 0.5)  # share of the view that a shape may have
@@ -40,9 +42,8 @@ def spliced(host: View, donor: View, draw: np.random.Generator) -> View:
     part = cv2.warpAffine(given, moved, (size, size), borderMode=cv2.BORDER_REFLECT)
     alpha = cv2.warpAffine(shape, moved, (size, size)).astype(np.float32) / 255
     alpha = np.clip(cv2.GaussianBlur(alpha, (0, 0), sigmaX=draw.uniform(*EDGE)), 0, 1)
-    mixed = photo + (part.astype(np.float32) - photo) * alpha[..., None]
-    covered = mask + (255 - mask.astype(np.float32)) * alpha
-    return np.rint(mixed).astype(np.uint8), np.rint(covered).astype(np.uint8)
+    mixed = blend(photo, Layer(part.astype(np.float32), alpha))
+    return mixed, blend(mask[..., None], Layer(np.array(255, np.float32), alpha))[..., 0]
 
 
 def _usable(shape: np.ndarray, draw: np.random.Generator) -> bool:

@@ -11,7 +11,7 @@ import multiprocessing
 import os
 import shutil
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from components.core.errors import InputError
+from components.core.progress import Progress
 from components.core.seeds import generator
 from components.data import dataset
 from components.data.manifest import AUTHENTIC, MANIPULATED
@@ -43,7 +44,7 @@ def synthesize(
     licence: str,
     source: str,
     size: tuple[int, int] = SIZE,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     workers: int | None = None,
 ) -> None:
     """Write a data set: photos, exact masks, loosened boxes, source groups.

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 
 import cv2
 import numpy as np
@@ -12,6 +10,7 @@ import torch
 from torch import Tensor
 
 from components.core.seeds import generator
+from components.core.stream import ahead
 from components.pseudo_label.teachers.sam_lite.crops import cut
 from research.sam_lite import pairs
 from research.sam_lite.sources import Sources
@@ -69,14 +68,7 @@ def stream(
         examples = [_numbered(sources, shares, seed, number, sizes[step]) for number in numbers]
         return [torch.from_numpy(np.stack(part)) for part in zip(*examples, strict=True)]
 
-    with ThreadPoolExecutor(workers) as pool:
-        ahead: deque[Future[list[Tensor]]] = deque()
-        for step in range(start, len(sizes)):
-            ahead.append(pool.submit(made, step))
-            if len(ahead) > 2 * workers:
-                yield ahead.popleft().result()
-        while ahead:
-            yield ahead.popleft().result()
+    return ahead(range(start, len(sizes)), made, workers)
 
 
 def _numbered(

@@ -10,11 +10,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from components.core.files import atomic, sha256_file, write_json
+from components.core.progress import Progress
 from components.core.weights import lite0
 from components.pseudo_label.teachers.sam_lite.model import load_teacher, network_of, read_weights
 from research.sam_lite import sources, tuning
 from research.sam_lite.calibration import calibration
-from research.sam_lite.train import Progress, TrainConfig, train
+from research.sam_lite.train import TrainConfig, train
 
 RELEASE, REPORT = "sam_lite-half.safetensors", "tuning.json"
 _WITH_REGIONS = {

@@ -12,16 +12,10 @@ import cv2
 import numpy as np
 
 from components.core.seeds import generator
-from components.synthesis.layered import (
-    Layer,
-    background,
-    degrade,
-    object_layer,
-    paste,
-    patch_layer,
-)
-from components.synthesis.shapes import FREE_FORM, GEOMETRIC
+from components.synthesis.paste import Layer, bounds
 from research.sam_lite.sources import Sources
+from research.scenes import background, degrade, object_layer, paste, patch_layer
+from research.shapes import FREE_FORM, GEOMETRIC
 
 KINDS = ("object", "geometric", "free-form", "silhouette", "region")
 _TRIES = 6
@@ -70,8 +64,7 @@ def make(sources: Sources, shares: dict[str, float], seed: int, index: int) -> P
 def loosen(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """The coarse box: each side moved out by up to 30 % of the box, now and then a little in."""
     height, width = mask.shape
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    tight = np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], np.float64)
+    tight = np.array(bounds(mask), np.float64)
     sides = np.tile([tight[2] - tight[0], tight[3] - tight[1]], 2)
     most = rng.uniform(0.02, 0.3)
     least = -0.05 if rng.random() < 0.15 else 0.0

@@ -15,6 +15,7 @@ from scipy.io import loadmat
 
 from components.core.errors import InputError, brief
 from components.core.images import image_size, read_bytes
+from components.synthesis.paste import bounds
 
 _HELD_OUT = 7  # one source in this many tunes
 _PHOTO_SIDE, _CUTOUT_SIDE = 1280, 480  # larger sources are shrunk: crops never need more
@@ -112,12 +113,11 @@ def _cutout(picture: np.ndarray, path: Path) -> np.ndarray:
     """A cut-out trimmed to its opaque part."""
     if picture.shape[2] != 4:
         raise InputError("a cut-out needs an alpha channel", where=str(path))
-    rows = np.flatnonzero((picture[..., 3] > 127).any(1))
-    columns = np.flatnonzero((picture[..., 3] > 127).any(0))
-    if len(rows) == 0:
+    seen = picture[..., 3] > 127
+    if not seen.any():
         raise InputError("this cut-out is transparent throughout", where=str(path))
-    trimmed = picture[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    return _shrunk(trimmed, _CUTOUT_SIDE)
+    x0, y0, x1, y1 = bounds(seen)
+    return _shrunk(picture[y0:y1, x0:x1], _CUTOUT_SIDE)
 
 
 def _shrunk(picture: np.ndarray, side: int) -> np.ndarray:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -16,13 +15,13 @@ from torch import Tensor, nn
 
 from components.core.errors import InputError
 from components.core.files import atomic, sha256_json
+from components.core.progress import Progress
 from components.core.seeds import fix_torch, hold_memory
 from components.pseudo_label.teachers.sam_lite.network import SamLite
 from research.sam_lite.batches import stream
 from research.sam_lite.losses import candidate_loss
 from research.sam_lite.sources import Sources
 
-Progress = Callable[[int, int], None]
 _LATER = ("steps", "size", "cool")  # decide nothing before the cool-down
 CHECKPOINT, WEIGHTS, HISTORY = "checkpoint.safetensors", "sam_lite.safetensors", "history.csv"
 

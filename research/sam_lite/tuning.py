@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import pandas as pd
 
+from components.core.progress import Progress
 from components.pseudo_label.prompts import fill
 from components.pseudo_label.teachers.sam_lite.crops import cut, spread
 from components.pseudo_label.teachers.sam_lite.model import SIZE, SamLiteTeacher
@@ -21,7 +20,7 @@ def score(
     sources: Sources,
     shares: dict[str, float],
     count: int,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> pd.DataFrame:
     """Run a teacher over held-out pairs.
 

@@ -17,10 +17,10 @@ from components.core.stream import ahead
 from components.distill.batches import Batch
 from components.distill.cache import Decoded
 from components.student.infer import shrink, to_tensor
-from components.synthesis.layered import background, degrade, object_layer, paste, patch_layer
-from components.synthesis.shapes import FREE_FORM, GEOMETRIC
 from components.synthesis.splices import View
 from research.sam_lite.sources import Sources
+from research.scenes import background, degrade, object_layer, paste, patch_layer
+from research.shapes import FREE_FORM, GEOMETRIC
 
 _AUTHENTIC = 0.3  # of all
 _OBJECT = 0.5  # of the pastes; the rest are patches

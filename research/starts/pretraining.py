@@ -8,6 +8,7 @@ Romero et al. 2015), and to find what was pasted (the student's own loss).
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,10 @@ from components.core.params import Distill
 from components.core.seeds import derive, fix_torch, hold_memory
 from components.distill.batches import Batch
 from components.distill.losses import distillation
-from components.distill.progress import Epoch, Watcher
+from components.distill.progress import Watcher
 from components.distill.run import maker
-from components.distill.state import State, average, begin, note, restore, store
-from components.distill.trainer import check_finite, pace, validate
+from components.distill.state import State, begin
+from components.distill.trainer import Course, descend, fit
 from components.student import backbones
 from components.student import store as students
 from components.student.model import Student, StudentConfig, build, configure
@@ -35,9 +36,9 @@ from research.starts.composites import batches, held_out
 BACKBONE, REPORT = "backbone.safetensors", "pretraining.json"
 _MATCH = "match."
 _CODE = (
-    "components.synthesis.layered",
-    "components.synthesis.shapes",
     "research.sam_lite.sources",
+    "research.scenes",
+    "research.shapes",
     "research.starts.composites",
     "research.starts.pretraining",
 )
@@ -87,7 +88,7 @@ def pretrain(
             backbone's first ones. Epochs, data and augmentation mean nothing here.
         plan: see `Plan`.
         out: folder of checkpoints and results.
-        watcher: told of every step; its epochs are the times between checkpoints.
+        watcher: is given every step; its epochs are the times between checkpoints.
 
     Returns:
         What `pretraining.json` holds: the best checkpoint's figures on held-out composites and both
@@ -104,21 +105,22 @@ def pretrain(
     reference = reference.eval().requires_grad_(False)
     student = PretrainingModel(configure(params), backbones.widths(reference.backbone))
     backbones.load_weights(student.backbone, params.backbone, params.weights)
+    student.to(memory_format=torch.channels_last)
     state = begin(student, params)
     judged = held_out(held, params.seed, params.size, plan.held_out)
     folder = out / "checkpoints" / _key(student, sources, held, params, plan)
     folder.mkdir(parents=True, exist_ok=True)
-    restore(state, folder)
-    student.to(memory_format=torch.channels_last)
-    epochs = math.ceil(plan.steps / plan.every)
-    watcher.start(len(state.history), epochs, plan.every)
-    while len(state.history) < epochs:
-        loss, rate = _epoch(state, student, reference, sources, params, plan, watcher)
-        number = len(state.history) + 1
-        row = Epoch(epoch=number, train_loss=loss, **validate(state.mean, judged), lr=rate)
-        note(state, row)
-        store(state, folder)
-        watcher.epoch(row)
+
+    def made(epoch: int) -> Iterator[Batch]:
+        steps = range((epoch - 1) * plan.every, min(epoch * plan.every, plan.steps))
+        return batches(sources, params.seed, params.size, params.batch, steps)
+
+    def learn(batch: Batch) -> float:
+        return _step(state, student, reference, batch, params)
+
+    course = Course("pretrain", plan.every, plan.steps, made, learn)
+    length = {"epochs": math.ceil(plan.steps / plan.every), "patience": 0}
+    fit(state, course, params.model_copy(update=length), judged, folder, watcher)
     return _write(state, params, plan, sources, out)
 
 
@@ -132,32 +134,6 @@ def _key(
     return sha256_json(facts)[:16]
 
 
-def _epoch(
-    state: State,
-    student: PretrainingModel,
-    reference: Student,
-    sources: Sources,
-    params: Distill,
-    plan: Plan,
-    watcher: Watcher,
-) -> tuple[float, float]:
-    """The steps until the next checkpoint: mean loss and the last learning rate."""
-    start = len(state.history) * plan.every
-    steps = range(start, min(start + plan.every, plan.steps))
-    torch.manual_seed(derive(params.seed, "pretraining", start))
-    student.train()
-    total, rate = 0.0, 0.0
-    made = batches(sources, params.seed, params.size, params.batch, steps)
-    for step, batch in zip(steps, made, strict=True):
-        rate = pace(state, params, step, plan.steps)
-        value = _step(state, student, reference, batch, params)
-        check_finite(value, f"the loss of step {step + 1}", "pretrain")
-        average(state, params.ema, step)
-        total += value
-        watcher.step(value)
-    return total / len(steps), rate
-
-
 def _step(
     state: State, student: PretrainingModel, reference: Student, batch: Batch, params: Distill
 ) -> float:
@@ -168,10 +144,7 @@ def _step(
     logits = student.answer(features, batch.photos.shape[-2:])
     loss = distillation(logits, batch.targets, batch.weights, params.loss).mean()
     loss = loss + student.mismatch(features, wanted)
-    state.optimiser.zero_grad()
-    loss.backward()
-    state.optimiser.step()
-    return loss.item()
+    return descend(loss, student, state.optimiser)
 
 
 def _write(

@@ -12,10 +12,10 @@ from edits import behind, edited
 
 from components.core.errors import InputError
 from components.core.images import open_photo, save_grey, save_photo
-from components.core.jpeg import recompress
 from components.data.manifest import Manifest
 from components.distill.cache import CODE, data_key, decoded, kept_size
 from components.distill.examples import annotation_hours, counts, weigh
+from components.synthesis.degrade import recompress
 
 
 def test_rows_are_photos_and_masks_at_their_own_size(made, tmp_path, settings):

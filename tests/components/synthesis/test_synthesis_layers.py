@@ -9,7 +9,8 @@ import pytest
 
 from components.core.seeds import generator
 from components.synthesis import layers
-from components.synthesis.layers import Layer, Pose
+from components.synthesis.layers import Pose
+from components.synthesis.paste import Layer, blend
 
 Make = Callable[..., np.ndarray]
 
@@ -25,7 +26,7 @@ def test_the_mask_is_the_cutouts_own_shape_where_it_was_put(
     shape = rgba[..., 3] > 127
     expected[40:81, 55:106] = shape[:, ::-1] if mirrored else shape
     np.testing.assert_array_equal(layer.mask, expected)
-    pasted = layers.blend(np.zeros((120, 180, 3), np.uint8), layer)
+    pasted = blend(np.zeros((120, 180, 3), np.uint8), layer)
     colours = rgba[..., :3][:, ::-1] if mirrored else rgba[..., :3]
     inside = expected[40:81, 55:106]
     np.testing.assert_allclose(pasted[40:81, 55:106][inside], colours[inside], atol=1)
@@ -58,7 +59,7 @@ def test_blending_leaves_the_rest_alone(make_photo: Make) -> None:
     photo = make_photo(3)
     alpha = np.zeros(photo.shape[:2], np.float32)
     alpha[20:40, 20:40] = 0.5
-    result = layers.blend(photo, Layer(np.full(photo.shape, 255, np.float32), alpha))
+    result = blend(photo, Layer(np.full(photo.shape, 255, np.float32), alpha))
     np.testing.assert_array_equal(result[alpha == 0], photo[alpha == 0])
     expected = np.rint((photo[20:40, 20:40].astype(np.float32) + 255) / 2)
     np.testing.assert_array_equal(result[20:40, 20:40], expected)

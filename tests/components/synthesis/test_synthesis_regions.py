@@ -8,6 +8,7 @@ import pytest
 
 from components.core.seeds import generator
 from components.synthesis import regions
+from components.synthesis.paste import bounds
 
 
 @pytest.mark.parametrize("share", [0.02, 0.08, 0.2])
@@ -65,7 +66,7 @@ def test_finding_does_not_depend_on_what_ran_before(scene: tuple[np.ndarray, np.
 def test_bounds_and_surroundings() -> None:
     mask = np.zeros((40, 50), bool)
     mask[10:20, 15:30] = True
-    assert regions.bounds(mask) == (15, 10, 30, 20)
+    assert bounds(mask) == (15, 10, 30, 20)
     ring = regions.surroundings(mask, 3)
     assert not (ring & mask).any()
-    assert regions.bounds(ring) == (12, 7, 33, 23)
+    assert bounds(ring) == (12, 7, 33, 23)

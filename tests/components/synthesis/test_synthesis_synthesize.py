@@ -15,8 +15,8 @@ from components.core.images import open_mask, open_photo
 from components.core.seeds import generator
 from components.data import dataset
 from components.synthesis import compose
+from components.synthesis.paste import bounds
 from components.synthesis.postprocess import encode
-from components.synthesis.regions import bounds
 from components.synthesis.sources import deal, open_base, open_cutout
 from components.synthesis.synthesize import synthesize
 

@@ -19,7 +19,7 @@ from components.core.errors import InputError
 from components.core.files import sha256_file
 from components.core.seeds import generator
 from components.pseudo_label.teachers.sam_lite import WEIGHTS
-from components.synthesis import shapes
+from research import shapes
 from research.sam_lite import command, pairs, sources
 from research.sam_lite.losses import candidate_loss
 from research.sam_lite.train import CHECKPOINT, TrainConfig, train

@@ -1,22 +1,16 @@
-"""Making of a manipulated photo: background, what is pasted, how it is blended, how it is saved."""
+"""Scenes that recipes learn from: background, what is pasted, how it is blended, how it is saved.
+
+How everything is drawn is here; pasting and degrading is `components.synthesis`'s.
+"""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
-from components.core.jpeg import recompress
-from components.synthesis.shapes import crop_to, draw
-
-
-@dataclass(frozen=True)
-class Layer:
-    """What is pasted: colour uint8 (h, w, 3), RGB, and coverage float32 (h, w) in 0..1."""
-
-    colour: np.ndarray
-    alpha: np.ndarray
+from components.synthesis.degrade import blur, noisy, recompress
+from components.synthesis.paste import Layer, blend, lifted, premultiplied
+from research.shapes import crop_to, draw
 
 
 def background(photo: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -48,14 +42,11 @@ def object_layer(cutout: np.ndarray, scene: tuple[int, int], rng: np.random.Gene
     across, down = scale * np.exp(rng.normal(0, 0.12, 2))
     # Shrinking by area first: a single warp would alias.
     small = _resize(
-        _premultiplied(picture),
+        premultiplied(picture),
         (max(3, round(picture.shape[1] * across)), max(3, round(picture.shape[0] * down))),
     )
-    turned = _rotate(small, angle)
-    alpha = turned[..., 3] / 255.0
-    colour = turned[..., :3] / np.maximum(alpha, 1e-3)[..., None]
-    shade = _recolour(np.clip(colour, 0, 255).astype(np.uint8), rng, 0.6)
-    return Layer(shade, np.clip(alpha, 0, 1).astype(np.float32))
+    layer = lifted(_rotate(small, angle))
+    return Layer(_recolour(layer.pixels.astype(np.uint8), rng, 0.6), layer.alpha)
 
 
 def patch_layer(
@@ -67,7 +58,7 @@ def patch_layer(
     """A piece of a photo in some outline.
 
     Args:
-        shape: a name of `components.synthesis.shapes`, or an alpha channel uint8 (h, w).
+        shape: a name of `research.shapes`, or an alpha channel uint8 (h, w).
         source: uint8 (H, W, 3), the photo the piece is taken from.
         scene: height and width of the photo it goes to.
         rng: where chance comes from.
@@ -115,12 +106,10 @@ def paste(scene: np.ndarray, layer: Layer, rng: np.random.Generator) -> np.ndarr
     soft = layer.alpha
     if rng.random() < 0.5:
         soft = cv2.GaussianBlur(soft, (0, 0), rng.uniform(0.3, 2.0), borderType=cv2.BORDER_CONSTANT)
-    under = scene[top:bottom, left:right].astype(np.float32)
-    over = layer.colour[part].astype(np.float32)
+    under, over = scene[top:bottom, left:right], layer.pixels[part].astype(np.float32)
     if rng.random() < 0.15:  # matched to its surroundings in brightness
-        over += rng.uniform(0.3, 0.9) * (under.mean((0, 1)) - over.mean((0, 1)))
-    cover = soft[part][..., None]
-    scene[top:bottom, left:right] = np.clip(over * cover + under * (1 - cover) + 0.5, 0, 255)
+        over += rng.uniform(0.3, 0.9) * (under.mean((0, 1), np.float32) - over.mean((0, 1)))
+    scene[top:bottom, left:right] = blend(under, Layer(over, soft[part]))
     alpha[top:bottom, left:right] = soft[part]
     return alpha
 
@@ -129,10 +118,10 @@ def degrade(photo: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """What happens to a photo afterwards: rescaling's blur, noise, JPEG."""
     photo = np.ascontiguousarray(photo)
     if rng.random() < 0.15:
-        photo = cv2.GaussianBlur(photo, (0, 0), rng.uniform(0.4, 1.0))
+        photo = blur(photo, rng.uniform(0.4, 1.0))
     if rng.random() < 0.15:
-        noise = rng.normal(0, rng.uniform(1, 6), photo.shape)
-        photo = np.clip(photo + noise, 0, 255).astype(np.uint8)
+        # Half a level down: sums were cut off, not rounded, when the shipped weights were made.
+        photo = noisy(photo, rng.normal(0, rng.uniform(1, 6), photo.shape) - 0.5)
     if rng.random() < 0.75:
         photo = recompress(photo, int(rng.integers(55, 99)))
     return photo
@@ -150,13 +139,6 @@ def _extent(scene: tuple[int, int], rng: np.random.Generator) -> tuple[int, int]
 def _resize(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     shrinks = size[0] < picture.shape[1]
     return cv2.resize(picture, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
-
-
-def _premultiplied(picture: np.ndarray) -> np.ndarray:
-    """RGBA float32 whose colours carry their alpha, so that resizing keeps edges clean."""
-    values = picture.astype(np.float32)
-    values[..., :3] *= values[..., 3:] / 255
-    return values
 
 
 def _rotate(picture: np.ndarray, angle: float) -> np.ndarray:

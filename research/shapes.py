@@ -5,6 +5,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from components.synthesis.paste import bounds
+
 GEOMETRIC = ("rectangle", "ellipse", "triangle", "trapezoid", "polygon")
 FREE_FORM = ("blob", "scribble", "noise")
 _SHIFT = 4  # OpenCV's fixed-point bits for corners between pixels
@@ -31,11 +33,10 @@ def draw(name: str, width: int, height: int, rng: np.random.Generator) -> np.nda
 
 def crop_to(mask: np.ndarray) -> np.ndarray:
     """The part of a soft mask that reaches one half anywhere, with a rim of one pixel."""
-    rows, columns = np.flatnonzero((mask > 0.5).any(1)), np.flatnonzero((mask > 0.5).any(0))
-    if len(rows) == 0:
+    if not (mask > 0.5).any():
         return np.ones((1, 1), np.float32)
-    top, left = max(rows[0] - 1, 0), max(columns[0] - 1, 0)
-    return np.ascontiguousarray(mask[top : rows[-1] + 2, left : columns[-1] + 2])
+    x0, y0, x1, y1 = bounds(mask > 0.5)
+    return np.ascontiguousarray(mask[max(y0 - 1, 0) : y1 + 1, max(x0 - 1, 0) : x1 + 1])
 
 
 def _rectangle(rng: np.random.Generator) -> np.ndarray:
