@@ -39,7 +39,7 @@ def stage(name: str, folder: Path, state: Path, processes: int = 1) -> subproces
         command += ["-m", "torch.distributed.run", "--standalone"]
         command += ["--nproc-per-node", str(processes)]
     return subprocess.Popen(
-        [*command, "-m", f"components.stages.{name}"],
+        [*command, "-m", f"components.{name}"],
         cwd=folder,
         env=os.environ | {"PYTHONPATH": str(ROOT), "IML_STATE": str(state)},
         stderr=subprocess.PIPE,
