@@ -114,7 +114,7 @@ class Catalogue:
         return make
 
     def _completed(self, execution: Execution) -> RunEvent:
-        """The end of a stage, told from dvc.lock and the files in the workspace."""
+        """The end of a stage, read from dvc.lock and the files in the workspace."""
         from components.lineage import record
         from components.lineage.facets import Facts
 

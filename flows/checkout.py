@@ -39,7 +39,7 @@ def _setting(name: str) -> str:
 
 
 def main() -> None:
-    """Print the clone's folder; a failure is told to people, since no flow is there to do it."""
+    """Print the clone's folder; a failure is notified here, since no flow is there to do it."""
     configure()
     with exit_on_error():
         try:

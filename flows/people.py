@@ -1,4 +1,4 @@
-"""What the flows share by which a person decides: the registry put right, the outcome told."""
+"""What the flows share in which a person decides: reconcile the registry, report the outcome."""
 
 from __future__ import annotations
 

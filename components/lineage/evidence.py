@@ -121,7 +121,7 @@ class Evidence:
         return found[name]
 
     def stage_params(self, name: str) -> dict[str, Any]:
-        """What a stage was told, by dotted key."""
+        """A stage's parameters, by dotted key."""
         return dict(self.stage(name)["params"].get("params.yaml", {}))
 
     def outs(self) -> dict[str, str]:

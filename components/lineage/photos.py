@@ -96,7 +96,7 @@ class Use:
 
 @dataclass(frozen=True)
 class Uses:
-    """Where a photo was used, and the versions of which that cannot be told, with the reason."""
+    """Where a photo was used, and the versions for which it is unknown, with the reason."""
 
     sha256: str
     found: list[Use]

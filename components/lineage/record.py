@@ -74,7 +74,7 @@ def collect(params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _stages() -> list[dict[str, Any]]:
-    """Every stage with its command and the hashes of what it read, wrote and was told."""
+    """Every stage with its command and the hashes of what it read and wrote, and its parameters."""
     locked = workspace.read_lock().get("stages", {})
     found = []
     for name in workspace.stages():

@@ -45,7 +45,7 @@ class Row:
         actor: who did it.
         reason: why.
         evidence: canonical JSON text.
-        previous_champion: the champion it replaced; None for none, and on rows that crown nobody.
+        previous_champion: the champion it replaced; None for none, and on rows that name no champion.
         previous_hash: hash of the row before; 64 zeros on the first.
         hash: SHA-256 of all of the above.
     """
@@ -87,7 +87,7 @@ def digest(values: dict[str, Any]) -> str:
 
 
 def champion(rows: Iterable[Row]) -> int | None:
-    """The version named by the last crowning row, or None."""
+    """The version that the last champion event names, or None."""
     champions = [row.version for row in rows if row.event in CHAMPION_EVENTS]
     return champions[-1] if champions else None
 

@@ -54,7 +54,7 @@ SCORES = pa.schema(
 
 @dataclass(frozen=True)
 class Summary:
-    """What a run came to: photos in the table by status, and how many of them are new."""
+    """The result of a run: photos in the table by status, and how many of them are new."""
 
     scored: int
     abstained: int

@@ -85,7 +85,7 @@ def _standing(rgba: np.ndarray, height: int, width: int, rng: np.random.Generato
 
 
 def cut_object(donor: np.ndarray, rng: np.random.Generator) -> np.ndarray | None:
-    """An object found in another photo, uint8 (h, w, 4); None where none stands out."""
+    """An object found in another photo, uint8 (h, w, 4); None where no object is distinct."""
     for _ in range(5):
         mask = regions.find_object(donor, 0.03, 0.25, rng)
         if mask is not None:

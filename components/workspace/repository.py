@@ -111,7 +111,7 @@ def _merge(git: tuple[str, ...], default: str) -> None:
 
 
 def _configure(folder: Path, remote: str, cache: Path) -> None:
-    """Where this clone's DVC keeps and fetches data; told to this clone alone."""
+    """Where this clone's DVC keeps and fetches data; set in this clone only."""
     text = (
         f'[core]\n    remote = run\n[cache]\n    dir = "{cache}"\n'
         '    type = "reflink,hardlink,copy"\n'

@@ -14,7 +14,7 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.
 
 
 def opened(model: str) -> tuple[Registry, list[str]]:
-    """The registry with alias and ledger brought together; what was found is told on stderr."""
+    """The registry with alias and ledger brought together; what was found is printed on stderr."""
     from rich.console import Console
 
     from components.registry.alias import reconcile

@@ -1,4 +1,4 @@
-"""`iml audit`: prove how a version came to be, from the places of record or from a bundle."""
+"""`iml audit`: verify how a version was made, from the places of record or from a bundle."""
 
 from __future__ import annotations
 

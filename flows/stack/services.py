@@ -245,7 +245,7 @@ def _answers(address: str) -> bool:
 
 
 def _online(settings: Settings) -> bool:
-    """Whether the worker has told the Prefect server that it is there."""
+    """Whether the worker has reported to the Prefect server."""
     environment = settings.environment
     token = base64.b64encode(environment["PREFECT_API_AUTH_STRING"].encode()).decode()
     request = urllib.request.Request(  # noqa: S310

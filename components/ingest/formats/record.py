@@ -70,7 +70,7 @@ class Reading:
 
 
 def split_named(name: str) -> str | None:
-    """The split that a file or folder name stands for (`instances_val`, `train`), or None."""
+    """The split that a file or folder name means (`instances_val`, `train`), or None."""
     words = name.lower().replace("-", "_").replace(".", "_").split("_")
     found = {SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES}
     return found.pop() if len(found) == 1 else None

@@ -132,7 +132,7 @@ def _hash(row: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _logged(evidence: Evidence) -> list[Finding]:
-    """MLflow's parameters against those that the stages were told."""
+    """MLflow's parameters against those of the stages."""
     if evidence.run is None:
         return []
     told: dict[str, str] = {}
