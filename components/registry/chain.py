@@ -45,7 +45,7 @@ class Row:
         actor: who did it.
         reason: why.
         evidence: canonical JSON text.
-        previous_champion: the champion it replaced; None for none, and on rows that name no champion.
+        previous_champion: the champion it replaced; None for none, and on rows that name none.
         previous_hash: hash of the row before; 64 zeros on the first.
         hash: SHA-256 of all of the above.
     """

@@ -52,7 +52,7 @@ class Entry:
     Attributes:
         model, event, version, actor, reason: see `components.registry.chain.Row`.
         evidence: finite JSON, hashes above all.
-        expected_champion: for events that crown: the champion the decision was made against.
+        expected_champion: for events that name a champion: the one the decision was made against.
         expected_sequence: the last sequence the decision was made on; None where it cannot matter.
     """
 

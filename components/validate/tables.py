@@ -46,7 +46,7 @@ def _strings(values: pd.Series) -> pa.Array:
 
 
 def _position(values: pa.Array, among: pa.Array) -> np.ndarray:
-    """Index of each value's first occurrence in `among`, int32; -1 for null and for what is not there."""
+    """Index of each value's first occurrence in `among`, int32; -1 for null and absent ones."""
     # Arrow's hash table needs a fifth of the memory of one over Python strings, and is given back.
     found = pc.fill_null(pc.index_in(values, value_set=among, skip_nulls=True), -1)
     positions = found.to_numpy(zero_copy_only=False)

@@ -60,7 +60,7 @@ def test_a_rollback_names_the_earlier_champion(ledger_url: str) -> None:
     ledger.verify("m")
 
 
-def test_another_event_crowns_nobody(ledger_url: str) -> None:
+def test_another_event_names_no_champion(ledger_url: str) -> None:
     ledger = filled(ledger_url)
     ledger.append(entry(Event.REJECTED, 3))
     ledger.append(entry(Event.GATED, 3))
@@ -160,7 +160,7 @@ def test_a_chain_with_a_false_succession_is_named(tmp_path: Path) -> None:
     assert "which was 1" in problems([*rows[:4], false])[0]
 
 
-def test_a_crown_for_what_was_never_registered_or_never_champion_is_named(tmp_path: Path) -> None:
+def test_a_champion_that_was_never_registered_or_never_champion_is_named(tmp_path: Path) -> None:
     ledger = filled(f"sqlite:///{tmp_path}/ledger.db")
     ledger.append(entry(Event.REGISTERED, 3))
     ledger.append(entry(Event.REJECTED, 3))

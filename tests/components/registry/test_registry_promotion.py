@@ -187,7 +187,7 @@ def test_an_interrupted_verdict_is_completed(
     assert events(registry) == [("registered", 1), ("gated", 1), ("promoted", 1)]
 
 
-def crown(registry: Registry, version: int, champion: int) -> None:
+def name_champion(registry: Registry, version: int, champion: int) -> None:
     """The ledger's part of a promotion, as if killed before MLflow's part."""
     registry.ledger.append(
         Entry("m", Event.PROMOTED, version, "ann", "passed", {}, expected_champion=champion)
@@ -196,7 +196,7 @@ def crown(registry: Registry, version: int, champion: int) -> None:
 
 def test_a_kill_between_ledger_and_alias_is_repaired(two: Registry, make_package: Make) -> None:
     register(two, make_package("c"))
-    crown(two, 3, 2)
+    name_champion(two, 3, 2)
     assert two.store.alias("m") == 2
     notes = reconcile(two)
     assert "a promotion was interrupted" in notes[0]

@@ -200,9 +200,9 @@ def test_of_two_promotions_that_race_one_wins_and_the_alias_follows(
             assert sorted(said.values()) == ["lost", "won"]
             winner = next(version for version, word in said.items() if word == "won")
             rows = registry.rows()
-            crowned = [row for row in rows if row.event == Event.PROMOTED]
-            assert len(crowned) == number + 1
-            assert crowned[-1].version == winner == registry.store.alias("m")
+            promoted = [row for row in rows if row.event == Event.PROMOTED]
+            assert len(promoted) == number + 1
+            assert promoted[-1].version == winner == registry.store.alias("m")
     finally:
         for process in racers.values():
             process.kill()
