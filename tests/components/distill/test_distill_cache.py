@@ -113,7 +113,7 @@ def test_key_is_the_code_too(made, monkeypatch, module):
 def test_key_covers_every_module_that_makes_pixels():
     # `infer` only resizes here; what `examples` collects is in the key by content.
     beside = {"components.core.seeds", "components.data.manifest", "components.distill.examples"}
-    core = {"code", "errors", "files", "images", "params", "paths", "weights"}
+    core = {"code", "errors", "files", "images", "params", "paths", "progress", "stream", "weights"}
     beside |= {f"components.core.{name}" for name in core}
     graph = grimp.build_graph("components", cache_dir=None)
     found = {name for name in behind(graph, *CODE) if name in CODE or ".student." not in name}

@@ -146,7 +146,7 @@ def test_other_first_weights_are_another_training(settings, data):
 
 BESIDE = {  # they read, store, report, or build what is in the key by its content
     *(f"components.core.{name}" for name in ("code", "errors", "files", "images", "params")),
-    *(f"components.core.{name}" for name in ("paths", "weights")),
+    *(f"components.core.{name}" for name in ("paths", "progress", "stream", "weights")),
     "components.data.manifest",
     *(f"components.distill.{name}" for name in ("cache", "checkpoint", "examples", "progress")),
     *(f"components.student.{name}" for name in ("backbones", "config")),

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[3]
 # pixels has an entry of its own in the key: `images` the decoder's, `devices` the settings.
 PLUMBING = {
     *(f"components.core.{name}" for name in ("code", "errors", "files", "images", "params")),
-    *(f"components.core.{name}" for name in ("paths", "weights")),
+    *(f"components.core.{name}" for name in ("paths", "progress", "weights")),
     *(f"components.pseudo_label.{name}" for name in ("cache", "checkpoints", "devices")),
     *(f"components.pseudo_label.{name}" for name in ("download", "embeddings", "registry")),
 }

@@ -75,7 +75,9 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Package:
 
 
 def predicted(uri: str, version: int) -> Any:
-    return mlflow.pyfunc.load_model(f"models:/m/{version}").predict(example())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "path", sys.path)  # MLflow leaves the version's code there
+        return mlflow.pyfunc.load_model(f"models:/m/{version}").predict(example())
 
 
 def test_a_version_comes_back_with_everything(
