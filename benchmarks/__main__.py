@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from components.core.errors import exit_on_error
+from flows.cli._common import AsJson
 from flows.settings import configure
 
 app = typer.Typer(
@@ -17,7 +18,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 
 
 def _report(title: str, rows: dict[str, Any], as_json: bool) -> None:

@@ -88,11 +88,10 @@ def _task(function: Callable[..., Any], name: str, repeatable: bool) -> Any:
     def quiet(*args: Any, **kwargs: Any) -> Any:
         try:
             return function(*args, **kwargs)
-        except UnavailableError as error:
-            if repeatable and task_run.run_count <= get_current_settings().tasks.default_retries:
-                raise  # what Prefect tries again
-            return Failed(message=error.line(), data=error)
         except ImlError as error:
+            tries_left = task_run.run_count <= get_current_settings().tasks.default_retries
+            if repeatable and tries_left and isinstance(error, UnavailableError):
+                raise  # what Prefect tries again
             return Failed(message=error.line(), data=error)
 
     tries: dict[str, Any] = {} if repeatable else {"retries": 0}

@@ -10,14 +10,13 @@ import typer
 
 from components.core.paths import DEMO_SOURCES
 from components.core.words import plain
-from flows.cli._common import progress_bars
+from flows.cli._common import AsJson, progress_bars
 from flows.cli._datasets import DATA, build_manifest, deciding, show, table
 
 if TYPE_CHECKING:
     pass
 
 app = typer.Typer(help="Data sets: import, synthesize, check, info.", no_args_is_help=True)
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 Track = Annotated[bool, typer.Option("--track/--no-track", help="Track the folder with DVC.")]
 DataSet = Annotated[str, typer.Argument(help="A name below data/, or a data set's folder.")]
 

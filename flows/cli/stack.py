@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
 
 import typer
+
+from flows.cli._common import AsJson
 
 app = typer.Typer(
     help="The production services on loopback: up, status, rotate, down.", no_args_is_help=True
 )
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 
 
 def _tell(line: str) -> None:
