@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+from project import ROOT
+
 # In the order in which one reader in one clone walks them; OPERATIONS wants a clone of its own.
 WALKED = (
     "README.md",

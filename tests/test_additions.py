@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from project import BIN, ROOT, copy_project
 from pseudo_label_support import make_dataset
 
 from components.data.manifest import write
-
-ROOT = Path(__file__).parents[1]
-BIN = Path(sys.executable).parent
 
 
 class Project:
@@ -25,18 +21,8 @@ class Project:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        listed = subprocess.run(
-            ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        for name in listed.stdout.splitlines():
-            wanted = name.startswith(("components/", "flows/", "benchmarks/", "research/"))
-            if (wanted or "/" not in name) and (ROOT / name).is_file():
-                (root / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(ROOT / name, root / name)
+        code = ("components/", "flows/", "benchmarks/", "research/")
+        copy_project(root, lambda name: name.startswith(code) or "/" not in name)
 
     def write(self, name: str, text: str) -> None:
         """A new file."""
@@ -229,5 +215,6 @@ def test_a_stage(project: Project) -> None:
     assert json.loads((project.root / "runs/count/result.json").read_text()) == {"blocks": 7}
     project.run("lint-imports", "--no-cache")
     rules = "tests/test_architecture.py"
-    project.write(rules, (ROOT / rules).read_text())
+    for name in (rules, "tests/project.py"):
+        project.write(name, (ROOT / name).read_text())
     project.run("python", "-m", "pytest", "-q", rules, "-k", "count or package")

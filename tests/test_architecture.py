@@ -12,16 +12,9 @@ from pathlib import Path
 import grimp
 import pytest
 import yaml
+from project import ROOT, tracked
 
-ROOT = Path(__file__).parents[1]
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-
-
-def tracked(*patterns: str) -> list[Path]:
-    """Files git knows or would add."""
-    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", *patterns]
-    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    return [ROOT / line for line in listed.stdout.splitlines() if (ROOT / line).is_file()]
 
 
 def test_each_layer_imports_only_those_below_it() -> None:
@@ -156,9 +149,9 @@ def test_no_pickle_is_loaded_but_in_the_one_place() -> None:
         r"pickle\.loads?\(|joblib\.load|(?<!\.)torch\.load\(|yaml\.load\(|shell=True"
     )
     found = [
-        f"{path.relative_to(ROOT)}: {line.strip()}"
-        for path in tracked("components/*.py", "flows/*.py", "benchmarks/*.py", "research/*.py")
-        for line in path.read_text().splitlines()
+        f"{name}: {line.strip()}"
+        for name in tracked("components/*.py", "flows/*.py", "benchmarks/*.py", "research/*.py")
+        for line in (ROOT / name).read_text().splitlines()
         if unsafe.search(line)
     ]
     assert len(found) == 1, found
@@ -168,10 +161,10 @@ def test_no_pickle_is_loaded_but_in_the_one_place() -> None:
 def test_no_file_names_a_package_registry() -> None:
     hosts = re.compile(r"(py" + r"pi|python" + r"hosted|npm" + r"js)\.org")
     named = [
-        str(path.relative_to(ROOT))
-        for path in tracked()
-        if path.suffix in {".py", ".md", ".toml", ".yaml", ".yml", ".txt", ".html", ""}
-        and hosts.search(path.read_text(errors="ignore"))
+        name
+        for name in tracked()
+        if Path(name).suffix in {".py", ".md", ".toml", ".yaml", ".yml", ".txt", ".html", ""}
+        and hosts.search((ROOT / name).read_text(errors="ignore"))
     ]
     assert not named
 
@@ -184,11 +177,11 @@ def public_places(tree: ast.Module) -> list[ast.stmt]:
 
 def test_public_functions_of_components_are_documented() -> None:
     bare = []
-    for path in tracked("components/*.py"):
-        for node in public_places(ast.parse(path.read_text())):
+    for name in tracked("components/*.py"):
+        for node in public_places(ast.parse((ROOT / name).read_text())):
             public = isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name[0] != "_"
             if public and not ast.get_docstring(node):
-                bare.append(f"{path.name}:{node.lineno} {node.name}")
+                bare.append(f"{name}:{node.lineno} {node.name}")
     assert not bare
 
 

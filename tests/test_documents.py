@@ -16,6 +16,7 @@ import pytest
 import typer
 import yaml
 from documents import ROOT, WALKED, Command, commands, inline_code, links, programs
+from project import tracked
 
 from flows.cli.main import app
 from flows.stack.settings import PORTS
@@ -115,14 +116,7 @@ def test_a_wrong_mention_is_seen(wrong: str) -> None:
 
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_every_file_that_is_named_exists(document: str) -> None:
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.splitlines()
-    there = {str(p) for name in listed for p in (ROOT / name, *(ROOT / name).parents)}
+    there = {str(p) for name in tracked() for p in (ROOT / name, *(ROOT / name).parents)}
 
     def exists(name: str) -> bool:
         path = os.path.normpath(ROOT / name)

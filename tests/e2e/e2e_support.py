@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
-
-ROOT = Path(__file__).parents[2]
-BIN = Path(sys.executable).parent
+from project import BIN, copy_project
 
 # Small enough for seconds a stage, large enough that every part has something to do.
 SMALL = {
@@ -103,17 +99,7 @@ def _merge(into: dict, changes: dict) -> None:
 
 def make_workspace(folder: Path) -> Workspace:
     """Copy what git knows or would add, make it a repository of its own, set small parameters."""
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    for name in listed.stdout.splitlines():
-        if (ROOT / name).is_file() and name != "dvc.lock":
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(ROOT / name, folder / name)
+    copy_project(folder, lambda name: name != "dvc.lock")
     workspace = Workspace(folder)
     workspace.params(**SMALL)
     commit_all(workspace, "start")

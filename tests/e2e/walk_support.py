@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from documents import Command
-from e2e_support import ROOT
+from project import ROOT
 
 from components.core.images import SUFFIXES
 from components.synthesis.synthesize import synthesize

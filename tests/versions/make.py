@@ -37,9 +37,9 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent / "e2e"))
+sys.path[:0] = [str(HERE.parent / "e2e"), str(HERE.parent)]
 
-from e2e_support import ROOT as PROJECT  # noqa: E402
+import project  # noqa: E402
 from e2e_support import SMALL, Workspace, commit_all  # noqa: E402
 from PIL import Image, ImageOps  # noqa: E402
 from production_support import free_ports  # noqa: E402
@@ -89,15 +89,10 @@ class Maker(Workspace):
 
 def copy_project(folder: Path) -> Maker:
     """The committed project, with small settings, as a repository of its own."""
-    listed = subprocess.run(
-        ["git", "ls-files"], cwd=PROJECT, capture_output=True, text=True, check=True
-    )
     sources = ("data/demo-sources/",)
-    for name in listed.stdout.splitlines():
-        if name.startswith(UNNEEDED) and not name.startswith(sources):
-            continue
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(PROJECT / name, folder / name)
+    project.copy_project(
+        folder, lambda name: not name.startswith(UNNEEDED) or name.startswith(sources)
+    )
     made = Maker(folder)
     made.params(**SMALL)
     # Fewer test photos leave the comparison with a champion without a bound.
@@ -207,7 +202,7 @@ def facts(made: Maker, photo: Path) -> dict[str, Any]:
             "objects": audited["objects"],
         }
     head = ["git", "rev-parse", "HEAD"]
-    code = subprocess.run(head, cwd=PROJECT, capture_output=True, text=True, check=True)
+    code = subprocess.run(head, cwd=project.ROOT, capture_output=True, text=True, check=True)
     return {
         "root": str(made.root),
         "model": MODEL,

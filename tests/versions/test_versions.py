@@ -11,7 +11,6 @@ import json
 import shutil
 import sqlite3
 import stat
-import subprocess
 import tarfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -20,8 +19,9 @@ from typing import Any
 
 import pytest
 import yaml
-from e2e_support import ROOT, SMALL, Workspace, commit_all
+from e2e_support import SMALL, Workspace, commit_all
 from PIL import Image
+from project import ROOT, copy_project
 
 ARCHIVES = sorted(Path(__file__).parent.glob("*.tar.xz"))
 # MLflow's absolute paths.
@@ -83,12 +83,7 @@ def upgrade(made: Old) -> None:
     for name in held:
         if not name.startswith(KEPT):
             (made.root / name).unlink()
-    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
-    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    for name in listed.stdout.splitlines():
-        if (ROOT / name).is_file() and not name.startswith((*KEPT, "docs/", "tests/")):
-            (made.root / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(ROOT / name, made.root / name)
+    copy_project(made.root, lambda name: not name.startswith((*KEPT, "docs/", "tests/")))
     made.params(**SMALL)
     made.params(prepare={"split": split})
     commit_all(made, "upgrade")
