@@ -1,0 +1,127 @@
+"""A registered version that today's code cannot load, served by the code that it carries.
+
+A version is MLflow's "model from code" (see `pyfunc`): its folder holds the program that made it.
+That program answers in a process of its own, so that its modules never mix with today's.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from io import BytesIO
+from multiprocessing import Pipe
+from pathlib import Path
+
+import numpy as np
+
+from components.core.errors import InputError
+from components.core.files import sha256_file
+from components.serving.origin import Student
+from components.serving.predictor import Prediction, Predictor
+from components.student.store import WEIGHTS
+
+_PROGRAM = """
+import base64, io, sys
+from multiprocessing.connection import Connection
+import mlflow, numpy, pandas
+from PIL import Image
+line = Connection(int(sys.argv[2]))
+model = mlflow.pyfunc.load_model(sys.argv[1]).unwrap_python_model()
+line.send_bytes(b"ready")
+while True:
+    try:
+        photo = numpy.load(io.BytesIO(line.recv_bytes()), allow_pickle=False)
+    except EOFError:
+        break
+    found = model.predict(None, pandas.DataFrame({"image": [photo]})).iloc[0]
+    mask = Image.open(io.BytesIO(base64.b64decode(found["mask_png"])))
+    answer = io.BytesIO()
+    numpy.savez(answer, mask=mask, score=found["score"], area=found["area"])
+    line.send_bytes(answer.getvalue())
+"""
+_log = logging.getLogger("iml")
+
+
+def load(student: Student) -> Predictor:
+    """A student by today's code; a registered version that this cannot load, by its own code.
+
+    Args:
+        student: of a registered version only if its files were verified: its code is run.
+
+    Raises:
+        InputError: it cannot be loaded.
+    """
+    try:
+        return Predictor(student.folder)
+    except InputError as error:
+        if student.version is None:
+            raise
+        _log.warning(f"{student.name} is served by the code that it carries ({error.what})")
+        return OwnCode(student.folder)
+
+
+class OwnCode(Predictor):
+    """As `Predictor`; probabilities are multiples of 1/255, as a version's own answers are."""
+
+    def __init__(self, folder: Path) -> None:
+        """Start the version's program and wait until it has loaded the student.
+
+        Args:
+            folder: with the student's files, within the version's folder.
+
+        Raises:
+            InputError: it does not start, e.g. because a package is missing.
+        """
+        self._folder, self._lock = folder, threading.Lock()
+        self.weights_sha256 = sha256_file(folder / WEIGHTS)
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the process
+        self._line, theirs = Pipe()
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", _PROGRAM, str(folder.parent), str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=self._errors,
+                stderr=self._errors,
+                # Today's code must not be found before the version's.
+                env={name: text for name, text in os.environ.items() if name != "PYTHONPATH"},
+                cwd=folder.parent,
+            )
+        self._receive()
+
+    def probabilities(self, photos: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """As `Predictor.probabilities`."""
+        return [found.probability for found in self.predict(photos)]
+
+    def predict(self, photos: Sequence[np.ndarray]) -> list[Prediction]:
+        """As `Predictor.predict`."""
+        with self._lock:
+            return [self._ask(photo) for photo in photos]
+
+    def _ask(self, photo: np.ndarray) -> Prediction:
+        request = BytesIO()
+        np.save(request, photo, allow_pickle=False)
+        with suppress(BrokenPipeError):  # `_receive` says why it ended
+            self._line.send_bytes(request.getbuffer())
+        with np.load(BytesIO(self._receive()), allow_pickle=False) as found:
+            probability = found["mask"].astype(np.float32) / 255
+            return Prediction(probability, float(found["score"]), float(found["area"]))
+
+    def _receive(self) -> bytes:
+        try:
+            return self._line.recv_bytes()
+        except (EOFError, ConnectionError):
+            code = self._process.wait()
+            self._errors.seek(0)
+            lines = self._errors.read().decode(errors="replace").strip().splitlines()
+            raise InputError(
+                f"the code that the version carries fails ({[f'exit code {code}', *lines][-1]})",
+                where=str(self._folder.parent),
+                hint="install the packages of its requirements.txt, or use another version",
+            ) from None
