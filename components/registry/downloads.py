@@ -27,7 +27,7 @@ from components.serving.origin import Student
 
 
 def fetch(reference: str) -> Student:
-    """A student's files in a local folder, the version that they came in verified.
+    """A student's files in a local folder; those of a version are verified.
 
     Args:
         reference: `name@champion`, `name/version` or a folder.
@@ -47,12 +47,7 @@ def fetch(reference: str) -> Student:
 def verified_copy(registry: Registry, row: Row) -> Path:
     """The local copy of a version's whole folder, checked now; fetched where it is not whole.
 
-    Args:
-        registry: where to fetch it.
-        row: its `registered` row.
-
-    Raises:
-        CheckError: what the store holds is not what was registered, or is missing.
+    Raises CheckError where what the store holds is not what was registered, or is missing.
     """
     facts, name = row.facts(), f"{row.model}/{row.version}"
     kept = _cache() / str(facts.get(SIGNATURE_HASH))
@@ -65,7 +60,7 @@ def verified_copy(registry: Registry, row: Row) -> Path:
             with suppress(OSError):
                 Path(scratch, "new").replace(kept)
                 return places(kept)[0]
-            # Another process that was faster with the same files is as good; else it is damaged.
+            # Another process may have been faster, with the same files; else the copy is damaged.
             with suppress(CheckError):
                 check(kept, facts, name)
                 return places(kept)[0]
@@ -75,11 +70,9 @@ def verified_copy(registry: Registry, row: Row) -> Path:
 
 
 def unknown_to(version: Path, photos: pd.DataFrame) -> pd.DataFrame:
-    """Those photos that a version was neither trained nor tuned on, by the manifest it carries.
+    """Those rows of a manifest's photos that a version was neither trained nor tuned on.
 
-    Args:
-        version: its folder, from `verified_copy`.
-        photos: rows of a manifest's photos.
+    The version's folder (from `verified_copy`) carries its own manifest.
     """
     known = manifest.read_table(version / layout.MANIFEST, manifest.IMAGES)
     known = known[known["split"] != "test"]
@@ -87,12 +80,7 @@ def unknown_to(version: Path, photos: pd.DataFrame) -> pd.DataFrame:
 
 
 def verify_download(registry: Registry, version: int, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Fetch a version anew from the store and check it; gives its lineage record.
-
-    Args:
-        registry: where to fetch it.
-        version: its number.
-        facts: evidence of its `registered` row.
+    """Fetch a version and check it against its `registered` row; gives its lineage record.
 
     Raises:
         CheckError: a file, the record or the signature is not the one registered, or missing.
@@ -120,15 +108,12 @@ def _download(
 
 
 def check(folder: Path, facts: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Check a fetched version against the ledger; gives its lineage record.
+    """Check a version, as `Store.download` leaves it, as `verify_download` does.
 
     Args:
-        folder: as `Store.download` leaves it.
-        facts: evidence of the version's `registered` row.
+        folder: where it was fetched to.
+        facts: evidence of its `registered` row.
         name: of the version, for errors.
-
-    Raises:
-        CheckError: a file, the record or the signature is not the one registered, or missing.
     """
     if not facts.get(SIGNATURE_HASH) or not facts.get(SIGNER):
         raise EvidenceError("was registered without a signature", where=name)
