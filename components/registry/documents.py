@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from cyclonedx import spdx
@@ -29,6 +29,7 @@ from cyclonedx.output import make_outputter
 from cyclonedx.schema import OutputFormat, SchemaVersion
 from packageurl import PackageURL
 
+from components.core import pages
 from components.core.files import sha256_json
 from components.registry import layout
 from components.registry.licences import backbone, code_alone, licences, stage_params
@@ -44,33 +45,23 @@ _FIGURES = {
     "ece": "expected calibration error (ECE)",
     "imdlbenco_f1": "F1 by IMDL-BenCo's convention",
 }
-_USE = """\
-Points at regions of a photo that look spliced, copied or removed, for a person who decides. It is
-an aid to triage and to a forensic examination, not proof: neither a mark nor its absence alone
-shows that a photo is or is not authentic."""
-_LIMITS = """\
-- It was trained on coarse boxes and a teacher's masks, not from exact masks; edges are approximate.
-- Photos unlike its data (other cameras, strong recompression, screenshots, generated images) may
-  get confident but wrong predictions.
-- Whole-photo edits such as colour grading are outside its task.
-- Scores are not probabilities of guilt, and say nothing about who edited a photo or why."""
 
 
 def card(name: str, record: Mapping[str, Any]) -> str:
     """The card of a model of this name, Markdown."""
-    sections = {
-        "Intended use": [_USE],
-        "How it was made": _made(record),
-        "Data and licences": _data(record),
-        "Metrics": _figures(record),
-        "Limits": [_LIMITS],
-        "Where it comes from": _origin(record),
+    network, weights = backbone(record)
+    git = record["git"]
+    values = {
+        "name": name,
+        "record": record,
+        "network": network,
+        "weights": weights,
+        "distill": stage_params(record, "distill"),
+        "licences": sorted(licences(record).items()),
+        "figures": {name: _rows(block["result"]) for name, block in record["evaluation"].items()},
+        "unclean": "" if git["clean"] else f", with {len(git['dirty'])} uncommitted changes",
     }
-    about = "Finds the manipulated region of a photo (BoxPromptIML, arXiv 2511.20359)."
-    lines = [f"# {_plain(name)}", "", about, ""]
-    for title, section in sections.items():
-        lines += [f"## {title}", "", *section, ""]
-    return "\n".join(lines)
+    return pages.render("card.md", values, {"plain": _plain})
 
 
 def summary(record: Mapping[str, Any]) -> str:
@@ -85,56 +76,15 @@ def summary(record: Mapping[str, Any]) -> str:
     return "\n\n".join(lines)
 
 
-def _made(record: Mapping[str, Any]) -> Iterator[str]:
-    network, weights = backbone(record)
-    distill = stage_params(record, "distill")
-    yield f"- Student: `{network}`, initial weights `{weights}`, with memory-guided gated fusion."
-    yield f"- Teacher: `{record['teacher']['name']}` (SHA-256 `{record['teacher']['sha256']}`)."
-    if distill:
-        yield (
-            f"- Training: {distill.get('epochs')} epochs at {distill.get('size')} pixels, batch "
-            f"{distill.get('batch')}, seed {distill.get('seed')}."
-        )
-
-
-def _data(record: Mapping[str, Any]) -> Iterator[str]:
-    for name, data in record["datasets"].items():
-        source = f", {_plain(data['source'])}" if data.get("source") else ""
-        yield f"- Data set {_plain(name)}{source}; boxes SHA-256 `{data['boxes_sha256']}`."
-    yield ""
-    yield from _table(("of", "licence"), sorted(licences(record).items()))
-
-
-def _figures(record: Mapping[str, Any]) -> Iterator[str]:
-    for name, block in record["evaluation"].items():
-        result = block["result"]
-        blocks = {label: result.get(key) for key, label in _FIGURES.items()}
-        blocks |= {f"F1, {kind}": g["f1"] for kind, g in result.get("groups", {}).items()}
-        rows = [
-            (label, _value(figure), _interval(figure), str(figure.get("n", "")))
-            for label, figure in blocks.items()
-            if isinstance(figure, Mapping)
-        ]
-        yield f"Test photos of {_plain(name)}:"
-        yield ""
-        yield from _table(("measure", "value", "interval", "photos"), rows)
-        yield ""
-
-
-def _origin(record: Mapping[str, Any]) -> Iterator[str]:
-    git = record["git"]
-    unclean = "" if git["clean"] else f", with {len(git['dirty'])} uncommitted changes"
-    yield f"- git commit `{git['commit']}`{unclean}"
-    yield f"- dvc.lock SHA-256 `{record['dvc_lock']['sha256']}`"
-    for name, digest in record["files"].items():
-        yield f"- {name} SHA-256 `{digest}`"
-
-
-def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
-    yield f"| {' | '.join(head)} |"
-    yield f"|{' --- |' * len(head)}"
-    for row in rows:
-        yield f"| {' | '.join(_plain(cell) for cell in row)} |"
+def _rows(result: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
+    """What was measured, its value, interval and number of photos."""
+    blocks = {label: result.get(key) for key, label in _FIGURES.items()}
+    blocks |= {f"F1, {kind}": group["f1"] for kind, group in result.get("groups", {}).items()}
+    return [
+        (label, _value(block), _interval(block), str(block.get("n", "")))
+        for label, block in blocks.items()
+        if isinstance(block, Mapping)
+    ]
 
 
 def _plain(text: object) -> str:
