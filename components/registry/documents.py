@@ -13,15 +13,8 @@ import uuid
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import cyclonedx.model as cdx
 from cyclonedx import spdx
-from cyclonedx.model import (
-    ExternalReference,
-    ExternalReferenceType,
-    HashAlgorithm,
-    HashType,
-    Property,
-    XsUri,
-)
 from cyclonedx.model.bom import Bom
 from cyclonedx.model.component import Component, ComponentType
 from cyclonedx.model.license import DisjunctiveLicense
@@ -119,7 +112,7 @@ def bom(name: str, record: Mapping[str, Any]) -> str:
 
 
 def _model(name: str, record: Mapping[str, Any], digest: str) -> Component:
-    files = record["files"]
+    files, card_kind = record["files"], cdx.ExternalReferenceType.MODEL_CARD
     return Component(
         name=name,
         version=record["git"]["commit"],
@@ -127,12 +120,10 @@ def _model(name: str, record: Mapping[str, Any], digest: str) -> Component:
         bom_ref="model",
         hashes=_hashes(files.get("student.safetensors")),
         properties=[
-            Property(name="iml:lineage_record_sha256", value=digest),
-            *(Property(name=f"iml:sha256:{file}", value=files[file]) for file in sorted(files)),
+            cdx.Property(name="iml:lineage_record_sha256", value=digest),
+            *(cdx.Property(name=f"iml:sha256:{file}", value=files[file]) for file in sorted(files)),
         ],
-        external_references=[
-            ExternalReference(type=ExternalReferenceType.MODEL_CARD, url=XsUri(layout.CARD))
-        ],
+        external_references=[cdx.ExternalReference(type=card_kind, url=cdx.XsUri(layout.CARD))],
     )
 
 
@@ -146,7 +137,7 @@ def _materials(record: Mapping[str, Any]) -> Iterator[Component]:
         return Component(name=name, type=kind, bom_ref=reference, licenses=licence, **more)
 
     for name, data in record["datasets"].items():
-        boxes = Property(name="iml:boxes_sha256", value=data["boxes_sha256"])
+        boxes = cdx.Property(name="iml:boxes_sha256", value=data["boxes_sha256"])
         source = data.get("source") or None
         yield part("data set", name, ComponentType.DATA, description=source, properties=[boxes])
     teacher, weights_kind = record["teacher"], ComponentType.MACHINE_LEARNING_MODEL
@@ -166,10 +157,10 @@ def _licence(text: str | None) -> list[DisjunctiveLicense]:
     return [DisjunctiveLicense(id=text) if known else DisjunctiveLicense(name=text)]
 
 
-def _hashes(sha256: str | None) -> list[HashType]:
+def _hashes(sha256: str | None) -> list[cdx.HashType]:
     if not sha256 or len(sha256) != 64:
         return []
-    return [HashType(alg=HashAlgorithm.SHA_256, content=sha256)]
+    return [cdx.HashType(alg=cdx.HashAlgorithm.SHA_256, content=sha256)]
 
 
 def _packages(record: Mapping[str, Any]) -> Iterator[Component]:

@@ -6,7 +6,6 @@ A copy is checked every time it is asked for; one that is not whole is fetched a
 from __future__ import annotations
 
 import os
-import secrets
 import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
@@ -16,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from components.core.errors import CheckError, EvidenceError, ImlError, InputError
-from components.core.files import read_json, sha256_json
+from components.core.files import alone, read_json, sha256_json
 from components.core.paths import MODEL_CACHE, state_dir
 from components.data import manifest
 from components.registry import layout, signing
@@ -54,19 +53,19 @@ def verified_copy(registry: Registry, row: Row) -> Path:
     with suppress(CheckError):
         check(kept, facts, name)
         return places(kept)[0]
-    with tempfile.TemporaryDirectory(dir=_cache(), prefix=".fetch-") as scratch:
-        _download(registry, row.version, facts, Path(scratch, "new"))
-        for _ in range(3):
-            with suppress(OSError):
-                Path(scratch, "new").replace(kept)
-                return places(kept)[0]
-            # Another process may have been faster, with the same files; else the copy is damaged.
-            with suppress(CheckError):
-                check(kept, facts, name)
-                return places(kept)[0]
-            with suppress(OSError):
-                kept.replace(Path(scratch, f"bad-{secrets.token_hex(4)}"))
-    raise InputError("cannot be replaced", where=str(kept), hint="remove this folder")
+    with (
+        alone(kept.with_name(f".{kept.name}.lock")),
+        tempfile.TemporaryDirectory(dir=_cache(), prefix=".fetch-") as scratch,
+    ):
+        with suppress(CheckError):  # another process may have fetched it meanwhile
+            check(kept, facts, name)
+            return places(kept)[0]
+        new = Path(scratch, "new")
+        _download(registry, row.version, facts, new)
+        if kept.exists():
+            kept.replace(Path(scratch, "damaged"))
+        new.replace(kept)
+    return places(kept)[0]
 
 
 def unknown_to(version: Path, photos: pd.DataFrame) -> pd.DataFrame:

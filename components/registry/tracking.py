@@ -119,17 +119,17 @@ class Store:
         point, it leaves at most an unfinished run, which the next one ends, or a whole version that
         `find` finds.
         """
-        with self.client():
+        with self.client() as client:
             taken = {version.run_id for version in self.versions(model)}
             if run_id is None or run_id in taken:
                 run_id = self.begin(model, package.start).run_id
             experiment = self._experiment(model)
             model_id, seal = self._upload(experiment, run_id, package)
-            self._client.set_terminated(run_id)
+            client.set_terminated(run_id)
             self._register_name(model)
             page = f"#/experiments/{experiment}/models/{model_id}"
             files = f"ajax-api/2.0/mlflow/logged-models/{model_id}/artifacts/files"
-            made = self._client.create_model_version(
+            made = client.create_model_version(
                 model,
                 f"models:/{model_id}",
                 run_id,
@@ -138,37 +138,27 @@ class Store:
                 model_id=model_id,
             )
             name = json.dumps([{"name": model, "version": made.version}])
-            self._client.set_logged_model_tags(model_id, {MLFLOW_MODEL_VERSIONS: name})
+            client.set_logged_model_tags(model_id, {MLFLOW_MODEL_VERSIONS: name})
             return _version(made)
 
     def _upload(self, experiment: str, run_id: str, package: Package) -> tuple[str, dict[str, str]]:
         """Compose, sign and upload a version's folder: MLflow's id of it, tags of its signature."""
-        self._drop_unfinished(experiment, run_id)
-        made = self._client.create_logged_model(
-            experiment,
-            "student",
-            run_id,
-            tags={MLFLOW_RUN_NOTE: package.description},
-            params=package.parameters(),
-        )
-        package.log(self._client, run_id, made.model_id)
+        client, source = self._client, f"source_run_id = '{run_id}'"
+        for left in client.search_logged_models([experiment], filter_string=source):
+            client.delete_logged_model(left.model_id)  # of an upload that failed
+        note, params = {MLFLOW_RUN_NOTE: package.description}, package.parameters()
+        made = client.create_logged_model(experiment, "student", run_id, note, params)
+        package.log(client, run_id, made.model_id)
         with TemporaryDirectory(prefix="iml-version-") as scratch:
             folder, signature = Path(scratch, layout.FOLDER), Path(scratch, layout.SIGNATURE)
             package.write(folder, run_id, made)
             seal = {SIGNER: signing.sign(folder, signature)}
             seal[SIGNATURE_HASH] = sha256_file(signature)
-            self._client.log_model_artifacts(made.model_id, str(folder))
-            self._client.log_artifact(run_id, str(signature))
-        self._client.log_outputs(run_id, [LoggedModelOutput(made.model_id, 0)])
-        self._client.finalize_logged_model(made.model_id, "READY")
+            client.log_model_artifacts(made.model_id, str(folder))
+            client.log_artifact(run_id, str(signature))
+        client.log_outputs(run_id, [LoggedModelOutput(made.model_id, 0)])
+        client.finalize_logged_model(made.model_id, "READY")
         return made.model_id, seal
-
-    def _drop_unfinished(self, experiment: str, run_id: str) -> None:
-        """Delete what an upload that failed has left in a run."""
-        for model in self._client.search_logged_models(
-            [experiment], filter_string=f"source_run_id = '{run_id}'"
-        ):
-            self._client.delete_logged_model(model.model_id)
 
     def _register_name(self, model: str) -> None:
         try:

@@ -96,7 +96,7 @@ def test_another_threshold_gates_the_same_version_again(
     assert [version.version for version in registry.store.versions("m")] == [1]
 
 
-def test_a_champion_that_no_longer_passes_stays_and_is_told(
+def test_a_champion_that_no_longer_passes_stays_and_is_named(
     two: Registry, make_evidence: Make
 ) -> None:
     strict = rules(min_f1=0.9)
@@ -127,7 +127,7 @@ def test_evidence_against_another_champion_is_refused(
     assert events(two)[-1] == ("registered", 3)
 
 
-def test_a_version_from_an_unclean_workspace_is_registered_anew_from_a_clean_one(
+def test_a_version_from_an_unclean_workspace_is_registered_again_from_a_clean_one(
     registry: Registry, make_package: Make
 ) -> None:
     unclean = make_package(dirty=("components/x.py",))
