@@ -150,7 +150,7 @@ def _temporary(error: Exception) -> bool:
 
 @contextmanager
 def variables(values: Mapping[str, str]) -> Iterator[None]:
-    """Set variables in the block; afterwards they are what they were."""
+    """Set environment variables in the block; afterwards they are what they were."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:

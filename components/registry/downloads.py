@@ -107,13 +107,7 @@ def _download(
 
 
 def check(folder: Path, facts: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Check a version, as `Store.download` leaves it, as `verify_download` does.
-
-    Args:
-        folder: where it was fetched to.
-        facts: evidence of its `registered` row.
-        name: of the version, for errors.
-    """
+    """Check what `Store.download` left in a folder, as `verify_download` does."""
     if not facts.get(SIGNATURE_HASH) or not facts.get(SIGNER):
         raise EvidenceError("was registered without a signature", where=name)
     files, signature = places(folder)

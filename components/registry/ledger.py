@@ -196,7 +196,7 @@ def _revision(connection: Connection) -> str | None:
     """The schema's revision; None where it has never been migrated."""
     if not sa.inspect(connection).has_table(VERSION_TABLE):
         return None
-    query = sa.text(f"SELECT version_num FROM {VERSION_TABLE}")  # noqa: S608
+    query = sa.select(sa.column("version_num")).select_from(sa.table(VERSION_TABLE))
     return connection.execute(query).scalar()
 
 

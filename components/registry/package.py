@@ -53,7 +53,7 @@ class Package:
     """One version's files and facts.
 
     Attributes:
-        start: what is known of the run before it.
+        start: what its run begins with, where none has begun.
         folder: holds `FILES` (runs/export).
         files: path in the version's folder to a local file or folder, e.g.
             {"evaluation/demo": runs/evaluate/demo}; the training curve at `layout.CURVE`, if any,

@@ -1,7 +1,7 @@
 """What the registry holds: versions that the ledger knows, and how people name them.
 
-The ledger decides what a version is and which is champion; MLflow keeps the files. The registration
-of a version without a `registered` row was interrupted, and nobody gets it.
+The ledger decides what a version is and which is champion; MLflow keeps the files. A version that
+has no `registered` row, because its registration was interrupted, is not used.
 """
 
 from __future__ import annotations
