@@ -196,7 +196,8 @@ def _revision(connection: Connection) -> str | None:
     """The schema's revision; None where it has never been migrated."""
     if not sa.inspect(connection).has_table(VERSION_TABLE):
         return None
-    query = sa.select(sa.column("version_num")).select_from(sa.table(VERSION_TABLE))
+    column: sa.ColumnClause[str] = sa.column("version_num")
+    query = sa.select(column).select_from(sa.table(VERSION_TABLE))
     return connection.execute(query).scalar()
 
 
