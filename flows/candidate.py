@@ -39,24 +39,19 @@ from components.evaluate.run import IMAGES, evaluate
 from components.evaluate.source import held_back
 from components.lineage import record
 from components.registry import (
-    bom,
-    card,
     chain,
+    comparison,
     decisions,
+    documents,
     evidence,
-    exhibits,
     layout,
     promotion,
 )
-from components.registry import (
-    comparison as rivalry,
-)
-from components.registry import registration as registering
 from components.registry.alias import reconcile
 from components.registry.chain import Row
 from components.registry.comparison import Comparison
+from components.registry.decisions import Exhibit
 from components.registry.downloads import unknown_to, verified_copy
-from components.registry.exhibits import Exhibit
 from components.registry.gates import GateEvidence
 from components.registry.ledger import actor_here
 from components.registry.package import Package
@@ -89,10 +84,10 @@ def package(params: Params, start: Start) -> Package:
         folder=EXPORTED,
         files=files,
         documents={
-            layout.CARD: card.render(params.promotion.model, lineage),
-            layout.BOM: bom.render(params.promotion.model, lineage),
+            layout.CARD: documents.card(params.promotion.model, lineage),
+            layout.BOM: documents.bom(params.promotion.model, lineage),
         },
-        description=card.summary(lineage),
+        description=documents.summary(lineage),
         metrics=metrics,
         params=values,
         record=lineage,
@@ -122,7 +117,7 @@ def register(
     before = {row.version for row in registry.rows()}
     made = package(params, tracked.start(params, source))
     clean = made.record["git"]["clean"]
-    version = registering.register(registry, made, clean=clean, actor=actor_here(), run_id=run_id)
+    version = promotion.register(registry, made, clean=clean, actor=actor_here(), run_id=run_id)
     return version, version not in before
 
 
@@ -136,14 +131,14 @@ def decide(params: Params, version: int) -> Decision:
     """
     registry = Registry.open(params.promotion.model)
     rows = registry.rows()
-    born = registration(rows, version)
-    attested = evidence.attest(registry, version, born.facts())
-    _check_same_version(born, attested.record, params.gate_dataset)
+    registered = registration(rows, version)
+    attested = evidence.attest(registry, version, registered.facts())
+    _check_same_version(registered, attested.record, params.gate_dataset)
     current = chain.champion(rows)
-    rival = None if current in (None, version) else current
+    other = None if current in (None, version) else current
     budget = params.promotion.gates.max_latency_ms
     album = _album(params)
-    champion = _champion(params, registry, rival, album) if rival else None
+    champion = _champion(params, registry, other, album) if other else None
     found = evidence.collect(
         RUNS,
         params.gate_dataset,
@@ -181,7 +176,7 @@ def _show(
         ours = _scored(params.gate_dataset)
         predictor = Predictor(EXPORTED)
         candidate = Exhibit(version, ours, predictor.probabilities)
-        sections = exhibits.show(album, candidate, champion)
+        sections = decisions.photos(album, candidate, champion)
     reports = {n: EVALUATED / n / EVALUATION_PAGE for n in params.evaluate.datasets}
     decisions.write(rows, decision, found, sections, reports)
 
@@ -202,19 +197,19 @@ def _scored(dataset: str) -> pd.DataFrame:
     return manifest.read_table(EVALUATED / dataset / paths.IMAGES, IMAGES)
 
 
-def _check_same_version(born: Row, record: Mapping[str, Any] | None, dataset: str) -> None:
+def _check_same_version(registered: Row, record: Mapping[str, Any] | None, dataset: str) -> None:
     """Raises InputError when runs/ does not hold the version that is to be judged.
 
     Student and evidence alike; without a record, which the gates refuse, the student alone.
     """
-    files = born.facts()["files"].items()
+    files = registered.facts()["files"].items()
     expected: list[_Expected] = [(EXPORTED / name, sha256_file, h) for name, h in files]
     if record is not None:
         expected += _evidence(record, EVALUATED / dataset)
     for path, digest, said in expected:
         if not path.is_file() or digest(path) != said:
             raise InputError(
-                f"is not {born.model}/{born.version}'s",
+                f"is not {registered.model}/{registered.version}'s",
                 where=str(path),
                 hint="run `iml run`, or check out that version's commit and `dvc checkout`",
             )
@@ -257,6 +252,6 @@ def _compare(params: Params, champion: Exhibit, album: Album) -> Comparison:
     ours, theirs = _scored(params.gate_dataset), champion.images
     ours = ours[ours["image_id"].isin(theirs["image_id"])]
     gates = params.promotion.gates
-    trial = rivalry.Trial(gates.alpha, params.evaluate.bootstrap, params.evaluate.seed)
+    trial = comparison.Trial(gates.alpha, params.evaluate.bootstrap, params.evaluate.seed)
     left_out = len(album.photos.images) - len(theirs)
-    return rivalry.compare(champion.version, ours, theirs, trial, left_out=left_out)
+    return comparison.compare(champion.version, ours, theirs, trial, left_out=left_out)

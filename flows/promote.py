@@ -1,6 +1,6 @@
 """The flow `promote`: a person's yes to a version that waits for it.
 
-A deployment gives its parameters; the command line calls `components.registry.approval` without
+A deployment gives its parameters; the command line calls `components.registry.promotion` without
 Prefect, so that a decision never waits for a server.
 """
 
@@ -17,11 +17,11 @@ from flows.steps import step
 @step("approve {version}")
 def approve(version: int, by: str, reason: str) -> int:
     """Re-check what was judged, record the approval, move the champion; gives the ledger's row."""
-    from components.registry import approval
+    from components.registry import promotion
 
     registry, rules = people.opened()
     with Catalogue(rules.model).decisions():
-        return approval.approve(registry, version, rules, actor=by, reason=reason).sequence
+        return promotion.approve(registry, version, rules, actor=by, reason=reason).sequence
 
 
 @flow(

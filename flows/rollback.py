@@ -13,11 +13,11 @@ from flows.steps import step
 @step("roll back to {version}")
 def roll_back(version: int, by: str, reason: str) -> int:
     """Check the version, move the champion; gives the ledger's row."""
-    from components.registry import rollback as registry_rollback
+    from components.registry import promotion
 
     registry, rules = people.opened()
     with Catalogue(rules.model).decisions():
-        return registry_rollback.rollback(registry, version, actor=by, reason=reason).sequence
+        return promotion.rollback(registry, version, actor=by, reason=reason).sequence
 
 
 @flow(

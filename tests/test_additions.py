@@ -157,11 +157,8 @@ def test_a_gate(project: Project) -> None:
     )
     project.change(
         "components/registry/gates.py",
-        "    if gates.min_robustness is not None:\n",
-        "    if gates.min_mcc is not None:\n"
-        '        mcc = measured(metrics, "mcc")\n'
-        '        found.append(at_least("min_mcc", "MCC", mcc, gates.min_mcc))\n'
-        "    if gates.min_robustness is not None:\n",
+        '        "min_robustness": (',
+        '        "min_mcc": ("MCC", metric(metrics, "mcc")),\n        "min_robustness": (',
     )
     assert project.run("python", "-c", GATED) == "[]\n"  # null by default: not asked for
     for threshold, passed in (("0.3", True), ("0.5", False)):

@@ -1,4 +1,4 @@
-"""HTML pages from Jinja templates: values are escaped, and a missing one is an error.
+"""Pages from Jinja templates: values are escaped in HTML, and a missing one is an error.
 
 Templates lie in `components/templates`. Each extends `base.html`, which brings the style that all
 pages share and a content security policy: a page loads nothing, and only the scripts of its
@@ -27,7 +27,7 @@ def render(
     values: Mapping[str, Any],
     filters: Mapping[str, Callable[..., str]] | None = None,
 ) -> str:
-    """The page as HTML.
+    """The page as HTML, or as Markdown in which nothing is escaped but by filters.
 
     Args:
         template: the name of its file in `components/templates`.
@@ -39,7 +39,7 @@ def render(
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),
-        autoescape=True,
+        autoescape=jinja2.select_autoescape(),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

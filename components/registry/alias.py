@@ -1,4 +1,4 @@
-"""MLflow's alias and the decision pages follow the ledger, also after an interruption."""
+"""MLflow's alias and the decision pages follow the ledger, after an interruption too."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from components.registry.versions import Registry
 
 
 def sync_alias(registry: Registry) -> int | None:
-    """Make MLflow's alias and ledger_head, and the decision pages, follow the ledger.
+    """Make MLflow's alias and ledger head, and the decision pages, follow the ledger.
 
     Gives the champion.
     """
@@ -22,14 +22,14 @@ def sync_alias(registry: Registry) -> int | None:
         if store.alias(model) != champion:
             store.set_alias(model, champion)
         store.set_ledger_head(model, str(LedgerHead(rows[-1].sequence, rows[-1].hash)))
-        # Another process may have moved on and projected before us: then we undid it just now.
+        # Another process may have appended and synced before us: then we undid that just now.
         if len(registry.ledger.rows(model)) == len(rows):
             decisions.refresh(model, rows)
             return champion
 
 
 def reconcile(registry: Registry) -> list[str]:
-    """Repair what an interruption or a hand has left; gives one sentence for each thing found.
+    """Repair what an interruption or a person has left; gives one sentence for each thing found.
 
     Raises CheckError for a damaged ledger, which nothing here can repair.
     """
@@ -47,10 +47,8 @@ def reconcile(registry: Registry) -> list[str]:
     alias, champion = registry.store.alias(model), chain.champion(rows)
     if alias != champion:
         seen = LedgerHead.parse(registry.store.ledger_head(model))
-        projected = chain.champion(rows[: seen.sequence] if seen else [])
-        cause = (
-            "a promotion was interrupted" if alias == projected else "it was moved past the ledger"
-        )
+        synced = chain.champion(rows[: seen.sequence] if seen else [])
+        cause = "a promotion was interrupted" if alias == synced else "it was moved by hand"
         notes.append(
             f"the alias champion of {model} pointed at version {alias or 'none'}, the ledger says "
             f"{champion or 'none'}: {cause}; corrected"

@@ -1,8 +1,8 @@
 """The ledger's rows and the hash chain that holds them together; pure functions.
 
 Each row's hash covers the row and the hash before it, so an edited, deleted or inserted row breaks
-the chain where it happened. The last rows of a chain can be deleted without a break; a ledger_head
-(the last sequence and hash, kept in another store) shows that.
+the chain where it happened. The last rows of a chain can be deleted without a break; the ledger
+head (the last sequence and hash, kept in another store) shows that.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
+from components.core.errors import CheckError
 from components.core.files import sha256_json
 
 GENESIS = "0" * 64
@@ -92,17 +93,22 @@ def champion(rows: Iterable[Row]) -> int | None:
     return champions[-1] if champions else None
 
 
+def check_champion(name: str, expected: int | None, current: int | None, hint: str) -> None:
+    """Raise CheckError where a version was gated against another champion than today's."""
+    if expected != current:
+        raise CheckError(
+            f"{name} was gated against champion {expected or 'none'}, "
+            f"but the champion is now {current or 'none'}",
+            hint=hint,
+        )
+
+
 def dismissed(rows: Sequence[Row], version: int) -> Row | None:
     """The rollback away from a version, if it has not become champion again since."""
-    concerned = [
-        row
-        for row in rows
-        if row.event in CHAMPION_EVENTS and version in (row.version, row.previous_champion)
-    ]
-    last = concerned[-1] if concerned else None
-    if last is None or last.version == version or last.event != Event.ROLLED_BACK:
-        return None
-    return last
+    for row in reversed(rows):
+        if row.event in CHAMPION_EVENTS and version in (row.version, row.previous_champion):
+            return row if row.event == Event.ROLLED_BACK and row.version != version else None
+    return None
 
 
 def last_gating(rows: Sequence[Row], version: int) -> tuple[Row | None, Row | None]:
@@ -111,13 +117,13 @@ def last_gating(rows: Sequence[Row], version: int) -> tuple[Row | None, Row | No
     gated = next((row for row in reversed(own) if row.event == Event.GATED), None)
     if gated is None:
         return None, None
-    verdict = (Event.PROMOTED, Event.REJECTED)
-    after = [row for row in own if row.sequence > gated.sequence and row.event in verdict]
-    return gated, after[0] if after else None
+    events = (Event.PROMOTED, Event.REJECTED)
+    after = (row for row in own if row.sequence > gated.sequence and row.event in events)
+    return gated, next(after, None)
 
 
 def awaits_approval(rows: Sequence[Row], version: int) -> bool:
-    """Whether a version passed its last gating, and that left the decision to a person."""
+    """Whether a version passed its last gating, which left the decision to a person."""
     gated, verdict = last_gating(rows, version)
     if gated is None or verdict is not None:
         return False
@@ -138,7 +144,7 @@ class LedgerHead:
 
     @classmethod
     def parse(cls, text: str | None) -> LedgerHead | None:
-        """From `sequence:hash`; None for none, a ledger_head that nothing matches for garbage."""
+        """From `sequence:hash`; None for none, a head that nothing matches for garbage."""
         if not text:
             return None
         sequence, _, found = text.partition(":")
@@ -149,12 +155,7 @@ class LedgerHead:
 
 
 def problems(rows: Sequence[Row], ledger_head: LedgerHead | None = None) -> list[str]:
-    """What is wrong with one model's chain, row by row; empty when nothing is.
-
-    Args:
-        rows: the model's rows, by sequence.
-        ledger_head: the end of the chain as another store remembers it.
-    """
+    """What is wrong with one model's rows, in order, and with their end; empty when nothing is."""
     found: list[str] = []
     before, current, expected = GENESIS, None, 1
     seen: set[tuple[str, int]] = set()  # events with their versions

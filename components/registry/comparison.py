@@ -4,7 +4,7 @@ Each source group has equal weight, however many photos it has: with equal weigh
 large groups decide, and no bound keeps its size. A bound is the more cautious of two: the
 studentised bootstrap's (Davison & Hinkley 1997, ch. 5), which follows skewed differences, and
 Student's with one degree of freedom fewer than groups (Cameron & Miller 2015, sec. VI), which holds
-where few groups happen to be alike. `python -m benchmarks promotion` simulates how often they are
+where few groups happen to be alike. `python -m benchmarks promotion` simulates how often bounds are
 wrong.
 """
 
@@ -82,39 +82,30 @@ def compare(
         trial: how bounds are drawn.
         left_out: photos left out of both beforehand.
 
-    Raises:
-        InputError: the two were not scored on the same photos, or a photo was scored twice.
+    Raises InputError where the two were not scored on the same photos, or one of them twice.
     """
-    both = champion, candidate, current
-    f1 = _difference(*both, MANIPULATED, "f1", trial)
-    alarms = _difference(*both, AUTHENTIC, "false_alarm_area", trial)
+
+    def difference(label: str, name: str) -> Difference:
+        ours, theirs = _photos(candidate, label), _photos(current, label)
+        if not ours.index.equals(theirs.index):
+            raise InputError(
+                f"the version and champion {champion} were scored on different photos "
+                f"({len(ours)} and {len(theirs)})",
+                hint="run `iml run` again, which scores both",
+            )
+        first, second = ours[name].to_numpy(dtype=float), theirs[name].to_numpy(dtype=float)
+        if (np.isnan(first) != np.isnan(second)).any():
+            raise InputError(
+                f"the version cannot be compared with champion {champion} "
+                "(a photo has a number from one of them only)"
+            )
+        keep = ~np.isnan(first)
+        groups = ours["group"].astype(str).to_numpy()[keep]
+        return bounds(first[keep], second[keep], groups, trial)
+
+    f1 = difference(MANIPULATED, "f1")
+    alarms = difference(AUTHENTIC, "false_alarm_area")
     return Comparison(champion, f1, alarms, left_out)
-
-
-def _difference(
-    champion: int,
-    candidate: pd.DataFrame,
-    current: pd.DataFrame,
-    label: str,
-    name: str,
-    trial: Trial,
-) -> Difference:
-    ours, theirs = _photos(candidate, label), _photos(current, label)
-    if not ours.index.equals(theirs.index):
-        raise InputError(
-            f"the version and champion {champion} were scored on different photos "
-            f"({len(ours)} and {len(theirs)})",
-            hint="run `iml run` again, which scores both",
-        )
-    first, second = ours[name].to_numpy(dtype=float), theirs[name].to_numpy(dtype=float)
-    if (np.isnan(first) != np.isnan(second)).any():
-        raise InputError(
-            f"the version cannot be compared with champion {champion} "
-            "(a photo has a number from one of them only)"
-        )
-    keep = ~np.isnan(first)
-    codes = ours["group"].astype(str).to_numpy()[keep]
-    return bounds(first[keep], second[keep], codes, trial)
 
 
 def _photos(images: pd.DataFrame, label: str) -> pd.DataFrame:
@@ -127,11 +118,7 @@ def _photos(images: pd.DataFrame, label: str) -> pd.DataFrame:
 def bounds(ours: np.ndarray, theirs: np.ndarray, groups: np.ndarray, trial: Trial) -> Difference:
     """The mean of `ours - theirs` over source groups, with one-sided bounds.
 
-    Args:
-        ours: finite float64 (N,), one number a photo.
-        theirs: (N,), the same photos in the same order.
-        groups: (N,), the photos' source groups.
-        trial: how bounds are drawn.
+    Finite float64 (N,), one number a photo, in the same order; `groups` are the photos' sources.
     """
     if not ours.size:
         return Difference(None, None, None, None, None, 0, 0)
@@ -170,6 +157,7 @@ def group_bounds(values: np.ndarray, trial: Trial) -> tuple[np.ndarray, np.ndarr
     centres = values.mean(axis=1)
     errors = values.std(axis=1, ddof=1) / np.sqrt(count)
     off = (values - centres[:, None]).T
+    # The seed's name is an old one of this module; another would change every recorded bound.
     random, even = generator(trial.seed, "rivalry"), np.full(count, 1 / count)
     ratios = statistics.resampled(
         lambda times: _studentised(times, off),
@@ -189,14 +177,10 @@ def group_bounds(values: np.ndarray, trial: Trial) -> tuple[np.ndarray, np.ndarr
 
 
 def _studentised(times: np.ndarray, off: np.ndarray) -> np.ndarray:
-    """How many of its own standard errors each resample's mean is off.
+    """How many of its own standard errors each resample's mean is off, (R, T).
 
-    Args:
-        times: (R, G), how often each group was drawn.
-        off: (G, T), groups minus their test set's mean.
-
-    Returns:
-        (R, T); infinite where a resample is all alike, 0 where it is all equal to the mean.
+    From how often each group was drawn, (R, G), and groups minus their test set's mean, (G, T).
+    Infinite where a resample is all alike, 0 where it is all equal to the mean.
     """
     count = len(off)
     means, squares = times @ off / count, times @ off**2 / count

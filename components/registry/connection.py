@@ -1,4 +1,4 @@
-"""Reaching MLflow: its address, a quick probe, its chatter and its many ways to fail tamed.
+"""Reaching MLflow: its address, a quick probe, one clear line for its many ways to fail.
 
 The address is `$MLFLOW_TRACKING_URI` (a server, SQLite or PostgreSQL); by default SQLite under the
 state folder.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -30,7 +30,7 @@ from components.registry import database
 SETTING = "MLFLOW_TRACKING_URI"
 _IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
 TRAINING = "?workflowType=machine_learning"
-_PASSING = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "RESOURCE_EXHAUSTED")
+_TEMPORARY = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "RESOURCE_EXHAUSTED")
 _NO_ANSWER = (requests.ConnectionError, requests.Timeout)
 _QUIET = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
@@ -49,19 +49,15 @@ def is_server(uri: str) -> bool:
 
 
 def page(uri: str, place: str) -> str | None:
-    """The address of a page of MLflow's server; None for a store without a server.
+    """The address of a page, e.g. `models/m/versions/1`; None for a store without a server.
 
     MLflow opens its view of agents and traces unless an address names that of model training.
-
-    Args:
-        uri: the store's address.
-        place: of the page, e.g. `models/m/versions/1`.
     """
     if not is_server(uri):
         return None
-    found = urlsplit(uri)
-    host = found.netloc.rpartition("@")[2]
-    return f"{found.scheme}://{host}{found.path.rstrip('/')}/#/{place}{TRAINING}"
+    url = urlsplit(uri)
+    host = url.netloc.rpartition("@")[2]
+    return f"{url.scheme}://{host}{url.path.rstrip('/')}/#/{place}{TRAINING}"
 
 
 def connect(uri: str) -> MlflowClient:
@@ -72,7 +68,9 @@ def connect(uri: str) -> MlflowClient:
         os.environ.setdefault(name, value)
     if not is_server(uri):
         _check_database(uri)
-    _use(uri)
+    with variables({SETTING: uri}):  # MLflow's fluent functions write it there, and leave it
+        mlflow.set_tracking_uri(uri)
+        mlflow.set_registry_uri(uri)
     with impatient(), answering(uri):
         client = MlflowClient(uri, uri)
         client.search_registered_models(max_results=1)
@@ -97,7 +95,7 @@ def _make_tables(file: Path) -> None:
     """Make the tables of a new SQLite store, whole or not at all, by one process at a time.
 
     MLflow itself migrates an empty file in place, and processes that start together disturb each
-    other. An empty file is a new store: the probe has just made it.
+    other. The probe has just made the empty file of a new store.
     """
     if not file.is_file() or file.stat().st_size:
         return
@@ -134,38 +132,39 @@ def answering(uri: str) -> Iterator[None]:
                 hint=f"your shell sets this address: start the server, or `unset {SETTING}` to use "
                 "this project's own store",
             ) from None
-        said = database.scrub(str(getattr(error, "orig", None) or error), uri)[:300]
-        kind = UnavailableError if _passing(error) else InputError
+        message = database.scrub(str(getattr(error, "orig", None) or error), uri)[:300]
+        kind = UnavailableError if _temporary(error) else InputError
         raise kind(
-            f"the MLflow store does not do this ({said})",
+            f"the MLflow store refused this ({message})",
             where=database.safe_name(uri),
             hint=f"check that it runs, and {SETTING}",
         ) from None
 
 
-def _passing(error: Exception) -> bool:
+def _temporary(error: Exception) -> bool:
     """Whether the same call may succeed later: the store, its database or its files are away."""
     if isinstance(error, MlflowException):
-        return error.error_code in _PASSING
+        return error.error_code in _TEMPORARY
     return isinstance(error, OperationalError | BotoCoreError | ConnectionError | requests.Timeout)
 
 
-def _use(uri: str) -> None:
-    """Point MLflow's fluent functions at a store, without leaving it in the environment."""
-    before = os.environ.get(SETTING)
-    mlflow.set_tracking_uri(uri)
-    mlflow.set_registry_uri(uri)
-    if before is None:
-        os.environ.pop(SETTING, None)
+@contextmanager
+def variables(values: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables in the block; afterwards they are what they were."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
 
 
 @contextmanager
 def impatient() -> Iterator[None]:
     """Wait seconds for a server in the block, not minutes; what the environment sets stays."""
-    added = [name for name in _IMPATIENT if name not in os.environ]
-    os.environ.update({name: _IMPATIENT[name] for name in added})
-    try:
+    unset = {name: value for name, value in _IMPATIENT.items() if name not in os.environ}
+    with variables(unset):
         yield
-    finally:
-        for name in added:
-            os.environ.pop(name, None)

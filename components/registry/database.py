@@ -36,7 +36,7 @@ def safe_name(url: str | URL) -> str:
 
 
 def scrub(message: str, url: str | URL) -> str:
-    """A driver's message on one line, with every secret of the URL blotted out."""
+    """A driver's message on one line, with every secret of the URL masked."""
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError):
@@ -55,12 +55,8 @@ def _parse(url: str, setting: str) -> URL:
     except (ArgumentError, ValueError):
         # The text may hold a password, so it is not repeated.
         raise InputError("not a database URL", where=setting, hint=_EXAMPLES) from None
-    if parsed.get_backend_name() not in ("sqlite", "postgresql"):
-        raise InputError(
-            f"{parsed.get_backend_name()!r} databases are not supported",
-            where=setting,
-            hint=_EXAMPLES,
-        )
+    if (kind := parsed.get_backend_name()) not in ("sqlite", "postgresql"):
+        raise InputError(f"{kind!r} databases are not supported", where=setting, hint=_EXAMPLES)
     return parsed
 
 
@@ -72,22 +68,17 @@ def _clear(url: URL, setting: str) -> Iterator[None]:
     except IntegrityError:
         raise
     except (SQLAlchemyError, OSError) as error:
-        said = scrub(str(getattr(error, "orig", None) or error), url)[:300]
+        message = scrub(str(getattr(error, "orig", None) or error), url)[:300]
         kind = UnavailableError if isinstance(error, OperationalError) else InputError
-        raise kind(
-            f"the database does not answer ({said})", where=safe_name(url), hint=f"check {setting}"
-        ) from None
+        what = f"the database does not answer ({message})"
+        raise kind(what, where=safe_name(url), hint=f"check {setting}") from None
 
 
 def connect(url: str, setting: str) -> Engine:
-    """An engine for a URL; makes a SQLite file's folder, touches nothing else.
+    """An engine for a SQLite or PostgreSQL URL; makes a SQLite file's folder, touches nothing else.
 
-    Args:
-        url: SQLAlchemy URL, SQLite or PostgreSQL.
-        setting: the environment variable that holds it, named in errors.
-
-    Raises:
-        InputError: unusable URL, missing driver, folder that cannot be made.
+    Raises InputError, naming the environment variable `setting`, for an unusable URL, a missing
+    driver or a folder that cannot be made.
     """
     parsed = _parse(url, setting)
     sqlite = parsed.get_backend_name() == "sqlite"
@@ -106,13 +97,9 @@ def connect(url: str, setting: str) -> Engine:
         ) from None
     if sqlite:
         # pysqlite's own transactions take the write lock too late for compare-and-swap.
-        event.listen(engine, "connect", _leave_transactions_to_us)
+        event.listen(engine, "connect", lambda raw, _: setattr(raw, "isolation_level", None))
         event.listen(engine, "begin", _begin)
     return engine
-
-
-def _leave_transactions_to_us(connection: Any, _: Any) -> None:
-    connection.isolation_level = None
 
 
 def _begin(connection: Connection) -> None:
@@ -124,10 +111,7 @@ def _begin(connection: Connection) -> None:
 def transaction(engine: Engine, setting: str, *, writing: bool = False) -> Iterator[Connection]:
     """One transaction, committed at the end of the block.
 
-    Args:
-        engine: from `connect`.
-        setting: named in errors.
-        writing: take SQLite's write lock at the start; a waiting writer gives up after 30 s.
+    Writing takes SQLite's write lock at the start; a waiting writer gives up after 30 s.
 
     Raises:
         UnavailableError: unreachable, locked or read-only database.

@@ -1,12 +1,13 @@
 """The decision's page: one self-contained HTML file, what a person reads before approving.
 
-What was measured stays as it was judged; what was decided since follows the ledger (`refresh`).
+What was measured stays as it was; what was decided since follows the ledger (`refresh`).
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version as installed
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,23 +17,27 @@ from markupsafe import Markup
 from components.core import pages
 from components.core.files import write_text
 from components.core.paths import DECISIONS, state_dir
+from components.data.manifest import AUTHENTIC
 from components.registry import chain
 from components.registry.chain import Event, Row
-from components.registry.versions import registration, standings
+from components.registry.versions import registration, states
 
-if TYPE_CHECKING:  # they import OpenCV, or what projects the ledger onto these pages
-    from components.evaluate.gallery import Example
-    from components.registry.comparison import Difference
+if TYPE_CHECKING:  # they import OpenCV, or what makes these pages follow the ledger
+    import pandas as pd
+
+    from components.evaluate.gallery import Album, Example
+    from components.evaluate.run import Predict
     from components.registry.gates import GateEvidence
     from components.registry.promotion import Decision
 
+WORST, BEST, ALARMS, DIFFERENT = 20, 8, 12, 12  # photos of each section
 _HEAD = 65_536  # characters of a page, within which it says what was decided
-_STANDING = re.compile(
+_STATUS = re.compile(
     r'<section id="standing" data-gating="(\w+)" data-last="(\d+)">.*?</section>', re.DOTALL
 )
 _STYLES = {"champion": "good", "awaiting approval": "fair", "former champion": "fair"}
 _WORDS = {
-    Event.GATED: "version %s judged",
+    Event.GATED: "gates applied to version %s",
     Event.APPROVED: "version %s approved",
     Event.PROMOTED: "version %s made champion",
     Event.REJECTED: "version %s not promoted",
@@ -40,18 +45,73 @@ _WORDS = {
 }
 
 
-def page_of(model: str, version: int) -> Path:
-    """Where a version's decision page lies."""
-    return _folder() / f"{model}-v{version}.html"
+@dataclass(frozen=True)
+class Exhibit:
+    """A version's results on the test photos (`components.evaluate.run.IMAGES`), and its model."""
+
+    version: int
+    images: pd.DataFrame
+    predict: Predict
 
 
-def _folder() -> Path:
-    return state_dir() / DECISIONS
+def photos(album: Album, candidate: Exhibit, champion: Exhibit | None) -> dict[str, list[Example]]:
+    """Photos by section, with the answers of both side by side where both were scored.
+
+    The champion's results are of the photos on which the two were compared.
+    """
+    from components.evaluate.gallery import Example
+    from components.evaluate.report import by_f1, by_false_alarm, facts
+
+    ranked = by_f1(candidate.images)
+    picked = {
+        f"Worst {WORST} by F1": ranked[:WORST],
+        "Largest false alarms": by_false_alarm(candidate.images)[:ALARMS],
+        "Best": ranked[WORST:][::-1][:BEST],
+    }
+    title = f"version {candidate.version}"
+    models, rows = {title: candidate.predict}, {title: _rows(candidate)}
+    both: list[str] = []
+    if champion is not None:
+        name = f"champion {champion.version}"
+        models[name], rows[name] = champion.predict, _rows(champion)
+        both = champion.images["image_id"].tolist()
+        differing = _most_different(rows[title], rows[name])
+        picked = {"Where the two differ most": differing[:DIFFERENT], **picked}
+    names = [name for section in picked.values() for name in section]
+    drawn = album.draw([n for n in names if n in both], models)
+    drawn |= album.draw([n for n in names if n not in both], {title: candidate.predict})
+    words = {
+        name: "; ".join(f"{who}: {facts(of[name])}" for who, of in rows.items() if name in of)
+        for name in names
+    }
+    return {
+        section: [Example(name, words[name], drawn[name]) for name in found]
+        for section, found in picked.items()
+        if found
+    }
+
+
+def _rows(exhibit: Exhibit) -> dict[str, dict[str, Any]]:
+    rows: Any = exhibit.images.set_index("image_id", drop=False).to_dict("index")
+    return rows
+
+
+def _most_different(
+    ours: Mapping[str, Mapping[str, Any]], theirs: Mapping[str, Mapping[str, Any]]
+) -> list[str]:
+    """Photos by how far the two are apart in F1 or, where authentic, in false-alarm area."""
+    apart: dict[str, float] = {}
+    for name, row in theirs.items():
+        measure = "false_alarm_area" if row["label"] == AUTHENTIC else "f1"
+        difference = abs(ours[name][measure] - row[measure])
+        if difference > 0:  # neither equal nor unknown
+            apart[name] = difference
+    return sorted(apart, key=lambda name: (-apart[name], name))
 
 
 def shown(model: str, version: int) -> str | None:
     """The hash of the gating that a version's page shows; None where there is no such page."""
-    found = _standing_of(page_of(model, version))
+    found = _status_of(_page(model, version))
     return found[1] if found else None
 
 
@@ -64,100 +124,84 @@ def write(
 ) -> Path:
     """Write the page of a version's last gating, and beside it the version's evaluation reports.
 
+    Gives the page's path. Every text that came from outside is escaped.
+
     Args:
         rows: the model's ledger.
-        decision: what came of the gating.
-        evidence: that was judged.
-        sections: photos (see `components.registry.exhibits`).
+        decision: on the evidence.
+        evidence: what the gates were applied to.
+        sections: from `photos`.
         reports: the stage's report by data set; the copies say which version they are of.
-
-    Returns:
-        The page's path.
     """
     from components.evaluate.report import identified
 
-    model, version = decision.model, decision.version
-    facts = _facts(registration(rows, version), evidence.record)
-    links = {}
-    for name, report in reports.items():
-        copy = _folder() / f"{model}-v{version}.evaluation-{name}.html"
-        said = {**facts, **_data(evidence.record, name)}
-        write_text(copy, identified(report.read_text(encoding="utf-8"), said))
-        links[name] = copy.name
-    gated, _ = chain.last_gating(rows, version)
-    standing = render_standing(rows, gated) if gated else ""
-    path = page_of(model, version)
-    write_text(path, render(decision, evidence, standing, sections, facts, links))
-    return path
-
-
-def _facts(born: Row, record: Mapping[str, Any] | None) -> dict[str, str]:
-    facts = {"Version": f"{born.model}/{born.version}", "Registered": born.time}
+    model, version, record = decision.model, decision.version, evidence.record or {}
+    page = _page(model, version)
+    facts = {"Version": f"{model}/{version}", "Registered": registration(rows, version).time}
     if record:
         facts["Git commit"] = record["git"]["commit"]
-    return {**facts, "Program": f"boxpromptiml {installed('boxpromptiml')}"}
-
-
-def _data(record: Mapping[str, Any] | None, name: str) -> dict[str, str]:
-    """The data set's hash as DVC tracks it, where the record has one."""
-    tracked = ((record or {}).get("datasets", {}).get(name, {}).get("dvc") or {}).get("outs", [])
-    return {"Data set (DVC)": str(tracked[0]["md5"])} if tracked and "md5" in tracked[0] else {}
-
-
-def render(
-    decision: Decision,
-    evidence: GateEvidence,
-    standing: str,
-    sections: Mapping[str, list[Example]],
-    facts: Mapping[str, str],
-    reports: Mapping[str, str],
-) -> str:
-    """The page as HTML; every text that came from outside is escaped.
-
-    Args:
-        decision: what came of the gating.
-        evidence: that was judged.
-        standing: from `render_standing`.
-        sections: photos.
-        facts: what names the version, in words.
-        reports: file name of the evaluation report, by data set.
-    """
-    rival = evidence.comparison
-    differences: list[tuple[str, Difference]] = []
-    if rival:
-        differences = [("F1", rival.f1), ("False-alarm area", rival.false_alarm_area)]
-    datasets = (evidence.record or {}).get("datasets", {})
-    data = {f"{what}: {n}": d for n in datasets for what, d in _data(evidence.record, n).items()}
+    facts["Program"] = f"boxpromptiml {installed('boxpromptiml')}"
+    links = {}
+    for name, report in reports.items():
+        copy = page.with_name(f"{model}-v{version}.evaluation-{name}.html")
+        text = identified(report.read_text(encoding="utf-8"), {**facts, **_data(record, name)})
+        write_text(copy, text)
+        links[name] = copy.name
+    data = {
+        f"{what}: {name}": value
+        for name in record.get("datasets", {})
+        for what, value in _data(record, name).items()
+    }
+    gated, _ = chain.last_gating(rows, version)
+    comparison = evidence.comparison
     values = {
         "decision": decision,
-        "standing": Markup(standing),  # noqa: S704 - a page's own part, escaped when it was made
-        "rival": rival,
-        "differences": differences,
+        # A page's own part, escaped when it was made.
+        "status": Markup(_render_status(rows, gated) if gated else ""),  # noqa: S704
+        "comparison": comparison,
+        "differences": {"F1": comparison.f1, "False-alarm area": comparison.false_alarm_area}
+        if comparison
+        else {},
         "sections": sections,
         "licences": evidence.licences or {},
         "facts": {**facts, **data},
         "hashes": evidence.hashes,
-        "reports": reports,
+        "reports": links,
     }
-    return pages.render("decision.html", values, {"number": _number})
+    write_text(page, pages.render("decision.html", values, {"number": _number}))
+    return page
 
 
 def refresh(model: str, rows: Sequence[Row]) -> None:
-    """Bring what was decided, in every page of a model up to its ledger."""
+    """Bring what was decided, in every page of a model, up to its ledger."""
     for page in _folder().glob(f"{model}-v*.html"):
-        found = _standing_of(page)
+        found = _status_of(page)
         gated = next((row for row in rows if found and row.hash == found[1]), None)
         if found and gated and found[2] != str(_since(rows, gated)[-1].sequence):
             text = page.read_text(encoding="utf-8")
-            write_text(page, text.replace(found[0], render_standing(rows, gated), 1))
+            write_text(page, text.replace(found[0], _render_status(rows, gated), 1))
 
 
-def _standing_of(page: Path) -> re.Match[str] | None:
+def _folder() -> Path:
+    return state_dir() / DECISIONS
+
+
+def _page(model: str, version: int) -> Path:
+    return _folder() / f"{model}-v{version}.html"
+
+
+def _data(record: Mapping[str, Any], name: str) -> dict[str, str]:
+    """The data set's hash as DVC tracks it, where the record has one."""
+    tracked = (record.get("datasets", {}).get(name, {}).get("dvc") or {}).get("outs", [])
+    return {"Data set (DVC)": str(tracked[0]["md5"])} if tracked and "md5" in tracked[0] else {}
+
+
+def _status_of(page: Path) -> re.Match[str] | None:
     """The part of a page that follows the ledger; None where there is none."""
     try:
         with open(page, encoding="utf-8") as file:
             head = file.read(_HEAD)
-            return _STANDING.search(head) or _STANDING.search(head + file.read())
+            return _STATUS.search(head) or _STATUS.search(head + file.read())
     except FileNotFoundError:
         return None
 
@@ -172,9 +216,9 @@ def _since(rows: Sequence[Row], gated: Row) -> list[Row]:
     ]
 
 
-def render_standing(rows: Sequence[Row], gated: Row) -> str:
+def _render_status(rows: Sequence[Row], gated: Row) -> str:
     """What a version is today and what was decided since its gating, as HTML."""
-    status = next(s.status for s in standings(rows) if s.version == gated.version)
+    status = next(s.status for s in states(rows) if s.version == gated.version)
     since = _since(rows, gated)
     values = {
         "gating": gated.hash,
@@ -184,18 +228,16 @@ def render_standing(rows: Sequence[Row], gated: Row) -> str:
         "style": _STYLES.get(status, "poor"),
         "sentence": _sentence(rows, gated, since, status),
     }
-    return pages.render("standing.html", values).strip()
+    return pages.render("decision_status.html", values).strip()
 
 
 def _sentence(rows: Sequence[Row], gated: Row, since: Sequence[Row], status: str) -> str:
-    name, champions = (
-        f"{gated.model}/{gated.version}",
-        [r for r in rows if r.event in chain.CHAMPION_EVENTS],
-    )
+    champions = [row for row in rows if row.event in chain.CHAMPION_EVENTS]
     keeps = (
         f"Version {champions[-1].version} is champion." if champions else "There is no champion."
     )
     if status == "awaiting approval":
+        name = f"{gated.model}/{gated.version}"
         act = f"To promote it: iml model approve {name} --by NAME --reason WHY."
         return f"It passed every gate. {act} {keeps}"
     if status == "champion":

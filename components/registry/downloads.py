@@ -6,7 +6,6 @@ A copy is checked every time it is asked for; one that is not whole is fetched a
 from __future__ import annotations
 
 import os
-import secrets
 import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
@@ -16,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from components.core.errors import CheckError, EvidenceError, ImlError, InputError
-from components.core.files import read_json, sha256_json
+from components.core.files import alone, read_json, sha256_json
 from components.core.paths import MODEL_CACHE, state_dir
 from components.data import manifest
 from components.registry import layout, signing
@@ -27,7 +26,7 @@ from components.serving.origin import Student
 
 
 def fetch(reference: str) -> Student:
-    """A student's files in a local folder, the version that they came in verified.
+    """A student's files in a local folder; those of a version are verified.
 
     Args:
         reference: `name@champion`, `name/version` or a folder.
@@ -47,39 +46,32 @@ def fetch(reference: str) -> Student:
 def verified_copy(registry: Registry, row: Row) -> Path:
     """The local copy of a version's whole folder, checked now; fetched where it is not whole.
 
-    Args:
-        registry: where to fetch it.
-        row: its `registered` row.
-
-    Raises:
-        CheckError: what the store holds is not what was registered, or is missing.
+    Raises CheckError where what the store holds is not what was registered, or is missing.
     """
     facts, name = row.facts(), f"{row.model}/{row.version}"
     kept = _cache() / str(facts.get(SIGNATURE_HASH))
     with suppress(CheckError):
         check(kept, facts, name)
         return places(kept)[0]
-    with tempfile.TemporaryDirectory(dir=_cache(), prefix=".fetch-") as scratch:
-        _download(registry, row.version, facts, Path(scratch, "new"))
-        for _ in range(3):
-            with suppress(OSError):
-                Path(scratch, "new").replace(kept)
-                return places(kept)[0]
-            # Another process that was faster with the same files is as good; else it is damaged.
-            with suppress(CheckError):
-                check(kept, facts, name)
-                return places(kept)[0]
-            with suppress(OSError):
-                kept.replace(Path(scratch, f"bad-{secrets.token_hex(4)}"))
-    raise InputError("cannot be replaced", where=str(kept), hint="remove this folder")
+    with (
+        alone(kept.with_name(f".{kept.name}.lock")),
+        tempfile.TemporaryDirectory(dir=_cache(), prefix=".fetch-") as scratch,
+    ):
+        with suppress(CheckError):  # another process may have fetched it meanwhile
+            check(kept, facts, name)
+            return places(kept)[0]
+        new = Path(scratch, "new")
+        _download(registry, row.version, facts, new)
+        if kept.exists():
+            kept.replace(Path(scratch, "damaged"))
+        new.replace(kept)
+    return places(kept)[0]
 
 
 def unknown_to(version: Path, photos: pd.DataFrame) -> pd.DataFrame:
-    """Those photos that a version was neither trained nor tuned on, by the manifest it carries.
+    """Those rows of a manifest's photos that a version was neither trained nor tuned on.
 
-    Args:
-        version: its folder, from `verified_copy`.
-        photos: rows of a manifest's photos.
+    The version's folder (from `verified_copy`) carries its own manifest.
     """
     known = manifest.read_table(version / layout.MANIFEST, manifest.IMAGES)
     known = known[known["split"] != "test"]
@@ -87,12 +79,7 @@ def unknown_to(version: Path, photos: pd.DataFrame) -> pd.DataFrame:
 
 
 def verify_download(registry: Registry, version: int, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Fetch a version anew from the store and check it; gives its lineage record.
-
-    Args:
-        registry: where to fetch it.
-        version: its number.
-        facts: evidence of its `registered` row.
+    """Fetch a version and check it against its `registered` row; gives its lineage record.
 
     Raises:
         CheckError: a file, the record or the signature is not the one registered, or missing.
@@ -120,16 +107,7 @@ def _download(
 
 
 def check(folder: Path, facts: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Check a fetched version against the ledger; gives its lineage record.
-
-    Args:
-        folder: as `Store.download` leaves it.
-        facts: evidence of the version's `registered` row.
-        name: of the version, for errors.
-
-    Raises:
-        CheckError: a file, the record or the signature is not the one registered, or missing.
-    """
+    """Check what `Store.download` left in a folder, as `verify_download` does."""
     if not facts.get(SIGNATURE_HASH) or not facts.get(SIGNER):
         raise EvidenceError("was registered without a signature", where=name)
     files, signature = places(folder)

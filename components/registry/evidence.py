@@ -1,4 +1,4 @@
-"""GateEvidence for the gates: read from what the stages wrote and from what the registry holds."""
+"""Evidence for the gates, read from what the stages wrote and from what the registry holds."""
 
 from __future__ import annotations
 
@@ -22,10 +22,7 @@ from components.registry.versions import Registry
 class Attested:
     """What the registry's copy of a version shows.
 
-    Attributes:
-        record: its lineage record; None where the copy is not what was registered.
-        signer: fingerprint of the key that signed it; None likewise.
-        problem: why.
+    Its lineage record and its signer's fingerprint; where it is not what was registered, why not.
     """
 
     record: dict[str, Any] | None
@@ -34,13 +31,7 @@ class Attested:
 
 
 def attest(registry: Registry, version: int, facts: Mapping[str, Any]) -> Attested:
-    """Fetch a version anew and check its signature and record.
-
-    Args:
-        registry: where.
-        version: its number.
-        facts: evidence of its `registered` row.
-    """
+    """Fetch a version and check it against the evidence of its `registered` row."""
     try:
         return Attested(verify_download(registry, version, facts), facts[SIGNER], "")
     except CheckError as error:
@@ -57,16 +48,9 @@ def collect(
     comparison: Comparison | None,
     latency_ms: float | None,
 ) -> GateEvidence:
-    """Read what the stages recorded; a file that is missing or malformed becomes None.
+    """Read what the stages recorded below `runs`, of the evaluation that of the deciding data set.
 
-    Args:
-        runs: the folder of the stages' outputs.
-        dataset: the data set whose test photos decide.
-        attested: from `attest`.
-        dirty: uncommitted paths; None where unknown.
-        champion: the champion, None for none.
-        comparison: from `components.registry.comparison.compare`, against that champion.
-        latency_ms: time for one photo; None where it was not measured.
+    A file that is missing or malformed becomes None.
     """
     places = {
         "validation": runs / "validate/result.json",

@@ -1,18 +1,18 @@
 """Promotion gates: what a version must show, as pure functions of recorded evidence.
 
-Thresholds that are null in params.yaml are not asked for.
+Evidence that is missing, null or not finite fails its gate. A threshold that is null in params.yaml
+switches its gate off.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from components.core.params import Gates, Promotion
-from components.registry import verdicts
-from components.registry.comparison import Comparison, Difference
-from components.registry.verdicts import Gate, at_least, at_most, finite, measured
+from components.registry.comparison import Comparison
 
 F1_GATE, ALARM_GATE, BETTER_GATE = (
     "not_worse_than_champion",
@@ -21,6 +21,44 @@ F1_GATE, ALARM_GATE, BETTER_GATE = (
 )
 COMPARISONS = (F1_GATE, ALARM_GATE, BETTER_GATE)
 LATENCY = "max_latency_ms"
+# What an audit follows in a lineage record, and where it is; `*` is every entry, at least one.
+_LINKS = {
+    "the git commit": "git.commit",
+    "dvc.lock": "dvc_lock.sha256",
+    "the stages": "stages.*.outs",
+    "the data sets": "datasets.*.licence",
+    "the teacher": "teacher.sha256",
+    "the validation": "validation.sha256",
+    "the evaluation": "evaluation.*.sha256",
+    "the student's files": "files",
+    "the packages": "environment.packages",
+    "seeds and threads": "seeds_and_threads",
+}
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One verdict.
+
+    Attributes:
+        name: of the gate.
+        value: what was found; None where the evidence is missing or not finite.
+        threshold: what was asked for; None where the question is yes or no.
+        passed: False stops the promotion.
+        reason: one sentence for people.
+        warning: passed, but a person should know.
+    """
+
+    name: str
+    value: float | str | None
+    threshold: float | str | None
+    passed: bool
+    reason: str
+    warning: bool = False
+
+    def row(self) -> dict[str, Any]:
+        """As plain JSON."""
+        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -60,114 +98,236 @@ class GateEvidence:
 
 def judge(version: int, evidence: GateEvidence, promotion: Promotion) -> list[Gate]:
     """Every gate's verdict, in the order in which they are shown."""
+    gates = promotion.gates
     return [
-        verdicts.said_yes("data_validation", "data validation", evidence.validation),
-        *_figures(evidence.metrics, promotion.gates),
-        *_budgets(evidence, promotion.gates),
-        verdicts.onnx_parity(evidence.parity),
-        verdicts.lineage_complete(evidence.record),
-        verdicts.signature_valid(evidence.signer, evidence.signature_problem),
-        *_licences(evidence, promotion.gates),
-        verdicts.workspace_clean(evidence.dirty, promotion.gates.require_clean),
-        *against_champion(version, evidence.champion, evidence.comparison, promotion),
+        _validation(evidence.validation),
+        *_limits(evidence, gates),
+        _parity(evidence.parity),
+        _lineage(evidence.record),
+        _signature(evidence.signer, evidence.signature_problem),
+        *_licences(evidence.licences, gates.allowed_licences),
+        _workspace(evidence.dirty, gates.require_clean),
+        *_against_champion(version, evidence.champion, evidence.comparison, promotion),
     ]
 
 
-def _figures(metrics: Mapping[str, Any] | None, gates: Gates) -> list[Gate]:
-    f1 = at_least("min_f1", "F1", measured(metrics, "f1"), gates.min_f1)
-    found = [
-        replace(f1, reason=verdicts.without_truth(metrics) or f1.reason),
-        at_least("min_image_auc", "image AUC", measured(metrics, "image_auc"), gates.min_image_auc),
-        at_most(
-            "max_false_alarm_area",
-            "false-alarm area",
-            measured(metrics, "false_alarm_area"),
-            gates.max_false_alarm_area,
-        ),
-    ]
-    if gates.max_ece is not None:
-        error = measured(metrics, "ece")
-        found.append(at_most("max_ece", "ECE", error, gates.max_ece))
-    if gates.min_robustness is not None:
-        kept = verdicts.robustness_kept(metrics)
-        found.append(
-            at_least("min_robustness", "F1 kept under distortion", kept, gates.min_robustness)
-        )
-    return found
+def passed(gates: Sequence[Gate]) -> bool:
+    """Whether every gate passed; no verdict at all fails."""
+    return bool(gates) and all(gate.passed for gate in gates)
 
 
-def _budgets(evidence: GateEvidence, gates: Gates) -> list[Gate]:
-    found = []
-    if gates.max_megabytes is not None:
-        size = evidence.megabytes
-        found.append(at_most("max_megabytes", "size in MB", size, gates.max_megabytes))
-    if gates.max_latency_ms is not None:
-        time = evidence.latency_ms
-        found.append(at_most(LATENCY, "ms for a photo", time, gates.max_latency_ms))
-    return found
+def _limits(evidence: GateEvidence, gates: Gates) -> Iterator[Gate]:
+    """Numbers against their thresholds: of `min_` the least that passes, of `max_` the most."""
+    metrics = evidence.metrics
+    measured = {
+        "min_f1": ("F1", metric(metrics, "f1")),
+        "min_image_auc": ("image AUC", metric(metrics, "image_auc")),
+        "max_false_alarm_area": ("false-alarm area", metric(metrics, "false_alarm_area")),
+        "max_ece": ("ECE", metric(metrics, "ece")),
+        "min_robustness": ("F1 kept under distortion", _robustness(metrics)),
+        "max_megabytes": ("size in MB", evidence.megabytes),
+        LATENCY: ("ms for a photo", evidence.latency_ms),
+    }
+    for name, (what, value) in measured.items():
+        threshold = getattr(gates, name)
+        if name == "min_f1" and value is None and (reason := _no_masks(metrics)):
+            yield Gate(name, None, threshold, False, reason)
+        elif threshold is not None:
+            limit = at_least if name.startswith("min_") else at_most
+            yield limit(name, what, value, threshold)
 
 
-def _licences(evidence: GateEvidence, gates: Gates) -> list[Gate]:
-    if gates.allowed_licences is None:
+def at_least(name: str, what: str, value: float | None, threshold: float) -> Gate:
+    """Passes a finite value that is not below the threshold."""
+    number = finite(value)
+    if number is None:
+        return _missing(name, threshold, what)
+    ok = number >= threshold
+    verb = "reaches" if ok else "is below"
+    return Gate(name, number, threshold, ok, f"{what} {number:.4g} {verb} {threshold:.4g}")
+
+
+def at_most(name: str, what: str, value: float | None, threshold: float) -> Gate:
+    """Passes a finite value that is not above the threshold."""
+    number = finite(value)
+    if number is None:
+        return _missing(name, threshold, what)
+    ok = number <= threshold
+    verb = "is within" if ok else "is above"
+    return Gate(name, number, threshold, ok, f"{what} {number:.4g} {verb} {threshold:.4g}")
+
+
+def finite(value: Any) -> float | None:
+    """A finite number as float; None for everything else (a bool is no measurement)."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if math.isfinite(value) else None
+
+
+def metric(metrics: Mapping[str, Any] | None, name: str) -> float | None:
+    """The value of one metric of a `metrics.json`, or None."""
+    block = (metrics or {}).get(name)
+    return finite(block.get("value")) if isinstance(block, Mapping) else None
+
+
+def _missing(name: str, threshold: float | None, what: str) -> Gate:
+    return Gate(name, None, threshold, False, f"no finite {what} is recorded")
+
+
+def _no_masks(metrics: Mapping[str, Any] | None) -> str | None:
+    """Why a `metrics.json` has no F1, where no manipulated photo had a true mask; else None."""
+    counts = metrics or {}
+    photos, without = finite(counts.get("n_manipulated")), finite(counts.get("n_without_mask"))
+    if photos is None or photos != without:
+        return None
+    return f"F1 is not measured: 0 of {photos:.0f} manipulated test photos have a true mask"
+
+
+def _robustness(metrics: Mapping[str, Any] | None) -> float | None:
+    """Mean F1 over every recorded distortion, as a share of the F1 on the photos as they are.
+
+    Reads the block `robustness` of a `metrics.json`, however its distortions and levels nest: each
+    level is a mapping with `f1`. None where a level has no finite F1, or the plain F1 is 0.
+    """
+    plain = metric(metrics, "f1")
+    levels = list(_levels((metrics or {}).get("robustness")))
+    known = [value for value in levels if value is not None]
+    if not plain or not known or len(known) != len(levels):
+        return None
+    return sum(known) / len(known) / plain
+
+
+def _levels(block: Any) -> Iterator[float | None]:
+    if isinstance(block, Mapping) and "f1" in block:
+        f1 = block["f1"]
+        yield finite(f1.get("value") if isinstance(f1, Mapping) else f1)
+        return
+    for part in _entries(block):
+        yield from _levels(part)
+
+
+def _entries(block: Any) -> list[Any]:
+    if isinstance(block, Mapping):
+        return list(block.values())
+    return block if isinstance(block, list) else []
+
+
+def _validation(result: Mapping[str, Any] | None) -> Gate:
+    name, answer = "data_validation", (result or {}).get("passed")
+    if not isinstance(answer, bool):
+        return Gate(name, None, None, False, "no result of data validation is recorded")
+    verdict = "passed" if answer else "failed"
+    return Gate(name, verdict, "passed", answer, f"data validation {verdict}")
+
+
+def _parity(parity: Mapping[str, Any] | None) -> Gate:
+    """Passes an ONNX export whose every recorded difference from torch is within its tolerance."""
+    name, record = "onnx_parity", parity or {}
+    tolerance, sizes = finite(record.get("tolerance")), record.get("sizes")
+    if tolerance is None:
+        return _missing(name, None, "tolerance of the ONNX export")
+    rows = sizes if isinstance(sizes, list) else []
+    found = [finite(r.get("largest_difference")) if isinstance(r, Mapping) else None for r in rows]
+    known = [value for value in found if value is not None]
+    worst = max(known) if known and len(known) == len(found) else None
+    return at_most(name, "largest difference of ONNX from torch", worst, tolerance)
+
+
+def _lineage(record: Mapping[str, Any] | None) -> Gate:
+    """Passes a lineage record in which nothing is missing that an audit follows."""
+    name = "lineage_complete"
+    if record is None:
+        return Gate(name, None, "complete", False, "the lineage record could not be read")
+    gaps = [what for what, path in _LINKS.items() if not _has(record, path.split("."))]
+    if gaps:
+        reason = f"the lineage record lacks {', '.join(gaps)}"
+        return Gate(name, f"{len(gaps)} missing", "complete", False, reason)
+    return Gate(name, "complete", "complete", True, "every link is recorded")
+
+
+def _has(block: Any, path: Sequence[str]) -> bool:
+    if not path:
+        return bool(block)
+    if path[0] == "*":
+        entries = _entries(block)
+        return bool(entries) and all(_has(entry, path[1:]) for entry in entries)
+    return isinstance(block, Mapping) and _has(block.get(path[0]), path[1:])
+
+
+def _signature(signer: str | None, problem: str) -> Gate:
+    name = "signature_valid"
+    if signer is None:
+        return Gate(name, None, "valid", False, problem or "the signature was not checked")
+    return Gate(name, "valid", "valid", True, f"signed with key {signer[:16]}")
+
+
+def _licences(found: Mapping[str, str] | None, allowed: Collection[str] | None) -> list[Gate]:
+    """Passes where every licence of data and weights is exactly one of those allowed."""
+    if allowed is None:
         return []
-    return [verdicts.licences_allowed(evidence.licences, gates.allowed_licences)]
+    name, threshold = "licences_allowed", ", ".join(sorted(allowed))
+    if not found:
+        return [Gate(name, None, threshold, False, "no licence is recorded")]
+    wrong = {what: licence for what, licence in found.items() if licence not in allowed}
+    if wrong:
+        reason = "; ".join(f"{what} is {licence!r}" for what, licence in sorted(wrong.items()))
+        value = f"{len(wrong)} not allowed"
+        return [Gate(name, value, threshold, False, f"not allowed: {reason}")]
+    reason = f"{len(found)} licences, all allowed"
+    return [Gate(name, "all allowed", threshold, True, reason)]
 
 
-def against_champion(
+def _workspace(dirty: Sequence[str] | None, required: bool) -> Gate:
+    """Passes a clean workspace; an unclean one warns unless cleanliness is required."""
+    name = "workspace_clean"
+    if dirty is None:
+        return Gate(name, None, "clean", False, "the state of the workspace is not recorded")
+    if not dirty:
+        return Gate(name, "clean", "clean", True, "no uncommitted change")
+    more = f" and {len(dirty) - 1} more" if len(dirty) > 1 else ""
+    reason = f"uncommitted: {dirty[0]}{more}; the version cannot be made again from git alone"
+    return Gate(name, f"{len(dirty)} changed", "clean", not required, reason, warning=not required)
+
+
+def _against_champion(
     version: int, champion: int | None, comparison: Comparison | None, promotion: Promotion
 ) -> list[Gate]:
     """Non-inferior in F1 and false alarms, by the margins (one-sided bounds at 1 - alpha).
 
-    Where no person decides it must be better in F1, too. A first champion has nobody to be
-    compared with and is judged by the absolute thresholds alone.
+    Where no person decides it must be better in F1, too. A first champion has nothing to be
+    compared with: the absolute thresholds alone decide.
     """
     gates = promotion.gates
-    asked: dict[str, float] = {
-        F1_GATE: -gates.champion_margin,
-        ALARM_GATE: gates.champion_alarm_margin,
-    }
+    thresholds = {F1_GATE: -gates.champion_margin, ALARM_GATE: gates.champion_alarm_margin}
     if promotion.mode == "auto" and gates.superiority:
-        asked[BETTER_GATE] = 0.0
+        thresholds[BETTER_GATE] = 0.0
     if champion is None:
         why = "the first champion is not compared"
-        return [Gate(name, "no champion", t, True, why) for name, t in asked.items()]
+        return [Gate(name, "no champion", t, True, why) for name, t in thresholds.items()]
     if champion == version:
         why = f"version {version} is the champion"
-        return [Gate(name, "champion", t, True, why) for name, t in asked.items()]
+        return [Gate(name, "champion", t, True, why) for name, t in thresholds.items()]
     if comparison is None or comparison.champion != champion:
         why = f"no comparison with champion {champion}"
-        return [Gate(name, None, t, False, why) for name, t in asked.items()]
-    measures = {
-        F1_GATE: ("F1", comparison.f1),
-        ALARM_GATE: ("false-alarm area", comparison.false_alarm_area),
-        BETTER_GATE: ("F1", comparison.f1),
-    }
-    return [_tested(name, t, *measures[name], comparison) for name, t in asked.items()]
+        return [Gate(name, None, t, False, why) for name, t in thresholds.items()]
+    return [_compared(name, t, comparison) for name, t in thresholds.items()]
 
 
-def _tested(
-    name: str, threshold: float, what: str, found: Difference, comparison: Comparison
-) -> Gate:
+def _compared(name: str, threshold: float, comparison: Comparison) -> Gate:
     """Passes where the bound of the difference, and so the difference, is on the right side."""
-    alarm = name == ALARM_GATE
+    alarm, champion = name == ALARM_GATE, comparison.champion
+    what = "false-alarm area" if alarm else "F1"
+    found = comparison.false_alarm_area if alarm else comparison.f1
     bound = finite(found.high if alarm else found.low)
     if bound is None:
-        return verdicts.missing(
-            name,
-            threshold,
-            f"bound of the difference in {what} from champion {comparison.champion}",
-        )
-    passed = bound < threshold if alarm else bound > threshold
+        what = f"bound of the difference in {what} from champion {champion}"
+        return _missing(name, threshold, what)
+    ok = bound < threshold if alarm else bound > threshold
     side = "at most" if alarm else "at least"
     out = f", {comparison.left_out} left out" if comparison.left_out else ""
     reason = (
-        f"{what} {found.candidate:.4f}, version {comparison.champion} {found.champion:.4f}: "
+        f"{what} {found.candidate:.4f}, version {champion} {found.champion:.4f}: "
         f"differs by {found.value:+.4f}, {side} {bound:+.4f} (one-sided bound) "
         f"({found.n} photos of {found.groups} sources{out})"
     )
-    return Gate(name, bound, threshold, passed, reason)
-
-
-def passed(verdicts: Sequence[Gate]) -> bool:
-    """Whether every gate passed; no verdict at all fails."""
-    return bool(verdicts) and all(gate.passed for gate in verdicts)
+    return Gate(name, bound, threshold, ok, reason)

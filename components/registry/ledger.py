@@ -3,6 +3,9 @@
 (model, sequence) is unique and a row's sequence follows the last one read, so of two writers that
 race exactly one gets it: compare-and-swap. SQLite by default, PostgreSQL in production; the
 address is `$IML_LEDGER_URL`. There is no way here to change or delete a row.
+
+Opening a ledger brings its schema to `HEAD` by Alembic; a new revision is a module in
+`migrations/versions` and the new `HEAD`. Of several processes one migrates, the others wait for it.
 """
 
 from __future__ import annotations
@@ -10,47 +13,35 @@ from __future__ import annotations
 import getpass
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import IntegrityError
 
 from components.core.errors import CheckError, EvidenceError, InputError
 from components.core.files import canonical_json
 from components.core.paths import LEDGER, state_dir
-from components.registry import chain, database, schema
+from components.registry import chain, database
 from components.registry.chain import Event, LedgerHead, Row
 
 SETTING = "IML_LEDGER_URL"
+HEAD, VERSION_TABLE = "0001", "ledger_schema"
+_MIGRATIONS = Path(__file__).parent / "migrations"
+_LOCK = 0x1ED6E2  # PostgreSQL's advisory lock of those who migrate
 _ATTEMPTS = 20  # at the next free sequence, under racing writers
 
-metadata = sa.MetaData()
-table = sa.Table(
-    "ledger",
-    metadata,
-    sa.Column("model", sa.String(255), primary_key=True),
-    sa.Column("sequence", sa.Integer, primary_key=True, autoincrement=False),
-    sa.Column("event", sa.String(32), nullable=False),
-    sa.Column("version", sa.Integer, nullable=False),
-    sa.Column("time", sa.String(40), nullable=False),
-    sa.Column("actor", sa.String(255), nullable=False),
-    sa.Column("reason", sa.Text, nullable=False),
-    sa.Column("evidence", sa.Text, nullable=False),
-    sa.Column("previous_champion", sa.Integer),
-    sa.Column("previous_hash", sa.String(64), nullable=False),
-    sa.Column("hash", sa.String(64), nullable=False),
-)
+table = sa.table("ledger", *(sa.column(field.name) for field in fields(Row)))
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What is to be appended.
+    """What is to be appended; see `components.registry.chain.Row`.
 
     Attributes:
-        model, event, version, actor, reason: see `components.registry.chain.Row`.
         evidence: finite JSON, hashes above all.
         expected_champion: for events that name a champion: the one the decision was made against.
         expected_sequence: the last sequence the decision was made on; None where it cannot matter.
@@ -84,18 +75,12 @@ class Ledger:
         default = f"sqlite:///{state_dir() / LEDGER}"
         self._url = url or database.environment(SETTING, default)
         self._engine = database.connect(self._url, SETTING)
-        schema.upgrade(self._engine, SETTING)
+        _upgrade(self._engine)
 
     @property
     def name(self) -> str:
         """The address without secrets."""
         return database.safe_name(self._url)
-
-    def models(self) -> list[str]:
-        """Names of the models that have rows, sorted."""
-        with database.transaction(self._engine, SETTING) as connection:
-            names = connection.execute(sa.select(table.c.model).distinct()).scalars()
-            return sorted(names)
 
     def rows(self, model: str) -> list[Row]:
         """All rows of a model, by sequence."""
@@ -123,7 +108,7 @@ class Ledger:
         """Append a row; compare-and-swap on the expected champion and sequence.
 
         Raises:
-            CheckError: another writer was faster, so the decision stands on old ground.
+            CheckError: another writer was faster, so what the decision was based on is outdated.
             InputError: text that cannot be stored, non-finite evidence, unreachable database.
         """
         evidence = _checked(entry)
@@ -170,12 +155,9 @@ def _next(entry: Entry, evidence: str, rows: list[Row]) -> Row:
         )
     names_champion = entry.event in chain.CHAMPION_EVENTS
     current = chain.champion(rows)
-    if names_champion and entry.expected_champion != current:
-        raise CheckError(
-            f"version {entry.version} of {entry.model} was judged against champion "
-            f"{entry.expected_champion or 'none'}, but the champion is now {current or 'none'}",
-            hint=again,
-        )
+    if names_champion:
+        name = f"version {entry.version} of {entry.model}"
+        chain.check_champion(name, entry.expected_champion, current, again)
     values: dict[str, Any] = {
         "model": entry.model,
         "sequence": sequence + 1,
@@ -189,3 +171,41 @@ def _next(entry: Entry, evidence: str, rows: list[Row]) -> Row:
         "previous_hash": last.hash if last else chain.GENESIS,
     }
     return Row(**values, hash=chain.digest(values))
+
+
+def _upgrade(engine: Engine) -> None:
+    """Bring a database to `HEAD`; one that is up to date is only looked at."""
+    with database.transaction(engine, SETTING) as connection:
+        if _revision(connection) == HEAD:
+            return
+    with database.transaction(engine, SETTING, writing=True) as connection:
+        if engine.dialect.name == "postgresql":
+            connection.execute(sa.text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
+        found = _revision(connection)
+        if found is not None and found > HEAD:
+            raise InputError(
+                f"the ledger's schema {found} is newer than this program's {HEAD}",
+                where=database.safe_name(engine.url),
+                hint="use the newer program",
+            )
+        if found != HEAD:
+            _migrate(connection)
+
+
+def _revision(connection: Connection) -> str | None:
+    """The schema's revision; None where it has never been migrated."""
+    if not sa.inspect(connection).has_table(VERSION_TABLE):
+        return None
+    column: sa.ColumnClause[str] = sa.column("version_num")
+    query = sa.select(column).select_from(sa.table(VERSION_TABLE))
+    return connection.execute(query).scalar()
+
+
+def _migrate(connection: Connection) -> None:
+    from alembic import command  # most openings find nothing to do
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS))
+    config.attributes.update(connection=connection, version_table=VERSION_TABLE)
+    command.upgrade(config, "head")

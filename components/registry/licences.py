@@ -18,7 +18,7 @@ _BACKBONES = {
 
 
 def stage_params(record: Mapping[str, Any], stage: str) -> Mapping[str, Any]:
-    """A stage's own block of params.yaml, as a lineage record tells it; empty where it does not."""
+    """A stage's own block of params.yaml, as a lineage record has it; empty where it has none."""
     for entry in record.get("stages", []):
         if entry["name"] == stage:
             return entry["params"].get("params.yaml", {}).get(stage, {})
@@ -27,8 +27,8 @@ def stage_params(record: Mapping[str, Any], stage: str) -> Mapping[str, Any]:
 
 def backbone(record: Mapping[str, Any]) -> tuple[str, str]:
     """The student's network, and where its first weights came from."""
-    said = stage_params(record, "distill")
-    return str(said.get("backbone", UNKNOWN)), str(said.get("weights", UNKNOWN))
+    distill = stage_params(record, "distill")
+    return str(distill.get("backbone", UNKNOWN)), str(distill.get("weights", UNKNOWN))
 
 
 def code_alone(teacher: str) -> bool:
@@ -48,11 +48,7 @@ def _teacher(record: Mapping[str, Any]) -> str:
 
 
 def licences(record: Mapping[str, Any]) -> dict[str, str]:
-    """Licence by what it belongs to; weights that nobody here knows are `unknown`.
-
-    Args:
-        record: a lineage record.
-    """
+    """Licence by what it belongs to, of a lineage record; of weights not listed here `unknown`."""
     found = {f"data set {name}": str(d["licence"]) for name, d in record["datasets"].items()}
     teacher = record["teacher"]
     if not code_alone(teacher["name"]):

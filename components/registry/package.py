@@ -53,7 +53,7 @@ class Package:
     """One version's files and facts.
 
     Attributes:
-        start: what the run says of itself.
+        start: what its run begins with, where none has begun.
         folder: holds `FILES` (runs/export).
         files: path in the version's folder to a local file or folder, e.g.
             {"evaluation/demo": runs/evaluate/demo}; the training curve at `layout.CURVE`, if any,
@@ -100,12 +100,12 @@ class Package:
 
     def version_tags(self) -> dict[str, str]:
         """Tags of the version in MLflow."""
-        own = {
+        return {
+            **self.tags,
             IDENTITY: self.identity,
             RECORD_HASH: self.record_sha256,
             "weights_sha256": self.hashes()[FILES[0]],
         }
-        return {**self.tags, **own}
 
     def parameters(self) -> dict[str, str]:
         """Parameters as MLflow keeps them, by dotted name."""
@@ -114,11 +114,11 @@ class Package:
     def page(self, address: str, files: str) -> str:
         """What people see on the version's page in MLflow, Markdown.
 
-        The summary, links, the card as far as there is room for whole sections of it, pictures.
+        Summary, links, as many whole sections of the card as there is room for, pictures.
 
         Args:
             address: of the model's page.
-            files: what a path in the version's folder is put behind to fetch that file.
+            files: address of the version's files, which a path in its folder completes.
         """
         links = f"[Metrics]({address}{TRAINING}) · [all files]({address}/artifacts{TRAINING})"
         head = f"{self.description}\n\n{links}"
@@ -146,9 +146,10 @@ class Package:
             for name in curve.COLUMNS
             for point in client.get_metric_history(run_id, name)
         }
+        path = self.files.get(layout.CURVE)
         metrics += [
             Metric(point.name, point.value, now, point.epoch)
-            for point in self._curve()
+            for point in (curve.points(path.read_bytes(), str(path)) if path else [])
             if (point.name, point.epoch) not in logged
         ]
         for start in range(0, len(metrics), 1000):
@@ -164,18 +165,8 @@ class Package:
         }
         client.log_batch(run_id, tags=[RunTag(name, text) for name, text in tags.items()])
 
-    def _curve(self) -> list[curve.Point]:
-        path = self.files.get(layout.CURVE)
-        return curve.points(path.read_bytes(), str(path)) if path else []
-
     def write(self, folder: Path, run_id: str, model: LoggedModel) -> None:
-        """Compose the version's folder.
-
-        Args:
-            folder: is made; must not be there.
-            run_id: of the run that it belongs to.
-            model: MLflow's entry for it.
-        """
+        """Compose the version's folder, which must not exist yet; `model` is MLflow's entry."""
         about = Model(
             artifact_path=model.artifact_location,
             run_id=run_id,
@@ -207,7 +198,7 @@ class Package:
 
 
 def _serving_code(folder: Path) -> Path:
-    """The package with only the modules that serve a student, copied below a folder."""
+    """The package `components` with only the modules that serve a student, copied into a folder."""
     code = imported(pyfunc.__name__)
     root = code["components"].parents[1]
     for source in code.values():

@@ -1,24 +1,82 @@
-"""Gating and promoting: the ledger decides, the alias follows.
+"""A version's way to champion: registered, gated, approved where a person decides, rolled back to.
 
-Every step appends to the ledger first; then MLflow (alias, ledger head) follows it, so a
-crash in between is completed by the next command.
+Every step appends to the ledger first; then MLflow (alias, ledger head) follows it, so a crash in
+between is completed by the next command.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from components.core.errors import CheckError
+from components.core.errors import CheckError, InputError
 from components.core.params import Promotion
 from components.registry import chain, gates
 from components.registry.alias import sync_alias
 from components.registry.chain import Event, Row
-from components.registry.gates import GateEvidence
+from components.registry.downloads import verify_download
+from components.registry.gates import Gate, GateEvidence
+from components.registry.layout import RECORD_HASH, SIGNATURE_HASH, SIGNER
 from components.registry.ledger import Entry
-from components.registry.verdicts import Gate
+from components.registry.tracking import Version
 from components.registry.versions import Registry, registration
+
+if TYPE_CHECKING:  # it imports torch, which reading the registry does not need
+    from components.registry.package import Package
+
+
+def register(
+    registry: Registry, package: Package, *, clean: bool, actor: str, run_id: str | None = None
+) -> int:
+    """The version of a package: the one the ledger has, an interrupted one completed, or a new one.
+
+    Its files go into MLflow, signed, into the run that trained it or a new one; they are fetched
+    back and checked before the ledger names the version. One made in a workspace that is not clean
+    (has uncommitted changes) is registered again once the same files come from a clean one, because
+    its lineage record could not be replayed.
+    """
+    known = [row for row in registry.rows() if row.event == Event.REGISTERED]
+    for row in reversed(known):
+        facts = row.facts()
+        if facts["identity"] == package.identity and (facts["clean"] or not clean):
+            return row.version
+    version = _interrupted(registry, package, {row.version for row in known})
+    if version is None:
+        version = registry.store.register(registry.model, package, run_id)
+        verify_download(registry, version.version, _registered_facts(version, package))
+    evidence = {**_registered_facts(version, package), "clean": clean}
+    reason = "trained by the pipeline"
+    registry.ledger.append(
+        Entry(registry.model, Event.REGISTERED, version.version, actor, reason, evidence)
+    )
+    sync_alias(registry)
+    return version.version
+
+
+def _interrupted(registry: Registry, package: Package, known: set[int]) -> Version | None:
+    """A whole version of this package that MLflow has and the ledger does not."""
+    found = registry.store.find(registry.model, package.identity, package.record_sha256)
+    for version in reversed(found):
+        if version.version not in known:
+            with suppress(CheckError):
+                verify_download(registry, version.version, _registered_facts(version, package))
+                return version
+    return None
+
+
+def _registered_facts(version: Version, package: Package) -> dict[str, Any]:
+    """What the ledger records of a version; the signature's facts are those of its tags."""
+    return {
+        "identity": package.identity,
+        "run_id": version.run_id,
+        RECORD_HASH: package.record_sha256,
+        SIGNATURE_HASH: version.tags.get(SIGNATURE_HASH),
+        SIGNER: version.tags.get(SIGNER),
+        "files": package.hashes(),
+        "tags": dict(package.tags),
+    }
 
 
 @dataclass(frozen=True)
@@ -29,7 +87,7 @@ class Decision:
         gates: every verdict.
         champion: the champion afterwards.
         replaced: the champion it took over from; None where it did not, or there was none.
-        recorded: False where the same evidence had been judged before and nothing was added.
+        recorded: False where the same evidence had been gated before and nothing was added.
         sentence: the outcome for people.
         awaiting: whether it passed every gate and a person has to decide.
     """
@@ -52,9 +110,9 @@ class Decision:
 def decide_and_promote(
     registry: Registry, version: int, evidence: GateEvidence, rules: Promotion, *, actor: str
 ) -> Decision:
-    """Judge a version and, if every gate passes, make it champion or leave that to a person.
+    """Gate a version and, if every gate passes, make it champion or leave that to a person.
 
-    The same evidence under the same gates is judged once: a second call adds nothing, unless the
+    The same evidence under the same gates is recorded once: a second call adds nothing, unless the
     first one was interrupted before its verdict, which is then completed.
 
     Raises:
@@ -62,81 +120,55 @@ def decide_and_promote(
         InputError: unknown version, unreachable store.
     """
     rows = registry.rows()
-    born = registration(rows, version)
+    record_sha256 = registration(rows, version).facts()[RECORD_HASH]
     current = chain.champion(rows)
-    if evidence.champion != current:
-        raise CheckError(
-            f"version {version} was judged against champion {evidence.champion or 'none'}, "
-            f"but the champion is now {current or 'none'}",
-            hint="run the command again",
-        )
+    chain.check_champion(f"version {version}", evidence.champion, current, "run the command again")
     verdicts = gates.judge(version, evidence, rules)
+    passed = gates.passed(verdicts)
     facts = {
         "champion": current,
         "gates": [gate.row() for gate in verdicts],
         "mode": rules.mode,
         "thresholds": rules.gates.model_dump(mode="json"),
         "hashes": dict(evidence.hashes),
-        "record_sha256": born.facts()["record_sha256"],
+        RECORD_HASH: record_sha256,
     }
     gated, verdict = chain.last_gating(rows, version)
-    fresh = gated is None or not _same(gated.facts(), facts, version)
-    if gated is None or fresh:
+    recorded = gated is None or not _same_grounds(gated.facts(), facts, version)
+    if gated is None or recorded:
         entry = Entry(registry.model, Event.GATED, version, actor, _summary(verdicts), facts)
         gated, verdict = registry.ledger.append(entry), None
-    replaced: int | None = None
+    # A person's decision outlasts any schedule; only a person takes it back.
     dismissed = chain.dismissed(rows, version)
-    if dismissed:
-        # A person's decision outlasts any schedule; only a person takes it back.
-        champion = sync_alias(registry)
-        sentence = (
-            f"Version {version} was not promoted: {dismissed.actor} rolled it back "
-            f"({dismissed.reason}); version {champion} stays champion. `iml model rollback "
-            f"{registry.model}/{version}` takes that back."
-        )
-        return Decision(registry.model, version, verdicts, champion, None, fresh, sentence)
-    if verdict is None and _left_to_people(rules, current, version, verdicts):
-        sync_alias(registry)
-        sentence = (
-            f"Version {version} passed every gate and awaits approval: `iml model approve "
-            f"{registry.model}/{version} --by NAME --reason WHY`."
-        )
-        return Decision(
-            registry.model, version, verdicts, current, None, fresh, sentence, awaiting=True
-        )
-    if verdict is None and not (version == current and gates.passed(verdicts)):
+    settled = bool(dismissed or verdict) or (passed and version == current)
+    awaiting = passed and not settled and rules.mode == "approve"
+    concludes = not settled and not awaiting
+    if concludes:
         _conclude(registry, gated, verdicts, current, actor)
-        fresh = True
-        replaced = current if gates.passed(verdicts) else None
     champion = sync_alias(registry)
     return Decision(
-        registry.model,
-        version,
-        verdicts,
-        champion,
-        replaced,
-        fresh,
-        _sentence(version, champion, verdicts),
+        model=registry.model,
+        version=version,
+        gates=verdicts,
+        champion=champion,
+        replaced=current if concludes and passed else None,
+        recorded=recorded or concludes,
+        sentence=_sentence(gated, champion, verdicts, dismissed, awaiting),
+        awaiting=awaiting,
     )
 
 
-def _left_to_people(
-    rules: Promotion, current: int | None, version: int, verdicts: Sequence[Gate]
-) -> bool:
-    return rules.mode == "approve" and version != current and gates.passed(verdicts)
-
-
-def _same(before: Mapping[str, Any], now: Mapping[str, Any], version: int) -> bool:
-    """Whether two gatings of a version had the same ground.
+def _same_grounds(before: Mapping[str, Any], now: Mapping[str, Any], version: int) -> bool:
+    """Whether two gatings of a version had the same grounds.
 
     A version that has become champion is no longer compared with its predecessor, and no two
-    measurements of time agree: that alone is no new ground.
+    measurements of time agree: neither alone makes new grounds.
     """
     is_champion = now["champion"] == version
-    return _ground(before, is_champion) == _ground(now, is_champion)
+    return _grounds(before, is_champion) == _grounds(now, is_champion)
 
 
-def _ground(facts: Mapping[str, Any], is_champion: bool) -> dict[str, Any]:
+def _grounds(facts: Mapping[str, Any], is_champion: bool) -> dict[str, Any]:
     rows = [
         {"name": gate["name"], "passed": gate["passed"]} if gate["name"] == gates.LATENCY else gate
         for gate in facts["gates"]
@@ -148,12 +180,12 @@ def _ground(facts: Mapping[str, Any], is_champion: bool) -> dict[str, Any]:
 
 def _conclude(
     registry: Registry, gated: Row, verdicts: Sequence[Gate], current: int | None, actor: str
-) -> Row:
+) -> None:
     """Append the verdict that follows a gating."""
     event = Event.PROMOTED if gates.passed(verdicts) else Event.REJECTED
-    evidence = {"gated": gated.hash, "record_sha256": gated.facts()["record_sha256"]}
+    evidence = {"gated": gated.hash, RECORD_HASH: gated.facts()[RECORD_HASH]}
     reason = _summary(verdicts)
-    return registry.ledger.append(
+    registry.ledger.append(
         Entry(gated.model, event, gated.version, actor, reason, evidence, current)
     )
 
@@ -163,13 +195,123 @@ def _summary(verdicts: Sequence[Gate]) -> str:
     return "; ".join(failed) or f"all {len(verdicts)} gates passed"
 
 
-def _sentence(version: int, champion: int | None, verdicts: Sequence[Gate]) -> str:
-    if champion == version and gates.passed(verdicts):
-        return f"Version {version} is champion."
-    if champion == version:
-        return f"Version {version} no longer passes ({_summary(verdicts)}) but stays champion."
-    reason = _summary(verdicts)
-    if gates.passed(verdicts):
-        reason = "it had been promoted on this evidence and was replaced since"
+def _sentence(
+    gated: Row,
+    champion: int | None,
+    verdicts: Sequence[Gate],
+    dismissed: Row | None,
+    awaiting: bool,
+) -> str:
+    name, what = f"{gated.model}/{gated.version}", f"Version {gated.version}"
+    passed = gates.passed(verdicts)
+    if dismissed:
+        return (
+            f"{what} was not promoted: {dismissed.actor} rolled it back ({dismissed.reason}); "
+            f"version {champion} stays champion. `iml model rollback {name}` takes that back."
+        )
+    if awaiting:
+        command = f"iml model approve {name} --by NAME --reason WHY"
+        return f"{what} passed every gate and awaits approval: `{command}`."
+    if champion == gated.version:
+        return (
+            f"{what} is champion."
+            if passed
+            else f"{what} no longer passes ({_summary(verdicts)}) but stays champion."
+        )
+    replaced = "it had been promoted on this evidence and has been replaced since"
     keeps = f"version {champion} stays champion" if champion else "there is no champion"
-    return f"Version {version} was not promoted: {reason}; {keeps}."
+    return f"{what} was not promoted: {replaced if passed else _summary(verdicts)}; {keeps}."
+
+
+def approve(registry: Registry, version: int, rules: Promotion, *, actor: str, reason: str) -> Row:
+    """Record a person's approval and promote; gives the `promoted` row.
+
+    Nothing may have changed since the version was gated, today's rules included. Killed in
+    between, the same command completes it.
+
+    Raises:
+        InputError: an unknown version, one that is not awaiting approval, or an empty reason.
+        CheckError: files, gates or champion are no longer those of its gating.
+    """
+    rows = registry.rows()
+    registered, current = registration(rows, version).facts(), chain.champion(rows)
+    gated = _awaiting(registry.model, rows, version)
+    _check_unchanged(gated, current, rules)
+    verify_download(registry, version, registered)
+    evidence = {"gated": gated.hash, RECORD_HASH: registered[RECORD_HASH]}
+    approved = next(  # an approval that was interrupted before the promotion
+        (r for r in rows if r.event == Event.APPROVED and r.facts()["gated"] == gated.hash), None
+    ) or registry.ledger.append(
+        Entry(
+            registry.model,
+            Event.APPROVED,
+            version,
+            actor,
+            reason,
+            evidence,
+            expected_sequence=rows[-1].sequence,
+        )
+    )
+    evidence["approved"] = approved.hash
+    reason = f"approved: {approved.reason}"
+    promoted = registry.ledger.append(
+        Entry(registry.model, Event.PROMOTED, version, approved.actor, reason, evidence, current)
+    )
+    sync_alias(registry)
+    return promoted
+
+
+def _awaiting(model: str, rows: Sequence[Row], version: int) -> Row:
+    """The gating that waits for approval; raises for a version that does not wait."""
+    gated, verdict = chain.last_gating(rows, version)
+    if gated is not None and chain.awaits_approval(rows, version):
+        return gated
+    name = f"version {version} of {model}"
+    if chain.champion(rows) == version:
+        raise InputError(f"{name} is already the champion")
+    if verdict is not None and verdict.event == Event.REJECTED:
+        raise CheckError(f"{name} was rejected: {verdict.reason}", hint="see `iml model show`")
+    if verdict is not None:
+        raise InputError(
+            f"{name} had been promoted and has been replaced since",
+            hint="use `iml model rollback`",
+        )
+    raise InputError(f"{name} is not awaiting approval", hint="run `iml run` or `model promote`")
+
+
+def _check_unchanged(gated: Row, current: int | None, rules: Promotion) -> None:
+    """Raises CheckError when champion or gates are no longer those of a gating."""
+    facts, again = gated.facts(), "run `iml run`, which applies the gates again"
+    name = f"version {gated.version} of {gated.model}"
+    chain.check_champion(name, facts["champion"], current, again)
+    if facts["thresholds"] != rules.gates.model_dump(mode="json"):
+        raise CheckError(
+            f"the gates changed since {name} was gated", where="params.yaml", hint=again
+        )
+
+
+def rollback(registry: Registry, version: int, *, actor: str, reason: str) -> Row:
+    """Make an earlier champion champion again, after checking that it is what it was.
+
+    A person's decision, which no schedule undoes.
+
+    Raises:
+        InputError: it was never champion, is champion now, or the reason is empty.
+        CheckError: its files were changed, or the champion changed meanwhile.
+    """
+    rows = registry.rows()
+    registered, current = registration(rows, version).facts(), chain.champion(rows)
+    if version == current:
+        raise InputError(f"version {version} of {registry.model} is already the champion")
+    if not any(row.version == version and row.event in chain.CHAMPION_EVENTS for row in rows):
+        raise InputError(
+            f"version {version} of {registry.model} was never champion",
+            hint="see `iml model history`",
+        )
+    verify_download(registry, version, registered)
+    evidence = {name: registered[name] for name in (RECORD_HASH, SIGNATURE_HASH)}
+    row = registry.ledger.append(
+        Entry(registry.model, Event.ROLLED_BACK, version, actor, reason, evidence, current)
+    )
+    sync_alias(registry)
+    return row

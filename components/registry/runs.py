@@ -1,4 +1,4 @@
-"""MLflow runs while they last: what they say from the start, what is live, how they end.
+"""MLflow runs in progress: how they begin, what they log as they go, how they end.
 
 Nothing here stops a training: what MLflow does not take is one warning.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -61,7 +60,7 @@ class Input:
 
 @dataclass(frozen=True)
 class Start:
-    """What a run says of itself before anything is trained.
+    """What is known of a run before anything is trained.
 
     Attributes:
         name: for people.
@@ -75,7 +74,7 @@ class Start:
 
 
 class Live:
-    """A run of a store that is at work: its numbers as they come, and its end."""
+    """A run in progress: its numbers as they come, and its end."""
 
     def __init__(self, uri: str, experiment: str, run_id: str) -> None:
         self.run_id = run_id
@@ -85,16 +84,10 @@ class Live:
 
     @contextmanager
     def watched(self, *, machine: bool) -> Iterator[None]:
-        """Hand the run on to processes started in the block.
-
-        Args:
-            machine: record the machine's load too.
-        """
-        handed = {RUN_ID: self.run_id, connection.SETTING: self._uri}
-        before = {name: os.environ.get(name) for name in handed}
-        with connection.impatient():
+        """Pass the run on to processes started in the block; `machine` logs the load, too."""
+        values = {RUN_ID: self.run_id, connection.SETTING: self._uri}
+        with connection.impatient(), connection.variables(values):
             monitor = SystemMetricsMonitor(self.run_id, tracking_uri=self._uri) if machine else None
-            os.environ.update(handed)
             try:
                 if monitor:
                     # It would warn of a server that is away in many lines, with its address.
@@ -102,10 +95,6 @@ class Live:
                     monitor.start()
                 yield
             finally:
-                for name, value in before.items():
-                    os.environ.pop(name, None)
-                    if value is not None:
-                        os.environ[name] = value
                 if monitor:
                     # It may be waiting for a server that is away.
                     ending = Thread(target=monitor.finish, daemon=True)

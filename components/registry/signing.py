@@ -1,9 +1,9 @@
 """Signatures of a version's folder, in the OpenSSF model-signing format.
 
-The private key is `$IML_SIGNING_KEY` (PEM, elliptic curve, e.g. mounted from a vault); where there
-is none, `.state/keys/signing.pem` is generated once, readable by its owner alone. Public keys that
-are trusted lie in `$IML_TRUSTED_KEYS` (default `.state/keys/trusted`), one `FINGERPRINT.pem` each;
-signing adds the signer's own, so versions signed before a change of keys still verify.
+The private key is `$IML_SIGNING_KEY` (PEM, elliptic curve, e.g. mounted from a vault); where that
+is unset, `.state/keys/signing.pem` is generated once, readable by its owner alone. Trusted public
+keys are in `$IML_TRUSTED_KEYS` (default `.state/keys/trusted`), one `FINGERPRINT.pem` each; signing
+adds the signer's own, so versions signed before a change of keys still verify.
 
 A signature is a Sigstore bundle that names every file with its SHA-256; anybody can check it with
 `model_signing verify key FOLDER --signature FILE --public_key FINGERPRINT.pem`.
@@ -15,12 +15,19 @@ import os
 import re
 import secrets
 import stat
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
 
 from components.core.errors import EvidenceError, InputError
 from components.core.files import atomic, sha256_bytes, sha256_file, write_bytes
@@ -40,14 +47,9 @@ _DIFFERENCES = (
 
 
 def sign(folder: Path, signature: Path) -> str:
-    """Sign every file of a folder; gives the fingerprint of the key.
+    """Sign every file of a folder into a file outside it; gives the fingerprint of the key.
 
-    Args:
-        folder: a version's files.
-        signature: where to write the signature, outside the folder.
-
-    Raises:
-        InputError: an unusable key.
+    Raises InputError for an unusable key.
     """
     from model_signing.signing import Config
 
@@ -90,8 +92,7 @@ def fingerprint(public_key: Path) -> str:
         raise InputError("no such public key", where=str(public_key)) from None
     except (ValueError, UnsupportedAlgorithm):
         raise InputError("not a public key in PEM", where=str(public_key)) from None
-    form = serialization.PublicFormat.SubjectPublicKeyInfo
-    return sha256_bytes(loaded.public_bytes(serialization.Encoding.DER, form))
+    return sha256_bytes(loaded.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
 
 
 class UntrustedError(EvidenceError):
@@ -118,16 +119,9 @@ def trusted(mark: str) -> Path:
 
 
 def verified(folder: Path, signature: Path, *, sha256: str, key: str) -> None:
-    """Check a folder against what the ledger says of its signature.
+    """Check a fetched folder and its signature against the ledger: its hash and the signer's key.
 
-    Args:
-        folder: a version's files, as fetched.
-        signature: fetched too.
-        sha256: of the signature's file.
-        key: fingerprint of the signer.
-
-    Raises:
-        EvidenceError: not the recorded signature, an unknown signer, or files that differ.
+    Raises EvidenceError: not the recorded signature, an unknown signer, or files that differ.
     """
     if not signature.is_file() or sha256_file(signature) != sha256:
         raise EvidenceError("its signature is not the one that was registered", where=str(folder))
@@ -141,30 +135,30 @@ def _hashing() -> Hashing:
     return Config().set_ignored_paths(paths=[], ignore_git_paths=False)
 
 
-def _difference(said: str) -> str:
+def _difference(message: str) -> str:
     """The library's message, which holds a printed list, as one short sentence."""
-    said = said.replace("\\'", "'")
+    message = message.replace("\\'", "'")
     for pattern, verb in _DIFFERENCES:
-        if found := re.findall(pattern, said):
+        if found := re.findall(pattern, message):
             names = ", ".join(found)
             return f"{names[:200]} {verb} since it was signed"
-    if "Key mismatch" in said:
+    if "Key mismatch" in message:
         return "its signature was not made by this key"
     return "its signature is damaged"
 
 
 def _trusted_folder() -> Path:
-    given = os.environ.get(TRUSTED, "").strip()
-    return Path(given) if given else state_dir() / TRUSTED_KEYS
+    own = os.environ.get(TRUSTED, "").strip()
+    return Path(own) if own else state_dir() / TRUSTED_KEYS
 
 
 def _private_key() -> Path:
     """The key to sign with; generated at the default place when it is not there."""
-    given = os.environ.get(KEY, "").strip()
-    path = Path(given) if given else state_dir() / SIGNING_KEY
+    own = os.environ.get(KEY, "").strip()
+    path = Path(own) if own else state_dir() / SIGNING_KEY
     if not path.is_file():
-        if given:
-            raise InputError("no such signing key", where=given, hint=f"check {KEY}")
+        if own:
+            raise InputError("no such signing key", where=own, hint=f"check {KEY}")
         _generate(path)
     if path.stat().st_mode & stat.S_IRWXO:
         raise InputError(
@@ -178,18 +172,16 @@ def _private_key() -> Path:
 def _generate(path: Path) -> None:
     """Make a key; of several processes that do so at once, the first one's stays."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    encoding, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
     text = ec.generate_private_key(ec.SECP256R1()).private_bytes(
-        encoding, form, serialization.NoEncryption()
+        Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
     )
     temporary = path.with_name(f".{path.name}-{secrets.token_hex(8)}")
     with open(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as file:
         file.write(text)
         os.fsync(file.fileno())
     try:
-        os.link(temporary, path)
-    except FileExistsError:
-        pass
+        with suppress(FileExistsError):
+            os.link(temporary, path)
     finally:
         temporary.unlink()
 
@@ -202,10 +194,9 @@ def _trust(key: Path) -> str:
         raise InputError("not a private key in PEM without password", where=str(key)) from None
     if not isinstance(loaded, ec.EllipticCurvePrivateKey) or loaded.curve.name not in _CURVES:
         raise InputError("not an elliptic-curve key (P-256, P-384 or P-521)", where=str(key))
-    encoding, form = serialization.Encoding, serialization.PublicFormat.SubjectPublicKeyInfo
-    public = loaded.public_key()
-    mark = sha256_bytes(public.public_bytes(encoding.DER, form))
+    public, form = loaded.public_key(), PublicFormat.SubjectPublicKeyInfo
+    mark = sha256_bytes(public.public_bytes(Encoding.DER, form))
     path = _trusted_folder() / f"{mark}.pem"
     if not path.is_file():
-        write_bytes(path, public.public_bytes(encoding.PEM, form))
+        write_bytes(path, public.public_bytes(Encoding.PEM, form))
     return mark

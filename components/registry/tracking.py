@@ -1,7 +1,6 @@
-"""MLflow: runs, versions, the alias. Knows nothing of gates or the ledger.
+"""MLflow's store: runs, versions, the alias. Knows nothing of gates or the ledger.
 
-Where MLflow has no server of its own, artifacts go to `$MLFLOW_DEFAULT_ARTIFACT_ROOT` or the state
-folder.
+A store without a server has its artifacts in `$MLFLOW_DEFAULT_ARTIFACT_ROOT` or the state folder.
 """
 
 from __future__ import annotations
@@ -9,7 +8,7 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING
 import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModelOutput
-from mlflow.entities.model_registry import ModelVersion
+from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS, MLFLOW_RUN_NOTE
 
@@ -41,7 +40,7 @@ _ABOUT = (
 )
 # Model training, not traces of agents.
 _KIND = {"mlflow.experimentKind": "custom_model_development"}
-_WORKSPACE = "workspace"  # tag of a run: where it is at work
+_WORKSPACE = "workspace"  # tag of a run: the host and state folder that it runs in
 _ABSENT = "RESOURCE_DOES_NOT_EXIST"
 
 
@@ -70,13 +69,10 @@ class Store:
         """The address without secrets."""
         return database.safe_name(self._uri)
 
-    def _answering(self) -> AbstractContextManager[None]:
-        return connection.answering(self._uri)
-
     @contextmanager
     def client(self) -> Iterator[MlflowClient]:
-        """MLflow's own client, for readers; its failures in the block become one clear line."""
-        with self._answering():
+        """MLflow's own client; its failures in the block become one clear line."""
+        with connection.answering(self._uri):
             yield self._client
 
     def _experiment(self, model: str) -> str:
@@ -98,7 +94,7 @@ class Store:
         return found.experiment_id
 
     def _artifacts(self, model: str) -> str | None:
-        """Where a new experiment's artifacts go; a server decides that itself."""
+        """Where a new experiment's artifacts go, where no server decides that."""
         if connection.is_server(self._uri):
             return None
         root = database.environment(ARTIFACT_ROOT, (state_dir() / MLFLOW_ARTIFACTS).as_uri())
@@ -106,40 +102,34 @@ class Store:
 
     def begin(self, model: str, start: Start) -> Live:
         """Begin a run; ends those that killed processes have left running in this workspace."""
-        with self._answering():
+        with self.client() as client:
             experiment, here = self._experiment(model), f"{socket.gethostname()}:{state_dir()}"
-            for run in self._client.search_runs([experiment], "attributes.status = 'RUNNING'"):
+            for run in client.search_runs([experiment], "attributes.status = 'RUNNING'"):
                 if run.data.tags.get(_WORKSPACE) == here:
-                    self._client.set_terminated(run.info.run_id, "KILLED")
+                    client.set_terminated(run.info.run_id, "KILLED")
             tags = {**start.tags, _WORKSPACE: here}
-            run = self._client.create_run(experiment, tags=tags, run_name=start.name)
-            inputs = [entry.entity() for entry in start.inputs]
-            self._client.log_inputs(run.info.run_id, datasets=inputs)
+            run = client.create_run(experiment, tags=tags, run_name=start.name)
+            client.log_inputs(run.info.run_id, datasets=[data.entity() for data in start.inputs])
             return Live(self._uri, experiment, run.info.run_id)
 
     def register(self, model: str, package: Package, run_id: str | None = None) -> Version:
-        """Log everything of a version into a run, then make the version.
+        """Log everything of a version into the run that trained it, then make the version.
 
-        Killed at any point, it leaves at most an unfinished run, which the next one ends, or a
-        whole version that `find` finds.
-
-        Args:
-            model: its name.
-            package: files and facts.
-            run_id: the run that trained it; a new one where there is none, or where it has a
-                version already.
+        A new run is begun where there is none, or where it has a version already. Killed at any
+        point, it leaves at most an unfinished run, which the next one ends, or a whole version that
+        `find` finds.
         """
-        with self._answering():
-            taken = {version.run_id for version in self._search(f"name = '{model}'")}
+        with self.client() as client:
+            taken = {version.run_id for version in self.versions(model)}
             if run_id is None or run_id in taken:
                 run_id = self.begin(model, package.start).run_id
             experiment = self._experiment(model)
             model_id, seal = self._upload(experiment, run_id, package)
-            self._client.set_terminated(run_id)
+            client.set_terminated(run_id)
             self._register_name(model)
             page = f"#/experiments/{experiment}/models/{model_id}"
             files = f"ajax-api/2.0/mlflow/logged-models/{model_id}/artifacts/files"
-            made = self._client.create_model_version(
+            made = client.create_model_version(
                 model,
                 f"models:/{model_id}",
                 run_id,
@@ -147,38 +137,28 @@ class Store:
                 description=package.page(page, f"{files}?artifact_file_path="),
                 model_id=model_id,
             )
-            said = [{"name": model, "version": made.version}]
-            self._client.set_logged_model_tags(model_id, {MLFLOW_MODEL_VERSIONS: json.dumps(said)})
+            name = json.dumps([{"name": model, "version": made.version}])
+            client.set_logged_model_tags(model_id, {MLFLOW_MODEL_VERSIONS: name})
             return _version(made)
 
     def _upload(self, experiment: str, run_id: str, package: Package) -> tuple[str, dict[str, str]]:
         """Compose, sign and upload a version's folder: MLflow's id of it, tags of its signature."""
-        self._drop_unfinished(experiment, run_id)
-        made = self._client.create_logged_model(
-            experiment,
-            "student",
-            run_id,
-            tags={MLFLOW_RUN_NOTE: package.description},
-            params=package.parameters(),
-        )
-        package.log(self._client, run_id, made.model_id)
+        client, source = self._client, f"source_run_id = '{run_id}'"
+        for left in client.search_logged_models([experiment], filter_string=source):
+            client.delete_logged_model(left.model_id)  # of an upload that failed
+        note, params = {MLFLOW_RUN_NOTE: package.description}, package.parameters()
+        made = client.create_logged_model(experiment, "student", run_id, note, params)
+        package.log(client, run_id, made.model_id)
         with TemporaryDirectory(prefix="iml-version-") as scratch:
             folder, signature = Path(scratch, layout.FOLDER), Path(scratch, layout.SIGNATURE)
             package.write(folder, run_id, made)
             seal = {SIGNER: signing.sign(folder, signature)}
             seal[SIGNATURE_HASH] = sha256_file(signature)
-            self._client.log_model_artifacts(made.model_id, str(folder))
-            self._client.log_artifact(run_id, str(signature))
-        self._client.log_outputs(run_id, [LoggedModelOutput(made.model_id, 0)])
-        self._client.finalize_logged_model(made.model_id, "READY")
+            client.log_model_artifacts(made.model_id, str(folder))
+            client.log_artifact(run_id, str(signature))
+        client.log_outputs(run_id, [LoggedModelOutput(made.model_id, 0)])
+        client.finalize_logged_model(made.model_id, "READY")
         return made.model_id, seal
-
-    def _drop_unfinished(self, experiment: str, run_id: str) -> None:
-        """Delete what an upload that failed has left in a run."""
-        for model in self._client.search_logged_models(
-            [experiment], filter_string=f"source_run_id = '{run_id}'"
-        ):
-            self._client.delete_logged_model(model.model_id)
 
     def _register_name(self, model: str) -> None:
         try:
@@ -189,52 +169,42 @@ class Store:
 
     def versions(self, model: str) -> list[Version]:
         """Every version of a model, oldest first; empty for an unknown model."""
-        with self._answering():
-            return self._search(f"name = '{model}'")
+        query = f"name = '{model}'"
+        with self.client() as client:
+            page = client.search_model_versions(query)
+            found = list(page)
+            while page.token:
+                page = client.search_model_versions(query, page_token=page.token)
+                found += page
+        return sorted(map(_version, found), key=lambda version: version.version)
 
     def find(self, model: str, identity: str, record_sha256: str) -> list[Version]:
         """Versions with this identity and lineage record, oldest first."""
         wanted = {IDENTITY: identity, RECORD_HASH: record_sha256}
         return [v for v in self.versions(model) if wanted.items() <= v.tags.items()]
 
-    def _search(self, query: str) -> list[Version]:
-        found: list[Version] = []
-        token: str | None = None
-        while True:
-            page = self._client.search_model_versions(query, page_token=token)
-            found += [_version(entry) for entry in page]
-            token = page.token
-            if not token:
-                return sorted(found, key=lambda version: version.version)
-
     def metrics(self, run_id: str) -> dict[str, float]:
         """The metrics of a run, without those of the machine."""
-        with self._answering():
-            found = self._client.get_run(run_id).data.metrics
-            return {name: found[name] for name in found if not name.startswith(MACHINE)}
+        with self.client() as client:
+            found = client.get_run(run_id).data.metrics
+        return {name: found[name] for name in found if not name.startswith(MACHINE)}
 
     def alias(self, model: str) -> int | None:
         """The version that the alias `champion` points at, or None."""
-        with self._answering():
-            try:
-                aliases = self._client.get_registered_model(model).aliases
-            except MlflowException as error:
-                if error.error_code == _ABSENT:
-                    return None
-                raise
-            return int(aliases[ALIAS]) if ALIAS in aliases else None
+        found = self._registered(model)
+        return int(found.aliases[ALIAS]) if found and ALIAS in found.aliases else None
 
     def set_alias(self, model: str, version: int | None) -> None:
         """Point the alias at a version, or remove it.
 
         Raises CheckError when MLflow does not have that version.
         """
-        with self._answering():
+        with self.client() as client:
             if version is None:
-                self._client.delete_registered_model_alias(model, ALIAS)
+                client.delete_registered_model_alias(model, ALIAS)
                 return
             try:
-                self._client.set_registered_model_alias(model, ALIAS, str(version))
+                client.set_registered_model_alias(model, ALIAS, str(version))
             except MlflowException as error:
                 if error.error_code != _ABSENT:
                     raise
@@ -243,23 +213,27 @@ class Store:
                 ) from None
 
     def ledger_head(self, model: str) -> str | None:
-        """The end of the ledger's chain as it was last shown to MLflow."""
-        with self._answering():
+        """The end of the ledger's chain as it was last noted in MLflow."""
+        found = self._registered(model)
+        return found.tags.get(LEDGER_HEAD) if found else None
+
+    def _registered(self, model: str) -> RegisteredModel | None:
+        with self.client() as client:
             try:
-                return self._client.get_registered_model(model).tags.get(LEDGER_HEAD)
+                return client.get_registered_model(model)
             except MlflowException as error:
                 if error.error_code == _ABSENT:
                     return None
                 raise
 
     def set_ledger_head(self, model: str, text: str) -> None:
-        """Remember the end of the ledger's chain."""
-        with self._answering():
-            self._client.set_registered_model_tag(model, LEDGER_HEAD, text)
+        """Note the end of the ledger's chain."""
+        with self.client() as client:
+            client.set_registered_model_tag(model, LEDGER_HEAD, text)
 
     def download(self, model: str, version: int, run_id: str, folder: Path) -> tuple[Path, Path]:
         """Fetch a version into a folder: (the version's folder, its signature)."""
-        with self._answering():
+        with self.client():
             (folder / layout.FOLDER).mkdir()
             mlflow.artifacts.download_artifacts(
                 f"models:/{model}/{version}",

@@ -1,7 +1,7 @@
 """What the registry holds: versions that the ledger knows, and how people name them.
 
-The ledger decides what a version is and which is champion; MLflow keeps the files. A version
-without a `registered` row is one whose registration was interrupted, and nobody gets it.
+The ledger decides what a version is and which is champion; MLflow keeps the files. A version that
+has no `registered` row, because its registration was interrupted, is not used.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ class Registry:
         """The model's ledger, verified up to what MLflow has seen of it; raises CheckError."""
         seen = self.store.ledger_head(self.model)
         rows = self.ledger.verify(self.model, LedgerHead.parse(seen))
-        # Whatever follows a registration was shown to MLflow first: without its note, the end of
-        # the ledger could be cut off and nobody would know.
+        # Each registration ends with a note in MLflow, so rows that follow one imply a note:
+        # without it, the end of the ledger could be cut off and nobody would know.
         if not seen and any(row.event != Event.REGISTERED for row in rows):
             raise CheckError(
                 f"the note of where the ledger of {self.model} ({self.ledger.name}) ends is "
@@ -57,11 +57,12 @@ class Registry:
 
 
 @dataclass(frozen=True)
-class Standing:
-    """A version as the ledger tells it.
+class VersionState:
+    """A version as the ledger has it.
 
     Attributes:
         status: champion | former champion | rejected | awaiting approval | registered.
+        registered: time of registration, UTC, ISO 8601.
         facts: evidence of its `registered` row.
         gates: rows of `components.registry.gates.Gate` of its last gating; empty before it.
     """
@@ -91,29 +92,30 @@ def registration(rows: Sequence[Row], version: int) -> Row:
     )
 
 
-def standings(rows: Sequence[Row]) -> list[Standing]:
+def states(rows: Sequence[Row]) -> list[VersionState]:
     """Every registered version, oldest first."""
-    current = chain.champion(rows)
-    return [
-        _standing(row, [r for r in rows if r.version == row.version], current)
-        for row in rows
-        if row.event == Event.REGISTERED
-    ]
+    champion = chain.champion(rows)
+    found = []
+    for registered in rows:
+        if registered.event == Event.REGISTERED:
+            own = [row for row in rows if row.version == registered.version]
+            status = _status(own, registered.version, champion)
+            gated, _ = chain.last_gating(own, registered.version)
+            gates = gated.facts()["gates"] if gated else []
+            name = registered.model, registered.version
+            found.append(VersionState(*name, status, registered.time, registered.facts(), gates))
+    return found
 
 
-def _standing(born: Row, own: Sequence[Row], current: int | None) -> Standing:
-    verdicts = [row.event for row in own if row.event in (*chain.CHAMPION_EVENTS, Event.REJECTED)]
-    gated = [row for row in own if row.event == Event.GATED]
-    if born.version == current:
-        status = "champion"
-    elif chain.awaits_approval(own, born.version):
-        status = "awaiting approval"
-    elif any(event in chain.CHAMPION_EVENTS for event in verdicts):
-        status = "former champion"
-    else:
-        status = "rejected" if verdicts else "registered"
-    gates = gated[-1].facts()["gates"] if gated else []
-    return Standing(born.model, born.version, status, born.time, born.facts(), gates)
+def _status(own: Sequence[Row], version: int, champion: int | None) -> str:
+    events = {row.event for row in own}
+    if version == champion:
+        return "champion"
+    if chain.awaits_approval(own, version):
+        return "awaiting approval"
+    if events.intersection(chain.CHAMPION_EVENTS):
+        return "former champion"
+    return "rejected" if Event.REJECTED in events else "registered"
 
 
 def parse_reference(reference: str) -> tuple[str, int | None]:

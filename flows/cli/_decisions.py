@@ -102,7 +102,7 @@ def approve(model: Which, reason: Why, by: Who = None, as_json: Json = False) ->
     """Promote a version that passed its gates and awaits approval; checks the evidence again."""
     from components.core import params
     from components.core.errors import InputError
-    from components.registry import approval
+    from components.registry import promotion
     from components.registry.ledger import actor_here
 
     name, version = _parse(model)
@@ -113,17 +113,17 @@ def approve(model: Which, reason: Why, by: Who = None, as_json: Json = False) ->
         )
     registry, notes = opened(name)
     with Catalogue(name).decisions():
-        row = approval.approve(registry, version, rules, actor=by or actor_here(), reason=reason)
+        row = promotion.approve(registry, version, rules, actor=by or actor_here(), reason=reason)
     _tell(row, notes, as_json, "champion")
 
 
 def rollback(model: Which, reason: Why, by: Who = None, as_json: Json = False) -> None:
     """Make an earlier champion champion again, after checking its files and signature."""
+    from components.registry import promotion
     from components.registry.ledger import actor_here
-    from components.registry.rollback import rollback as roll_back
 
     name, version = _parse(model)
     registry, notes = opened(name)
     with Catalogue(name).decisions():
-        row = roll_back(registry, version, actor=by or actor_here(), reason=reason)
+        row = promotion.rollback(registry, version, actor=by or actor_here(), reason=reason)
     _tell(row, notes, as_json, "champion again")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from components.registry.versions import Standing
+    from components.registry.versions import VersionState
 
 app = typer.Typer(
     help="Versions of a model: list, show, decide, history.",
@@ -47,11 +47,11 @@ def list_versions(name: Name = None, as_json: Json = False) -> None:
     """List every registered version, the champion marked."""
     from rich.console import Console
 
-    from components.registry.versions import standings
+    from components.registry.versions import states
 
     model = name or _name()
     registry, notes = opened(model)
-    found = standings(registry.rows())
+    found = states(registry.rows())
     if as_json:
         print_json({"model": model, "versions": [entry.row() for entry in found], "notes": notes})
         return
@@ -84,12 +84,12 @@ def show(
 ) -> None:
     """Show a version: gates, metrics, lineage; its files are fetched and checked."""
     from components.registry.downloads import verify_download
-    from components.registry.versions import parse_reference, resolve, standings
+    from components.registry.versions import parse_reference, resolve, states
 
     name, wanted = parse_reference(model) if model else (_name(), None)
     registry, notes = opened(name)
     row = resolve(registry, wanted)
-    entry = next(e for e in standings(registry.rows()) if e.version == row.version)
+    entry = next(e for e in states(registry.rows()) if e.version == row.version)
     record = verify_download(registry, row.version, row.facts())
     metrics = registry.store.metrics(entry.facts["run_id"])
     if as_json:
@@ -98,7 +98,7 @@ def show(
     _show(entry, metrics, record)
 
 
-def _show(entry: Standing, metrics: dict[str, float], record: dict[str, Any]) -> None:
+def _show(entry: VersionState, metrics: dict[str, float], record: dict[str, Any]) -> None:
     from rich.console import Console
 
     console = Console()
@@ -126,7 +126,7 @@ def _show(entry: Standing, metrics: dict[str, float], record: dict[str, Any]) ->
     console.print(_lineage(entry, record))
 
 
-def _lineage(entry: Standing, record: dict[str, Any]) -> Table:
+def _lineage(entry: VersionState, record: dict[str, Any]) -> Table:
     table = new_table("Lineage", "what", "value")
     git = record["git"]
     unclean = "" if git["clean"] else f" (with {len(git['dirty'])} uncommitted changes)"

@@ -13,7 +13,7 @@ from components.core.params import Promotion
 from components.lineage.evidence import Evidence, parsed
 from components.lineage.verdict import Finding, broken, compared, missing, verified
 from components.registry import gates as judging
-from components.registry import layout, verdicts
+from components.registry import layout
 from components.registry.chain import Event, Row
 from components.registry.comparison import Comparison, Difference
 from components.registry.gates import GateEvidence
@@ -90,7 +90,7 @@ def _judged_again(
         signer=evidence.facts.get(SIGNER),
         signature_problem="",
         megabytes=_megabytes(evidence),
-        latency_ms=verdicts.finite(told.get(judging.LATENCY, {}).get("value")),
+        latency_ms=judging.finite(told.get(judging.LATENCY, {}).get("value")),
         comparison=_comparison(told, facts["champion"]),
         champion=facts["champion"],
         hashes=facts["hashes"],
@@ -123,8 +123,8 @@ def _megabytes(evidence: Evidence) -> float | None:
 
 def _comparison(told: dict[str, Any], champion: int | None) -> Comparison | None:
     """The bounds that the gates record; the photos behind them were those of that day."""
-    low = verdicts.finite(told.get(judging.F1_GATE, {}).get("value"))
-    high = verdicts.finite(told.get(judging.ALARM_GATE, {}).get("value"))
+    low = judging.finite(told.get(judging.F1_GATE, {}).get("value"))
+    high = judging.finite(told.get(judging.ALARM_GATE, {}).get("value"))
     if champion is None:
         return None
     f1 = Difference(0.0, 0.0, 0.0, low, None, 0, 0)

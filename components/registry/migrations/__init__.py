@@ -1,1 +1,1 @@
-"""Alembic migrations of the ledger's schema; see `components.registry.schema`."""
+"""Alembic migrations of the ledger's schema; see `components.registry.ledger`."""

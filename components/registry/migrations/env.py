@@ -1,4 +1,4 @@
-"""What Alembic runs: the migrations over the connection that `schema.upgrade` gives."""
+"""What Alembic runs: the migrations over the connection that `ledger` gives."""
 
 from alembic import context
 

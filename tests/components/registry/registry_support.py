@@ -10,8 +10,7 @@ from components.core.params import Gates, Promotion
 from components.registry.comparison import Comparison, Difference
 from components.registry.gates import GateEvidence
 from components.registry.package import Package
-from components.registry.promotion import decide_and_promote
-from components.registry.registration import register
+from components.registry.promotion import decide_and_promote, register
 from components.registry.runs import Start
 from components.registry.versions import Registry
 

@@ -10,12 +10,9 @@ import pytest
 from registry_support import BY_PEOPLE, evidence
 
 from components.core.errors import CheckError, InputError
-from components.registry import approval, chain
-from components.registry.approval import approve
-from components.registry.promotion import Decision, decide_and_promote
-from components.registry.registration import register
-from components.registry.rollback import rollback
-from components.registry.versions import Registry, standings
+from components.registry import chain, promotion
+from components.registry.promotion import Decision, approve, decide_and_promote, register, rollback
+from components.registry.versions import Registry, states
 
 Make = Callable[..., Any]
 
@@ -45,7 +42,7 @@ def test_passing_gates_wait_for_a_person(waiting) -> None:
     assert decision.awaiting
     assert not decision.promoted
     assert "iml model approve m/3" in decision.sentence
-    assert (registry.store.alias("m"), standings(registry.rows())[-1].status) == (
+    assert (registry.store.alias("m"), states(registry.rows())[-1].status) == (
         2,
         "awaiting approval",
     )
@@ -86,7 +83,7 @@ def test_an_interrupted_approval_is_completed(waiting, monkeypatch: pytest.Monke
         with pytest.raises(KeyboardInterrupt):
             yes(registry)
     assert events(registry)[-1] == "approved"
-    assert standings(registry.rows())[-1].status == "awaiting approval"
+    assert states(registry.rows())[-1].status == "awaiting approval"
     row = approve(registry, 3, BY_PEOPLE, actor="eve", reason="again")
     assert (row.actor, row.reason) == ("bob", "approved: fewer false alarms")
     assert events(registry)[-3:] == ["gated", "approved", "promoted"]
@@ -108,7 +105,7 @@ def test_what_changed_since_it_was_judged_stops_an_approval(
     with pytest.raises(CheckError, match=r"artifacts/student\.json was changed"):
         yes(own_two)
     rollback(own_two, 1, actor="bob", reason="because")
-    with pytest.raises(CheckError, match="judged against champion 2, but the champion is now 1"):
+    with pytest.raises(CheckError, match="gated against champion 2, but the champion is now 1"):
         yes(own_two)
     assert own_two.ledger.champion("m") == own_two.store.alias("m") == 1
 
@@ -130,13 +127,13 @@ def test_only_what_passed_can_be_approved(two: Registry, make_package: Make) -> 
 def test_of_two_approvals_one_is_refused(waiting, monkeypatch: pytest.MonkeyPatch) -> None:
     registry, _ = waiting
 
-    check = approval.verify_download
+    check = promotion.verify_download
 
     def meanwhile(*_: object) -> None:
-        monkeypatch.setattr(approval, "verify_download", check)
+        monkeypatch.setattr(promotion, "verify_download", check)
         yes(registry)
 
-    monkeypatch.setattr(approval, "verify_download", meanwhile)
+    monkeypatch.setattr(promotion, "verify_download", meanwhile)
     with pytest.raises(CheckError, match="has moved on"):
         yes(registry)
     assert events(registry).count("promoted") == 3

@@ -13,11 +13,8 @@ from registry_support import BY_PEOPLE, RECORD, RULES, evidence
 from components.evaluate.gallery import Example
 from components.registry import chain, decisions
 from components.registry.alias import reconcile, sync_alias
-from components.registry.approval import approve
 from components.registry.package import Package
-from components.registry.promotion import Decision, decide_and_promote
-from components.registry.registration import register
-from components.registry.rollback import rollback
+from components.registry.promotion import Decision, approve, decide_and_promote, register, rollback
 from components.registry.versions import Registry
 
 Make = Callable[..., Package]

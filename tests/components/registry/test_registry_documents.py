@@ -12,7 +12,7 @@ from cyclonedx.validation.json import JsonStrictValidator
 from registry_support import RECORD
 
 from components.core.files import sha256_json
-from components.registry import bom, card
+from components.registry.documents import bom, card, summary
 from components.registry.licences import licences
 
 METRICS = {
@@ -33,7 +33,7 @@ def record(**blocks: Any) -> dict[str, Any]:
 
 
 def test_the_card_says_what_people_ask_for() -> None:
-    text = card.render("m", record())
+    text = card("m", record())
     for said in (
         "## Intended use",
         "## Limits",
@@ -45,13 +45,13 @@ def test_the_card_says_what_people_ask_for() -> None:
         assert said in text
     assert "| image AUC | not measured |" in text
     assert "| F1, splice\\|x | 0.250 |" in text
-    assert text == card.render("m", record())
-    assert "F1 0.500" in card.summary(record())
+    assert text == card("m", record())
+    assert "F1 0.500" in summary(record())
 
 
 def test_what_data_sets_say_of_themselves_is_no_markup() -> None:
     hostile = {"licence": "[x](javascript:1)\n# title", "source": "<img>", "boxes_sha256": "b" * 64}
-    text = card.render("m", record(datasets={"made": hostile}))
+    text = card("m", record(datasets={"made": hostile}))
     assert "](javascript" not in text.replace("\\]", "")
     assert "\n# title" not in text
     assert "<img>" not in text.replace("\\<", "")
@@ -60,8 +60,8 @@ def test_what_data_sets_say_of_themselves_is_no_markup() -> None:
 @pytest.mark.parametrize("teacher", ["grabcut", "vit_h"])
 def test_the_bill_of_materials_is_valid_and_names_the_parts(teacher: str) -> None:
     made = record(teacher={"name": teacher, "sha256": "e" * 64})
-    text = bom.render("m", made)
-    assert text == bom.render("m", made)
+    text = bom("m", made)
+    assert text == bom("m", made)
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
     found = json.loads(text)
     parts = {part["bom-ref"]: part for part in found["components"]}

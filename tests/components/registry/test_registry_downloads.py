@@ -8,7 +8,7 @@ import pytest
 
 from components.core.errors import CheckError, InputError
 from components.registry.downloads import fetch
-from components.registry.rollback import rollback
+from components.registry.promotion import rollback
 from components.registry.versions import Registry
 
 

@@ -14,11 +14,10 @@ from registry_support import GATES, RECORD, RULES, comparison, evidence, rules
 
 from components.core.files import canonical_json
 from components.core.params import Gates
-from components.registry import gates, verdicts
+from components.registry import gates
 from components.registry.comparison import Difference
 from components.registry.evidence import Attested, collect
-from components.registry.gates import ALARM_GATE, BETTER_GATE, F1_GATE, GateEvidence, judge
-from components.registry.verdicts import Gate
+from components.registry.gates import ALARM_GATE, BETTER_GATE, F1_GATE, Gate, GateEvidence, judge
 
 NAMES = [
     "data_validation",
@@ -97,10 +96,10 @@ def test_a_metric_that_is_no_number_fails(
 
 @given(value=st.floats(0, 1), threshold=st.floats(0, 1))
 def test_thresholds_are_inclusive(value: float, threshold: float) -> None:
-    assert verdicts.at_least("g", "x", value, threshold).passed == (value >= threshold)
-    assert verdicts.at_most("g", "x", value, threshold).passed == (value <= threshold)
-    assert verdicts.at_least("g", "x", threshold, threshold).passed
-    assert verdicts.at_most("g", "x", threshold, threshold).passed
+    assert gates.at_least("g", "x", value, threshold).passed == (value >= threshold)
+    assert gates.at_most("g", "x", value, threshold).passed == (value <= threshold)
+    assert gates.at_least("g", "x", threshold, threshold).passed
+    assert gates.at_most("g", "x", threshold, threshold).passed
 
 
 @pytest.mark.parametrize(

@@ -26,16 +26,14 @@ from components.registry.alias import reconcile
 from components.registry.chain import CHAMPION_EVENTS, Event
 from components.registry.ledger import Ledger
 from components.registry.package import Package
-from components.registry.promotion import decide_and_promote
-from components.registry.registration import register
-from components.registry.rollback import rollback
+from components.registry.promotion import decide_and_promote, register, rollback
 from components.registry.tracking import Store
-from components.registry.versions import Registry, standings
+from components.registry.versions import Registry, states
 
 # A server that imports what is needed once (what it can find: these tests are not on its path),
 # clean of what other tests did in this process.
 FORK = multiprocessing.get_context("forkserver")
-FORK.set_forkserver_preload(["components.registry.package", "components.registry.rollback"])
+FORK.set_forkserver_preload(["components.registry.package", "components.registry.promotion"])
 STEPS = ("register", "promote", "roll back")
 
 
@@ -126,8 +124,8 @@ def check_whole(registry: Registry) -> None:
     known = {row.version for row in rows if row.event == Event.REGISTERED}
     assert registry.store.alias("m") == registry.ledger.champion("m")
     assert known <= {version.version for version in registry.store.versions("m")}
-    assert [entry.version for entry in standings(rows)] == sorted(known)
-    assert len([e for e in standings(rows) if e.status == "champion"]) == 1
+    assert [entry.version for entry in states(rows)] == sorted(known)
+    assert len([e for e in states(rows) if e.status == "champion"]) == 1
 
 
 def check_done(registry: Registry) -> None:

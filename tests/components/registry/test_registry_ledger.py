@@ -49,7 +49,7 @@ def test_rows_are_chained_and_name_the_champion(ledger_url: str) -> None:
     assert rows[-1].previous_champion == 1
     assert rows[0].facts() == {"f1": 0.5}
     assert rows[0].time.endswith("+00:00")
-    assert ledger.models() == ["m"]
+    assert ledger.rows("another") == []
     assert ledger.champion("another") is None
 
 

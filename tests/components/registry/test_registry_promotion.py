@@ -12,23 +12,22 @@ from registry_support import RULES, rules
 
 from components.core.errors import CheckError, InputError
 from components.core.params import Promotion
-from components.registry import promotion, registration
+from components.registry import promotion
 from components.registry.alias import reconcile
 from components.registry.chain import Event
 from components.registry.downloads import fetch
 from components.registry.gates import GateEvidence
 from components.registry.ledger import Entry, Ledger
 from components.registry.package import Package
-from components.registry.promotion import Decision, decide_and_promote
-from components.registry.rollback import rollback
+from components.registry.promotion import Decision, decide_and_promote, rollback
 from components.registry.tracking import Store
-from components.registry.versions import Registry, standings
+from components.registry.versions import Registry, states
 
 Make = Callable[..., Any]
 
 
 def register(registry: Registry, package: Package, clean: bool = True) -> int:
-    return registration.register(registry, package, clean=clean, actor="ann")
+    return promotion.register(registry, package, clean=clean, actor="ann")
 
 
 def decide(
@@ -97,7 +96,7 @@ def test_another_threshold_gates_the_same_version_again(
     assert [version.version for version in registry.store.versions("m")] == [1]
 
 
-def test_a_champion_that_no_longer_passes_stays_and_is_told(
+def test_a_champion_that_no_longer_passes_stays_and_is_named(
     two: Registry, make_evidence: Make
 ) -> None:
     strict = rules(min_f1=0.9)
@@ -128,7 +127,7 @@ def test_evidence_against_another_champion_is_refused(
     assert events(two)[-1] == ("registered", 3)
 
 
-def test_a_version_from_an_unclean_workspace_is_registered_anew_from_a_clean_one(
+def test_a_version_from_an_unclean_workspace_is_registered_again_from_a_clean_one(
     registry: Registry, make_package: Make
 ) -> None:
     unclean = make_package(dirty=("components/x.py",))
@@ -142,7 +141,7 @@ def test_a_version_from_an_unclean_workspace_is_registered_anew_from_a_clean_one
 def test_an_interrupted_registration_is_completed(registry: Registry, make_package: Make) -> None:
     package = make_package()
     orphan = registry.store.register("m", package)  # killed before the ledger's row
-    assert standings(registry.rows()) == []
+    assert states(registry.rows()) == []
     assert "not in the ledger" in reconcile(registry)[0]
     with pytest.raises(InputError, match="no registered version 1"):
         fetch("m/1")
@@ -208,7 +207,7 @@ def test_a_kill_between_ledger_and_alias_is_repaired(two: Registry, make_package
 def test_an_alias_moved_by_hand_is_named_and_put_right(two: Registry, version: int | None) -> None:
     two.store.set_alias("m", version)
     notes = reconcile(two)
-    assert "moved past the ledger" in notes[0]
+    assert "moved by hand" in notes[0]
     assert f"pointed at version {version or 'none'}, the ledger says 2" in notes[0]
     assert two.store.alias("m") == 2
 
@@ -216,7 +215,7 @@ def test_an_alias_moved_by_hand_is_named_and_put_right(two: Registry, version: i
 def test_an_alias_without_a_champion_is_removed(registry: Registry, make_package: Make) -> None:
     register(registry, make_package())
     registry.store.set_alias("m", 1)
-    assert "moved past the ledger" in reconcile(registry)[0]
+    assert "moved by hand" in reconcile(registry)[0]
     assert registry.store.alias("m") is None
 
 
@@ -229,7 +228,7 @@ def test_rollback_returns_to_an_earlier_champion(two: Registry, make_evidence: M
     row = rollback(two, 1, actor="bob", reason="false alarms at the desk")
     assert (row.version, row.previous_champion, row.actor) == (1, 2, "bob")
     assert two.store.alias("m") == two.ledger.champion("m") == 1
-    assert [entry.status for entry in standings(two.rows())] == ["champion", "former champion"]
+    assert [entry.status for entry in states(two.rows())] == ["champion", "former champion"]
     # The next scheduled run finds nothing new and leaves the person's decision alone.
     again = decide(two, 2, make_evidence(champion=1))
     assert not again.promoted

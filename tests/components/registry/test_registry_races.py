@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from components.registry import registration
+from components.registry import promotion
 from components.registry.chain import Event
 from components.registry.ledger import Entry, Ledger
 from components.registry.tracking import Store
@@ -34,7 +34,7 @@ for number in range(rounds):
         Ledger(url).append(Entry(f"race{number}", Event.PROMOTED, me, f"p{me}", "race", {}))
         print("won", flush=True)
     except CheckError as error:
-        print("lost" if "judged against champion none" in error.line() else error, flush=True)
+        print("lost" if "gated against champion none" in error.line() else error, flush=True)
 """
 
 
@@ -79,7 +79,7 @@ import os, sys
 from components.registry.ledger import Ledger
 print("ready", flush=True)
 sys.stdin.readline()
-print(Ledger(os.environ["IML_LEDGER_URL"]).models(), flush=True)
+print(Ledger(os.environ["IML_LEDGER_URL"]).rows("m"), flush=True)
 """
 REGISTRY = """
 import sys
@@ -174,8 +174,7 @@ def test_of_two_promotions_that_race_one_wins_and_the_alias_follows(
     racers = {}
     for number, content in enumerate("abc", 1):
         assert (
-            registration.register(registry, make_package(content), clean=True, actor="ann")
-            == number
+            promotion.register(registry, make_package(content), clean=True, actor="ann") == number
         )
         racers[number] = subprocess.Popen(
             [sys.executable, "-c", PROMOTER, str(number)],

@@ -17,7 +17,7 @@ from mlflow import MlflowClient
 
 from components.registry import curve, layout
 from components.registry.package import Package
-from components.registry.registration import register
+from components.registry.promotion import register
 from components.registry.runs import Input, Live, Start
 from components.registry.tracking import Store
 from components.registry.versions import Registry

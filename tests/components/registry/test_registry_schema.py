@@ -10,7 +10,7 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 
 from components.core.errors import InputError
-from components.registry import ledger, schema
+from components.registry import ledger
 from components.registry.chain import Event
 from components.registry.ledger import Entry, Ledger
 
@@ -23,30 +23,32 @@ def tables(url: str) -> dict[str, set[str]]:
 def test_a_new_database_gets_the_schema_that_the_code_uses(ledger_url: str) -> None:
     Ledger(ledger_url)
     found = tables(ledger_url)
-    assert set(found) == {"ledger", schema.VERSION_TABLE}
+    assert set(found) == {"ledger", ledger.VERSION_TABLE}
     assert found["ledger"] == {column.name for column in ledger.table.columns}
 
 
 def test_a_ledger_from_before_the_migrations_is_taken_over(ledger_url: str) -> None:
+    Ledger(ledger_url)
     engine = sa.create_engine(ledger_url)
-    ledger.metadata.create_all(engine)
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f"DROP TABLE {ledger.VERSION_TABLE}")
     again = Ledger(ledger_url)
     row = again.append(Entry("m", Event.APPROVED, 1, "ann", "fine", {}))
     assert Ledger(ledger_url).rows("m") == [row]
     with engine.connect() as connection:
-        said = connection.exec_driver_sql(f"SELECT version_num FROM {schema.VERSION_TABLE}")
-        assert said.scalars().all() == [schema.HEAD]
+        said = connection.exec_driver_sql(f"SELECT version_num FROM {ledger.VERSION_TABLE}")
+        assert said.scalars().all() == [ledger.HEAD]
 
 
 def test_a_newer_schema_is_left_alone(ledger_url: str) -> None:
     Ledger(ledger_url)
     with sa.create_engine(ledger_url).begin() as connection:
-        connection.exec_driver_sql(f"UPDATE {schema.VERSION_TABLE} SET version_num = '9999'")
+        connection.exec_driver_sql(f"UPDATE {ledger.VERSION_TABLE} SET version_num = '9999'")
     with pytest.raises(InputError, match="newer than this program"):
         Ledger(ledger_url)
 
 
 def test_head_is_the_last_revision() -> None:
     config = Config()
-    config.set_main_option("script_location", str(Path(schema.__file__).parent / "migrations"))
-    assert ScriptDirectory.from_config(config).get_heads() == [schema.HEAD]
+    config.set_main_option("script_location", str(Path(ledger.__file__).parent / "migrations"))
+    assert ScriptDirectory.from_config(config).get_heads() == [ledger.HEAD]

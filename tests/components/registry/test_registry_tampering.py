@@ -20,13 +20,10 @@ from components.core.errors import CheckError
 from components.core.files import sha256_json
 from components.registry import chain
 from components.registry.alias import reconcile
-from components.registry.approval import approve
 from components.registry.downloads import check, fetch, verify_download
 from components.registry.evidence import attest
 from components.registry.ledger import Ledger
-from components.registry.promotion import decide_and_promote
-from components.registry.registration import register
-from components.registry.rollback import rollback
+from components.registry.promotion import approve, decide_and_promote, register, rollback
 from components.registry.tracking import Store
 from components.registry.versions import Registry, registration
 
@@ -242,7 +239,7 @@ def test_a_tampered_alias_misleads_nobody_and_is_named(state: Path, statement: s
     assert (fetch("m@champion").folder / "student.json").read_text().startswith("b")
     (note,) = reconcile(registry)  # what list, show, approve and rollback begin with
     assert note.startswith("the alias champion of m pointed at version")
-    assert note.endswith("the ledger says 2: it was moved past the ledger; corrected")
+    assert note.endswith("the ledger says 2: it was moved by hand; corrected")
     assert registry.store.alias("m") == 2
 
 

@@ -29,7 +29,7 @@ from small_students import small_student
 from components.core.errors import CheckError, InputError, UnavailableError
 from components.core.files import sha256_file
 from components.core.images import decode_photo
-from components.registry import curve, layout, registration, signing
+from components.registry import curve, layout, promotion, signing
 from components.registry.database import safe_name, scrub
 from components.registry.downloads import fetch
 from components.registry.package import REQUIRES, Package, example, leaves, numbers
@@ -347,7 +347,7 @@ def test_a_real_server_keeps_versions_and_its_loss_is_told(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     monkeypatch.setenv("IML_STATE", str(tmp_path / "client"))
     registry = Registry.open("m")
-    version = registration.register(registry, package, clean=True, actor="ann")
+    version = promotion.register(registry, package, clean=True, actor="ann")
     assert capfd.readouterr().out == ""  # stdout belongs to the command's own answer
     registry.store.set_alias("m", version)
     assert registry.store.alias("m") == version

@@ -18,8 +18,7 @@ from components.core.errors import CheckError, ImlError, InputError
 from components.registry.comparison import Comparison, Difference
 from components.registry.gates import GateEvidence
 from components.registry.package import Package
-from components.registry.promotion import decide_and_promote
-from components.registry.registration import register
+from components.registry.promotion import decide_and_promote, register
 from components.registry.runs import Start
 from components.registry.versions import Registry
 from flows.cli.model import app
@@ -250,7 +249,7 @@ def test_a_moved_alias_is_told_once_and_put_right(state: Path) -> None:
     registry = Registry.open("boxpromptiml")
     registry.store.set_alias("boxpromptiml", 3)
     done = call("list", "--json")
-    assert "pointed at version 3, the ledger says 2: it was moved past the ledger" in done.stderr
+    assert "pointed at version 3, the ledger says 2: it was moved by hand" in done.stderr
     assert len(json.loads(done.stdout)["notes"]) == 1
     assert document("list")["notes"] == []
 

@@ -13,8 +13,8 @@ from components.core.images import save_photo
 from components.data.manifest import BOXES, IMAGES, Manifest
 from components.evaluate.gallery import Album
 from components.evaluate.run import IMAGES as RESULTS
-from components.registry import exhibits
-from components.registry.exhibits import Exhibit, show
+from components.registry import decisions
+from components.registry.decisions import Exhibit, photos
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def test_worst_best_false_alarms_and_differences(album: Album) -> None:
     ours = exhibit(3, album, {}, 0.1)
     champion = exhibit(2, album, {5: 0.9, 20: 0.2}, 0.3)
     unseen = champion.images[champion.images["image_id"] != "01.png"]
-    sections = show(album, ours, Exhibit(2, unseen, champion.predict))
+    sections = photos(album, ours, Exhibit(2, unseen, champion.predict))
     assert names(sections, "Worst 20 by F1") == [f"{number:02d}.png" for number in range(20)]
     assert names(sections, "Best") == [f"{number}.png" for number in range(31, 23, -1)]
     assert names(sections, "Largest false alarms") == ["34.png", "33.png", "32.png"]
@@ -76,6 +76,6 @@ def test_worst_best_false_alarms_and_differences(album: Album) -> None:
 
 
 def test_the_first_champion_is_shown_alone(album: Album) -> None:
-    sections = show(album, exhibit(1, album, {}, 0.0), None)
+    sections = photos(album, exhibit(1, album, {}, 0.0), None)
     assert list(sections) == ["Worst 20 by F1", "Best"]
-    assert exhibits.WORST == 20
+    assert decisions.WORST == 20
