@@ -63,16 +63,16 @@ def collect(reference: str, *, whole: bool = True) -> Iterator[Evidence]:
             run=_run(entry, run) if run and run.info.lifecycle_stage == "active" else None,
             files=_fetch(model, Path(scratch, layout.FOLDER), part),
             signature=own / layout.SIGNATURE,
-            repository=Path.cwd() if _or_none(workspace.git_commit) else None,
-            objects=_or_none(Objects.of_workspace),
+            repository=Path.cwd() if _or_none(workspace.git_commit, CheckError) else None,
+            objects=_or_none(Objects.of_workspace, InputError),
         )
 
 
-def _or_none(ask: Callable[[], Any]) -> Any:
-    """What the workspace that we are in has; None where it has none."""
+def _or_none(ask: Callable[[], Any], absent: type[Exception]) -> Any:
+    """The answer, or None where the workspace has none and raises this."""
     try:
         return ask()
-    except (CheckError, InputError):
+    except absent:
         return None
 
 

@@ -35,12 +35,7 @@ _own = threading.local()  # a buffer for each thread
 
 @dataclass(frozen=True)
 class DeepCheck:
-    """The result.
-
-    Attributes:
-        findings: of objects that are wrong; one verified finding where none is.
-        objects, bytes: hashed by this call.
-    """
+    """Findings of wrong objects, or one verified; objects and bytes hashed by this call."""
 
     findings: list[Finding] = field(default_factory=list)
     objects: int = 0
@@ -107,14 +102,7 @@ def _notes(evidence: Evidence) -> Path:
 def hash_all(
     objects: Objects, jobs: Sequence[Job], notes: Path, progress: Progress | None = None
 ) -> DeepCheck:
-    """Hash objects in threads; see `deep_check`.
-
-    Args:
-        objects: the store.
-        jobs: one for each object; see `_jobs`.
-        notes: where finished work is noted.
-        progress: called with (done, total).
-    """
+    """Hash the objects of some jobs in threads; `notes` is the file where good ones are noted."""
     done = _noted(notes)
     left = [job for job in jobs if job.note not in done]
     before = len(jobs) - len(left)

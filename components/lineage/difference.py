@@ -25,11 +25,7 @@ _CHANGED_PHOTOS = {  # by column of the manifest
 
 
 def explain(old: Evidence, new: Evidence) -> dict[str, list[str]]:
-    """Sentences by topic: data, parameters, code, environment, weights, results.
-
-    Raises:
-        CheckError: a record is missing or broken.
-    """
+    """Sentences by topic; raises EvidenceError where a record is missing or broken."""
     before, after = old.record, new.record
     return {
         "data": [*_photos(old, new), *_datasets(before["datasets"], after["datasets"])],
@@ -178,11 +174,7 @@ def _results(old: Evidence, new: Evidence) -> Iterator[str]:
 
 
 def _tested(evidence: Evidence, name: str) -> dict[str, str | None]:
-    """MD5 by name of each photo that a version was scored on.
-
-    Raises:
-        CheckError: the results or the data set's listing cannot be read.
-    """
+    """MD5 by name of each photo that a version was scored on; raises as `Evidence.read` does."""
     files = evidence.input_files(f"data/{name}")
     scored = evidence.table(f"{EVALUATED}/{name}/{IMAGES}", SCORES.names)
     return {str(photo): files.get(f"{PHOTOS}/{photo}") for photo in scored["image_id"]}

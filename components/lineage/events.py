@@ -63,19 +63,12 @@ class Facts:
 
 @dataclass(frozen=True)
 class Execution:
-    """One execution of a stage.
+    """One execution of a stage."""
 
-    Attributes:
-        space: the namespace, which is the model's name.
-        stage: its name in dvc.yaml.
-        run_id: a UUID.
-        parent: job name and run id of the run that it is a part of.
-    """
-
-    space: str
-    stage: str
-    run_id: str
-    parent: tuple[str, str]
+    space: str  # the namespace, which is the model's name
+    stage: str  # its name in dvc.yaml
+    run_id: str  # a UUID
+    parent: tuple[str, str]  # job name and run id of the run that it is a part of
 
     def started(self, time: str) -> RunEvent:
         """The event of its start, at a time in ISO 8601."""

@@ -139,7 +139,7 @@ class Evidence:
 
     def stage(self, name: str) -> dict[str, Any]:
         """A stage of the record; raises KeyError."""
-        return {stage["name"]: stage for stage in self.record["stages"]}[name]
+        return {stage["name"]: stage for stage in self.record.get("stages", [])}[name]
 
     def stage_params(self, name: str) -> dict[str, Any]:
         """A stage's parameters, by dotted key."""
@@ -156,7 +156,7 @@ class Evidence:
         return {p: h for p, h in found.items() if p.startswith("data/") and p not in made}
 
     def _paths(self, kind: str) -> dict[str, str]:
-        rows = [row for stage in self.record["stages"] for row in stage[kind]]
+        rows = [row for stage in self.record.get("stages", []) for row in stage[kind]]
         return {row["path"]: row["md5"] for row in rows if "md5" in row}
 
     @cached_property
@@ -171,7 +171,7 @@ class Evidence:
     @property
     def clean(self) -> bool:
         """Whether the version was made from its commit alone."""
-        return self.has_record and bool(self.record["git"].get("clean"))
+        return self.has_record and bool(self.record.get("git", {}).get("clean"))
 
     @property
     def remote(self) -> Objects:

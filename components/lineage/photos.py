@@ -25,11 +25,7 @@ _ROLES = {"train": "trained on", "val": "chose the checkpoint", "test": "scored 
 
 
 def tables(evidence: Evidence) -> Manifest:
-    """The version's manifest and boxes, from the DVC remote, their hashes checked.
-
-    Raises:
-        EvidenceError: no record, or objects that are missing or changed.
-    """
+    """The version's manifest and boxes; raises EvidenceError where they are missing or changed."""
     return Manifest(
         evidence.table(MANIFEST, manifest.IMAGES.names), evidence.table(BOXES, manifest.BOXES.names)
     )
@@ -60,19 +56,12 @@ def boxes_by_photo(frame: pd.DataFrame) -> dict[str, list[list[float]]]:
 
 @dataclass(frozen=True)
 class Use:
-    """One version that a photo went into.
-
-    Attributes:
-        version: the version.
-        path: the photo's path below data/.
-        split: train | val | test | evaluated.
-        boxes: x0, y0, x1, y1 in pixels of each.
-    """
+    """One version that a photo went into."""
 
     version: int
-    path: str
-    split: str
-    boxes: list[list[float]]
+    path: str  # below data/
+    split: str  # train | val | test | evaluated
+    boxes: list[list[float]]  # x0, y0, x1, y1 in pixels of each
 
 
 @dataclass(frozen=True)
@@ -85,14 +74,10 @@ class Uses:
 
 
 def uses(model: str, photo: str) -> Uses:
-    """Every version of a model that a photo went into.
-
-    Args:
-        model: name in the registry.
-        photo: SHA-256 of its bytes, or a file.
+    """Every version of a model that a photo, a file or the SHA-256 of one, went into.
 
     Raises:
-        InputError: neither a hash nor a file; registry that does not answer.
+        InputError: neither a hash nor a file; a registry that does not answer.
     """
     sha256, md5 = _identify(photo)
     found: list[Use] = []

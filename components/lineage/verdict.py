@@ -107,22 +107,14 @@ def compared(what: str, where: str, pairs: Iterable[Pair]) -> list[Finding]:
 
 @dataclass(frozen=True)
 class Audit:
-    """The result of an audit of one version.
-
-    Attributes:
-        model, version: what was audited.
-        deep: whether every object was fetched and hashed.
-        source: where the evidence came from.
-        findings: in the order of the chain.
-        objects, bytes: how many objects were hashed, and their size; 0 unless deep.
-    """
+    """The result of an audit of one version."""
 
     model: str
     version: int
-    deep: bool
-    source: str
-    findings: Sequence[Finding]
-    objects: int = 0
+    deep: bool  # whether every object was fetched and hashed
+    source: str  # of the evidence
+    findings: Sequence[Finding]  # in the order of the chain
+    objects: int = 0  # hashed, and their size; 0 unless deep
     bytes: int = 0
 
     @property

@@ -23,7 +23,7 @@ class MissingError(EvidenceError):
 class Objects:
     """Objects by MD5; the MD5 of a folder ends in `.dir` and its object lists the files.
 
-    Nothing that comes from here is trusted: `read` hashes what it gives.
+    Nothing in the store is trusted: `read` hashes what it returns.
     """
 
     def __init__(self, store: Any, name: str) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from components.core.errors import CheckError
 from components.core.files import write_json
-from components.workspace import call, dvc, lock_committed
+from components.workspace import call, dvc, git_commit, lock_committed
 
 BRANCH, METRICS = "retrain", "metrics.json"
 _PULLED = "iml.pulled"  # the commit whose data and outputs are in the clone
@@ -26,7 +26,7 @@ def prepare(source: str, folder: Path, remote: str, cache: Path) -> str:
 
     Args:
         source: address or folder of the git repository.
-        folder: of the clone; made where there is none.
+        folder: of the clone; made if absent.
         remote: address of the DVC remote.
         cache: DVC's cache, kept between clones.
 
@@ -136,7 +136,7 @@ def add(message: str, *paths: str) -> str:
     call("git", "add", *paths)
     if call("git", "diff", "--cached", "--name-only").strip():
         call("git", "commit", "--quiet", "-m", message)
-    commit = call("git", "rev-parse", "HEAD").strip()
+    commit = git_commit()
     call("git", "config", _PULLED, commit)
     return commit
 
