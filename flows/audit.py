@@ -68,9 +68,8 @@ def choose(model: str, sample: int, seed: int) -> list[int]:
 @step("audit {model}/{version}")
 def audit_version(model: str, version: int) -> Audited:
     """Audit one version in depth and write its page."""
-    from components.lineage.audit import audit
+    from components.lineage.audit import audit, render
     from components.lineage.collect import collect
-    from components.lineage.page import render
 
     with collect(f"{model}/{version}") as evidence:
         answer: Audit = audit(evidence, deep=True)

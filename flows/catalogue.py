@@ -116,7 +116,7 @@ class Catalogue:
     def _completed(self, execution: Execution) -> RunEvent:
         """The end of a stage, read from dvc.lock and the files in the workspace."""
         from components.lineage import record
-        from components.lineage.facets import Facts
+        from components.lineage.events import Facts
 
         facts = Facts(
             space=self._model,

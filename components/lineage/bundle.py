@@ -3,7 +3,7 @@
 The archive is a plain tar: `case.json` (what MLflow says), `ledger.json`, `version/` and
 `version.sig` (the version's folder and its signature), `repository.bundle` (git), `objects/` (laid
 out like a DVC remote). The signer's public key is not in it: an audit trusts only the keys of the
-machine that it runs on, and whoever sends a bundle hands the key over by another way.
+machine that it runs on, and whoever sends a bundle hands over the key in another way.
 """
 
 from __future__ import annotations
@@ -15,9 +15,8 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
-from components.core.errors import CheckError, InputError
+from components.core.errors import CheckError, EvidenceError, InputError
 from components.core.files import atomic, read_json, write_json
 from components.lineage.checks import data
 from components.lineage.evidence import Evidence, Run
@@ -28,7 +27,7 @@ from components.workspace.remote import FOLDER, Objects
 from components.workspace.repository import tag_name
 
 SCHEMA = 1
-_MEMBERS = 1_000_000  # files and folders in an archive; more is no bundle of ours
+_MEMBERS = 1_000_000  # most files and folders in an archive
 
 
 @contextmanager
@@ -50,71 +49,58 @@ def evidence_of(reference: str, *, whole: bool = True) -> Iterator[Evidence]:
 
 
 def export(evidence: Evidence, target: Path, *, photos: bool) -> dict[str, int]:
-    """Write a bundle; gives how many objects it has and how many it leaves out.
+    """Write a bundle; returns how many objects it has and leaves out, and its size in bytes.
 
     Args:
         evidence: collected evidence.
         target: the archive.
-        photos: whether the data sets' own files come too.
+        photos: whether to include photos and masks.
 
     Raises:
-        CheckError: evidence is missing, so that there is nothing to bundle.
+        EvidenceError: evidence is missing, so that there is nothing to bundle.
     """
-    if evidence.record is None or evidence.repository is None or evidence.objects is None:
-        lost = "record" if evidence.record is None else "git repository or DVC remote"
-        raise CheckError(
-            f"its {lost} is missing or broken; audit it here first", where=evidence.name
-        )
-    left = 0
+    if not evidence.has_record or evidence.repository is None or evidence.objects is None:
+        lost = "git repository or DVC remote" if evidence.has_record else "record"
+        what = f"its {lost} is missing or broken; audit it here first"
+        raise EvidenceError(what, where=evidence.name)
     place = target.absolute().parent
     place.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix="iml-bundle-", dir=place) as scratch:
         root = Path(scratch)
         with atomic(target) as temporary, tarfile.open(temporary, "w") as archive:
-            write_json(root / "case.json", _described(evidence))
+            case = {
+                "schema": SCHEMA,
+                "model": evidence.model,
+                "version": evidence.version,
+                "witness": evidence.ledger_head,
+                "alias": evidence.alias,
+                "run": asdict(evidence.run) if evidence.run else None,
+            }
+            write_json(root / "case.json", case)
             write_json(root / "ledger.json", [asdict(row) for row in evidence.rows])
-            tag, commit = (
-                tag_name(evidence.model, evidence.version),
-                evidence.record["git"]["commit"],
-            )
+            commit = evidence.record["git"]["commit"]
+            tag = tag_name(evidence.model, evidence.version)
             history.bundle(evidence.repository, commit, tag, root / "repository.bundle")
             for file in sorted(root.iterdir()):
                 archive.add(file, file.name)
             archive.add(evidence.files, layout.FOLDER)
             if evidence.signature.is_file():
                 archive.add(evidence.signature, layout.SIGNATURE)
-            added = 0
-            for md5, path in {md5: path for path, md5 in data.contents(evidence)}.items():
-                if not photos and _is_photo(path):
-                    left += 1
-                    continue
-                _add(archive, evidence.objects, md5, root / "object")
-                added += 1
-    return {"objects": added, "left_out": left, "bytes": target.stat().st_size}
-
-
-def _described(evidence: Evidence) -> dict[str, Any]:
-    return {
-        "schema": SCHEMA,
-        "model": evidence.model,
-        "version": evidence.version,
-        "witness": evidence.ledger_head,
-        "alias": evidence.alias,
-        "run": asdict(evidence.run) if evidence.run else None,
-    }
+            named = {md5: path for path, md5 in data.contents(evidence)}
+            added = [md5 for md5, path in named.items() if photos or not _is_photo(path)]
+            for md5 in added:
+                # Where a DVC remote has it.
+                with evidence.objects.open(md5) as source, open(root / "object", "wb") as copy:
+                    shutil.copyfileobj(source, copy)
+                archive.add(root / "object", f"objects/{FOLDER}/{md5[:2]}/{md5[2:]}")
+    size = target.stat().st_size
+    return {"objects": len(added), "left_out": len(named) - len(added), "bytes": size}
 
 
 def _is_photo(path: str) -> bool:
-    """A photo or mask of a data set; what describes them (boxes, licence) is none."""
+    """A photo or mask of a data set, not what describes them (boxes, licence)."""
     parts = path.split("/")
     return parts[0] == "data" and parts[2:3] in (["photos"], ["masks"])
-
-
-def _add(archive: tarfile.TarFile, objects: Objects, md5: str, scratch: Path) -> None:
-    """Put an object where a DVC remote has it."""
-    with objects.open(md5) as source, open(scratch, "wb") as target:
-        shutil.copyfileobj(source, target)
-    archive.add(scratch, f"objects/{FOLDER}/{md5[:2]}/{md5[2:]}")
 
 
 @contextmanager
@@ -150,37 +136,33 @@ def _unpack(path: Path, root: Path) -> None:
             count += 1
             plain = (member.isfile() or member.isdir()) and not member.issparse()
             if not plain or count > _MEMBERS:
-                what = "is neither a plain file nor a folder" if not plain else "is one too many"
+                what = "is one too many" if plain else "is neither a plain file nor a folder"
                 raise tarfile.ExtractError(f"{member.name!r} {what}")
             archive.extract(member, root, filter="data")
 
 
 def _read(root: Path, path: Path) -> Evidence:
-    said = read_json(root / "case.json")
-    try:
-        if said["schema"] != SCHEMA:
-            raise InputError(f"a bundle of schema {said['schema']}", where=str(path))
-        rows = [Row(**row) for row in read_json(root / "ledger.json")]
-        run = Run(**said["run"]) if said["run"] else None
-        model, version = str(said["model"]), int(said["version"])
-        ledger_head, alias = said["witness"], said["alias"]
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"not a bundle ({error})", where=str(path)) from None
+    case = read_json(root / "case.json")
     files, signature = layout.places(root)
     files.mkdir(exist_ok=True)
-    return Evidence(
-        model=model,
-        version=version,
-        source=path.name,
-        rows=rows,
-        ledger_head=ledger_head,
-        alias=alias,
-        run=run,
-        files=files,
-        signature=signature,
-        repository=_repository(root),
-        objects=Objects.of_folder(root / "objects"),
-    )
+    try:
+        if case["schema"] != SCHEMA:
+            raise InputError(f"a bundle of schema {case['schema']}", where=str(path))
+        return Evidence(
+            model=str(case["model"]),
+            version=int(case["version"]),
+            source=path.name,
+            rows=[Row(**row) for row in read_json(root / "ledger.json")],
+            ledger_head=case["witness"],
+            alias=case["alias"],
+            run=Run(**case["run"]) if case["run"] else None,
+            files=files,
+            signature=signature,
+            repository=_repository(root),
+            objects=Objects.of_folder(root / "objects"),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"not a bundle ({error})", where=str(path)) from None
 
 
 def _repository(root: Path) -> Path | None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import mlflow
-from mlflow import MlflowClient
-from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from components import workspace
@@ -25,7 +24,7 @@ _GONE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND")
 
 @contextmanager
 def collect(reference: str, *, whole: bool = True) -> Iterator[Evidence]:
-    """Gather what an audit looks at; what cannot be had is None or an empty folder.
+    """Collect what an audit looks at; what cannot be had is None or an empty folder.
 
     Files that MLflow keeps on this machine are read in place, others are fetched for the block.
 
@@ -46,11 +45,14 @@ def collect(reference: str, *, whole: bool = True) -> Iterator[Evidence]:
     if version is None:
         raise InputError(f"{name} has no champion", where=registry.ledger.name)
     with TemporaryDirectory(prefix="iml-audit-") as scratch, registry.store.client() as client:
-        entry = _entry(client, name, version)
+        entry = _found(lambda: client.get_model_version(name, str(version)))
         if entry is None and version not in known:
             listed = ", ".join(map(str, sorted(known))) or "none"
             raise InputError(f"{name} has no version {version}", hint=f"known versions: {listed}")
-        folder = Path(scratch)
+        run = entry and _found(lambda: client.get_run(entry.run_id or ""))
+        model = entry and _found(lambda: client.get_model_version_download_uri(name, str(version)))
+        part = "" if whole else str(Path(layout.RECORD).parent)
+        own = _fetch(run and run.info.artifact_uri, Path(scratch, "run"))
         yield Evidence(
             model=name,
             version=version,
@@ -58,77 +60,41 @@ def collect(reference: str, *, whole: bool = True) -> Iterator[Evidence]:
             rows=rows,
             ledger_head=ledger_head,
             alias=registry.store.alias(name),
-            run=_run(client, entry) if entry else None,
-            files=_fetch(
-                _model_place(client, entry) if entry else None,
-                folder / layout.FOLDER,
-                "" if whole else str(Path(layout.RECORD).parent),
-            ),
-            signature=_fetch(_run_place(client, entry) if entry else None, folder / "run")
-            / layout.SIGNATURE,
-            repository=_repository(),
-            objects=_objects(),
+            run=_run(entry, run) if run and run.info.lifecycle_stage == "active" else None,
+            files=_fetch(model, Path(scratch, layout.FOLDER), part),
+            signature=own / layout.SIGNATURE,
+            repository=Path.cwd() if _or_none(workspace.git_commit, CheckError) else None,
+            objects=_or_none(Objects.of_workspace, InputError),
         )
 
 
-def _repository() -> Path | None:
-    """The git repository that we stand in."""
+def _or_none(ask: Callable[[], Any], absent: type[Exception]) -> Any:
+    """The answer, or None where the workspace has none and raises this."""
     try:
-        workspace.git_commit()
-    except CheckError:
-        return None
-    return Path.cwd()
-
-
-def _objects() -> Objects | None:
-    """The DVC remote of the workspace that we stand in."""
-    try:
-        return Objects.of_workspace()
-    except InputError:
+        return ask()
+    except absent:
         return None
 
 
-def _entry(client: MlflowClient, name: str, version: int) -> ModelVersion | None:
+def _found(ask: Callable[[], Any]) -> Any:
+    """What MLflow has; None where it has none."""
     try:
-        return client.get_model_version(name, str(version))
+        return ask()
     except MlflowException as error:
         if error.error_code in _GONE:
             return None
         raise
 
 
-def _run(client: MlflowClient, entry: ModelVersion) -> Run | None:
-    try:
-        found = client.get_run(entry.run_id or "")
-    except MlflowException as error:
-        if error.error_code in _GONE:
-            return None
-        raise
-    if found.info.lifecycle_stage != "active":
-        return None
-    data = found.data
+def _run(entry: Any, run: Any) -> Run:
     return Run(
-        run_id=found.info.run_id,
-        status=found.info.status,
+        run_id=run.info.run_id,
+        status=run.info.status,
         version_tags=dict(entry.tags),
-        tags=dict(data.tags),
-        params=dict(data.params),
-        metrics=dict(data.metrics),
+        tags=dict(run.data.tags),
+        params=dict(run.data.params),
+        metrics=dict(run.data.metrics),
     )
-
-
-def _run_place(client: MlflowClient, entry: ModelVersion) -> str | None:
-    try:
-        return client.get_run(entry.run_id or "").info.artifact_uri
-    except MlflowException:
-        return None
-
-
-def _model_place(client: MlflowClient, entry: ModelVersion) -> str | None:
-    try:
-        return client.get_model_version_download_uri(entry.name, entry.version)
-    except MlflowException:
-        return None
 
 
 def _fetch(place: str | None, scratch: Path, part: str = "") -> Path:

@@ -2,7 +2,7 @@
 
 Objects are hashed in blocks, so memory does not grow with their size. Files of a few kilobytes are
 hashed one by one: there threads wait for each other longer than they hash. What has been hashed is
-noted under the state folder as the work goes on; an audit that was killed goes on from there
+noted under the state folder as the work goes on; an audit that was killed resumes from there
 within a day of its start, and a finished one leaves no notes.
 """
 
@@ -12,10 +12,9 @@ import hashlib
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,33 +23,28 @@ from components.core.paths import AUDITS, state_dir
 from components.core.progress import Progress
 from components.lineage.checks import data
 from components.lineage.evidence import Evidence
-from components.lineage.verdict import Finding, broken, missing, verified
+from components.lineage.verdict import Finding, broken, verified
 from components.workspace.remote import MissingError, Objects
 
 _BLOCK = 1 << 20
 _CHUNK = 1024  # objects between two notes
 _SMALL = 1 << 16  # bytes of a file that is not worth a thread
-_FRESH = 24 * 3600  # seconds after whose start notes count no more
+_FRESH = 24 * 3600  # seconds from their start in which notes are used
 _own = threading.local()  # a buffer for each thread
 
 
 @dataclass(frozen=True)
 class DeepCheck:
-    """What came of it.
+    """Findings of wrong objects, or one verified; objects and bytes hashed by this call."""
 
-    Attributes:
-        findings: of objects that are wrong; one verified finding where none is.
-        objects, bytes: hashed by this call.
-    """
-
-    findings: list[Finding]
-    objects: int
-    bytes: int
+    findings: list[Finding] = field(default_factory=list)
+    objects: int = 0
+    bytes: int = 0
 
 
 @dataclass(frozen=True)
 class Job:
-    """One object: its MD5, the SHA-256 the manifest gives of it, and what it is."""
+    """One object: its MD5, the SHA-256 that the manifest gives of it, and its path."""
 
     md5: str
     sha256: str | None
@@ -58,12 +52,12 @@ class Job:
 
     @property
     def note(self) -> str:
-        """What the notes call it."""
+        """Its name in the notes."""
         return f"{self.md5} {self.sha256}" if self.sha256 else self.md5
 
 
 class Hashed(NamedTuple):
-    """What an object hashed to; `md5` None where it is missing."""
+    """The hashes of an object; `md5` is None where it is missing."""
 
     job: Job
     md5: str | None
@@ -78,13 +72,13 @@ class Hashed(NamedTuple):
 
 
 def deep_check(evidence: Evidence, progress: Progress | None = None) -> DeepCheck:
-    """Hash every object that the version's stages read or wrote.
+    """Hash every object that the version's stages read or wrote; nothing without a remote.
 
     Raises:
         OSError: the remote does not answer.
     """
     if evidence.objects is None:
-        return DeepCheck([missing("data", "there is no DVC remote here")], 0, 0)
+        return DeepCheck()
     return hash_all(evidence.objects, _jobs(evidence), _notes(evidence), progress)
 
 
@@ -108,26 +102,21 @@ def _notes(evidence: Evidence) -> Path:
 def hash_all(
     objects: Objects, jobs: Sequence[Job], notes: Path, progress: Progress | None = None
 ) -> DeepCheck:
-    """Hash objects in threads; see `deep_check`.
-
-    Args:
-        objects: the store.
-        jobs: one for each object; see `_jobs`.
-        notes: where finished work is noted.
-        progress: called with (done, total).
-    """
+    """Hash the objects of some jobs in threads; `notes` is the file where good ones are noted."""
     done = _noted(notes)
     left = [job for job in jobs if job.note not in done]
     before = len(jobs) - len(left)
     bad: list[Finding] = []
     count, size, lost = 0, 0, 0
     notes.parent.mkdir(parents=True, exist_ok=True)
-    with open(notes, "a", encoding="ascii") as file, ThreadPoolExecutor(_workers(objects)) as pool:
+    # As many threads as processors for a folder; waiting for a server costs none.
+    threads = len(os.sched_getaffinity(0)) if objects.local else 16
+    with open(notes, "a", encoding="ascii") as file, ThreadPoolExecutor(threads) as pool:
         if not file.tell():
             print(int(time.time()), file=file)
-        for chunk in _chunks(left):
-            hashed = _hash_all(objects, pool, chunk)
-            # What is missing has been told by the check of `data`.
+        for start in range(0, len(left), _CHUNK):
+            hashed = _hash_chunk(objects, pool, left[start : start + _CHUNK])
+            # Missing objects are reported by the check of `data`.
             bad += [_finding(result) for result in hashed if result.md5 and not result.good]
             file.writelines(f"{result.job.note}\n" for result in hashed if result.good)
             file.flush()
@@ -136,20 +125,14 @@ def hash_all(
             if progress:
                 progress(before + count, len(jobs))
     notes.unlink(missing_ok=True)  # two audits of one version share them
-    held = before + count - lost
-    what = f"{held} objects of the remote hash to their names"
-    return DeepCheck(bad or [verified("data", what, objects.name)], count - lost, size)
-
-
-def _workers(objects: Objects) -> int:
-    """As many as there are processors for a folder; waiting for a server costs none."""
-    return len(os.sched_getaffinity(0)) if objects.local else 16
+    what = f"{before + count - lost} objects of the remote hash to their names"
+    return DeepCheck(bad or [verified(what, objects.name)], count - lost, size)
 
 
 def _noted(notes: Path) -> set[str]:
-    """What an audit that was begun within a day, and killed, had found good.
+    """Good objects of an audit that was started within a day, and killed.
 
-    The first line is the time of its start; every audit that goes on from there keeps it.
+    The first line is the time of its start; every audit that resumes from there keeps it.
     """
     try:
         # The last line may be cut off: then it names nothing.
@@ -164,48 +147,31 @@ def _noted(notes: Path) -> set[str]:
     return set()
 
 
-def _chunks(jobs: Sequence[Job]) -> Iterator[list[Job]]:
-    waiting = iter(jobs)
-    while chunk := list(islice(waiting, _CHUNK)):
-        yield chunk
-
-
-def _hash_all(objects: Objects, pool: Executor, jobs: Sequence[Job]) -> list[Hashed]:
-    """In the order of the jobs."""
+def _hash_chunk(objects: Objects, pool: Executor, jobs: Sequence[Job]) -> list[Hashed]:
+    """In the order of the jobs; small files at once, the others in threads."""
     found: list[Hashed | Future[Hashed]] = [
-        (_hash_small(objects, job) if objects.local else None) or pool.submit(_hash, objects, job)
+        _hash(objects, job)
+        if objects.local and _is_small(objects, job)
+        else pool.submit(_hash, objects, job)
         for job in jobs
     ]
     return [result if isinstance(result, Hashed) else result.result() for result in found]
 
 
-def _hash_small(objects: Objects, job: Job) -> Hashed | None:
-    """A small file, in one read; None for one that is large, missing or not as expected."""
-    buffer = _buffer()
+def _is_small(objects: Objects, job: Job) -> bool:
     try:
-        with objects.open(job.md5) as file:
-            count = file.readinto(buffer)
-    except MissingError:
-        return None
-    if not count or count > _SMALL:
-        return None
-    data = buffer[:count]
-    md5 = hashlib.md5(data, usedforsecurity=False).hexdigest()
-    found = Hashed(job, md5, hashlib.sha256(data).hexdigest() if job.sha256 else None, count)
-    return found if found.good else None
-
-
-def _buffer() -> memoryview:
-    if not hasattr(_own, "buffer"):
-        _own.buffer = memoryview(bytearray(_BLOCK))
-    return _own.buffer
+        return os.stat(objects.path(job.md5)).st_size <= _SMALL
+    except (OSError, MissingError):
+        return False
 
 
 def _hash(objects: Objects, job: Job) -> Hashed:
     """One object, read in blocks."""
+    if not hasattr(_own, "buffer"):
+        _own.buffer = memoryview(bytearray(_BLOCK))
     md5 = hashlib.md5(usedforsecurity=False)
     sha256 = hashlib.sha256() if job.sha256 else None
-    size, buffer = 0, _buffer()
+    size, buffer = 0, _own.buffer
     try:
         with objects.open(job.md5) as file:
             while count := file.readinto(buffer):
@@ -222,6 +188,6 @@ def _finding(result: Hashed) -> Finding:
     job = result.job
     if result.md5 != job.md5.removesuffix(".dir"):
         what = f"the object {job.md5} in the remote was changed"
-        return broken("data", what, job.path, job.md5, result.md5)
+        return broken(what, job.path, job.md5, result.md5)
     what = "the photo is not the one that the manifest names (SHA-256)"
-    return broken("data", what, job.path, job.sha256, result.sha256)
+    return broken(what, job.path, job.sha256, result.sha256)

@@ -1,4 +1,4 @@
-"""What changed between two versions, as a person would tell it."""
+"""What changed between two versions, in sentences for people."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ import pandas as pd
 from components.core.errors import CheckError
 from components.core.words import plain
 from components.data.dataset import PHOTOS
-from components.evaluate.run import IMAGES
+from components.evaluate.run import IMAGES as SCORES
 from components.lineage import photos
-from components.lineage.checks.data import table
-from components.lineage.evidence import Evidence
+from components.lineage.evidence import EVALUATED, IMAGES, Evidence
 
 _SHOWN = 8  # names in a sentence
 _METRICS = {"f1": "F1", "image_auc": "image AUC", "false_alarm_area": "false-alarm area"}
-Groups = dict[str, list[str]]
+_CHANGED_PHOTOS = {  # by column of the manifest
+    "sha256": "with other bytes under the same name",
+    "mask_sha256": "with another true mask",
+    "label": "with another label",
+    "split": "moved to another split",
+}
 
 
-def explain(old: Evidence, new: Evidence) -> Groups:
-    """Sentences by topic: data, parameters, code, environment, weights, results.
-
-    Raises:
-        CheckError: a record is missing or broken.
-    """
-    before, after = photos.require_record(old), photos.require_record(new)
+def explain(old: Evidence, new: Evidence) -> dict[str, list[str]]:
+    """Sentences by topic; raises EvidenceError where a record is missing or broken."""
+    before, after = old.record, new.record
     return {
         "data": [*_photos(old, new), *_datasets(before["datasets"], after["datasets"])],
-        "parameters": list(_parameters(before, after)),
+        "parameters": list(_each_changed("", _params(before), _params(after), "unset")),
         "code": list(_code(old, new)),
         "environment": list(environment(before["environment"], after["environment"])),
         "weights": list(_weights(before, after)),
@@ -44,12 +44,23 @@ def _names(names: list[str]) -> str:
 
 def _count(names: list[str], what: str, verb: str) -> Iterator[str]:
     if names:
-        one = len(names) == 1
-        yield f"{len(names)} {what if one else what + 's'} {verb}: {_names(names)}."
+        yield f"{len(names)} {what}{'s' * (len(names) > 1)} {verb}: {_names(names)}."
+
+
+def _changed(what: str, before: object, after: object) -> Iterator[str]:
+    if before != after:
+        yield f"{what}: {plain(before) or 'none'} became {plain(after) or 'none'}."
+
+
+def _each_changed(
+    what: str, before: Mapping[str, Any], after: Mapping[str, Any], absent: str
+) -> Iterator[str]:
+    for name in sorted(before.keys() | after.keys()):
+        yield from _changed(what + name, before.get(name, absent), after.get(name, absent))
 
 
 def _photos(old: Evidence, new: Evidence) -> Iterator[str]:
-    """Photos and boxes that came, went or changed."""
+    """Photos and boxes that were added, removed or changed."""
     try:
         before, after = photos.tables(old), photos.tables(new)
     except CheckError as error:
@@ -59,16 +70,11 @@ def _photos(old: Evidence, new: Evidence) -> Iterator[str]:
     both = [name for name in a.index if name in b.index]
     yield from _count(sorted(set(b.index) - set(a.index)), "photo", "added")
     yield from _count(sorted(set(a.index) - set(b.index)), "photo", "removed")
-    for column, verb in (
-        ("sha256", "with other bytes under the same name"),
-        ("mask_sha256", "with another true mask"),
-        ("label", "with another label"),
-        ("split", "moved to another split"),
-    ):
-        moved = [n for n in both if _text(a.at[n, column]) != _text(b.at[n, column])]
-        yield from _count(moved, "photo", verb)
-    drawn = photos.boxes_by_photo(before.boxes), photos.boxes_by_photo(after.boxes)
-    redrawn = [name for name in both if drawn[0].get(name) != drawn[1].get(name)]
+    for column, verb in _CHANGED_PHOTOS.items():
+        changed = [n for n in both if _text(a.at[n, column]) != _text(b.at[n, column])]
+        yield from _count(changed, "photo", verb)
+    boxes = photos.boxes_by_photo(before.boxes), photos.boxes_by_photo(after.boxes)
+    redrawn = [name for name in both if boxes[0].get(name) != boxes[1].get(name)]
     yield from _count(redrawn, "photo", "with other boxes")
 
 
@@ -84,26 +90,15 @@ def _datasets(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[s
             yield from _changed(f"{field} of {name}", before[name][field], after[name][field])
 
 
-def _changed(what: str, before: object, after: object) -> Iterator[str]:
-    if before != after:
-        yield f"{what}: {plain(before) or 'none'} became {plain(after) or 'none'}."
-
-
-def _parameters(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
-    a, b = _told(before), _told(after)
-    for name in sorted(a.keys() | b.keys()):
-        yield from _changed(name, a.get(name, "unset"), b.get(name, "unset"))
-
-
-def _told(record: Mapping[str, Any]) -> dict[str, Any]:
-    told: dict[str, Any] = {}
+def _params(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters of all stages by dotted name."""
+    found: dict[str, Any] = {}
     for stage in record["stages"]:
-        told |= dict(_flat(stage["params"].get("params.yaml", {})))
-    return told
+        found |= dict(_flat(stage["params"].get("params.yaml", {})))
+    return found
 
 
 def _flat(block: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Nested parameters as dotted names and values."""
     for name, value in block.items():
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{name}.")
@@ -113,26 +108,24 @@ def _flat(block: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
 
 def _code(old: Evidence, new: Evidence) -> Iterator[str]:
     """Files of the code that differ; without git, the packages whose hash differs."""
-    before, after = photos.require_record(old), photos.require_record(new)
-    a, b = _code_hashes(before), _code_hashes(after)
-    moved = sorted(path for path in a.keys() | b.keys() if a.get(path) != b.get(path))
-    if moved and old.tree is not None and new.tree is not None:
-        one, two = _under(old.tree, moved), _under(new.tree, moved)
+    a, b = _code_hashes(old.record), _code_hashes(new.record)
+    changed = sorted(path for path in a.keys() | b.keys() if a.get(path) != b.get(path))
+    if changed and old.tree is not None and new.tree is not None:
+        one, two = _under(old.tree, changed), _under(new.tree, changed)
         files = sorted(p for p in one.keys() | two.keys() if one.get(p) != two.get(p))
         yield from _count(files, "file", "of the code changed")
-    elif moved:
-        yield from _count(moved, "part", "of the code changed")
-    for evidence, record in ((old, before), (new, after)):
-        if not record["git"]["clean"]:
-            dirty = _names(record["git"]["dirty"])
-            yield f"{evidence.name} was made with uncommitted changes: {dirty}."
+    else:
+        yield from _count(changed, "part", "of the code changed")
+    for evidence in (old, new):
+        git = evidence.record["git"]
+        if not git["clean"]:
+            yield f"{evidence.name} was made with uncommitted changes: {_names(git['dirty'])}."
 
 
 def _code_hashes(record: Mapping[str, Any]) -> dict[str, str]:
     rows = [row for stage in record["stages"] for row in stage["deps"]]
-    return {
-        r["path"]: r.get("md5", "") for r in rows if not r["path"].startswith(("data/", "runs/"))
-    }
+    code = [row for row in rows if not row["path"].startswith(("data/", "runs/"))]
+    return {row["path"]: row.get("md5", "") for row in code}
 
 
 def _under(tree: Mapping[str, bytes], paths: list[str]) -> dict[str, bytes]:
@@ -144,14 +137,7 @@ def environment(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator
     """Python, system, processors and packages that differ."""
     for name in ("python", "system", "cpu", "cores", "gpus", "cuda"):
         yield from _changed(name, before[name], after[name])
-    yield from _packages(before["packages"], after["packages"])
-
-
-def _packages(before: Mapping[str, str], after: Mapping[str, str]) -> Iterator[str]:
-    for name in sorted(before.keys() | after.keys()):
-        yield from _changed(
-            f"package {name}", before.get(name, "absent"), after.get(name, "absent")
-        )
+    yield from _each_changed("package ", before["packages"], after["packages"], "absent")
 
 
 def _weights(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
@@ -166,8 +152,7 @@ def _weights(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[st
 
 def _results(old: Evidence, new: Evidence) -> Iterator[str]:
     """Figures that moved, where both versions were tested on the same photos."""
-    before = photos.require_record(old)["evaluation"]
-    after = photos.require_record(new)["evaluation"]
+    before, after = old.record["evaluation"], new.record["evaluation"]
     both = sorted(before.keys() & after.keys())
     if not both:
         names = [", ".join(sorted(side)) for side in (before, after)]
@@ -178,26 +163,21 @@ def _results(old: Evidence, new: Evidence) -> Iterator[str]:
         except CheckError as error:
             yield f"{name}: comparable only on the same photos, which are unknown: {error.line()}."
             continue
-        if one != two:
+        if one == two:
+            yield from _figures(name, before[name]["result"], after[name]["result"])
+        else:
             same = len(one.items() & two.items())
             yield (
                 f"{name}: not comparable: tested on different photos "
                 f"({len(one)} and {len(two)}, {same} of them the same)."
             )
-            continue
-        yield from _figures(name, before[name]["result"], after[name]["result"])
 
 
 def _tested(evidence: Evidence, name: str) -> dict[str, str | None]:
-    """MD5 of each photo that a version was scored on, by its name.
-
-    Raises:
-        CheckError: the results or the data set's listing cannot be read.
-    """
-    path, root = f"runs/evaluate/{name}/images.parquet", f"data/{name}"
-    listed = evidence.listing(root, evidence.inputs()[root])
-    scored = table(evidence, path, IMAGES)
-    return {str(photo): listed.get(f"{PHOTOS}/{photo}") for photo in scored["image_id"]}
+    """MD5 by name of each photo that a version was scored on; raises as `Evidence.read` does."""
+    files = evidence.input_files(f"data/{name}")
+    scored = evidence.table(f"{EVALUATED}/{name}/{IMAGES}", SCORES.names)
+    return {str(photo): files.get(f"{PHOTOS}/{photo}") for photo in scored["image_id"]}
 
 
 def _figures(name: str, a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[str]:

@@ -1,6 +1,6 @@
 """By how much two versions of one output differ, and whether that is more than rounding.
 
-On another processor, thread count or library, float sums come out in another order; the tolerances
+On another processor, thread count or library, floats are added in another order; the tolerances
 below are what such a change may do to each kind of file. Anything else must be equal bit by bit.
 """
 
@@ -11,8 +11,9 @@ import io
 import json
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -26,8 +27,8 @@ from safetensors.numpy import load as load_tensors
 
 WEIGHTS = 0.05  # largest difference of a weight
 NUMBERS = 0.05  # largest difference of a metric, score or loss
-_DIGEST = re.compile(r"[0-9a-f]{64}")
 PIXELS = 26  # largest difference of a pseudo-mask's pixel, of 255
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 class Match(StrEnum):
@@ -40,25 +41,15 @@ class Match(StrEnum):
 
 @dataclass(frozen=True)
 class Difference:
-    """One output.
-
-    Attributes:
-        path: in the workspace.
-        match: see `Match`.
-        how: by how much, for people; empty where bit-equal.
-    """
+    """One output: its path in the workspace and by how much it differs (empty if bit-equal)."""
 
     path: str
     match: Match
     how: str = ""
 
-    def row(self) -> dict[str, Any]:
-        """As plain JSON."""
-        return asdict(self)
-
 
 def compare(path: str, before: bytes, after: bytes) -> Difference:
-    """Two versions of a file; reports, whose text follows from other outputs, are not measured."""
+    """Compare two versions of a file; reports, which repeat other outputs, are not measured."""
     if before == after:
         return Difference(path, Match.EQUAL)
     suffix = path.rpartition(".")[2]
@@ -77,10 +68,6 @@ def compare(path: str, before: bytes, after: bytes) -> Difference:
     return Difference(path, match, f"{unit} differ by at most {largest:.3g} ({tolerance} allowed)")
 
 
-def _tensors(before: bytes, after: bytes) -> float:
-    return _arrays(load_tensors(before), load_tensors(after))
-
-
 def _arrays(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray]) -> float:
     if {n: t.shape for n, t in a.items()} != {n: t.shape for n, t in b.items()}:
         return math.inf
@@ -97,10 +84,6 @@ def _gap(a: Any, b: Any) -> float:
     with np.errstate(invalid="ignore"):
         gaps = np.where((a == b) | (np.isnan(a) & np.isnan(b)), 0.0, np.abs(a - b))
     return float(np.where(np.isnan(gaps), np.inf, gaps).max(initial=0.0))
-
-
-def _json(before: bytes, after: bytes) -> float:
-    return _largest(json.loads(before), json.loads(after))
 
 
 def _largest(a: Any, b: Any) -> float:
@@ -138,21 +121,15 @@ def _parquet(before: bytes, after: bytes) -> float:
 
 
 def _csv(before: bytes, after: bytes) -> float:
-    a, b = (list(_cells(data)) for data in (before, after))
+    texts = (csv.reader(io.StringIO(data.decode())) for data in (before, after))
+    a, b = ([[_cell(cell) for cell in row] for row in text] for text in texts)
     return _largest(a, b)
 
 
-def _cells(data: bytes) -> Iterator[list[Any]]:
-    for row in csv.reader(io.StringIO(data.decode())):
-        yield [float(cell) if "." in cell and _number(cell) else cell for cell in row]
-
-
-def _number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+def _cell(text: str) -> float | str:
+    with suppress(ValueError):
+        return float(text) if "." in text else text
+    return text
 
 
 def _png(before: bytes, after: bytes) -> float:
@@ -161,9 +138,9 @@ def _png(before: bytes, after: bytes) -> float:
 
 
 _MEASURES: dict[str, tuple[Callable[[bytes, bytes], float], float, str]] = {
-    "safetensors": (_tensors, WEIGHTS, "weights"),
+    "safetensors": (lambda a, b: _arrays(load_tensors(a), load_tensors(b)), WEIGHTS, "weights"),
     "onnx": (_onnx, WEIGHTS, "weights"),
-    "json": (_json, NUMBERS, "numbers"),
+    "json": (lambda a, b: _largest(json.loads(a), json.loads(b)), NUMBERS, "numbers"),
     "parquet": (_parquet, NUMBERS, "numbers"),
     "csv": (_csv, NUMBERS, "numbers"),
     "png": (_png, PIXELS, "pixels"),

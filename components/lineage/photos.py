@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,8 @@ import pandas as pd
 from components.core.errors import CheckError, InputError
 from components.data import manifest
 from components.data.manifest import Manifest
-from components.lineage.checks.data import BOXES, MANIFEST, table
 from components.lineage.collect import collect
-from components.lineage.evidence import Evidence
+from components.lineage.evidence import BOXES, MANIFEST, Evidence
 from components.registry.chain import Event
 from components.registry.versions import Registry
 
@@ -25,24 +24,10 @@ _FIELDS = ("image_id", "path", "sha256", "label", "split", "group", "source", "n
 _ROLES = {"train": "trained on", "val": "chose the checkpoint", "test": "scored on"}
 
 
-def require_record(evidence: Evidence) -> dict[str, Any]:
-    """The version's record; raises CheckError where it is missing or not the registered one."""
-    if evidence.record is None:
-        raise CheckError(
-            "its lineage record is missing or broken", where=evidence.name, hint="see `iml audit`"
-        )
-    return evidence.record
-
-
 def tables(evidence: Evidence) -> Manifest:
-    """The version's manifest and boxes, from the DVC remote, their hashes checked.
-
-    Raises:
-        CheckError: no record, or objects that are missing or changed.
-    """
-    require_record(evidence)
+    """The version's manifest and boxes; raises EvidenceError where they are missing or changed."""
     return Manifest(
-        table(evidence, MANIFEST, manifest.IMAGES), table(evidence, BOXES, manifest.BOXES)
+        evidence.table(MANIFEST, manifest.IMAGES.names), evidence.table(BOXES, manifest.BOXES.names)
     )
 
 
@@ -52,16 +37,12 @@ def rows(evidence: Evidence) -> list[dict[str, Any]]:
     boxes = boxes_by_photo(found.boxes)
     return [
         {
-            **{name: _plain(row[name]) for name in _FIELDS},
+            **{name: None if pd.isna(row[name]) else row[name] for name in _FIELDS},
             "role": _ROLES.get(row["split"], ""),
             "boxes": boxes.get(row["image_id"], []),
         }
         for row in found.images.to_dict("records")
     ]
-
-
-def _plain(value: Any) -> Any:
-    return None if pd.isna(value) else value
 
 
 def boxes_by_photo(frame: pd.DataFrame) -> dict[str, list[list[float]]]:
@@ -75,23 +56,12 @@ def boxes_by_photo(frame: pd.DataFrame) -> dict[str, list[list[float]]]:
 
 @dataclass(frozen=True)
 class Use:
-    """One version that a photo went into.
-
-    Attributes:
-        version: the version.
-        path: the photo's path below data/.
-        split: train | val | test | evaluated.
-        boxes: x0, y0, x1, y1 in pixels of each.
-    """
+    """One version that a photo went into."""
 
     version: int
-    path: str
-    split: str
-    boxes: list[list[float]]
-
-    def row(self) -> dict[str, Any]:
-        """As plain JSON."""
-        return asdict(self)
+    path: str  # below data/
+    split: str  # train | val | test | evaluated
+    boxes: list[list[float]]  # x0, y0, x1, y1 in pixels of each
 
 
 @dataclass(frozen=True)
@@ -104,21 +74,17 @@ class Uses:
 
 
 def uses(model: str, photo: str) -> Uses:
-    """Every version of a model that a photo went into.
-
-    Args:
-        model: name in the registry.
-        photo: SHA-256 of its bytes, or a file.
+    """Every version of a model that a photo, a file or the SHA-256 of one, went into.
 
     Raises:
-        InputError: neither a hash nor a file; registry that does not answer.
+        InputError: neither a hash nor a file; a registry that does not answer.
     """
     sha256, md5 = _identify(photo)
-    registry = Registry.open(model)
-    born = [row for row in registry.rows() if row.event == Event.REGISTERED]
     found: list[Use] = []
     unknown: dict[int, str] = {}
-    for row in born:
+    for row in Registry.open(model).rows():
+        if row.event != Event.REGISTERED:
+            continue
         with collect(f"{model}/{row.version}", whole=False) as evidence:
             try:
                 found += _uses(evidence, sha256, md5)
@@ -142,15 +108,15 @@ def _uses(evidence: Evidence, sha256: str, md5: set[str]) -> Iterator[Use]:
     found = tables(evidence)
     boxes = boxes_by_photo(found.boxes)
     prepared = f"data/{evidence.dataset}"
-    own = evidence.listing(prepared, evidence.inputs()[prepared])
+    own = evidence.input_files(prepared)
     known = set(md5)
     for row in found.images[found.images["sha256"] == sha256].to_dict("records"):
         known.add(own.get(row["path"], ""))
         path = f"{evidence.dataset}/{row['path']}"
         yield Use(evidence.version, path, row["split"], boxes.get(row["image_id"], []))
-    for root, digest in evidence.inputs().items():
+    for root in evidence.inputs():
         if root == prepared:
             continue
-        for name, other in evidence.listing(root, digest).items():
+        for name, other in evidence.input_files(root).items():
             if other in known:
                 yield Use(evidence.version, f"{root.removeprefix('data/')}/{name}", EVALUATED, [])

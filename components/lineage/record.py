@@ -3,7 +3,7 @@
 It holds no time, no run id and no path of this machine, so an unchanged workspace gives the same
 record. `components.core.files.sha256_json` of it is its name in the ledger, whose row ties it to
 the run. Photos and boxes are listed by `runs/prepare/manifest.parquet` and `boxes.parquet`, outputs
-of `prepare` whose hashes are recorded here and whose bytes lie in the DVC remote.
+of `prepare` whose hashes are recorded here and whose bytes are in the DVC remote.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 import platform
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
@@ -34,10 +35,11 @@ from components.core.paths import (
 
 SCHEMA = 2
 HASHES = ("md5", "etag", "checksum")
+_RUN = "run `iml run`"  # the hint
 
 
 def collect(params: Mapping[str, Any]) -> dict[str, Any]:
-    """The record of the workspace that we stand in, after its stages have run.
+    """The record of this workspace, after its stages have run.
 
     Args:
         params: params.yaml as plain values.
@@ -47,11 +49,10 @@ def collect(params: Mapping[str, Any]) -> dict[str, Any]:
         evaluation, files, environment, seeds_and_threads.
 
     Raises:
-        InputError: a stage has not run, or a data set says nothing about its licence.
+        InputError: a stage has not run, or a data set names no licence.
         CheckError: git has no commit here.
     """
-    lock = workspace.lock_text()
-    dirty = workspace.git_dirty()
+    lock, dirty = workspace.lock_text(), workspace.git_dirty()
     names = sorted({params["prepare"]["dataset"], *params["evaluate"]["datasets"]})
     return {
         "schema": SCHEMA,
@@ -67,21 +68,20 @@ def collect(params: Mapping[str, Any]) -> dict[str, Any]:
         "backbone": backbone(),
         "validation": _result(VALIDATION),
         "evaluation": {name: _result(EVALUATED / name / METRICS) for name in names},
-        "files": _files(EXPORTED),
+        "files": {p.name: sha256_file(p) for p in sorted(EXPORTED.glob("*")) if p.is_file()},
         "environment": environment(),
-        "seeds_and_threads": _drawn(params),
+        "seeds_and_threads": _seeds_and_threads(params),
     }
 
 
 def _stages() -> list[dict[str, Any]]:
     """Every stage with its command and the hashes of what it read and wrote, and its parameters."""
     locked = workspace.read_lock().get("stages", {})
-    found = []
-    for name in workspace.stages():
+    names = workspace.stages()
+    for name in names:
         if name not in locked:
-            raise InputError(f"stage {name} has not run", where="dvc.lock", hint="run `iml run`")
-        found.append(stage(name, locked[name]))
-    return found
+            raise InputError(f"stage {name} has not run", where="dvc.lock", hint=_RUN)
+    return [stage(name, locked[name]) for name in names]
 
 
 def stage(name: str, entry: Mapping[str, Any]) -> dict[str, Any]:
@@ -98,33 +98,28 @@ def stage(name: str, entry: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _entry(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A path with its content hash, as DVC names it; a folder's also tells its files."""
+    """A path with its content hash, as DVC names it, and how large it is."""
     kind = next((name for name in HASHES if name in row), None)
     if kind is None:
-        raise InputError(f"{row['path']} has no hash", where="dvc.lock", hint="run `iml run`")
-    return {
-        "path": row["path"],
-        kind: row[kind],
-        **{name: row[name] for name in ("size", "nfiles") if name in row},
-    }
+        raise InputError(f"{row['path']} has no hash", where="dvc.lock", hint=_RUN)
+    return {name: row[name] for name in ("path", kind, "size", "nfiles") if name in row}
 
 
 def _dataset(name: str) -> dict[str, Any]:
     """A data set's name, licence and source, and the hashes of what describes it."""
-    path = DATA / name / "dataset.yaml"
+    path, tracked = DATA / name / "dataset.yaml", DATA / f"{name}.dvc"
     try:
-        said = yaml.safe_load(path.read_text(encoding="utf-8"))
+        block = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError("no such file", where=str(path), hint="run `iml dataset import`") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"not valid YAML ({error})", where=str(path)) from None
-    if not isinstance(said, dict) or not str(said.get("licence") or "").strip():
+    if not isinstance(block, dict) or not str(block.get("licence") or "").strip():
         raise InputError("names no licence", where=str(path), hint="add a line `licence: ...`")
-    tracked = DATA / f"{name}.dvc"
     return {
         "name": name,
-        "licence": str(said["licence"]),
-        "source": str(said.get("source", "")),
+        "licence": str(block["licence"]),
+        "source": str(block.get("source", "")),
         "dataset_yaml_sha256": sha256_file(path),
         "boxes_sha256": _hash(DATA / name / "boxes.json"),
         "dvc": yaml.safe_load(tracked.read_text(encoding="utf-8")) if tracked.is_file() else None,
@@ -133,20 +128,19 @@ def _dataset(name: str) -> dict[str, Any]:
 
 def teacher() -> dict[str, Any]:
     """The teacher's name and the hash of its weights, as the stage recorded them."""
-    path = PSEUDO_LABEL_SUMMARY
-    said = read_json(path)
-    if not isinstance(said, dict) or "teacher_sha256" not in said:
-        raise InputError("names no teacher_sha256", where=str(path), hint="run `iml run`")
-    return {"name": said.get("teacher"), "sha256": said["teacher_sha256"]}
+    summary = read_json(PSEUDO_LABEL_SUMMARY)
+    if not isinstance(summary, dict) or "teacher_sha256" not in summary:
+        what = "names no teacher_sha256"
+        raise InputError(what, where=str(PSEUDO_LABEL_SUMMARY), hint=_RUN)
+    return {"name": summary.get("teacher"), "sha256": summary["teacher_sha256"]}
 
 
 def backbone() -> dict[str, Any]:
     """The backbone's name, where its first weights came from and their hash (null for none)."""
-    path = DISTILL_SUMMARY
-    said = read_json(path)
-    if not isinstance(said, dict) or not isinstance(said.get("backbone"), dict):
-        raise InputError("names no backbone", where=str(path), hint="run `iml run`")
-    return dict(said["backbone"])
+    summary = read_json(DISTILL_SUMMARY)
+    if not isinstance(summary, dict) or not isinstance(summary.get("backbone"), dict):
+        raise InputError("names no backbone", where=str(DISTILL_SUMMARY), hint=_RUN)
+    return dict(summary["backbone"])
 
 
 def _result(path: Path) -> dict[str, Any]:
@@ -156,17 +150,12 @@ def _result(path: Path) -> dict[str, Any]:
 
 def _hash(path: Path) -> str:
     if not path.is_file():
-        raise InputError("no such file", where=str(path), hint="run `iml run`")
+        raise InputError("no such file", where=str(path), hint=_RUN)
     return sha256_file(path)
 
 
-def _files(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file of a folder, by name."""
-    return {path.name: sha256_file(path) for path in sorted(folder.glob("*")) if path.is_file()}
-
-
-def _drawn(params: Mapping[str, Any]) -> dict[str, int]:
-    """Seeds and thread counts by their place in params.yaml."""
+def _seeds_and_threads(params: Mapping[str, Any]) -> dict[str, int]:
+    """By their place in params.yaml."""
     return {
         f"{block}.{name}": values[name]
         for block, values in sorted(params.items())
@@ -176,8 +165,16 @@ def _drawn(params: Mapping[str, Any]) -> dict[str, int]:
 
 
 def environment() -> dict[str, Any]:
-    """Packages, Python, system and processors: what decides float sums besides the code."""
+    """Packages, Python, system and processors: what decides float sums besides the code.
+
+    Packages are every installed distribution by normalised name (PEP 503).
+    """
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    packages = {
+        re.sub(r"[-_.]+", "-", entry.metadata["Name"]).lower(): entry.version
+        for entry in distributions()
+        if entry.metadata["Name"]
+    }
     return {
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
@@ -185,26 +182,14 @@ def environment() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "gpus": gpus,
         "cuda": torch.version.cuda if gpus else None,
-        "packages": packages(),
+        "packages": dict(sorted(packages.items())),
     }
-
-
-def packages() -> dict[str, str]:
-    """Every installed distribution by normalised name (PEP 503), with its version."""
-    found = {
-        re.sub(r"[-_.]+", "-", entry.metadata["Name"]).lower(): entry.version
-        for entry in distributions()
-        if entry.metadata["Name"]
-    }
-    return dict(sorted(found.items()))
 
 
 def _cpu() -> str:
     """The processor's name."""
-    try:
+    with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
-    except OSError:
-        pass
     return platform.processor() or platform.machine()

@@ -1,7 +1,7 @@
 """Making a version again: a fresh clone, its inputs, every stage forced, every output compared.
 
-The clone has a state folder of its own, so that no cache takes a stage's place. Nothing of the
-workspace that we stand in is touched.
+The clone has its own state folder, so that no cache replaces a stage. Nothing in the current
+workspace is changed.
 
 A replay runs the commands of the recorded commit, so only what a trusted key signed is made again:
 the signature covers the record, and the record names the commit and every input by its hash.
@@ -12,14 +12,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import chdir, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from components import workspace
-from components.core.errors import CheckError
+from components.core.errors import CheckError, EvidenceError
 from components.core.files import inside, write_bytes, write_text
 from components.core.paths import WEIGHTS, state_dir
 from components.lineage import record as recording
@@ -27,23 +27,16 @@ from components.lineage.audit import check
 from components.lineage.difference import environment as compare_environment
 from components.lineage.evidence import Evidence
 from components.lineage.outputs import Difference, Match, compare
-from components.lineage.photos import require_record
 from components.lineage.verdict import Verdict
 from components.workspace import history
-from components.workspace.remote import Objects
+from components.workspace.remote import Objects, listed
 
 _WORSE = (Match.EQUAL, Match.CLOSE, Match.DIFFERENT)
-Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage made again.
-
-    Attributes:
-        name: in dvc.yaml.
-        outputs: each output; of a folder, the files that differ, or the folder where none does.
-    """
+    """A stage made again; of a folder, `outputs` has the files that differ, or it if none does."""
 
     name: str
     outputs: list[Difference]
@@ -56,12 +49,9 @@ class Stage:
 
 @dataclass(frozen=True)
 class Replay:
-    """What a replay came to.
+    """The result of a replay.
 
-    Attributes:
-        model, version: what was made again.
-        stages: in order.
-        changes: what differs in the environment, parameters and code, as sentences.
+    `changes` are sentences: what differs in the environment, parameters and code.
     """
 
     model: str
@@ -104,37 +94,39 @@ class Replay:
             "first_difference": self.first.name if self.first else None,
             "changes": self.changes,
             "stages": [
-                {"name": s.name, "likeness": s.match, "outputs": [o.row() for o in s.outputs]}
+                {"name": s.name, "likeness": s.match, "outputs": [asdict(out) for out in s.outputs]}
                 for s in self.stages
             ],
         }
 
 
-def replay(evidence: Evidence, folder: Path, tell: Tell, *, threads: int | None = None) -> Replay:
+def replay(
+    evidence: Evidence,
+    folder: Path,
+    on_line: Callable[[str], None],
+    *,
+    threads: int | None = None,
+) -> Replay:
     """Make a version again in an empty folder.
 
     Args:
         evidence: its evidence; inputs come from its remote.
         folder: becomes the clone.
-        tell: called with each line that a stage prints.
-        threads: run with this thread count in place of the recorded ones.
+        on_line: called with each line that a stage prints.
+        threads: use this thread count instead of the recorded ones.
 
     Raises:
         CheckError: no trusted signature, or no record, commit or input to start from.
         components.workspace.StageError: a stage failed.
     """
-    record = require_record(evidence)
-    if evidence.repository is None or evidence.objects is None:
-        raise CheckError("there is no git repository or DVC remote here", where=evidence.name)
     prepare(evidence, folder)
-    changes = list(_changes(record))
-    if threads is not None:
-        changes = [*_set_threads(folder, threads), *changes]
+    changes = [] if threads is None else list(_set_threads(folder, threads))
+    changes += _changes(evidence.record)
     stages = []
-    with _standing_in(folder):
-        for stage in record["stages"]:
-            workspace.reproduce(stage["name"], tell, force=True)
-            stages.append(Stage(stage["name"], list(_compare(evidence.objects, stage))))
+    with _inside(folder):
+        for stage in evidence.record["stages"]:
+            workspace.reproduce(stage["name"], on_line, force=True)
+            stages.append(Stage(stage["name"], list(_compare(evidence.remote, stage))))
     return Replay(evidence.model, evidence.version, stages, changes)
 
 
@@ -144,21 +136,23 @@ def prepare(evidence: Evidence, folder: Path) -> None:
     Raises:
         CheckError: no trusted key signed it; the commit or an input is missing, or was changed.
     """
-    record = require_record(evidence)
+    commit, root = evidence.record["git"]["commit"], evidence.repository
+    if root is None or evidence.objects is None:
+        raise CheckError("there is no git repository or DVC remote here", where=evidence.name)
     _require_signed(evidence)
-    commit = record["git"]["commit"]
-    if evidence.repository is None or not history.has_commit(evidence.repository, commit):
-        raise CheckError(f"the git repository does not have commit {commit}", where=evidence.name)
+    if not history.has_commit(root, commit):
+        raise EvidenceError(
+            f"the git repository does not have commit {commit}", where=evidence.name
+        )
     # git checks out an object without hashing it, and a clone on one machine copies it so.
-    if damage := history.damage(evidence.repository):
-        raise CheckError(damage[0], where="git repository", hint="see `iml audit`")
-    history.clone(evidence.repository.absolute(), folder)
+    if damage := history.damage(root):
+        raise EvidenceError(damage[0], where="git repository", hint="see `iml audit`")
+    history.clone(root.absolute(), folder)
     history.checkout(folder, commit)
-    write_text(folder / "dvc.lock", record["dvc_lock"]["text"])
+    write_text(folder / "dvc.lock", evidence.record["dvc_lock"]["text"])
     for path, md5 in evidence.inputs().items():
         for name, digest in evidence.listing(path, md5).items():
-            write_bytes(inside(folder, f"{path}/{name}"), evidence.read(f"{path}/{name}", digest))
-            evidence.forget(digest)
+            write_bytes(inside(folder, f"{path}/{name}"), evidence.remote.read(digest))
 
 
 def _require_signed(evidence: Evidence) -> None:
@@ -181,35 +175,34 @@ def _changes(record: dict[str, Any]) -> Iterator[str]:
 
 
 def _set_threads(folder: Path, threads: int) -> Iterator[str]:
-    """Change every thread count of the clone's params.yaml; gives what changed."""
+    """Change every thread count of the clone's params.yaml; yields what changed."""
     path = folder / "params.yaml"
     values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    for block, told in values.items():
-        if isinstance(told, dict) and told.get("threads") not in (None, threads):
+    for name, block in values.items():
+        if isinstance(block, dict) and block.get("threads") not in (None, threads):
             yield (
-                f"{block}.threads: {told['threads']} became {threads}; a different number of "
+                f"{name}.threads: {block['threads']} became {threads}; a different number of "
                 "threads adds floats in a different order."
             )
-            told["threads"] = threads
+            block["threads"] = threads
     write_text(path, yaml.safe_dump(values, sort_keys=False))
 
 
 @contextmanager
-def _standing_in(folder: Path) -> Iterator[None]:
-    """Work in the clone with a state folder of its own; third-party weights are shared."""
+def _inside(folder: Path) -> Iterator[None]:
+    """Work in the clone with its own state folder; third-party weights are shared."""
     weights, own = state_dir() / WEIGHTS, folder.absolute() / ".state"
     own.mkdir()
     if weights.is_dir():
-        (own / "weights").symlink_to(weights)
+        (own / WEIGHTS).symlink_to(weights)
     before = os.environ.get("IML_STATE")
     os.environ["IML_STATE"] = str(own)
     try:
         with chdir(folder):
             yield
     finally:
-        if before is None:
-            del os.environ["IML_STATE"]
-        else:
+        del os.environ["IML_STATE"]
+        if before is not None:
             os.environ["IML_STATE"] = before
 
 
@@ -229,7 +222,7 @@ def _compare(objects: Objects, stage: dict[str, Any]) -> Iterator[Difference]:
 
 
 def _compare_folder(objects: Objects, path: str, md5: str) -> Iterator[Difference]:
-    before = objects.listing(md5)
+    before = listed(objects.read(md5), path)
     after = {p.relative_to(path).as_posix() for p in Path(path).rglob("*") if p.is_file()}
     for name in sorted(before.keys() | after):
         place = f"{path}/{name}"

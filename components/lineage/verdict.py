@@ -1,4 +1,4 @@
-"""What an audit says: findings, each about one link of the chain of evidence."""
+"""The result of an audit: findings, each about one link of the chain of evidence."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 class Verdict(StrEnum):
-    """What a check can say."""
+    """The result of a check."""
 
     VERIFIED = "verified"
     BROKEN = "broken"
@@ -41,12 +41,12 @@ LINKS: dict[str, tuple[str, tuple[str, ...]]] = {
 
 @dataclass(frozen=True)
 class Finding:
-    """One answer of one check.
+    """One result of one check.
 
     Attributes:
-        link: a name of `LINKS`.
+        link: a name of `LINKS`; empty until the audit adds it.
         verdict: verified | broken | unverifiable.
-        what: one sentence: what was re-computed, what is wrong, or what is missing.
+        what: one sentence: what was recomputed, what is wrong, or what is missing.
         where: the file, row, tag or object; empty where the link itself is meant.
         expected, found: both sides of a comparison that failed.
     """
@@ -58,10 +58,6 @@ class Finding:
     expected: str | None = None
     found: str | None = None
 
-    def row(self) -> dict[str, Any]:
-        """As plain JSON."""
-        return asdict(self)
-
     def line(self) -> str:
         """On one line, for people."""
         sides = f" (expected {self.expected}, found {self.found})" if self.expected else ""
@@ -69,22 +65,20 @@ class Finding:
         return f"{self.link}: {place}{self.what}{sides}"
 
 
-def verified(link: str, what: str, where: str = "") -> Finding:
+def verified(what: str, where: str = "") -> Finding:
     """A check that passed."""
-    return Finding(link, Verdict.VERIFIED, what, where)
+    return Finding("", Verdict.VERIFIED, what, where)
 
 
-def missing(link: str, what: str, where: str = "") -> Finding:
+def missing(what: str, where: str = "") -> Finding:
     """A check for which evidence is missing."""
-    return Finding(link, Verdict.UNVERIFIABLE, what, where)
+    return Finding("", Verdict.UNVERIFIABLE, what, where)
 
 
-def broken(
-    link: str, what: str, where: str = "", expected: object = None, found: object = None
-) -> Finding:
+def broken(what: str, where: str = "", expected: object = None, found: object = None) -> Finding:
     """A check that failed."""
     sides = (None, None) if expected is None else (_short(expected), _short(found))
-    return Finding(link, Verdict.BROKEN, what, where, *sides)
+    return Finding("", Verdict.BROKEN, what, where, *sides)
 
 
 def _short(value: object) -> str:
@@ -92,52 +86,41 @@ def _short(value: object) -> str:
     return text if len(text) <= 200 else f"{text[:197]}..."
 
 
-def compared(link: str, what: str, where: str, pairs: Iterable[Pair]) -> list[Finding]:
+def compared(what: str, where: str, pairs: Iterable[Pair]) -> list[Finding]:
     """One finding for each pair (place, expected, found) that differs; else one verified.
 
     Args:
-        link: the link of the chain.
         what: what the pairs are, for the finding where all agree.
-        where: what the places lie in.
+        where: what the places belong to.
         pairs: None as found means that it is missing.
     """
     bad, count = [], 0
     for place, expected, found in pairs:
         count += 1
-        if expected == found:
-            continue
         spot = f"{where} {place}".strip()
-        if found is None:
-            bad.append(missing(link, "is missing", spot))
-        else:
-            bad.append(broken(link, "is not what was recorded", spot, expected, found))
-    return bad or [verified(link, f"{what} ({count})", where)]
+        if found is None and expected is not None:
+            bad.append(missing("is missing", spot))
+        elif expected != found:
+            bad.append(broken("is not what was recorded", spot, expected, found))
+    return bad or [verified(f"{what} ({count})", where)]
 
 
 @dataclass(frozen=True)
 class Audit:
-    """The answer to an audit of one version.
-
-    Attributes:
-        model, version: what was audited.
-        deep: whether every object was fetched and hashed.
-        source: where the evidence came from.
-        objects: how many objects were hashed, and their bytes; zeros unless deep.
-        findings: in the order of the chain.
-    """
+    """The result of an audit of one version."""
 
     model: str
     version: int
-    deep: bool
-    source: str
-    findings: Sequence[Finding]
-    objects: int = 0
+    deep: bool  # whether every object was fetched and hashed
+    source: str  # of the evidence
+    findings: Sequence[Finding]  # in the order of the chain
+    objects: int = 0  # hashed, and their size; 0 unless deep
     bytes: int = 0
 
     @property
     def verdict(self) -> Verdict:
         """The worst of all."""
-        return worst(finding.verdict for finding in self.findings)
+        return worst(self.findings)
 
     @property
     def exit_code(self) -> int:
@@ -156,17 +139,17 @@ class Audit:
         """The outcome for people."""
         name = f"{self.model}/{self.version}"
         bad, lost = self.of(Verdict.BROKEN), self.of(Verdict.UNVERIFIABLE)
-        if bad:
-            return f"{name} is broken: {bad[0].line()}{_more(len(bad))}"
-        if lost:
-            return f"{name} cannot be verified in full: {lost[0].line()}{_more(len(lost))}"
+        if first := bad or lost:
+            outcome = "is broken" if bad else "cannot be verified in full"
+            more = f" (and {len(first) - 1} more)" if len(first) > 1 else ""
+            return f"{name} {outcome}: {first[0].line()}{more}"
         how = f", {self.objects} objects hashed again" if self.deep else ""
         return f"{name} is verified: all {len(LINKS)} links hold{how}."
 
     def row(self) -> dict[str, Any]:
         """As plain JSON."""
         links = {
-            name: {"verdict": worst(f.verdict for f in found), "findings": [f.row() for f in found]}
+            name: {"verdict": worst(found), "findings": [asdict(f) for f in found]}
             for name, found in self.by_link().items()
         }
         return {
@@ -182,10 +165,7 @@ class Audit:
         }
 
 
-def _more(count: int) -> str:
-    return f" (and {count - 1} more)" if count > 1 else ""
-
-
-def worst(verdicts: Iterable[Verdict]) -> Verdict:
-    """The worst of several verdicts; nothing checked is unverifiable."""
+def worst(findings: Iterable[Finding]) -> Verdict:
+    """The worst verdict of some findings; nothing checked is unverifiable."""
+    verdicts = (finding.verdict for finding in findings)
     return max(verdicts, key=_WORSE.index, default=Verdict.UNVERIFIABLE)

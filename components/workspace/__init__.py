@@ -1,4 +1,4 @@
-"""The workspace: this package is the only caller of git and dvc processes and reads dvc.lock.
+"""The workspace, whose git, DVC and dvc.lock no other package calls or reads.
 
 A workspace is the folder that holds params.yaml and dvc.yaml; every function works on the
 current working directory.
@@ -11,9 +11,9 @@ import re
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 import psutil
@@ -22,15 +22,24 @@ import yaml
 from components.core.errors import CheckError, ImlError, InputError
 from components.core.files import held, read_json, write_json
 from components.core.paths import DATA, RUN_LOCK, RUNNING, state_dir
-from components.workspace import uncommitted
-from components.workspace.commands import call, dvc, environment
-from components.workspace.processes import birth, end_group, same_group
+from components.workspace.processes import (
+    call,
+    dvc,
+    end_group,
+    environment,
+    same_group,
+    started,
+)
 
-_REMOTES = {"demo": "--remote demo "}  # the demo's photos lie in the repository
+_REMOTES = {"demo": "--remote demo "}  # the demo's photos are in the repository
 _FAILED = re.compile(r"^ERROR: failed to reproduce '[^']*': (.*)$")
 _EXITED = re.compile(r"exited with (-?\d+)$")
 _ERROR = re.compile(r"^error: (.+)$")
-# What DVC says after every stage: hints for people who run it by hand.
+# A version depends on code with its data, DVC's configuration, and what Python imports.
+_FOLDERS = ("components", "flows", ".dvc")
+_FILES = ("params.yaml", "dvc.yaml", ".dvcignore", "pyproject.toml", "constraints.txt")
+_MODULES = (".py", ".pyc", ".so")
+# DVC's hints after every stage, for people who run it by hand.
 _HINTS = re.compile(
     r"^(Updating|Generating) lock file |^To track the changes with git|^\tgit add |"
     r"^To enable auto staging|^\tdvc config core\.autostage|^Use `dvc push`"
@@ -38,7 +47,7 @@ _HINTS = re.compile(
 
 
 class StageError(ImlError):
-    """A stage failed; carries the stage's own exit code (2 for bad input) and its last lines."""
+    """A stage failed; has its exit code (2 for bad input, else 1) and its last lines."""
 
     def __init__(self, stage: str, last_lines: list[str]) -> None:
         verdicts = [m.group(1) for line in last_lines if (m := _FAILED.match(line))]
@@ -51,9 +60,9 @@ class StageError(ImlError):
 
     def _why(self, code: int, verdict: str) -> str:
         """Its own line where it failed as expected, else what ended it and its last lines."""
-        said = [m.group(1) for line in self.last_lines if (m := _ERROR.match(line))]
-        if said:
-            return said[-1]
+        errors = [m.group(1) for line in self.last_lines if (m := _ERROR.match(line))]
+        if errors:
+            return errors[-1]
         if code < 0:
             return f"it was killed by signal {-code}; run the same command again, it resumes"
         return verdict if not _EXITED.search(verdict) else " | ".join(self.last_lines[-3:])
@@ -62,12 +71,6 @@ class StageError(ImlError):
 def git_commit() -> str:
     """The 40-digit id of HEAD."""
     return call("git", "rev-parse", "HEAD").strip()
-
-
-def git_committed(path: str) -> bytes | None:
-    """What HEAD holds under a path; None where it holds nothing."""
-    done = subprocess.run(["git", "show", f"HEAD:./{path}"], capture_output=True, check=False)
-    return None if done.returncode else done.stdout
 
 
 def git_dirty() -> list[str]:
@@ -80,12 +83,39 @@ def git_dirty() -> list[str]:
         ("diff", "--name-only", "--no-renames", "--relative", "-z", "HEAD"),
     )
     paths = {path for words in commands for path in call("git", *words).split("\0") if path}
-    named: set[str] = set()
+    named: set[str] = set()  # files and folders that stages depend on or params.yaml names
     with suppress(InputError):  # no stage has run yet
-        named |= uncommitted.dependencies(read_lock())
+        blocks = (read_lock().get("stages") or {}).values()
+        named |= {row["path"] for block in blocks for row in block.get("deps", [])}
     with suppress(FileNotFoundError):
-        named |= set(uncommitted.texts(yaml.safe_load(Path("params.yaml").read_text("utf-8"))))
-    return sorted(path for path in paths - {"dvc.lock"} if uncommitted.counts(path, named))
+        named |= set(_texts(yaml.safe_load(Path("params.yaml").read_text("utf-8"))))
+    return sorted(path for path in paths - {"dvc.lock"} if _counts(path, named))
+
+
+def _counts(path: str, named: Collection[str]) -> bool:
+    """Whether a change of a file, tracked by git or not, can change what a run makes.
+
+    It can where a stage, an import or DVC reads it. A module outside the code's packages is
+    imported only from the workspace's own folder, where it hides a library of its name.
+    """
+    place = PurePosixPath(path)
+    top_level = len(place.parts) == 1 or (len(place.parts) == 2 and place.stem == "__init__")
+    return (
+        place.parts[0] in _FOLDERS
+        or path in _FILES
+        or place.suffix == ".dvc"
+        or (place.suffix in _MODULES and top_level)
+        or any(part in named for part in (path, *map(str, place.parents)))
+    )
+
+
+def _texts(values: Any) -> Iterator[str]:
+    """Every text among nested values: file names are among them."""
+    if isinstance(values, str):
+        yield values
+    elif isinstance(values, Mapping | list):
+        for value in values.values() if isinstance(values, Mapping) else values:
+            yield from _texts(value)
 
 
 def lock_text() -> str:
@@ -98,7 +128,9 @@ def lock_text() -> str:
 
 def lock_committed() -> bool:
     """Whether HEAD holds dvc.lock as it is."""
-    return git_committed("dvc.lock") == lock_text().encode()
+    command = ("git", "show", "HEAD:./dvc.lock")
+    done = subprocess.run(command, capture_output=True, check=False)
+    return not done.returncode and done.stdout == lock_text().encode()
 
 
 def read_lock() -> dict[str, Any]:
@@ -107,10 +139,7 @@ def read_lock() -> dict[str, Any]:
 
 
 def stages() -> list[str]:
-    """Stage names in an order in which each comes after those it depends on.
-
-    Read from DVC's own graph, so there is no second list to keep.
-    """
+    """Stage names, each after those it depends on, from DVC's own graph."""
     import networkx as nx
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
@@ -131,11 +160,7 @@ def stages() -> list[str]:
 def require(datasets: Iterable[str]) -> None:
     """Check what every run needs, before anything heavy is imported.
 
-    Args:
-        datasets: names of the data sets that the stages read.
-
-    Raises:
-        InputError: no git, no repository or commit in it, or a data set that is not there.
+    Raises InputError: no git, no repository or commit in it, or a data set that is absent.
     """
     try:
         git_commit()
@@ -157,17 +182,13 @@ def require(datasets: Iterable[str]) -> None:
 
 
 def _targets(datasets: Iterable[str]) -> list[str]:
-    """The pipeline and the .dvc files of its data sets: what others track is not a run's affair."""
+    """The pipeline and the .dvc files of its data sets; others are no concern of a run."""
     tracked = [f"{DATA / name}.dvc" for name in datasets]
     return ["dvc.yaml", *(name for name in tracked if Path(name).exists())]
 
 
 def changed(datasets: Iterable[str]) -> dict[str, Any]:
-    """What `dvc status` says has changed, by stage or .dvc file; empty when nothing has.
-
-    Args:
-        datasets: names of the data sets that the stages read; others do not count.
-    """
+    """What has changed by `dvc status`, by stage or .dvc file; other data sets do not count."""
     return json.loads(dvc("status", "--json", *_targets(datasets)))
 
 
@@ -185,9 +206,8 @@ def push(datasets: Iterable[str]) -> None:
 def exclusive() -> Iterator[str | None]:
     """Hold the workspace: one run at a time; ends what a killed run left behind.
 
-    Gives the stage in which the run before was killed, or None.
-
-    Raises CheckError when another run is working here.
+    Yields the stage in which the last run was killed, or None; raises CheckError when another run
+    is working here.
     """
     with held(state_dir() / RUN_LOCK, "another run is working in this workspace"):
         yield _end_leftover()
@@ -198,17 +218,16 @@ def _running_file() -> Path:
 
 
 def _end_leftover() -> str | None:
-    """Kill the process group of a stage whose run was killed; we hold the lock, so it is ours."""
-    path = _running_file()
+    """Kill what is left of a killed run's stage; the caller holds the lock."""
+    path, stage = _running_file(), None
     if not path.exists():
         return None
-    stage = None
     with suppress(InputError, KeyError, psutil.AccessDenied):
         left = read_json(path)
         stage = str(left["stage"])
         if same_group(left["pid"], left["birth"]):
             end_group(left["pid"])
-    # DVC takes a dead process that nobody has collected yet for one that is at work.
+    # DVC takes a zombie for a process that is at work.
     Path(".dvc/tmp/rwlock").unlink(missing_ok=True)
     path.unlink(missing_ok=True)
     return stage
@@ -221,7 +240,7 @@ def reproduce(
     on_start: Callable[[], None] = lambda: None,
     force: bool = False,
 ) -> bool:
-    """Bring one stage up to date in a process group of its own; True when it had to run.
+    """Bring one stage up to date in its own process group; True when it had to run.
 
     Args:
         stage: its name in dvc.yaml.
@@ -244,8 +263,8 @@ def reproduce(
         start_new_session=True,
     )
     try:
-        born = birth(process.pid)
-        write_json(_running_file(), {"pid": process.pid, "birth": born, "stage": stage})
+        running = {"pid": process.pid, "birth": started(process.pid), "stage": stage}
+        write_json(_running_file(), running)
         last, ran = _stream(process.stdout, stage, on_line, on_start)
         code = process.wait()
     except BaseException:
@@ -265,7 +284,7 @@ def _stream(
     on_line: Callable[[str], None],
     on_start: Callable[[], None],
 ) -> tuple[list[str], bool]:
-    """Pass lines on; keep the last twenty, and whether DVC said that it ran the stage."""
+    """Pass lines on; return the last twenty, and whether DVC ran the stage."""
     last: deque[str] = deque(maxlen=20)
     ran = False
     for raw in output or ():

@@ -1,7 +1,8 @@
 """Reading a git repository: whether a commit is there, intact and reachable, and what it holds.
 
 Every function takes the repository's folder, which may be a clone of an exported bundle. A commit's
-id may come from outside too: what is no full id is refused, since git might take it for an option.
+id may come from outside too: anything but a full id is refused with EvidenceError, since git might
+take it for an option.
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ def _must(root: Path, *arguments: str) -> bytes:
     return done.stdout
 
 
-def _last_line(said: bytes) -> str:
-    return (said.decode(errors="replace").strip().splitlines() or ["no message"])[-1]
+def _last_line(errors: bytes) -> str:
+    return (errors.decode(errors="replace").strip().splitlines() or ["no message"])[-1]
 
 
 def is_commit(value: object) -> bool:
@@ -47,7 +48,7 @@ def is_commit(value: object) -> bool:
 
 
 def _full(commit: str) -> str:
-    """The commit's id, if it is one; raises EvidenceError."""
+    """The commit's id, if it is one."""
     if not is_commit(commit):
         raise EvidenceError(f"{commit!r:.60} is no full commit id", where="git repository")
     return commit
@@ -61,21 +62,23 @@ def has_commit(root: Path, commit: str) -> bool:
 def damage(root: Path) -> list[str]:
     """What `git fsck` says is corrupt or missing; every object is hashed again."""
     done = _git(root, "fsck", "--full", "--no-dangling", "--no-progress")
+    if not done.returncode:
+        return []
     lines = (done.stdout + done.stderr).decode(errors="replace").splitlines()
     harmless = ("notice:", "dangling ", "unreachable ", "Checking ", "warning ")
-    said = [line for line in lines if line.strip() and not line.startswith(harmless)]
-    return said or ["git fsck failed"] if done.returncode else []
+    found = [line for line in lines if line.strip() and not line.startswith(harmless)]
+    return found or ["git fsck failed"]
 
 
 def refs_to(root: Path, commit: str) -> list[str]:
-    """Branches and tags whose history holds a commit; raises EvidenceError for no commit id."""
+    """Branches and tags whose history holds a commit."""
     contains = ("--contains", _full(commit))
     names = _git(root, "for-each-ref", *contains, "--format=%(refname)").stdout
     return names.decode().split()
 
 
 def descends(root: Path, commit: str, ancestor: str) -> bool:
-    """Whether a commit's history holds another; raises EvidenceError for no commit id."""
+    """Whether a commit's history holds another."""
     pair = (_full(ancestor), _full(commit))
     return not _git(root, "merge-base", "--is-ancestor", *pair).returncode
 
@@ -90,20 +93,8 @@ def tree(root: Path, commit: str) -> dict[str, bytes]:
     """Every file of a commit by path.
 
     Raises:
-        EvidenceError: no commit id, a missing commit, a corrupt object, or more than half a
-            gigabyte of files.
+        EvidenceError: a missing commit, a corrupt object, or more than half a gigabyte of files.
     """
-    packed = _archive(root, commit)
-    with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
-        return {
-            member.name: file.read()
-            for member in archive
-            if member.isfile() and (file := archive.extractfile(member)) is not None
-        }
-
-
-def _archive(root: Path, commit: str) -> bytes:
-    """A commit's files as a tar; raises EvidenceError."""
     command = _command(root, "archive", "--format=tar", _full(commit))
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         if process.stdout is None or process.stderr is None:
@@ -113,16 +104,21 @@ def _archive(root: Path, commit: str) -> bytes:
             process.kill()
             what = f"its files are more than {_TREE >> 20} MB"
             raise EvidenceError(what, where=f"commit {commit}")
-        said = process.stderr.read()
+        errors = process.stderr.read()
     if process.returncode:
-        raise EvidenceError(_last_line(said), where="git archive")
-    return packed
+        raise EvidenceError(_last_line(errors), where="git archive")
+    with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
+        return {
+            member.name: file.read()
+            for member in archive
+            if member.isfile() and (file := archive.extractfile(member)) is not None
+        }
 
 
 def bundle(root: Path, commit: str, tag: str, target: Path) -> None:
     """Write a commit with its whole history as a git bundle whose one branch is `audited`.
 
-    The tag of the version goes with it where there is one. Raises EvidenceError for no commit id.
+    The tag of the version goes with it where there is one.
     """
     name = "refs/heads/audited"
     before = _git(root, "rev-parse", "--verify", "--quiet", name).stdout.decode().strip()
@@ -142,6 +138,5 @@ def clone(source: str | Path, target: Path, *, bare: bool = False) -> None:
 
 
 def checkout(root: Path, commit: str) -> None:
-    """Check out a commit; raises EvidenceError for no commit id or a missing commit."""
-    quiet = ("-c", "advice.detachedHead=false")
-    _must(root, *quiet, "checkout", "--quiet", "--detach", _full(commit))
+    """Check out a commit; raises EvidenceError for a missing one."""
+    _must(root, "checkout", "--quiet", "--detach", _full(commit))

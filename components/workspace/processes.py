@@ -1,21 +1,67 @@
-"""Processes known by more than their number, and whole groups of them ended."""
+"""git, DVC and stages as processes: their output or one clear line, and whole groups ended."""
 
 from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from contextlib import suppress
 from pathlib import Path
 
 import psutil
 
+from components.core.errors import CheckError, InputError, UnavailableError
 
-def birth(pid: int) -> str | None:
-    """What tells a process from a later one of its number, whatever the clock does: boot, start.
+_NETWORK = {"clone", "fetch", "pull", "push"}  # of git and of DVC
 
-    None where there is no such process.
+
+def environment() -> dict[str, str]:
+    """Our environment, with this interpreter's commands first and telemetry off."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    # Unbuffered, or a stage's progress lines would reach the flow's log only at its end.
+    return {**os.environ, "PATH": path, "DVC_NO_ANALYTICS": "1", "PYTHONUNBUFFERED": "1"}
+
+
+def call(*command: str, folder: Path | None = None) -> str:
+    """Run a short command and return its stdout.
+
+    Raises:
+        InputError: it is not installed.
+        UnavailableError: it talks to a server and failed.
+        CheckError: it failed; its last line, or the last that it marks as an error.
     """
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, env=environment(), cwd=folder, check=False
+        )
+    except FileNotFoundError:
+        raise InputError(
+            f"{command[0]} is not installed", hint=f"install {command[0]} and try again"
+        ) from None
+    if done.returncode:
+        lines = (done.stderr.strip() or done.stdout.strip()).splitlines() or ["no message"]
+        # DVC's last line may be an offer of help.
+        lines = [line for line in lines if line.startswith("ERROR: ")] or lines
+        kind = UnavailableError if _NETWORK & set(command[1:5]) else CheckError
+        raise kind(lines[-1].removeprefix("ERROR: "), where=" ".join(command[:3]))
+    return done.stdout
+
+
+def dvc(*arguments: str, folder: Path | None = None) -> str:
+    """Run DVC and return its stdout; raises as `call` does.
+
+    Never with --quiet, where it fails without a reason.
+    """
+    try:
+        return call(sys.executable, "-m", "dvc", *arguments, folder=folder)
+    except (CheckError, UnavailableError) as error:
+        raise type(error)(error.what, where=f"dvc {arguments[0]}") from None
+
+
+def started(pid: int) -> str | None:
+    """Boot and start time of a process, which no later one with its number has; None for none."""
     try:
         # Field 22, in ticks since the boot; the name before it, in brackets, may hold anything.
         fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
@@ -28,15 +74,15 @@ def _boot() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
 
 
-def same_group(pid: int, born: str) -> bool:
-    """Whether a process group can only be the one whose leader was born then."""
-    found = birth(pid)
-    # Dead alone: nobody gets its number as long as its group lives, until the next boot.
-    return born.startswith(_boot()) if found is None else found == born
+def same_group(pid: int, start: str) -> bool:
+    """Whether a process group can only be the one whose leader had this start, as of `started`."""
+    found = started(pid)
+    # Where only the leader is dead, its number is not reused while its group lives, until a boot.
+    return start.startswith(_boot()) if found is None else found == start
 
 
 def end_group(pid: int, *, patience: float = 3.0) -> None:
-    """End a process group: politely, then, after `patience` seconds, for good."""
+    """End a process group: SIGTERM, then SIGKILL after `patience` seconds."""
     for number, seconds in ((signal.SIGTERM, patience), (signal.SIGKILL, 3.0)):
         with suppress(ProcessLookupError):
             os.killpg(pid, number)

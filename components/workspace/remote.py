@@ -23,7 +23,7 @@ class MissingError(EvidenceError):
 class Objects:
     """Objects by MD5; the MD5 of a folder ends in `.dir` and its object lists the files.
 
-    Nothing that comes from here is trusted: `read` hashes what it gives.
+    Nothing in the store is trusted: `read` hashes what it returns.
     """
 
     def __init__(self, store: Any, name: str) -> None:
@@ -33,7 +33,7 @@ class Objects:
 
     @classmethod
     def of_workspace(cls) -> Objects:
-        """The default remote of the workspace that we stand in; raises InputError without one."""
+        """The default remote of this workspace; raises InputError where it has none."""
         from dvc.exceptions import DvcException
         from dvc.repo import Repo
 
@@ -53,7 +53,7 @@ class Objects:
         return cls(LocalHashFileDB(LocalFileSystem(), str(root / FOLDER)), str(root))
 
     def path(self, md5: str) -> str:
-        """Where an object lies in the store; raises MissingError for what is no object's name.
+        """An object's place in the store; raises MissingError for what is no object's name.
 
         Names come from records, also of strangers: `../..` would lead out of the store.
         """
@@ -75,21 +75,16 @@ class Objects:
         """An object's bytes; raises MissingError, or EvidenceError where their MD5 differs."""
         with self.open(md5) as file:
             data = file.read()
-        found = hashlib.md5(data, usedforsecurity=False).hexdigest()
-        if found != md5.removesuffix(".dir"):
+        if (found := _md5(data)) != md5.removesuffix(".dir"):
             raise EvidenceError(f"its MD5 is {found}, expected {md5}", where=self.path(md5))
         return data
-
-    def listing(self, md5: str) -> dict[str, str]:
-        """The files of a folder's object: path below it to MD5; raises as `read` does."""
-        return listed(self.read(md5), md5)
 
     def missing(self, names: Iterable[str]) -> list[str]:
         """Those of the objects that the store does not have; nothing is changed or removed."""
         wanted = set(names)
         real = sorted(name for name in wanted if _NAME.fullmatch(name))
         if self.local:
-            # DVC's own answer for a folder hashes what is writable and deletes what has changed,
+            # DVC's own check of a folder hashes what is writable and deletes what has changed,
             # which would be the evidence.
             there = [md5 for md5 in real if Path(self.path(md5)).is_file()]
         else:
@@ -102,14 +97,15 @@ def listed(data: bytes, where: str) -> dict[str, str]:
     try:
         return {str(row["relpath"]): str(row["md5"]) for row in json.loads(data)}
     except (ValueError, KeyError, TypeError):
-        raise EvidenceError("is no listing of a folder", where=where) from None
+        raise EvidenceError("is not a listing of a folder", where=where) from None
+
+
+def _md5(data: bytes) -> str:
+    return hashlib.md5(data, usedforsecurity=False).hexdigest()
 
 
 def folder_md5(files: dict[str, bytes]) -> str:
     """The MD5 by which DVC names a folder with these files (path below it to content)."""
-    rows = [
-        {"md5": hashlib.md5(data, usedforsecurity=False).hexdigest(), "relpath": path}
-        for path, data in sorted(files.items(), key=lambda item: tuple(item[0].split("/")))
-    ]
-    text = json.dumps(rows, sort_keys=True)
-    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest() + ".dir"
+    ordered = sorted(files.items(), key=lambda item: item[0].split("/"))
+    rows = [{"md5": _md5(data), "relpath": path} for path, data in ordered]
+    return _md5(json.dumps(rows, sort_keys=True).encode()) + ".dir"

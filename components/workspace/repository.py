@@ -1,8 +1,8 @@
-"""The branch `retrain` in a clone of its own: where scheduled runs start, and what they add.
+"""The branch `retrain` in its own clone: where scheduled runs start, and what they add.
 
-A run starts at the tip of `retrain` with the default branch merged in, and adds data it took in,
+A run starts at the tip of `retrain` with the default branch merged in, and adds new data,
 `dvc.lock` with the metrics, and a tag per version. The default branch is never written to. Every
-function but `prepare` works in the clone that we stand in.
+function but `prepare` works on the clone that is the current directory.
 """
 
 from __future__ import annotations
@@ -10,12 +10,11 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from contextlib import suppress
 from pathlib import Path
 
 from components.core.errors import CheckError
 from components.core.files import write_json
-from components.workspace import call, dvc, lock_committed
+from components.workspace import call, dvc, git_commit, lock_committed
 
 BRANCH, METRICS = "retrain", "metrics.json"
 _PULLED = "iml.pulled"  # the commit whose data and outputs are in the clone
@@ -27,7 +26,7 @@ def prepare(source: str, folder: Path, remote: str, cache: Path) -> str:
 
     Args:
         source: address or folder of the git repository.
-        folder: of the clone; made where there is none.
+        folder: of the clone; made if absent.
         remote: address of the DVC remote.
         cache: DVC's cache, kept between clones.
 
@@ -39,15 +38,20 @@ def prepare(source: str, folder: Path, remote: str, cache: Path) -> str:
             each other in more than dvc.lock.
     """
     git = ("git", "-C", str(folder))
-    if not _whole(folder):
+    whole = (folder / ".git").is_dir() and _has(git, "HEAD")  # else interrupted while made
+    if not whole:
         shutil.rmtree(folder, ignore_errors=True)
         call("git", "clone", "--quiet", source, str(folder))
-    _unlock(folder)
+    # What a killed run left; the caller holds the workspace, so no git is at work here.
+    for lock in (folder / ".git").rglob("*.lock"):
+        lock.unlink(missing_ok=True)
     (folder / ".git/config").chmod(0o600)  # the address may hold a password
     call(*git, "remote", "set-url", "origin", source)
     for name, value in _WHO.items():
         call(*git, "config", name, value)
-    _discard(git)
+    # An unfinished merge, changes, untracked files of a killed run.
+    call(*git, "reset", "--quiet", "--hard")
+    call(*git, "clean", "-ffdq")
     # No --prune-tags: a version's tag that could not be pushed yet is pushed by the next run.
     # --force: a tag that was moved there is moved here.
     call(*git, "fetch", "--quiet", "--prune", "--tags", "--force", "origin")
@@ -65,13 +69,6 @@ def prepare(source: str, folder: Path, remote: str, cache: Path) -> str:
     return commit
 
 
-def _whole(folder: Path) -> bool:
-    """Whether a clone is there, and was not interrupted while it was made."""
-    with suppress(CheckError):
-        return _has(("git", "-C", str(folder)), "HEAD") and (folder / ".git").is_dir()
-    return False
-
-
 def _has(git: tuple[str, ...], name: str) -> bool:
     try:
         call(*git, "rev-parse", "--quiet", "--verify", f"{name}^{{commit}}")
@@ -80,29 +77,18 @@ def _has(git: tuple[str, ...], name: str) -> bool:
     return True
 
 
-def _unlock(folder: Path) -> None:
-    """Remove what a killed git left: the caller holds the workspace, so none is at work here."""
-    for lock in (folder / ".git").rglob("*.lock"):
-        lock.unlink(missing_ok=True)
-
-
-def _discard(git: tuple[str, ...]) -> None:
-    """Drop what a killed run left: an unfinished merge, changes, untracked files."""
-    call(*git, "reset", "--quiet", "--hard")
-    call(*git, "clean", "-ffdq")
-
-
 def _merge(git: tuple[str, ...], default: str) -> None:
-    """Merge the default branch; where only dvc.lock is in conflict, the stages decide anew."""
+    """Merge the default branch; ours is kept, and stages run again, if only dvc.lock conflicts."""
     try:
         call(*git, "merge", "--quiet", "--no-edit", default)
         return
     except CheckError:
-        torn = call(*git, "diff", "--name-only", "--diff-filter=U").split()
-    if torn != ["dvc.lock"]:
+        conflicts = call(*git, "diff", "--name-only", "--diff-filter=U").split()
+    if conflicts != ["dvc.lock"]:
         call(*git, "reset", "--quiet", "--hard")
+        what = f"both changed {', '.join(conflicts) or 'it'}"
         raise CheckError(
-            f"{default} cannot be merged into {BRANCH}: both changed {', '.join(torn) or 'it'}",
+            f"{default} cannot be merged into {BRANCH}: {what}",
             hint=f"merge {default} into {BRANCH} by hand",
         )
     call(*git, "checkout", "--quiet", "--ours", "dvc.lock")
@@ -123,7 +109,7 @@ def _configure(folder: Path, remote: str, cache: Path) -> None:
 
 
 def add_results(message: str) -> str:
-    """Commit dvc.lock and the metrics, where they have changed; gives the commit we stand on."""
+    """Commit dvc.lock and the metrics, where they have changed; returns HEAD."""
     write_json(METRICS, json.loads(dvc("metrics", "show", "--json")))
     # All: the clone was clean, and DVC also writes .gitignore files.
     return add(message, "--all")
@@ -133,7 +119,7 @@ def commit_lock(message: str) -> None:
     """Commit dvc.lock, and nothing else, where it has changed."""
     if lock_committed():
         return
-    # Whoever has told git no name gets the one of scheduled runs.
+    # Where git knows no name, the one of scheduled runs is used.
     known = call("git", "config", "--default", "", "--get", "user.email").strip()
     who = [] if known else [f"-c{name}={value}" for name, value in _WHO.items()]
     call("git", "add", "dvc.lock")
@@ -141,22 +127,22 @@ def commit_lock(message: str) -> None:
 
 
 def unsettle() -> None:
-    """Say that data will be changed: until they are committed, `prepare` fetches them anew."""
+    """Note that data will be changed: until they are committed, `prepare` fetches them again."""
     call("git", "config", _PULLED, "")
 
 
 def add(message: str, *paths: str) -> str:
-    """Commit some paths, where they have changed; gives the commit we stand on."""
+    """Commit some paths, where they have changed; returns HEAD."""
     call("git", "add", *paths)
     if call("git", "diff", "--cached", "--name-only").strip():
         call("git", "commit", "--quiet", "-m", message)
-    commit = call("git", "rev-parse", "HEAD").strip()
+    commit = git_commit()
     call("git", "config", _PULLED, commit)
     return commit
 
 
 def push() -> None:
-    """Show the branch and its versions' tags to everybody; raises CheckError when refused."""
+    """Push the branch and its versions' tags; raises UnavailableError when refused."""
     call("git", "push", "--quiet", "--follow-tags", "origin", BRANCH)
 
 
@@ -166,7 +152,7 @@ def tag_name(model: str, version: int) -> str:
 
 
 def tag(model: str, version: int) -> None:
-    """Name the commit of a version, unless it has its name already, and show it."""
+    """Tag the commit of a version, unless it is tagged already, and push the tag."""
     name = tag_name(model, version)
     if not has_tag(model, version):
         call("git", "tag", "--annotate", "-m", f"{model}/{version}", name)
@@ -179,7 +165,7 @@ def has_tag(model: str, version: int) -> bool:
 
 
 def last_version(model: str) -> str | None:
-    """The tag of the youngest version that was made from an ancestor of this commit, or None."""
+    """The tag of the latest version that was made from an ancestor of this commit, or None."""
     pattern = f"model/{model}/v*"
     merged = call("git", "tag", "--merged", "HEAD", "--sort=-v:refname", "--list", pattern)
     return next(iter(merged.split()), None)

@@ -44,7 +44,7 @@ def audit(
         with progress_bars() as bar:
             answer = walk(evidence, deep=deep, progress=bar("objects"))
     if page:
-        from components.lineage.page import render
+        from components.lineage.audit import render
 
         write_text(page, render(answer))
     if as_json:
@@ -64,7 +64,7 @@ def _show(answer: Audit, page: Path | None) -> None:
     console = Console()
     table = new_table(f"Audit of {answer.model}/{answer.version}", "link", "verdict", "what")
     for name, findings in answer.by_link().items():
-        verdict = worst(finding.verdict for finding in findings)
+        verdict = worst(findings)
         said = "; ".join(f.what for f in findings if f.verdict == verdict)
         style = _STYLES[verdict]
         add_row(table, LINKS[name][0], verdict, said[:300], styles={1: style})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -43,10 +44,10 @@ def show(
 
 def _show_version(model: str, as_json: bool) -> None:
     from components.lineage.bundle import evidence_of
-    from components.lineage.photos import require_record, rows
+    from components.lineage.photos import rows
 
     with evidence_of(model, whole=False) as evidence:
-        record, found, name = require_record(evidence), rows(evidence), evidence.name
+        record, found, name = evidence.record, rows(evidence), evidence.name
     if as_json:
         _print({"version": name, "record": record, "photos": found})
         return
@@ -84,7 +85,7 @@ def _show_uses(model: str, photo: str, as_json: bool) -> None:
             {
                 "model": name,
                 "sha256": answer.sha256,
-                "uses": [use.row() for use in answer.found],
+                "uses": [asdict(use) for use in answer.found],
                 "unknown": answer.unknown,
             }
         )

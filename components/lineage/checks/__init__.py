@@ -1,1 +1,1 @@
-"""The checks of an audit: pure functions of a `Evidence`, one for each link of the chain."""
+"""The checks of an audit: functions of `Evidence`, one for each link of the chain."""

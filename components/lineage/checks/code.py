@@ -17,113 +17,110 @@ from components.workspace import history
 from components.workspace.remote import folder_md5
 from components.workspace.repository import tag_name
 
-_RESTS = "depends on the lineage record, which is missing or broken"
 
-
-def commit(evidence: Evidence) -> list[Finding]:
+def commit(evidence: Evidence) -> Iterator[Finding]:
     """That the recorded commit is in the repository, intact, and part of its history."""
-    link, record = "commit", evidence.record
-    if record is None:
-        return [missing(link, _RESTS)]
-    name, root = record["git"]["commit"], evidence.repository
-    where = f"commit {name}"
+    git, root = evidence.record["git"], evidence.repository
+    where = f"commit {git['commit']}"
     if root is None:
-        return [missing(link, "there is no git repository here", where)]
-    found = [broken(link, line, "git repository") for line in history.damage(root)]
-    if not history.has_commit(root, name):
-        return [*found, missing(link, "the commit is not in the git repository", where)]
-    found += _tagged(evidence, root, name)
-    refs = history.refs_to(root, name)
+        yield missing("there is no git repository here", where)
+        return
+    found = [broken(line, "git repository") for line in history.damage(root)]
+    if not history.has_commit(root, git["commit"]):
+        yield from [*found, missing("the commit is not in the git repository", where)]
+        return
+    found += _tagged(evidence, root, git["commit"])
+    refs = history.refs_to(root, git["commit"])
     if not refs:
-        found.append(broken(link, "no branch or tag leads to it: history was rewritten", where))
+        found.append(broken("no branch or tag leads to it: history was rewritten", where))
     if not evidence.clean:
-        dirty = record["git"]["dirty"]
+        dirty = git["dirty"]
         what = f"the version was made with {len(dirty)} uncommitted changes, {dirty[0]} among them"
-        found.append(missing(link, what, where))
-    return found or [verified(link, f"intact, on {refs[0].split('/', 2)[2]}", where)]
+        found.append(missing(what, where))
+    yield from found or [verified(f"intact, on {refs[0].split('/', 2)[2]}", where)]
 
 
 def _tagged(evidence: Evidence, root: Path, name: str) -> Iterator[Finding]:
     """What is wrong with the version's tag, where there is one.
 
-    It may stand on a later commit: the one that committed dvc.lock, or the next run's after a kill.
+    It may point at a later commit: the one of dvc.lock, or the next run's after a kill.
     """
-    link, label = "commit", tag_name(evidence.model, evidence.version)
+    label = tag_name(evidence.model, evidence.version)
     where, pinned = f"git tag {label}", history.tagged(root, label)
     if pinned in (None, name):
         return
     if not history.descends(root, str(pinned), name):
-        yield broken(link, "points at another commit, not at a later one", where, name, pinned)
+        yield broken("points at another commit, not at a later one", where, name, pinned)
         return
     try:
-        held = history.tree(root, str(pinned))
+        tree = history.tree(root, str(pinned))
     except CheckError as error:
-        yield missing(link, f"its commit cannot be read ({error.what})", where)
+        yield missing(f"its commit cannot be read ({error.what})", where)
         return
-    record = evidence.record or {}
-    lock, found = record["dvc_lock"]["sha256"], sha256_bytes(held.get("dvc.lock", b""))
+    lock = evidence.record["dvc_lock"]["sha256"]
+    found = sha256_bytes(tree.get("dvc.lock", b""))
     if found != lock:
-        yield broken(link, "points at a later commit with another dvc.lock", where, lock, found)
-    for key, said in record["datasets"].items():
+        yield broken("points at a later commit with another dvc.lock", where, lock, found)
+    for key, described in evidence.record["datasets"].items():
         file = f"data/{key}.dvc"
-        if said["dvc"] and parsed(held.get(file, b"")) != said["dvc"]:
-            yield broken(link, f"points at a later commit with another {file}", where)
+        if described["dvc"] and parsed(tree.get(file, b"")) != described["dvc"]:
+            yield broken(f"points at a later commit with another {file}", where)
 
 
 def dvc_lock(evidence: Evidence) -> list[Finding]:
     """The text of dvc.lock against its hash and the commit's copy."""
-    link, record = "dvc.lock", evidence.record
-    if record is None:
-        return [missing(link, _RESTS)]
-    lock = record["dvc_lock"]
+    lock = evidence.record["dvc_lock"]
     found = sha256_bytes(lock["text"].encode())
     if found != lock["sha256"]:
-        return [broken(link, "text and hash differ", "record", lock["sha256"], found)]
+        return [broken("text and hash differ", "record", lock["sha256"], found)]
     if not lock.get("committed"):
-        return [verified(link, "the record's own text; its commit does not contain it", "record")]
-    where = f"commit {record['git']['commit'][:12]}"
+        return [verified("the record's own text; its commit does not contain it", "record")]
+    where = f"commit {evidence.record['git']['commit'][:12]}"
     if evidence.tree is None:
-        return [missing(link, "the commit that contains it cannot be read", where)]
-    held = evidence.tree.get("dvc.lock")
-    return compared(
-        link,
-        "the record's text matches the commit",
-        where,
-        [("dvc.lock", lock["sha256"], None if held is None else sha256_bytes(held))],
-    )
+        return [missing("the commit that contains it cannot be read", where)]
+    copy = evidence.tree.get("dvc.lock")
+    pair = ("dvc.lock", lock["sha256"], None if copy is None else sha256_bytes(copy))
+    return compared("the record's text matches the commit", where, [pair])
 
 
-def stages(evidence: Evidence) -> list[Finding]:
+def stages(evidence: Evidence) -> Iterator[Finding]:
     """Stages, parameters and code hashes: record, dvc.lock, commit and MLflow agree."""
-    link = "stages"
-    if evidence.record is None:
-        return [missing(link, _RESTS)]
+    recorded = evidence.record["stages"]
     locked = (parsed(evidence.record["dvc_lock"]["text"].encode()) or {}).get("stages", {})
     pairs: list[Pair] = []
-    for stage in evidence.record["stages"]:
-        entry = locked.get(stage["name"])
-        pairs.append((stage["name"], stage, entry and recording.stage(stage["name"], entry)))
-        pairs.append(
-            (f"{stage['name']} params", stage["params_sha256"], sha256_json(stage["params"]))
-        )
-    return [
-        *compared(link, "the record's stages match dvc.lock", "dvc.lock", pairs),
-        *_flow(evidence),
-        *_logged(evidence),
-        *_against_commit(evidence),
-    ]
+    for stage in recorded:
+        name, entry = stage["name"], locked.get(stage["name"])
+        pairs.append((name, stage, entry and recording.stage(name, entry)))
+        pairs.append((f"{name} params", stage["params_sha256"], sha256_json(stage["params"])))
+    yield from compared("the record's stages match dvc.lock", "dvc.lock", pairs)
+    yield from compared(
+        "each stage read what the one before it wrote", "record", _handovers(recorded)
+    )
+    if evidence.run:
+        params: dict[str, str] = {}
+        for stage in recorded:
+            params |= dict(leaves(stage["params"].get("params.yaml", {})))
+        pairs = [
+            (name, text[:6000], evidence.run.params.get(name))
+            for name, text in sorted(params.items())
+        ]
+        yield from compared("MLflow's parameters match the stages", "MLflow parameter", pairs)
+    if evidence.tree is None:
+        yield missing("the commit's code cannot be read", "git repository")
+    elif evidence.clean:  # else `commit` says so, and its files need not be the ones that ran
+        where = f"commit {evidence.record['git']['commit'][:12]}"
+        pairs = list(_commit_pairs(evidence, evidence.tree))
+        yield from compared("commands, parameters and code match the commit", where, pairs)
 
 
-def _flow(evidence: Evidence) -> list[Finding]:
-    """Every stage read exactly what an earlier one wrote."""
+def _handovers(recorded: list[dict[str, Any]]) -> Iterator[Pair]:
+    """What each stage read of what an earlier one wrote."""
     made: dict[str, tuple[str, str]] = {}
-    pairs: list[Pair] = []
-    for stage in (evidence.record or {})["stages"]:
+    for stage in recorded:
         for row in stage["deps"]:
             if row["path"] in made:
-                pairs.append((f"{stage['name']} read {row['path']}", made[row["path"]], _hash(row)))
+                yield f"{stage['name']} read {row['path']}", made[row["path"]], _hash(row)
         made |= {row["path"]: _hash(row) for row in stage["outs"]}
-    return compared("stages", "each stage read what the one before it wrote", "record", pairs)
 
 
 def _hash(row: Mapping[str, Any]) -> tuple[str, str]:
@@ -131,42 +128,20 @@ def _hash(row: Mapping[str, Any]) -> tuple[str, str]:
     return kind, str(row[kind])
 
 
-def _logged(evidence: Evidence) -> list[Finding]:
-    """MLflow's parameters against those of the stages."""
-    if evidence.run is None:
-        return []
-    told: dict[str, str] = {}
-    for stage in (evidence.record or {})["stages"]:
-        told |= dict(leaves(stage["params"].get("params.yaml", {})))
-    pairs = [
-        (name, text[:6000], evidence.run.params.get(name)) for name, text in sorted(told.items())
-    ]
-    return compared("stages", "MLflow's parameters match the stages", "MLflow parameter", pairs)
-
-
-def _against_commit(evidence: Evidence) -> Iterator[Finding]:
-    """Commands, parameters and code of every stage against the commit's own files."""
-    tree = evidence.tree
-    if tree is None:
-        yield missing("stages", "the commit's code cannot be read", "git repository")
-        return
-    if not evidence.clean:
-        return  # said under `commit`; these files need not be the ones that ran
+def _commit_pairs(evidence: Evidence, tree: Mapping[str, bytes]) -> Iterator[Pair]:
+    """Commands, parameters and code of every stage, and the commit's own files."""
     written = (parsed(tree.get("dvc.yaml", b"")) or {}).get("stages", {})
-    values = parsed(tree.get("params.yaml", b"")) or {}
-    pairs: list[Pair] = []
-    for stage in (evidence.record or {})["stages"]:
+    params, outs = parsed(tree.get("params.yaml", b"")) or {}, evidence.outs()
+    for stage in evidence.record["stages"]:
         base, _, item = stage["name"].partition("@")
         block = written.get(base, {})
         command = str(block.get("do", block).get("cmd")).replace("${item}", item)
-        pairs.append((f"dvc.yaml {stage['name']}", stage["command"], command))
+        yield f"dvc.yaml {stage['name']}", stage["command"], command
         for key, value in stage["params"].get("params.yaml", {}).items():
-            pairs.append((f"params.yaml {key}", value, _at(values, key)))
+            yield f"params.yaml {key}", value, _at(params, key)
         for row in stage["deps"]:
-            if not row["path"].startswith("data/") and row["path"] not in evidence.outs():
-                pairs.append((row["path"], row.get("md5"), _code_hash(tree, row["path"])))
-    where = f"commit {(evidence.record or {})['git']['commit'][:12]}"
-    yield from compared("stages", "commands, parameters and code match the commit", where, pairs)
+            if not row["path"].startswith("data/") and row["path"] not in outs:
+                yield row["path"], row.get("md5"), _code_hash(tree, row["path"])
 
 
 def _at(values: Any, key: str) -> Any:

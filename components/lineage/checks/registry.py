@@ -14,86 +14,71 @@ from components.registry import chain, layout, signing
 from components.registry.chain import Event, LedgerHead
 from components.registry.layout import IDENTITY, RECORD_HASH, SIGNATURE_HASH, SIGNER
 
-_CODE = "code/"
+_NO_ROW = "depends on its row in the ledger, which is missing or broken"
+_NO_RUN = "MLflow has no such version or run"
 
 
 def ledger(evidence: Evidence) -> list[Finding]:
     """Every row's hash, the chain of them, and its end against what MLflow remembers."""
-    link, where = "ledger", f"ledger of {evidence.model}"
-    if not evidence.rows:
-        return [missing(link, "has no rows", where)]
-    found = [broken(link, what, where) for what in _problems(evidence)]
-    if evidence.ledger_head is None:
-        found.append(missing(link, "MLflow has no note of the ledger's last row", where))
-    if not any(
-        r.version == evidence.version and r.event == Event.REGISTERED for r in evidence.rows
-    ):
-        found.append(missing(link, f"no row registers version {evidence.version}", where))
-    return found or [verified(link, f"{len(evidence.rows)} rows, hash chain and its end", where)]
-
-
-def _problems(evidence: Evidence) -> list[str]:
+    where, rows = f"ledger of {evidence.model}", evidence.rows
+    if not rows:
+        return [missing("has no rows", where)]
     try:
-        return chain.problems(evidence.rows, LedgerHead.parse(evidence.ledger_head))
+        problems = chain.problems(rows, LedgerHead.parse(evidence.ledger_head))
     except (TypeError, ValueError) as error:
-        return [f"a row cannot be read ({error})"]
+        problems = [f"a row cannot be read ({error})"]
+    found = [broken(what, where) for what in problems]
+    if evidence.ledger_head is None:
+        found.append(missing("MLflow has no note of the ledger's last row", where))
+    if (evidence.version, Event.REGISTERED) not in [(row.version, row.event) for row in rows]:
+        found.append(missing(f"no row registers version {evidence.version}", where))
+    return found or [verified(f"{len(rows)} rows, hash chain and its end", where)]
 
 
 def alias(evidence: Evidence) -> list[Finding]:
     """MLflow's alias against the champion that the ledger names."""
-    link, champion = "alias", chain.champion(evidence.rows)
-    where = f"{evidence.model}@champion"
+    champion, where = chain.champion(evidence.rows), f"{evidence.model}@champion"
     if evidence.alias == champion:
-        return [verified(link, f"points at version {champion}, as the ledger says", where)]
-    return [
-        broken(link, "does not point at the ledger's champion", where, champion, evidence.alias)
-    ]
+        return [verified(f"points at version {champion}, as the ledger says", where)]
+    what = "does not point at the ledger's champion"
+    return [broken(what, where, champion, evidence.alias)]
 
 
-def version(evidence: Evidence) -> list[Finding]:
+def version(evidence: Evidence) -> Iterator[Finding]:
     """The version's run and tags, and the model's files, against the ledger's row."""
-    link, facts = "version", evidence.facts
+    facts, run = evidence.facts, evidence.run
     if not facts:
-        return [missing(link, "depends on its row in the ledger, which is missing or broken")]
-    if evidence.run is None:
-        return [missing(link, "MLflow has no such version or run", evidence.name)]
-    if not any(evidence.files.iterdir()):
-        return [missing(link, "MLflow has no files of the model", evidence.name)]
-    tags = {
-        **facts["tags"],
-        **{name: facts.get(name) for name in (IDENTITY, RECORD_HASH, SIGNATURE_HASH, SIGNER)},
-        "weights_sha256": facts["files"]["student.safetensors"],
-    }
-    pairs: list[Pair] = [("run id", facts["run_id"], evidence.run.run_id)]
-    pairs += [
-        (f"tag {name}", value, evidence.run.version_tags.get(name)) for name, value in tags.items()
-    ]
-    files = [
-        (f"{layout.ARTIFACTS}/{name}", digest, _sha256(evidence.files / layout.ARTIFACTS / name))
-        for name, digest in facts["files"].items()
-    ]
-    return [
-        *compared(link, "run id and tags match the ledger", "MLflow version", pairs),
-        *compared(link, "files match the registration", "MLflow model", files),
-        *_identity(evidence),
-    ]
+        yield missing(_NO_ROW)
+    elif run is None:
+        yield missing(_NO_RUN, evidence.name)
+    elif not any(evidence.files.iterdir()):
+        yield missing("MLflow has no files of the model", evidence.name)
+    else:
+        tags = {
+            **facts["tags"],
+            **{name: facts.get(name) for name in (IDENTITY, RECORD_HASH, SIGNATURE_HASH, SIGNER)},
+            "weights_sha256": facts["files"]["student.safetensors"],
+        }
+        pairs: list[Pair] = [("run id", facts["run_id"], run.run_id)]
+        pairs += [
+            (f"tag {name}", value, run.version_tags.get(name)) for name, value in tags.items()
+        ]
+        yield from compared("run id and tags match the ledger", "MLflow version", pairs)
+        files = {f"{layout.ARTIFACTS}/{name}": digest for name, digest in facts["files"].items()}
+        pairs = [(name, digest, _sha256(evidence.files / name)) for name, digest in files.items()]
+        yield from compared("files match the registration", "MLflow model", pairs)
+        yield from _identity(evidence)
 
 
-def _identity(evidence: Evidence) -> Iterator[Finding]:
+def _identity(evidence: Evidence) -> list[Finding]:
     """The version's identity, computed again from its files and dvc.lock."""
-    if not evidence.record:
-        return
-    found = sha256_json(
-        {"files": evidence.facts["files"], "dvc_lock": evidence.record["dvc_lock"]["sha256"]}
-    )
-    pairs = [
-        ("identity", evidence.facts["identity"], found),
-        *(
-            (f"files {n}", h, evidence.record["files"].get(n))
-            for n, h in evidence.facts["files"].items()
-        ),
-    ]
-    yield from compared("version", "identity and record agree with the ledger", "record", pairs)
+    if not evidence.has_record:
+        return []
+    files, record = evidence.facts["files"], evidence.record
+    found = sha256_json({"files": files, "dvc_lock": record["dvc_lock"]["sha256"]})
+    pairs: list[Pair] = [("identity", evidence.facts["identity"], found)]
+    pairs += [(f"files {name}", h, record["files"].get(name)) for name, h in files.items()]
+    return compared("identity and record agree with the ledger", "record", pairs)
 
 
 def _sha256(path: Path) -> str | None:
@@ -102,82 +87,69 @@ def _sha256(path: Path) -> str | None:
 
 def signature(evidence: Evidence) -> list[Finding]:
     """The signature of the model's folder, against the ledger and a trusted key."""
-    link, facts = "signature", evidence.facts
+    facts = evidence.facts
     if not facts:
-        return [missing(link, "depends on its row in the ledger, which is missing or broken")]
+        return [missing(_NO_ROW)]
     if not facts.get(SIGNATURE_HASH):
-        return [missing(link, "the version was registered without a signature", evidence.name)]
-    path, where = evidence.signature, f"MLflow {layout.SIGNATURE}"
-    digest = _sha256(path)
+        return [missing("the version was registered without a signature", evidence.name)]
+    where, digest = f"MLflow {layout.SIGNATURE}", _sha256(evidence.signature)
     if digest is None:
-        return [missing(link, "the signature is missing", where)]
+        return [missing("the signature is missing", where)]
     if digest != facts[SIGNATURE_HASH]:
-        return [broken(link, "is not the registered one", where, facts[SIGNATURE_HASH], digest)]
+        return [broken("is not the registered one", where, facts[SIGNATURE_HASH], digest)]
     try:
         key = signing.trusted(facts[SIGNER])
     except signing.UntrustedError as error:
-        return [missing(link, error.what, error.where)]
+        return [missing(error.what, error.where)]
     except ImlError as error:
-        return [broken(link, error.what, error.where)]
+        return [broken(error.what, error.where)]
     try:
-        signing.verify(evidence.files, path, key)
+        signing.verify(evidence.files, evidence.signature, key)
     except ImlError as error:
-        return [broken(link, error.what, "MLflow model")]
-    return [verified(link, f"of every file by key {facts[SIGNER][:16]}", where)]
+        return [broken(error.what, "MLflow model")]
+    return [verified(f"of every file by key {facts[SIGNER][:16]}", where)]
 
 
-def run(evidence: Evidence) -> list[Finding]:
-    """The run's state and parameters, and that the code which serves is the commit's."""
-    link = "run"
-    if evidence.run is None:
-        return [missing(link, "MLflow has no such version or run", evidence.name)]
-    pairs: list[Pair] = [("status", "FINISHED", evidence.run.status)]
-    if evidence.facts:
-        pairs.append(
-            ("tag identity", evidence.facts["identity"], evidence.run.tags.get("identity"))
-        )
-    found = compared(link, "finished, and of this version", f"run {evidence.run.run_id}", pairs)
-    return [*found, *_served_code(evidence)]
+def run(evidence: Evidence) -> Iterator[Finding]:
+    """The run's state, and that the code which serves is the commit's."""
+    run, facts = evidence.run, evidence.facts
+    if run is None:
+        yield missing(_NO_RUN, evidence.name)
+        return
+    pairs: list[Pair] = [("status", "FINISHED", run.status)]
+    if facts:
+        pairs.append(("tag identity", facts["identity"], run.tags.get("identity")))
+    yield from compared("finished, and of this version", f"run {run.run_id}", pairs)
+    # A version of uncommitted changes was made from other files.
+    if evidence.clean and evidence.tree is not None and any(evidence.files.iterdir()):
+        pairs = list(_served_code(evidence.files, evidence.tree))
+        yield from compared("packaged code matches the commit", "MLflow model", pairs)
 
 
-def _served_code(evidence: Evidence) -> list[Finding]:
-    """The packaged code against the commit's; not asked of a version made from other files."""
-    if not evidence.clean or evidence.tree is None or not any(evidence.files.iterdir()):
-        return []
-    folder = evidence.files / _CODE
-    have = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*.py")}
-    want = evidence.tree
-    pairs: list[Pair] = [
-        (f"{_CODE}{path}", want.get(path, b"no such file"), have[path].read_bytes())
-        for path in sorted(have)
-    ]
-    entry = evidence.files / "pyfunc.py"
-    pairs.append(
-        (
-            "pyfunc.py",
-            want.get("components/serving/pyfunc.py"),
-            entry.read_bytes() if entry.is_file() else None,
-        )
-    )
-    return compared("run", "packaged code matches the commit", "MLflow model", pairs)
+def _served_code(files: Path, tree: dict[str, bytes]) -> Iterator[Pair]:
+    for path in sorted((files / "code").rglob("*.py")):
+        name = path.relative_to(files / "code").as_posix()
+        yield f"code/{name}", tree.get(name, b"no such file"), path.read_bytes()
+    entry = files / "pyfunc.py"
+    packaged = entry.read_bytes() if entry.is_file() else None
+    yield entry.name, tree.get("components/serving/pyfunc.py"), packaged
 
 
 def record(evidence: Evidence) -> list[Finding]:
     """The lineage record's hash against the ledger's."""
-    link, where = "record", f"MLflow {layout.RECORD}"
+    where = f"MLflow {layout.RECORD}"
     if evidence.raw_record is None:
-        return [missing(link, "the lineage record is missing", where)]
+        return [missing("the lineage record is missing", where)]
     if not evidence.facts:
-        return [
-            missing(link, "depends on its row in the ledger, which is missing or broken", where)
-        ]
-    if evidence.record is None:
+        return [missing(_NO_ROW, where)]
+    registered = evidence.facts["record_sha256"]
+    if not evidence.has_record:
         try:
             found = sha256_json(evidence.raw_record)
         except ValueError:
             found = "not JSON"
-        return [broken(link, "was changed", where, evidence.facts["record_sha256"], found)]
+        return [broken("was changed", where, registered, found)]
     schema = evidence.record.get("schema")
     if not isinstance(schema, int) or schema > SCHEMA:
-        return [missing(link, f"has schema {schema}; this program knows up to {SCHEMA}", where)]
-    return [verified(link, f"SHA-256 {evidence.facts['record_sha256']} matches the ledger", where)]
+        return [missing(f"has schema {schema}; this program knows up to {SCHEMA}", where)]
+    return [verified(f"SHA-256 {registered} matches the ledger", where)]

@@ -1,8 +1,7 @@
-"""Checks of what was measured and decided: validation, evaluation, gates."""
+"""Checks of the results: validation, evaluation and the training curve."""
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -12,90 +11,80 @@ import pandas as pd
 from components.core.errors import CheckError, InputError
 from components.core.files import sha256_bytes, sha256_file
 from components.lineage.checks.data import refused
-from components.lineage.evidence import Evidence, parsed
+from components.lineage.evidence import (
+    CURVE,
+    EVALUATED,
+    IMAGES,
+    METRICS,
+    VALIDATION,
+    Evidence,
+    parsed,
+)
 from components.lineage.verdict import Finding, Pair, broken, compared, missing
 from components.registry import curve, layout
 from components.registry.package import numbers
 
-_RESTS = "depends on the lineage record, which is missing or broken"
-VALIDATION, CURVE = "runs/validate/result.json", "runs/distill/history.csv"
 
-
-def validation(evidence: Evidence) -> list[Finding]:
+def validation(evidence: Evidence) -> Iterator[Finding]:
     """The validation's result: record, remote and MLflow agree, and it passed."""
-    link = "validation"
-    if evidence.record is None:
-        return [missing(link, _RESTS)]
-    said = evidence.record["validation"]
-    found = [
-        *_result(evidence, link, VALIDATION, said),
-        *_reports(evidence, link, "validation", "validate"),
-    ]
-    if said["result"].get("passed") is not True:
-        found.append(broken(link, "the data did not pass", VALIDATION, True, False))
-    return found
+    recorded = evidence.record["validation"]
+    yield from _result(evidence, VALIDATION, recorded)
+    yield from _reports(evidence, "validation", "validate")
+    if recorded["result"].get("passed") is not True:
+        yield broken("the data did not pass", VALIDATION, True, False)
 
 
-def evaluation(evidence: Evidence) -> list[Finding]:
+def evaluation(evidence: Evidence) -> Iterator[Finding]:
     """Every data set's figures and the training curve: record, remote, rows and MLflow agree."""
-    link = "evaluation"
-    if evidence.record is None:
-        return [missing(link, _RESTS)]
-    found: list[Finding] = []
-    for name, said in evidence.record["evaluation"].items():
-        place = f"runs/evaluate/{name}"
-        found += _result(evidence, link, f"{place}/metrics.json", said)
-        found += _reports(evidence, link, f"evaluation/{name}", f"evaluate@{name}")
-        found += _mean(evidence, f"{place}/images.parquet", said["result"])
-    return [*found, *_metrics(evidence), *_curve(evidence)]
+    for name, recorded in evidence.record["evaluation"].items():
+        yield from _result(evidence, f"{EVALUATED}/{name}/{METRICS}", recorded)
+        yield from _reports(evidence, f"evaluation/{name}", f"evaluate@{name}")
+        yield from _means(evidence, f"{EVALUATED}/{name}/{IMAGES}", recorded["result"])
+    yield from _metrics(evidence)
+    yield from _curve(evidence)
 
 
-def _result(evidence: Evidence, link: str, path: str, said: dict[str, Any]) -> Iterator[Finding]:
+def _result(evidence: Evidence, path: str, recorded: dict[str, Any]) -> list[Finding]:
     """A stage's JSON result: the object's SHA-256 and content against the record."""
     try:
-        data = evidence.read(path, evidence.outs()[path])
+        data = evidence.output(path)
     except CheckError as error:
-        yield refused(link, path, error)
-        return
+        return [refused(error)]
     pairs: list[Pair] = [
-        ("SHA-256", said["sha256"], sha256_bytes(data)),
-        ("content", said["result"], parsed(data)),
+        ("SHA-256", recorded["sha256"], sha256_bytes(data)),
+        ("content", recorded["result"], parsed(data)),
     ]
-    yield from compared(link, "the object in the remote matches the record", path, pairs)
+    return compared("the object in the remote matches the record", path, pairs)
 
 
-def _reports(evidence: Evidence, link: str, folder: str, stage: str) -> list[Finding]:
+def _reports(evidence: Evidence, folder: str, stage: str) -> Iterator[Finding]:
     """The stage's files in the version's folder, against what DVC recorded of them."""
     pairs: list[Pair] = []
-    found: list[Finding] = []
     for row in evidence.stage(stage)["outs"]:
         path = f"{folder}/{row['path'].rpartition('/')[2]}"
         file = evidence.files / path
         try:
-            want: object = sha256_bytes(evidence.read(row["path"], row["md5"]))
+            expected = sha256_bytes(evidence.read(row["path"], row["md5"]))
         except CheckError as error:
-            found.append(refused(link, row["path"], error))
+            yield refused(error)
             continue
-        pairs.append((path, want, sha256_file(file) if file.is_file() else None))
+        pairs.append((path, expected, sha256_file(file) if file.is_file() else None))
     if pairs:
-        found += compared(link, "MLflow's copies match the stage's files", "MLflow model", pairs)
-    return found
+        yield from compared("MLflow's copies match the stage's files", "MLflow model", pairs)
 
 
-def _mean(evidence: Evidence, path: str, result: dict[str, Any]) -> list[Finding]:
+def _means(evidence: Evidence, path: str, result: dict[str, Any]) -> Iterator[Finding]:
     """F1 and false-alarm area, computed again from the per-photo rows."""
     try:
-        rows = pd.read_parquet(io.BytesIO(evidence.read(path, evidence.outs()[path])))
+        rows = evidence.table(path)
     except CheckError as error:
-        return [refused("evaluation", path, error)]
-    found = []
+        yield refused(error)
+        return
     for name in ("f1", "false_alarm_area"):
-        said = (result.get(name) or {}).get("value")
-        mean = rows[name].astype(float).mean()
+        recorded, mean = (result.get(name) or {}).get("value"), rows[name].astype(float).mean()
         again = None if pd.isna(mean) else float(mean)
-        if not _close(said, again):
-            found.append(broken("evaluation", f"mean {name} differs", path, said, again))
-    return found
+        if not _close(recorded, again):
+            yield broken(f"mean {name} differs", path, recorded, again)
 
 
 def _close(one: float | None, other: float | None) -> bool:
@@ -108,16 +97,15 @@ def _close(one: float | None, other: float | None) -> bool:
 def _metrics(evidence: Evidence) -> list[Finding]:
     """MLflow's metrics against the record, in both directions."""
     if evidence.run is None:
-        return [missing("evaluation", "MLflow has no such version or run", evidence.name)]
-    results = {name: said["result"] for name, said in (evidence.record or {})["evaluation"].items()}
-    want = dict(numbers(results))
+        return [missing("MLflow has no such version or run", evidence.name)]
+    logged = evidence.run.metrics
+    results = {name: block["result"] for name, block in evidence.record["evaluation"].items()}
+    expected = dict(numbers(results))
     roots = tuple(f"{name}/" for name in results)
-    more = {n for n in evidence.run.metrics if n.startswith(roots)} - want.keys()
-    pairs: list[Pair] = [
-        (name, value, evidence.run.metrics.get(name)) for name, value in sorted(want.items())
-    ]
-    pairs += [(name, "no such metric", evidence.run.metrics[name]) for name in sorted(more)]
-    return compared("evaluation", "MLflow's metrics match the record", "MLflow metric", pairs)
+    more = {name for name in logged if name.startswith(roots)} - expected.keys()
+    pairs: list[Pair] = [(name, v, logged.get(name)) for name, v in sorted(expected.items())]
+    pairs += [(name, "no such metric", logged[name]) for name in sorted(more)]
+    return compared("MLflow's metrics match the record", "MLflow metric", pairs)
 
 
 def _curve(evidence: Evidence) -> list[Finding]:
@@ -125,20 +113,19 @@ def _curve(evidence: Evidence) -> list[Finding]:
 
     Versions that were registered before curves were kept have neither copy nor metrics.
     """
-    link, file = "evaluation", evidence.files / layout.CURVE
+    file = evidence.files / layout.CURVE
     metrics = evidence.run.metrics if evidence.run else {}
-    told = {name: metrics[name] for name in curve.COLUMNS if name in metrics}
-    if not file.is_file() and not told:
+    if not file.is_file() and not set(curve.COLUMNS) & set(metrics):
         return []
     try:
-        data = evidence.read(CURVE, evidence.outs()[CURVE])
+        data = evidence.output(CURVE)
         last = {point.name: point.value for point in curve.points(data, CURVE)}
     except CheckError as error:
-        return [refused(link, CURVE, error)]
+        return [refused(error)]
     except InputError as error:
-        return [broken(link, error.what, CURVE)]
+        return [broken(error.what, CURVE)]
     copy = sha256_file(file) if file.is_file() else None
     pairs: list[Pair] = [(layout.CURVE, sha256_bytes(data), copy)]
     if evidence.run:
-        pairs += [(name, last.get(name), told.get(name)) for name in curve.COLUMNS]
-    return compared(link, "the training curve matches the stage's output", "MLflow", pairs)
+        pairs += [(name, last.get(name), metrics.get(name)) for name in curve.COLUMNS]
+    return compared("the training curve matches the stage's output", "MLflow", pairs)

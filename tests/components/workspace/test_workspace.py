@@ -17,7 +17,7 @@ import yaml
 from components import workspace
 from components.core.errors import CheckError, InputError, UnavailableError
 from components.core.files import write_json
-from components.workspace.processes import birth
+from components.workspace.processes import started
 
 ROOT = Path(__file__).parents[3]
 STAGES = {
@@ -234,7 +234,7 @@ def test_a_dead_process_that_nobody_has_collected_blocks_no_run(here: Path) -> N
         write_json(here / ".dvc/tmp/rwlock", blocked)
         with pytest.raises(CheckError, match="busy"):
             workspace.changed([])
-        left = {"pid": dead.pid, "birth": birth(dead.pid), "stage": "first"}
+        left = {"pid": dead.pid, "birth": started(dead.pid), "stage": "first"}
         write_json(here / ".state/running.json", left)
         with workspace.exclusive() as killed_in:
             assert killed_in == "first"

@@ -10,7 +10,7 @@ import pytest
 from benchmarks import __main__ as bench
 from components.core.words import plain
 from components.lineage.outputs import Match
-from components.lineage.verdict import Audit, missing, verified
+from components.lineage.verdict import Audit, Finding, Verdict
 from components.serving.batch import Outcome
 from flows.cli import audit, evaluate, lineage, model, predict, replay, run, stack
 from flows.cli._tables import gates_table, new_table
@@ -61,7 +61,10 @@ def _predict() -> None:
 
 
 def _audit() -> None:
-    findings = [verified("data", "x" * 300), missing("commit", "is not there", "commit " + HASH)]
+    findings = [
+        Finding("data", Verdict.VERIFIED, "x" * 300),
+        Finding("commit", Verdict.UNVERIFIABLE, "is not there", "commit " + HASH),
+    ]
     audit._show(Audit("boxpromptiml", 1, False, "here", findings), None)
 
 
