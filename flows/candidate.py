@@ -1,4 +1,4 @@
-"""What happens to the workspace's student once the stages are done: register, compare, gate."""
+"""The workspace's student after the stages: registered, compared with the champion, gated."""
 
 from __future__ import annotations
 
@@ -15,48 +15,19 @@ from components.core import paths
 from components.core.errors import InputError
 from components.core.files import read_json, sha256_file
 from components.core.params import Params
-from components.core.paths import (
-    BOXES,
-    CONTACT_SHEET,
-    CURVE,
-    DATA,
-    EVALUATED,
-    EVALUATION_PAGE,
-    EXPORTED,
-    MANIFEST,
-    METRICS,
-    PARITY,
-    PREPARED,
-    PSEUDO_MASKS,
-    RUNS,
-    VALIDATED,
-    VALIDATION,
-)
 from components.core.seeds import fix_torch
 from components.data import manifest
 from components.evaluate.gallery import Album, Example
 from components.evaluate.run import IMAGES, evaluate
 from components.evaluate.source import held_back
 from components.lineage import record
-from components.registry import (
-    bom,
-    card,
-    chain,
-    decisions,
-    evidence,
-    exhibits,
-    layout,
-    promotion,
-)
-from components.registry import (
-    comparison as rivalry,
-)
+from components.registry import bom, card, chain, comparison, decisions, evidence, layout, promotion
 from components.registry import registration as registering
 from components.registry.alias import reconcile
 from components.registry.chain import Row
 from components.registry.comparison import Comparison
 from components.registry.downloads import unknown_to, verified_copy
-from components.registry.exhibits import Exhibit
+from components.registry.exhibits import Exhibit, show
 from components.registry.gates import GateEvidence
 from components.registry.ledger import actor_here
 from components.registry.package import Package
@@ -74,19 +45,19 @@ def package(params: Params, start: Start) -> Package:
     """The workspace's student with everything that is recorded of it, and its run's beginning."""
     values = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
     lineage = record.collect(values)
-    metrics = {name: read_json(EVALUATED / name / METRICS) for name in params.evaluate.datasets}
-    reports = {f"evaluation/{name}": EVALUATED / name for name in metrics}
+    places = {name: paths.EVALUATED / name for name in params.evaluate.datasets}
+    metrics = {name: read_json(place / paths.METRICS) for name, place in places.items()}
     files = {
-        **reports,
-        "validation": VALIDATED,
-        "pictures/contact_sheet.png": CONTACT_SHEET,
-        layout.CURVE: CURVE,
-        layout.MANIFEST: MANIFEST,
+        **{f"evaluation/{name}": place for name, place in places.items()},
+        "validation": paths.VALIDATED,
+        "pictures/contact_sheet.png": paths.CONTACT_SHEET,
+        layout.CURVE: paths.CURVE,
+        layout.MANIFEST: paths.MANIFEST,
     }
     f1 = metrics[params.gate_dataset]["f1"]["value"]
     return Package(
         start=start,
-        folder=EXPORTED,
+        folder=paths.EXPORTED,
         files=files,
         documents={
             layout.CARD: card.render(params.promotion.model, lineage),
@@ -106,19 +77,19 @@ def package(params: Params, start: Start) -> Package:
 
 
 def register(
-    params: Params, tell: Callable[[str], None], source: str, run_id: str | None = None
+    params: Params, warn: Callable[[str], None], source: str, run_id: str | None = None
 ) -> tuple[int, bool]:
     """The version of the workspace's student, and whether it is new in the registry.
 
     Args:
         params: params.yaml.
-        tell: called with a sentence for each thing that had to be put right first.
+        warn: called with a sentence for each thing that had to be put right first.
         source: the command or deployment that registers it.
         run_id: the MLflow run that trained it; a new one where there is none.
     """
     registry = Registry.open(params.promotion.model)
     for note in reconcile(registry):
-        tell(note)
+        warn(note)
     before = {row.version for row in registry.rows()}
     made = package(params, tracked.start(params, source))
     clean = made.record["git"]["clean"]
@@ -136,31 +107,30 @@ def decide(params: Params, version: int) -> Decision:
     """
     registry = Registry.open(params.promotion.model)
     rows = registry.rows()
-    born = registration(rows, version)
-    attested = evidence.attest(registry, version, born.facts())
-    _check_same_version(born, attested.record, params.gate_dataset)
+    registered = registration(rows, version)
+    attested = evidence.attest(registry, version, registered.facts())
+    _check_same_version(registered, attested.record, params.gate_dataset)
     current = chain.champion(rows)
-    rival = None if current in (None, version) else current
     budget = params.promotion.gates.max_latency_ms
     album = _album(params)
-    champion = _champion(params, registry, rival, album) if rival else None
+    champion = None if current in (None, version) else _champion(params, registry, current, album)
     found = evidence.collect(
-        RUNS,
+        paths.RUNS,
         params.gate_dataset,
         attested=attested,
         dirty=workspace.git_dirty(),
         champion=current,
         comparison=_compare(params, champion, album) if champion else None,
-        latency_ms=None if budget is None else latency.milliseconds(Predictor(EXPORTED)),
+        latency_ms=None if budget is None else latency.milliseconds(Predictor(paths.EXPORTED)),
     )
     decision = promotion.decide_and_promote(
         registry, version, found, params.promotion, actor=actor_here()
     )
-    _show(params, registry, decision, found, champion, album)
+    _write_page(params, registry, decision, found, champion, album)
     return decision
 
 
-def _show(
+def _write_page(
     params: Params,
     registry: Registry,
     decision: Decision,
@@ -168,9 +138,9 @@ def _show(
     champion: Exhibit | None,
     album: Album,
 ) -> None:
-    """Write the decision's page, unless the one that lies there is of this gating.
+    """Write the decision's page, unless the page there is already of this gating.
 
-    A champion that is judged again is not compared any more: its page keeps what it won by.
+    A champion that is gated again is not compared any more: its page keeps what it won by.
     """
     rows, version = registry.ledger.rows(registry.model), decision.version
     gated, _ = chain.last_gating(rows, version)
@@ -178,20 +148,18 @@ def _show(
         return
     sections: dict[str, list[Example]] = {}
     if found.record is not None:  # else nobody knows whether runs/ is this version's
-        ours = _scored(params.gate_dataset)
-        predictor = Predictor(EXPORTED)
-        candidate = Exhibit(version, ours, predictor.probabilities)
-        sections = exhibits.show(album, candidate, champion)
-    reports = {n: EVALUATED / n / EVALUATION_PAGE for n in params.evaluate.datasets}
+        predict = Predictor(paths.EXPORTED).probabilities
+        sections = show(album, Exhibit(version, _scored(params.gate_dataset), predict), champion)
+    reports = {n: paths.EVALUATED / n / paths.EVALUATION_PAGE for n in params.evaluate.datasets}
     decisions.write(rows, decision, found, sections, reports)
 
 
 def _album(params: Params) -> Album:
     """The photos that decide: those that the workspace's student was scored on."""
-    root = DATA / params.gate_dataset
+    root = paths.DATA / params.gate_dataset
     if params.gate_dataset == params.prepare.dataset:
-        photos = manifest.read(PREPARED).select(split="test")
-        return Album(photos, root, PSEUDO_MASKS)
+        photos = manifest.read(paths.PREPARED).select(split="test")
+        return Album(photos, root, paths.PSEUDO_MASKS)
     photos, _ = held_back(root, params.prepare)
     scored = _scored(params.gate_dataset)["image_id"]
     return Album(photos.where(photos.images["image_id"].isin(scored)), root)
@@ -199,22 +167,22 @@ def _album(params: Params) -> Album:
 
 def _scored(dataset: str) -> pd.DataFrame:
     """The workspace's student on each test photo."""
-    return manifest.read_table(EVALUATED / dataset / paths.IMAGES, IMAGES)
+    return manifest.read_table(paths.EVALUATED / dataset / paths.IMAGES, IMAGES)
 
 
-def _check_same_version(born: Row, record: Mapping[str, Any] | None, dataset: str) -> None:
-    """Raises InputError when runs/ does not hold the version that is to be judged.
+def _check_same_version(registered: Row, record: Mapping[str, Any] | None, dataset: str) -> None:
+    """Raise InputError when runs/ holds another version's student or evidence.
 
-    Student and evidence alike; without a record, which the gates refuse, the student alone.
+    Without a record, which the gates refuse, only the student is compared.
     """
-    files = born.facts()["files"].items()
-    expected: list[_Expected] = [(EXPORTED / name, sha256_file, h) for name, h in files]
+    files = registered.facts()["files"].items()
+    expected: list[_Expected] = [(paths.EXPORTED / name, sha256_file, h) for name, h in files]
     if record is not None:
-        expected += _evidence(record, EVALUATED / dataset)
-    for path, digest, said in expected:
-        if not path.is_file() or digest(path) != said:
+        expected += _evidence(record, paths.EVALUATED / dataset)
+    for path, digest, recorded in expected:
+        if not path.is_file() or digest(path) != recorded:
             raise InputError(
-                f"is not {born.model}/{born.version}'s",
+                f"is not {registered.model}/{registered.version}'s",
                 where=str(path),
                 hint="run `iml run`, or check out that version's commit and `dvc checkout`",
             )
@@ -223,12 +191,11 @@ def _check_same_version(born: Row, record: Mapping[str, Any] | None, dataset: st
 def _evidence(record: Mapping[str, Any], place: Path) -> list[_Expected]:
     """The files that a decision rests on, with their hashes in the version's record."""
     made = {row["path"]: row.get("md5") for stage in record["stages"] for row in stage["outs"]}
-    tables = [MANIFEST, BOXES]
-    others = [PARITY, place / paths.IMAGES, *tables]
+    others = [paths.PARITY, place / paths.IMAGES, paths.MANIFEST, paths.BOXES]
     measured = record["evaluation"].get(place.name, {}).get("sha256")
     return [
-        (VALIDATION, sha256_file, record["validation"]["sha256"]),
-        (place / "metrics.json", sha256_file, measured),
+        (paths.VALIDATION, sha256_file, record["validation"]["sha256"]),
+        (place / paths.METRICS, sha256_file, measured),
         *((path, _md5, made.get(path.as_posix())) for path in others),
     ]
 
@@ -257,6 +224,6 @@ def _compare(params: Params, champion: Exhibit, album: Album) -> Comparison:
     ours, theirs = _scored(params.gate_dataset), champion.images
     ours = ours[ours["image_id"].isin(theirs["image_id"])]
     gates = params.promotion.gates
-    trial = rivalry.Trial(gates.alpha, params.evaluate.bootstrap, params.evaluate.seed)
+    trial = comparison.Trial(gates.alpha, params.evaluate.bootstrap, params.evaluate.seed)
     left_out = len(album.photos.images) - len(theirs)
-    return rivalry.compare(champion.version, ours, theirs, trial, left_out=left_out)
+    return comparison.compare(champion.version, ours, theirs, trial, left_out=left_out)
