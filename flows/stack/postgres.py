@@ -64,7 +64,7 @@ def prepare(settings: Settings) -> None:
     """Make the server's folder where there is none yet; all that it needs must be installed."""
     _driver()
     data = settings.postgres_data
-    making = data.with_name(f".{data.name}.making")  # stands there while initdb is at work
+    making = data.with_name(f".{data.name}.making")  # exists while initdb is at work
     if making.exists():
         shutil.rmtree(data, ignore_errors=True)
     elif (data / "PG_VERSION").is_file():
@@ -72,7 +72,7 @@ def prepare(settings: Settings) -> None:
     user = account()
     data.parent.mkdir(parents=True, exist_ok=True)
     data.mkdir(mode=0o700, exist_ok=True)
-    if any(data.iterdir()):  # never to be taken for what a killed initdb left
+    if any(data.iterdir()):  # never to be mistaken for what a killed initdb left
         raise InputError("is not empty", where=str(data), hint="name another folder")
     making.touch()
     if user:
@@ -87,8 +87,8 @@ def prepare(settings: Settings) -> None:
         made = _as(user, [str(programs() / "initdb"), "-D", str(data), *options])
     making.unlink()
     if made.returncode:
-        said = (made.stderr.strip() or made.stdout.strip()).splitlines()
-        raise InputError(f"initdb failed: {said[-1] if said else ''}", where=str(data))
+        output = (made.stderr.strip() or made.stdout.strip()).splitlines()
+        raise InputError(f"initdb failed: {output[-1] if output else ''}", where=str(data))
 
 
 def _check_reachable(data: Path, user: str) -> None:

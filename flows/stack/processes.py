@@ -1,7 +1,7 @@
 """The servers of a stack under supervisord, which restarts what dies and keeps the logs.
 
 `.state/stack/supervisor` (mode 0700) holds its configuration, socket and own log. No secret is in
-there: `flows.stack.launch` gives each server its secrets as it starts.
+there: `flows.stack.services` gives each server its secrets as it starts.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from components.core.errors import InputError
 from components.core.files import write_text
 from components.workspace.processes import end_group
 
+_SILENT = "it printed nothing"
 _LONGEST = 107 - len(".1234567")  # bytes of a UNIX socket's path, less what supervisord appends
 _SUPERVISORD = """\
 [unix_http_server]
@@ -46,7 +47,7 @@ serverurl = unix://%(here)s/socket
 # PostgreSQL stops on SIGINT without waiting for its clients.
 _PROGRAM = """
 [program:{name}]
-command = {python} -m flows.stack.launch {name}
+command = {python} -m flows.stack.services {name}
 priority = {priority}
 autostart = false
 autorestart = true
@@ -67,6 +68,7 @@ class Service:
         command: with absolute program.
         environment: all of it; secrets go here, never on the command line, which all may read.
         healthy: whether it answers.
+        address: where it listens, if it does.
         user: the account it runs under; None is ours.
     """
 
@@ -74,6 +76,7 @@ class Service:
     command: list[str]
     environment: Mapping[str, str]
     healthy: Callable[[], bool]
+    address: str = ""
     user: str | None = None
 
 
@@ -121,8 +124,8 @@ class Processes:
         daemon = [sys.executable, "-m", "supervisor.supervisord", "-c", str(config)]
         done = subprocess.run(daemon, capture_output=True, text=True, check=False)
         if done.returncode:
-            said = (done.stderr or done.stdout).strip().splitlines() or ["it said nothing"]
-            raise InputError(f"supervisord does not start: {said[0]}", where=str(config))
+            output = (done.stderr or done.stdout).strip().splitlines() or [_SILENT]
+            raise InputError(f"supervisord does not start: {output[0]}", where=str(config))
 
     def pid(self, name: str) -> int | None:
         """The process of a service, or None when it does not run."""
@@ -131,7 +134,7 @@ class Processes:
         return None
 
     def log(self, name: str) -> Path:
-        """Where a service writes what it has to say."""
+        """The log of a service."""
         return self._folder / "logs" / f"{name}.log"
 
     def start(self, name: str) -> None:
@@ -188,8 +191,7 @@ class Processes:
 
 
 def _last_line(log: Path) -> str:
-    """What a server said last."""
     with suppress(OSError):
-        lines = log.read_text(errors="replace").strip().splitlines()
-        return lines[-1][:300] if lines else "it said nothing"
-    return "it said nothing"
+        if lines := log.read_text(errors="replace").strip().splitlines():
+            return lines[-1][:300]
+    return _SILENT
