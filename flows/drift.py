@@ -17,7 +17,8 @@ RETRAIN = "retrain/nightly"
 PAGE, RESULT = "drift.html", "drift.json"
 
 
-def measure(
+@reporting_flow("drift")
+def drift(
     reference: str,
     current: str,
     out: str,
@@ -26,7 +27,7 @@ def measure(
     effect: float = EFFECT,
     retrain: bool = False,
 ) -> Drift:
-    """Compare two sets of scored photos; without Prefect unless it retrains.
+    """Compare two sets of scored photos; notify people, and retrain where asked, if they differ.
 
     Args:
         reference: table of scores, or a folder of `iml predict`, that the champion was fine with.
@@ -52,20 +53,6 @@ def measure(
 
             run_deployment(RETRAIN, timeout=0, parameters={"publish": True})
     return found
-
-
-@reporting_flow("drift")
-def drift(
-    reference: str,
-    current: str,
-    out: str,
-    model: str = "boxpromptiml",
-    significance: float = SIGNIFICANCE,
-    effect: float = EFFECT,
-    retrain: bool = False,
-) -> Drift:
-    """Compare two sets of scored photos; the arguments are those of `measure`."""
-    return measure(reference, current, out, model, significance, effect, retrain)
 
 
 def _log(model: str, found: Drift, page: Path) -> None:

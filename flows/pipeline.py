@@ -26,6 +26,7 @@ from flows.steps import run_id, run_logger, step
 if TYPE_CHECKING:
     from components.registry.promotion import Decision
 
+push_outputs = step("push outputs", repeatable=True)(workspace.push)
 _SCHEMA = 1  # of the file that keeps the last outcome
 
 
@@ -91,12 +92,6 @@ def run_stage(stage: str, catalogue: Catalogue) -> StageRun:
 def begin_tracking(run: tracked.Run) -> None:
     """Begin the MLflow run that the stages log into."""
     run_logger().info(f"MLflow run: {run.begin()}")
-
-
-@step("push outputs", repeatable=True)
-def push_outputs(params: parameters.Params) -> None:
-    """Copy data and outputs to the DVC remote before anything names them."""
-    workspace.push(params.datasets)
 
 
 @step("register", repeatable=True)
@@ -177,7 +172,7 @@ def _run(
     catalogue = Catalogue(params.promotion.model, run_id())
     with tracked.run(params, "deployment retrain" if publish else "iml run") as run:
         stages = _stages(params, changed, catalogue, run)
-        push_outputs(params)
+        push_outputs(params.datasets)  # before anything names them
         if publish:
             publishing.commit_results(params)
         elif commit:

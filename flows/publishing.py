@@ -13,6 +13,10 @@ from components.workspace import repository
 from flows import notify
 from flows.steps import run_logger, step
 
+push_branch = step("push the branch", repeatable=True)(repository.push)
+# By its tag, a version's data and outputs outlast every `dvc gc`.
+tag_version = step("tag the version", repeatable=True)(repository.tag)
+
 
 @step("take the inbox in", repeatable=True)
 def take_inbox(params: Params) -> None:
@@ -56,18 +60,12 @@ def unchanged(params: Params, stale_days: int) -> str | None:
     last = repository.last_version(params.promotion.model)
     if last is None or not repository.same(last, "params.yaml", "dvc.lock"):
         return None
-    show_branch()  # what the inbox refused, and merges of the default branch
+    push_branch()  # what the inbox refused, and merges of the default branch
     days = repository.age(last)
     reason = f"neither data, parameters nor code changed since {last}"
     if days > stale_days:
         notify.send("skipped too long", f"{reason}, {days:.0f} days ago")
     return reason
-
-
-@step("show the branch", repeatable=True)
-def show_branch() -> None:
-    """Push the branch."""
-    repository.push()
 
 
 @step("commit results", repeatable=True)
@@ -84,9 +82,3 @@ def commit_message(params: Params) -> str:
     f1 = read_json(EVALUATED / dataset / METRICS)["f1"]["value"]
     shown = "no F1" if f1 is None else f"F1 {f1:.4f}"
     return f"retrain: {shown} on {dataset}"
-
-
-@step("tag the version", repeatable=True)
-def tag_version(model: str, version: int) -> None:
-    """Tag the commit, so that its data and outputs outlast every `dvc gc` by tags."""
-    repository.tag(model, version)

@@ -30,7 +30,8 @@ def reporting_flow(
 ) -> Callable[[Callable[P, T]], Flow[P, T | State[Any]]]:
     """Make a function a flow of this name; people are notified when it fails or crashes.
 
-    An `ImlError` is a failed state of one line; anything else is a bug and has its traceback.
+    An `ImlError` is a failed state of one line; anything else is a bug and has its traceback. The
+    function itself, which needs no server, is `inspect.unwrap(flow.fn)`.
 
     Args:
         name: of the flow.

@@ -28,8 +28,8 @@ def show(what: Table | str, style: str = "") -> None:
     Console().print(Text(what, style=style) if isinstance(what, str) else what)
 
 
-def new_table(title: str, *columns: str) -> Table:
-    """An empty table; a name that ends in `#`, which is not shown, makes a column of numbers."""
+def new_table(title: str, *columns: str, rows: Iterable[Iterable[object]] = ()) -> Table:
+    """A table of text; a name that ends in `#`, which is not shown, makes a column of numbers."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -47,6 +47,8 @@ def new_table(title: str, *columns: str) -> Table:
             overflow="fold",
             justify="right" if column.endswith("#") else "left",
         )
+    for row in rows:
+        add_row(made, *row)
     return made
 
 

@@ -13,7 +13,7 @@ import typer
 from components.core.errors import InputError
 from components.core.paths import DATA, DEMO_SOURCES
 from components.core.words import plain
-from flows.cli._common import AsJson, add_row, new_table, print_json, progress_bars, show
+from flows.cli._common import AsJson, new_table, print_json, progress_bars, show
 
 if TYPE_CHECKING:
     from components.data.build import Quarantined
@@ -106,20 +106,14 @@ def _report(title: str, report: dict[str, Any], as_json: bool) -> None:
     notes, rejected = report.pop("notes", []), report.pop("rejected", [])
     for key in _VALUES.keys() & report.keys():
         report[key] = _VALUES[key].get(report[key], report[key])
-    _show(title, ("what", "value"), [[key, plain(value)] for key, value in report.items()])
+    rows = [(key, plain(value)) for key, value in report.items()]
+    show(new_table(title, "what", "value", rows=rows))
     for photo in rejected[:_SHOWN]:
         typer.echo(f"left out: {photo}")
     if len(rejected) > _SHOWN:
         typer.echo(f"and {len(rejected) - _SHOWN} more; see --json")
     for note in notes:
         typer.echo(f"note: {note}")
-
-
-def _show(title: str, columns: tuple[str, ...], rows: list[list[str]]) -> None:
-    table = new_table(title, *columns)
-    for row in rows:
-        add_row(table, *row)
-    show(table)
 
 
 @app.command("import")
@@ -316,8 +310,8 @@ def check(data: DataSet, as_json: AsJson = False) -> None:
         print_json(document)
     else:
         if found:
-            columns = ("severity", "problem", "what to do")
-            _show(f"Problems of {folder}", columns, [list(row.values()) for row in found])
+            rows = [row.values() for row in found]
+            show(new_table(f"Problems of {folder}", "severity", "problem", "what to do", rows=rows))
         verdict = "the pipeline would accept it" if passed else "the pipeline would stop"
         verdict += "; nothing trained on it could be promoted" if passed and undecided else ""
         typer.echo(f"{folder}: {report.photos} photos, {report.boxes} boxes; {verdict}")
@@ -337,9 +331,7 @@ def info(data: DataSet, as_json: AsJson = False) -> None:
         print_json(report)
         return
     splits = report.pop("splits")
-    kinds = [[f"kind: {kind}", str(count)] for kind, count in report.pop("kinds").items()]
-    counts = [
-        [f"{split} {label}", str(n)] for split in splits for label, n in splits[split].items()
-    ]
-    rows = [[key, plain(value)] for key, value in report.items()]
-    _show(str(folder), ("what", "count"), rows + counts + kinds)
+    kinds = [(f"kind: {kind}", count) for kind, count in report.pop("kinds").items()]
+    counts = [(f"{split} {label}", n) for split in splits for label, n in splits[split].items()]
+    rows = [(key, plain(value)) for key, value in report.items()]
+    show(new_table(str(folder), "what", "count", rows=rows + counts + kinds))

@@ -63,19 +63,18 @@ def _version(model: str, as_json: bool) -> None:
     if as_json:
         print_json({"version": name, "record": record, "photos": found})
         return
-    table = new_table(name, "what", "value")
-    add_row(table, "git commit", record["git"]["commit"])
+    facts = {"git commit": record["git"]["commit"]}
     for key, dataset in record["datasets"].items():
-        add_row(table, f"data set {key}", f"{dataset['source']}; licence {dataset['licence']}")
+        facts[f"data set {key}"] = f"{dataset['source']}; licence {dataset['licence']}"
     for key in ("teacher", "backbone"):
         used = record.get(key) or {}
-        add_row(table, key, f"{plain(used.get('name'))} {short(used.get('sha256'))}".strip())
-    show(table)
-    photos = new_table("Photos", "path", "role", "label", "boxes#", "SHA-256")
-    for row in found[:_PHOTOS_SHOWN]:
-        cells = row["path"], row["role"], row["label"], len(row["boxes"])
-        add_row(photos, *cells, short(row["sha256"]))
-    show(photos)
+        facts[key] = f"{plain(used.get('name'))} {short(used.get('sha256'))}".strip()
+    show(new_table(name, "what", "value", rows=facts.items()))
+    photos = [
+        (row["path"], row["role"], row["label"], len(row["boxes"]), short(row["sha256"]))
+        for row in found[:_PHOTOS_SHOWN]
+    ]
+    show(new_table("Photos", "path", "role", "label", "boxes#", "SHA-256", rows=photos))
     left = len(found) - _PHOTOS_SHOWN
     more = f"and {left} more; " if left > 0 else ""
     show(f"{more}--json has all photos, coordinates and hashes")
@@ -98,9 +97,8 @@ def _uses(model: str, photo: str, as_json: bool) -> None:
 
 
 def _show_uses(name: str, found: list[Any], unknown: dict[int, str]) -> None:
-    table = new_table(f"Versions of {name}", "version#", "path", "split", "boxes#")
-    for use in found:
-        add_row(table, use.version, use.path, use.split, len(use.boxes))
+    rows = [(use.version, use.path, use.split, len(use.boxes)) for use in found]
+    table = new_table(f"Versions of {name}", "version#", "path", "split", "boxes#", rows=rows)
     show(table if found else f"No known version of {name} was made from this photo.")
     for version, why in unknown.items():
         show(f"version {version} is unknown: {why}", "yellow")
@@ -188,8 +186,7 @@ def events(
 
 def audit(
     model: Annotated[
-        str,
-        typer.Argument(metavar="M", help="name@champion, name/version or an exported bundle."),
+        str, typer.Argument(metavar="M", help="name@champion, name/version or an exported bundle.")
     ] = CHAMPION,
     deep: Annotated[
         bool, typer.Option("--deep", help="Fetch every object from the DVC remote and hash it.")

@@ -27,10 +27,7 @@ class _Commands(typer.core.TyperGroup):
 
 
 app = typer.Typer(
-    cls=_Commands,
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    add_completion=False,
+    cls=_Commands, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False
 )
 for _command in (
     run.run,

@@ -19,10 +19,7 @@ if TYPE_CHECKING:
     from components.registry.chain import Row
     from components.registry.versions import Registry, Standing
 
-app = typer.Typer(
-    help="Versions of a model: list, show, decide, history.",
-    no_args_is_help=True,
-)
+app = typer.Typer(help="Versions of a model: list, show, decide, history.", no_args_is_help=True)
 
 _DEFAULT = "boxpromptiml"
 _STYLES = {
@@ -133,23 +130,23 @@ def _show(entry: Standing, metrics: dict[str, float], record: dict[str, Any]) ->
 
 
 def _lineage(entry: Standing, record: dict[str, Any]) -> Table:
-    table = new_table("Lineage", "what", "value")
-    git = record["git"]
+    git, teacher, facts = record["git"], record["teacher"], entry.facts
     unclean = "" if git["clean"] else f" (with {len(git['dirty'])} uncommitted changes)"
-    add_row(table, "git commit", f"{git['commit']}{unclean}")
-    add_row(table, "dvc.lock", short(record["dvc_lock"]["sha256"]))
-    for name, dataset in record["datasets"].items():
-        boxes = short(dataset["boxes_sha256"])
-        add_row(table, f"data set {name}", f"{dataset['licence']}; boxes {boxes}")
-    teacher = record["teacher"]
-    add_row(table, "teacher", f"{teacher['name']} {short(teacher['sha256'])}")
-    for name, digest in entry.facts["files"].items():
-        add_row(table, name, short(digest))
-    add_row(table, "lineage record", short(entry.facts["record_sha256"]))
-    add_row(table, "signature", short(entry.facts["signature_sha256"]))
-    add_row(table, "signed with key", short(entry.facts["signing_key"]))
-    add_row(table, "MLflow run", entry.facts["run_id"])
-    return table
+    rows = {
+        "git commit": f"{git['commit']}{unclean}",
+        "dvc.lock": short(record["dvc_lock"]["sha256"]),
+        **{
+            f"data set {name}": f"{dataset['licence']}; boxes {short(dataset['boxes_sha256'])}"
+            for name, dataset in record["datasets"].items()
+        },
+        "teacher": f"{teacher['name']} {short(teacher['sha256'])}",
+        **{name: short(digest) for name, digest in facts["files"].items()},
+        "lineage record": short(facts["record_sha256"]),
+        "signature": short(facts["signature_sha256"]),
+        "signed with key": short(facts["signing_key"]),
+        "MLflow run": facts["run_id"],
+    }
+    return new_table("Lineage", "what", "value", rows=rows.items())
 
 
 @app.command()
@@ -179,11 +176,13 @@ def history(name: Name = None, as_json: AsJson = False) -> None:
     if as_json:
         print_json({"model": model, "rows": [row.plain() for row in rows], "problems": damage})
     else:
-        table = new_table(model, "row", "time (UTC)", "event", "version", "by", "why", "hash")
-        for row in rows:
-            when = str(row.time)[:16].replace("T", " ")
-            cells = (row.sequence, when, row.event, row.version, row.actor, row.reason)
-            add_row(table, *cells, str(row.hash)[:8])
+        columns = ("row", "time (UTC)", "event", "version", "by", "why", "hash")
+        cells = [
+            (row.sequence, str(row.time)[:16].replace("T", " "), row.event, row.version, row.actor,
+             row.reason, str(row.hash)[:8])
+            for row in rows
+        ]  # fmt: skip
+        table = new_table(model, *columns, rows=cells)
         show(table if rows else f"{model} has no history yet; run `iml run`")
     # The rows are shown whatever they are; a damaged chain is the command's failure all the same.
     registry.rows()

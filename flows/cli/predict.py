@@ -196,10 +196,7 @@ def evaluate(
 
     fix_torch(settings.evaluate.seed, settings.evaluate.threads)
     predictor = Predictor(folder)
-    with (
-        progress_bars() as bar,
-        opened(data, out, settings.prepare, bar("read")) as root,
-    ):
+    with progress_bars() as bar, opened(data, out, settings.prepare, bar("read")) as root:
         photos, which = source.held_back(root, settings.prepare, bar("prepare"))
         if student.version is not None:
             from components.registry.downloads import unknown_to

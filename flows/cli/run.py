@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
+from inspect import unwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -11,7 +13,7 @@ import typer
 from components.core.errors import ImlError, InputError
 from components.core.files import check_folder
 from components.core.paths import RUNS, require_project
-from flows.cli._common import AsJson, add_row, gates_table, new_table, print_json, show
+from flows.cli._common import AsJson, gates_table, new_table, print_json, show
 from flows.settings import require_server, server_address
 
 if TYPE_CHECKING:
@@ -26,8 +28,6 @@ def _run_flow(name: str, work: Callable[..., Any], **arguments: Any) -> Any:
 
     Without a server, do its work in this process alone.
     """
-    from importlib import import_module
-
     from flows import notify
 
     if server_address():
@@ -81,11 +81,11 @@ def run(
 
 def _show(outcome: Outcome) -> None:
     if any(stage.ran for stage in outcome.stages):
-        stages = new_table("Stages", "stage", "result", "seconds")
-        for stage in outcome.stages:
-            result = "ran" if stage.ran else "up to date"
-            add_row(stages, stage.stage, result, f"{stage.seconds:.1f}")
-        show(stages)
+        rows = [
+            (stage.stage, "ran" if stage.ran else "up to date", f"{stage.seconds:.1f}")
+            for stage in outcome.stages
+        ]
+        show(new_table("Stages", "stage", "result", "seconds", rows=rows))
     show(gates_table(f"Gates of {outcome.model}/{outcome.version}", outcome.gates))
     show(outcome.sentence)
 
@@ -110,13 +110,14 @@ def drift(
             where="--retrain",
             hint="set PREFECT_API_URL to the server of the deployments",
         )
-    from flows.drift import PAGE, measure
+    from flows import drift as flow
 
     arguments = {"reference": str(reference), "current": str(current), "out": str(out)}
-    found: Drift = _run_flow("drift", measure, **arguments, model=model, retrain=retrain)
+    work = unwrap(flow.drift.fn)
+    found: Drift = _run_flow("drift", work, **arguments, model=model, retrain=retrain)
     if as_json:
         print_json(found.row())
     else:
-        typer.echo(f"{found.sentence}; see {out / PAGE}")
+        typer.echo(f"{found.sentence}; see {out / flow.PAGE}")
     if found.drifted:
         raise typer.Exit(1)

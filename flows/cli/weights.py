@@ -120,11 +120,12 @@ def train(
     if as_json:
         print_json(report)
         return
-    table = new_table("Held-out pairs", "kind", "pairs#", "IoU#", "confidence#", "filled box#")
-    for kind, row in report["tuning"].items():
-        figures = (f"{row[name]:.3f}" for name in ("iou", "confidence", "box"))
-        add_row(table, kind, row["n"], *figures)
-    show(table)
+    columns = ("kind", "pairs#", "IoU#", "confidence#", "filled box#")
+    rows = [
+        (kind, row["n"], *(f"{row[name]:.3f}" for name in ("iou", "confidence", "box")))
+        for kind, row in report["tuning"].items()
+    ]
+    show(new_table("Held-out pairs", *columns, rows=rows))
     typer.echo(f"{report['weights']}, SHA-256 {report['sha256']}")
 
 
