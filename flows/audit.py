@@ -7,7 +7,7 @@ last run are in `audit/` below the state folder.
 from __future__ import annotations
 
 import random
-from typing import NamedTuple
+from typing import TYPE_CHECKING
 
 from components.core import params as parameters
 from components.core.errors import CheckError
@@ -15,18 +15,8 @@ from components.core.files import write_json, write_text
 from components.core.paths import AUDITS, state_dir
 from flows.steps import reporting_flow, run_logger, step
 
-
-class Audited(NamedTuple):
-    """The audit of one version.
-
-    Attributes:
-        verdict: verified | broken | unverifiable.
-        sentence: the outcome for people.
-    """
-
-    version: int
-    verdict: str
-    sentence: str
+if TYPE_CHECKING:
+    from components.lineage.verdict import Audit
 
 
 def choose(model: str, sample: int, seed: int) -> list[int]:
@@ -51,7 +41,7 @@ def choose(model: str, sample: int, seed: int) -> list[int]:
 
 
 @step("audit {model}/{version}")
-def audit_version(model: str, version: int) -> Audited:
+def audit_version(model: str, version: int) -> Audit:
     """Audit one version in depth and write its page."""
     from components.lineage.audit import audit
     from components.lineage.collect import collect
@@ -63,11 +53,11 @@ def audit_version(model: str, version: int) -> Audited:
     write_text(folder / f"{model}-{version}.html", render(answer))
     write_json(folder / f"{model}-{version}.json", answer.row())
     run_logger().info(answer.sentence())
-    return Audited(version, str(answer.verdict), answer.sentence())
+    return answer
 
 
 @reporting_flow("audit")
-def audit(sample: int = 3, seed: int | None = None) -> list[Audited]:
+def audit(sample: int = 3, seed: int | None = None) -> list[Audit]:
     """Audit the champion and `sample` older versions of the workspace's model.
 
     Args:
@@ -80,5 +70,5 @@ def audit(sample: int = 3, seed: int | None = None) -> list[Audited]:
     wrong = [answer for answer in done if answer.verdict != "verified"]
     if wrong:
         more = f" (and {len(wrong) - 1} more versions)" if len(wrong) > 1 else ""
-        raise CheckError(f"{wrong[0].sentence}{more}")
+        raise CheckError(f"{wrong[0].sentence()}{more}")
     return done

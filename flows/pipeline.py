@@ -248,7 +248,7 @@ def finished(params: parameters.Params, *, commit: bool = False) -> Outcome | No
         commit: whether dvc.lock should be committed, too.
     """
     try:
-        last = read_json(_last_run())
+        last = read_json(state_dir() / LAST_RUN)
         if last["schema"] != _SCHEMA or last["key"] != _key(params):
             return None
         outcome = Outcome.parse(last["outcome"])
@@ -263,10 +263,6 @@ def finished(params: parameters.Params, *, commit: bool = False) -> Outcome | No
         return None
     unchanged = f"Nothing to do: nothing has changed since the run of {when}."
     return replace(outcome, registered=False, sentence=f"{unchanged} {outcome.sentence}")
-
-
-def _last_run() -> Path:
-    return state_dir() / LAST_RUN
 
 
 def _key(params: parameters.Params) -> str:
@@ -290,7 +286,7 @@ def _remember(params: parameters.Params, outcome: Outcome) -> None:
     """Keep the outcome, for a next run that finds nothing to do."""
     stages = [replace(stage, ran=False, seconds=0.0) for stage in outcome.stages]
     write_json(
-        _last_run(),
+        state_dir() / LAST_RUN,
         {
             "schema": _SCHEMA,
             "time": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",

@@ -6,9 +6,6 @@ a decision never waits for a server.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
-
 from prefect.states import Completed, State
 
 from components.core import params as parameters
@@ -16,33 +13,15 @@ from flows import notify
 from flows.catalogue import Catalogue
 from flows.steps import reporting_flow, run_logger, step
 
-if TYPE_CHECKING:  # it imports MLflow
-    from components.core.params import Promotion
-    from components.registry.versions import Registry
 
+@step("{action} {version}")
+def move_champion(action: str, version: int, by: str, reason: str) -> int:
+    """Check a version again, record the decision, move the champion; gives the ledger's row.
 
-@step("approve {version}")
-def approve(version: int, by: str, reason: str) -> int:
-    """Check the evidence again, record the approval, move the champion; gives the ledger's row."""
+    What an interruption has left in the registry is put right first.
+    """
     from components.registry import approval
-
-    registry, rules = _opened()
-    with Catalogue(rules.model).decisions():
-        return approval.approve(registry, version, rules, actor=by, reason=reason).sequence
-
-
-@step("roll back to {version}")
-def roll_back(version: int, by: str, reason: str) -> int:
-    """Check the version's files and signature, move the champion; gives the ledger's row."""
     from components.registry import rollback as registry_rollback
-
-    registry, rules = _opened()
-    with Catalogue(rules.model).decisions():
-        return registry_rollback.rollback(registry, version, actor=by, reason=reason).sequence
-
-
-def _opened() -> tuple[Registry, Promotion]:
-    """The registry of the model that params.yaml names, with what was interrupted put right."""
     from components.registry.alias import reconcile
     from components.registry.versions import Registry
 
@@ -50,11 +29,16 @@ def _opened() -> tuple[Registry, Promotion]:
     registry = Registry.open(rules.model)
     for note in reconcile(registry):
         run_logger().warning(note)
-    return registry, rules
+    with Catalogue(rules.model).decisions():
+        if action == "approve":
+            row = approval.approve(registry, version, rules, actor=by, reason=reason)
+        else:
+            row = registry_rollback.rollback(registry, version, actor=by, reason=reason)
+    return row.sequence
 
 
-def _decide(act: Callable[[int, str, str], int], version: int, by: str, reason: str) -> State:
-    row = act(version, by, reason)
+def _decide(action: str, version: int, by: str, reason: str) -> State:
+    row = move_champion(action, version, by, reason)
     outcome = f"version {version} is champion (ledger row {row})"
     notify.send("promoted", f"{outcome}: {by}, {reason}")
     return Completed(message=outcome)
@@ -69,7 +53,7 @@ def promote(version: int, by: str, reason: str) -> State:
         by: who approves.
         reason: why, on one line.
     """
-    return _decide(approve, version, by, reason)
+    return _decide("approve", version, by, reason)
 
 
 @reporting_flow("rollback")
@@ -81,4 +65,4 @@ def rollback(version: int, by: str, reason: str) -> State:
         by: who decides.
         reason: why, on one line.
     """
-    return _decide(roll_back, version, by, reason)
+    return _decide("roll back to", version, by, reason)
