@@ -1,4 +1,4 @@
-"""Flows and steps: what `ImlError` does to a run, said once.
+"""Flows and steps: what an `ImlError` does to a run.
 
 A step is a task inside a Prefect flow and a plain call without one. `iml run` on its own needs no
 Prefect, whose import and temporary server take longer than a run that has nothing to do; so

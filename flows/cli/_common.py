@@ -65,7 +65,7 @@ def short(digest: object) -> str:
 
 
 def gates_table(title: str, gates: Iterable[Mapping[str, Any]]) -> Table:
-    """Every gate's verdict and reason, which names what was found and what was asked for."""
+    """Every gate with its verdict and the reason, which names value and threshold."""
     made = new_table(title, "gate", "verdict", "why")
     made.columns[0].no_wrap = True
     for gate in gates:

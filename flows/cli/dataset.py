@@ -121,7 +121,7 @@ def import_(
     source: Annotated[Path, typer.Argument(help="File or folder with photos and annotations.")],
     name: Annotated[str | None, typer.Option(help="Name of the new data set, data/NAME.")] = None,
     into: Annotated[
-        str | None, typer.Option(help="Add to this existing data set; unusable photos are listed.")
+        str | None, typer.Option(help="Existing data set to add to; unusable photos are listed.")
     ] = None,
     format: Annotated[
         str | None, typer.Option(help="coco, folders, imdlbenco or voc; detected if not given.")
@@ -147,7 +147,7 @@ def import_(
     from components.ingest.importing import import_dataset
 
     if (name is None) == (into is None):
-        raise InputError("name either --name (a new data set) or --into (one to add to)")
+        raise InputError("give either --name (for a new data set) or --into (to add to one)")
     if into is not None:
         _add(source, into, format, track, as_json)
         return
@@ -226,7 +226,8 @@ def synthesize(
         int, typer.Option(min=0, help="The same seed makes the same bytes on the same machine.")
     ] = 7,
     jitter: Annotated[
-        float, typer.Option(min=0, max=0.5, help="Boxes are loosened by up to this share a side.")
+        float,
+        typer.Option(min=0, max=0.5, help="Each side of a box is loosened by up to this share."),
     ] = 0.1,
     licence: Annotated[
         str, typer.Option(help="Licence of the photos and cut-outs.")

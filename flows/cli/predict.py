@@ -66,7 +66,7 @@ def predict(
 ) -> None:
     """Find manipulated regions: NAME.mask.png, NAME.overlay.png and NAME.json for each photo.
 
-    Photos whose result means little (small, featureless, strongly recompressed) are flagged.
+    Photos on which the result means little (small, featureless, strongly recompressed) are flagged.
     Exit code 2 if a photo could not be read; the others are processed all the same.
     """
     from components.serving import batch
@@ -172,8 +172,8 @@ def evaluate(
     """Score a model on a data set: metrics.json, images.parquet and report.html, with intervals.
 
     Scores the data set's own test split (val, if it has no test), or all photos if it has none;
-    of the data set that the pipeline trains on, the test split drawn for it. Photos that a version
-    of the registry was trained or tuned on are left out.
+    for the data set that the pipeline trains on, the test split drawn for it. Photos that a
+    registered version was trained or tuned on are left out.
     """
     from components.core import params as parameters
 

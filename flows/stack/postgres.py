@@ -54,14 +54,14 @@ def command(settings: Settings) -> list[str]:
 
 
 def ready(settings: Settings) -> bool:
-    """Whether the server takes connections."""
+    """Whether the server accepts connections."""
     check = [str(programs() / "pg_isready"), "-q", "-h", "127.0.0.1"]
     port = str(settings.port("postgres"))
     return subprocess.run([*check, "-p", port], check=False, capture_output=True).returncode == 0
 
 
 def prepare(settings: Settings) -> None:
-    """Make the server's folder where there is none yet; all that it needs must be installed."""
+    """Make the server's folder where there is none; raises InputError for what is missing."""
     _driver()
     data = settings.postgres_data
     making = data.with_name(f".{data.name}.making")  # exists while initdb is at work
@@ -108,7 +108,7 @@ def _as(user: str | None, command: list[str]) -> subprocess.CompletedProcess[str
 
 
 def make_databases(settings: Settings) -> None:
-    """Make the databases of ledger, MLflow and Prefect where they are missing."""
+    """Create the databases of ledger, MLflow and Prefect that are missing."""
     sql = _driver().sql
     with _cursor(settings) as cursor:
         cursor.execute("SELECT datname FROM pg_database")
@@ -118,7 +118,7 @@ def make_databases(settings: Settings) -> None:
 
 
 def accepts(settings: Settings) -> bool:
-    """Whether the server, which must run, takes this password."""
+    """Whether the server, which must be running, accepts this password."""
     try:
         with _cursor(settings):
             return True
@@ -127,7 +127,7 @@ def accepts(settings: Settings) -> bool:
 
 
 def change_password(old: Settings, new: Settings) -> None:
-    """Give the server the new password; it must run."""
+    """Give the server, which must be running, the new password."""
     sql = _driver().sql
     statement = sql.SQL("ALTER ROLE {} PASSWORD {}")
     password = sql.Literal(new.environment["IML_POSTGRES_PASSWORD"])

@@ -138,13 +138,13 @@ class Processes:
         return self._folder / "logs" / f"{name}.log"
 
     def start(self, name: str) -> None:
-        """Start a service that does not run; supervisord must."""
+        """Start a service that is down; supervisord must be running."""
         self.stop(name)  # its next attempt may be due in a while
         with suppress(xmlrpc.client.Fault):  # ended at once: `wait` says why
             self._call("startProcess", name, False)
 
     def wait(self, service: Service, seconds: float) -> None:
-        """Return once a service answers; when it ends or stays silent, stop it, raise InputError.
+        """Return once a service answers; if it ends or never does, stop it and raise InputError.
 
         One that ended may run again by now, as another process.
         """
@@ -172,9 +172,9 @@ class Processes:
             end_group(self._call("getPID"), patience=120.0)
 
     def end_leftovers(self, name: str) -> bool:
-        """End what a killed service, or supervisord, has left and what would hold its port.
+        """End processes that a killed service or supervisord has left, and that hold its port.
 
-        Of the worker only itself: its flow runs go on. True where there was something.
+        Of the worker only the process itself: its flow runs continue. True where there were any.
         """
         mark = {"SUPERVISOR_SERVER_URL": self._url, "SUPERVISOR_PROCESS_NAME": name}.items()
         left = []

@@ -41,7 +41,7 @@ class Status:
 
 
 def up(progress: Callable[[str], None]) -> Settings:
-    """Start what does not run and wait until all of it answers; what runs is left alone.
+    """Start what is not running and wait until everything answers; what runs is left alone.
 
     Args:
         progress: called with a line for each server that starts, and for each that answers.
@@ -264,7 +264,7 @@ def _online(settings: Settings) -> bool:
 
 
 def make_buckets(environment: Mapping[str, str] = os.environ) -> None:
-    """Make the stack's buckets where they are missing.
+    """Create the stack's buckets that are missing.
 
     Args:
         environment: whose AWS_* variables name the server and hold its keys.

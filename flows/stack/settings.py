@@ -71,7 +71,7 @@ def load() -> Settings | None:
 
 
 def proposed() -> Settings | None:
-    """What a rotation that was cut off was about to make of the stack; None where none was."""
+    """The settings that an interrupted rotation was about to put in force, if any."""
     return _read(_NEXT)
 
 
@@ -105,7 +105,7 @@ def propose(kept: Settings) -> Settings:
 
 
 def adopt(settings: Settings) -> Settings:
-    """Put settings in force; any proposal is done with."""
+    """Put settings in force and drop any proposal."""
     _write(settings)
     (settings.folder / _NEXT).unlink(missing_ok=True)
     return settings
