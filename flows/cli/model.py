@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -49,15 +48,13 @@ def _name() -> str:
 
 def _opened(model: str) -> tuple[Registry, list[str]]:
     """The registry with alias and ledger reconciled; what was corrected is printed on stderr."""
-    from rich.console import Console
-
     from components.registry.alias import reconcile
     from components.registry.versions import Registry
 
     registry = Registry.open(model)
     notes = reconcile(registry)
     for note in notes:
-        Console(stderr=True).print(f"note: {note}", style="yellow", markup=False, highlight=False)
+        _warn(note)
     return registry, notes
 
 
@@ -221,7 +218,7 @@ def _show_decision(row: Row, notes: list[str], as_json: bool, sentence: str) -> 
 
 
 def _warn(note: str) -> None:
-    print(f"note: {note}", file=sys.stderr)
+    typer.secho(f"note: {note}", fg="yellow", err=True)
 
 
 @app.command()
