@@ -7,6 +7,7 @@ nothing here imports it before a flow does.
 
 from __future__ import annotations
 
+import inspect
 import logging
 import sys
 from collections.abc import Callable
@@ -39,6 +40,7 @@ def reporting_flow(
     """
     from prefect import flow
     from prefect.states import Failed
+    from prefect.utilities.hashing import file_hash
 
     def make(function: Callable[P, T]) -> Flow[P, T | State[Any]]:
         @wraps(function)
@@ -50,7 +52,8 @@ def reporting_flow(
                 return Failed(message=error.line(), data=error)
 
         hooks: dict[str, Any] = {"on_failure": [notify.failure], "on_crashed": [notify.failure]}
-        return flow(name=name, persist_result=False, **hooks, **options)(run)
+        version = file_hash(inspect.getfile(function))  # Prefect would take that of this module
+        return flow(name=name, version=version, persist_result=False, **hooks, **options)(run)
 
     return make
 
