@@ -27,7 +27,7 @@ def _report(title: str, rows: dict[str, Any], as_json: bool) -> None:
     from rich.console import Console
 
     from components.core.words import plain
-    from flows.cli._tables import add_row, new_table
+    from flows.cli._common import add_row, new_table
 
     table = new_table(title, "figure", "value#")
     for name, value in _flat("", rows):
@@ -220,7 +220,7 @@ def promotion(
         return
     from rich.console import Console
 
-    from flows.cli._tables import add_row, new_table
+    from flows.cli._common import add_row, new_table
 
     names = ("groups", "photos", "true", "not_worse", "better")
     table = new_table("Share of test sets that pass", *names)

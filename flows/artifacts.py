@@ -1,6 +1,6 @@
-"""What Prefect's page of a run shows: tables of stages, gates and metrics, and where reports are.
+"""Prefect's page of a run: tables of stages, gates and metrics, and where the reports are.
 
-Without Prefect nothing is made, and nothing of Prefect is imported.
+Without a flow nothing is made, and nothing of Prefect is imported.
 """
 
 from __future__ import annotations
@@ -10,33 +10,25 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from components.core import paths
 from components.core.files import read_json
-from components.core.paths import (
-    CONTACT_SHEET,
-    EVALUATED,
-    EVALUATION_PAGE,
-    METRICS,
-    VALIDATION_PAGE,
-)
 from flows.steps import in_flow
 
 _logger = logging.getLogger(__name__)
 
 
 def show(outcome: Mapping[str, Any], datasets: Sequence[str]) -> None:
-    """Add artifacts to the flow run that is at work, if any; what cannot be added is a warning.
+    """Add artifacts to the current flow run, if any; a failure is a warning.
 
     Args:
         outcome: row of `flows.pipeline.Outcome`.
-        datasets: that were evaluated.
+        datasets: those that were evaluated.
     """
     if not in_flow():
         return
-    from prefect.artifacts import (
-        create_link_artifact,
-        create_markdown_artifact,
-        create_table_artifact,
-    )
+    from prefect import artifacts
+
+    from components.registry import connection
 
     name = f"{outcome['model']}/{outcome['version']}"
     tables = {
@@ -46,12 +38,15 @@ def show(outcome: Mapping[str, Any], datasets: Sequence[str]) -> None:
     }
     try:
         for key, (title, rows) in tables.items():
-            create_table_artifact(key=f"retrain-{key}", table=rows, description=title)
-        create_markdown_artifact(
+            artifacts.create_table_artifact(key=f"retrain-{key}", table=rows, description=title)
+        artifacts.create_markdown_artifact(
             key="retrain-reports", markdown=reports(datasets), description=f"Reports of {name}"
         )
-        if page := _version_page(outcome):
-            create_link_artifact(page, name, key="retrain-version", description="Files in MLflow")
+        place = f"models/{outcome['model']}/versions/{outcome['version']}"
+        if page := connection.page(connection.address(), place):
+            artifacts.create_link_artifact(
+                page, name, key="retrain-version", description="Files in MLflow"
+            )
     except Exception as error:  # the version is registered and decided on: no page may undo that
         _logger.warning("Prefect's page lacks tables: %s", type(error).__name__)
 
@@ -59,23 +54,15 @@ def show(outcome: Mapping[str, Any], datasets: Sequence[str]) -> None:
 def metrics(datasets: Sequence[str]) -> list[dict[str, Any]]:
     """The figures that have an interval, of every evaluated data set."""
     return [
-        {"data set": name, "metric": metric, **{k: said.get(k) for k in ("value", "low", "high")}}
+        {"data set": name, "metric": metric, **{k: block.get(k) for k in ("value", "low", "high")}}
         for name in datasets
-        for metric, said in read_json(EVALUATED / name / METRICS).items()
-        if isinstance(said, dict) and "value" in said
+        for metric, block in read_json(paths.EVALUATED / name / paths.METRICS).items()
+        if isinstance(block, dict) and "value" in block
     ]
 
 
 def reports(datasets: Sequence[str]) -> str:
-    """Where the reports lie in the run's folder, Markdown; a browser opens no file from a page."""
-    places = [VALIDATION_PAGE, CONTACT_SHEET]
-    places += [EVALUATED / name / EVALUATION_PAGE for name in datasets]
+    """Where the reports are in the run's folder, Markdown; a browser opens no file from a page."""
+    places = [paths.VALIDATION_PAGE, paths.CONTACT_SHEET]
+    places += [paths.EVALUATED / name / paths.EVALUATION_PAGE for name in datasets]
     return "\n".join([f"In `{Path.cwd()}`:", "", *(f"- `{place}`" for place in places)])
-
-
-def _version_page(outcome: Mapping[str, Any]) -> str | None:
-    """The version on MLflow's server, with links to its run and every report."""
-    from components.registry import connection
-
-    place = f"models/{outcome['model']}/versions/{outcome['version']}"
-    return connection.page(connection.address(), place)

@@ -1,4 +1,4 @@
-"""What happens to the workspace's student once the stages are done: register, compare, gate."""
+"""The workspace's student after the stages: registered, compared with the champion, gated."""
 
 from __future__ import annotations
 
@@ -15,23 +15,6 @@ from components.core import paths
 from components.core.errors import InputError
 from components.core.files import read_json, sha256_file
 from components.core.params import Params
-from components.core.paths import (
-    BOXES,
-    CONTACT_SHEET,
-    CURVE,
-    DATA,
-    EVALUATED,
-    EVALUATION_PAGE,
-    EXPORTED,
-    MANIFEST,
-    METRICS,
-    PARITY,
-    PREPARED,
-    PSEUDO_MASKS,
-    RUNS,
-    VALIDATED,
-    VALIDATION,
-)
 from components.core.seeds import fix_torch
 from components.data import manifest
 from components.evaluate.gallery import Album, Example
@@ -69,19 +52,19 @@ def package(params: Params, start: Start) -> Package:
     """The workspace's student with everything that is recorded of it, and its run's beginning."""
     values = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
     lineage = record.collect(values)
-    metrics = {name: read_json(EVALUATED / name / METRICS) for name in params.evaluate.datasets}
-    reports = {f"evaluation/{name}": EVALUATED / name for name in metrics}
+    places = {name: paths.EVALUATED / name for name in params.evaluate.datasets}
+    metrics = {name: read_json(place / paths.METRICS) for name, place in places.items()}
     files = {
-        **reports,
-        "validation": VALIDATED,
-        "pictures/contact_sheet.png": CONTACT_SHEET,
-        layout.CURVE: CURVE,
-        layout.MANIFEST: MANIFEST,
+        **{f"evaluation/{name}": place for name, place in places.items()},
+        "validation": paths.VALIDATED,
+        "pictures/contact_sheet.png": paths.CONTACT_SHEET,
+        layout.CURVE: paths.CURVE,
+        layout.MANIFEST: paths.MANIFEST,
     }
     f1 = metrics[params.gate_dataset]["f1"]["value"]
     return Package(
         start=start,
-        folder=EXPORTED,
+        folder=paths.EXPORTED,
         files=files,
         documents={
             layout.CARD: documents.card(params.promotion.model, lineage),
@@ -101,19 +84,19 @@ def package(params: Params, start: Start) -> Package:
 
 
 def register(
-    params: Params, tell: Callable[[str], None], source: str, run_id: str | None = None
+    params: Params, warn: Callable[[str], None], source: str, run_id: str | None = None
 ) -> tuple[int, bool]:
     """The version of the workspace's student, and whether it is new in the registry.
 
     Args:
         params: params.yaml.
-        tell: called with a sentence for each thing that had to be put right first.
+        warn: called with a sentence for each thing that had to be put right first.
         source: the command or deployment that registers it.
         run_id: the MLflow run that trained it; a new one where there is none.
     """
     registry = Registry.open(params.promotion.model)
     for note in reconcile(registry):
-        tell(note)
+        warn(note)
     before = {row.version for row in registry.rows()}
     made = package(params, tracked.start(params, source))
     clean = made.record["git"]["clean"]
@@ -135,27 +118,26 @@ def decide(params: Params, version: int) -> Decision:
     attested = evidence.attest(registry, version, registered.facts())
     _check_same_version(registered, attested.record, params.gate_dataset)
     current = chain.champion(rows)
-    other = None if current in (None, version) else current
     budget = params.promotion.gates.max_latency_ms
     album = _album(params)
-    champion = _champion(params, registry, other, album) if other else None
+    champion = None if current in (None, version) else _champion(params, registry, current, album)
     found = evidence.collect(
-        RUNS,
+        paths.RUNS,
         params.gate_dataset,
         attested=attested,
         dirty=workspace.git_dirty(),
         champion=current,
         comparison=_compare(params, champion, album) if champion else None,
-        latency_ms=None if budget is None else latency.milliseconds(Predictor(EXPORTED)),
+        latency_ms=None if budget is None else latency.milliseconds(Predictor(paths.EXPORTED)),
     )
     decision = promotion.decide_and_promote(
         registry, version, found, params.promotion, actor=actor_here()
     )
-    _show(params, registry, decision, found, champion, album)
+    _write_page(params, registry, decision, found, champion, album)
     return decision
 
 
-def _show(
+def _write_page(
     params: Params,
     registry: Registry,
     decision: Decision,
@@ -163,9 +145,9 @@ def _show(
     champion: Exhibit | None,
     album: Album,
 ) -> None:
-    """Write the decision's page, unless the one that lies there is of this gating.
+    """Write the decision's page, unless the page there is already of this gating.
 
-    A champion that is judged again is not compared any more: its page keeps what it won by.
+    A champion that is gated again is not compared any more: its page keeps what it won by.
     """
     rows, version = registry.ledger.rows(registry.model), decision.version
     gated, _ = chain.last_gating(rows, version)
@@ -173,20 +155,20 @@ def _show(
         return
     sections: dict[str, list[Example]] = {}
     if found.record is not None:  # else nobody knows whether runs/ is this version's
-        ours = _scored(params.gate_dataset)
-        predictor = Predictor(EXPORTED)
-        candidate = Exhibit(version, ours, predictor.probabilities)
-        sections = decisions.photos(album, candidate, champion)
-    reports = {n: EVALUATED / n / EVALUATION_PAGE for n in params.evaluate.datasets}
+        predict = Predictor(paths.EXPORTED).probabilities
+        sections = decisions.photos(
+            album, Exhibit(version, _scored(params.gate_dataset), predict), champion
+        )
+    reports = {n: paths.EVALUATED / n / paths.EVALUATION_PAGE for n in params.evaluate.datasets}
     decisions.write(rows, decision, found, sections, reports)
 
 
 def _album(params: Params) -> Album:
     """The photos that decide: those that the workspace's student was scored on."""
-    root = DATA / params.gate_dataset
+    root = paths.DATA / params.gate_dataset
     if params.gate_dataset == params.prepare.dataset:
-        photos = manifest.read(PREPARED).select(split="test")
-        return Album(photos, root, PSEUDO_MASKS)
+        photos = manifest.read(paths.PREPARED).select(split="test")
+        return Album(photos, root, paths.PSEUDO_MASKS)
     photos, _ = held_back(root, params.prepare)
     scored = _scored(params.gate_dataset)["image_id"]
     return Album(photos.where(photos.images["image_id"].isin(scored)), root)
@@ -194,20 +176,20 @@ def _album(params: Params) -> Album:
 
 def _scored(dataset: str) -> pd.DataFrame:
     """The workspace's student on each test photo."""
-    return manifest.read_table(EVALUATED / dataset / paths.IMAGES, IMAGES)
+    return manifest.read_table(paths.EVALUATED / dataset / paths.IMAGES, IMAGES)
 
 
 def _check_same_version(registered: Row, record: Mapping[str, Any] | None, dataset: str) -> None:
-    """Raises InputError when runs/ does not hold the version that is to be judged.
+    """Raise InputError when runs/ holds another version's student or evidence.
 
-    Student and evidence alike; without a record, which the gates refuse, the student alone.
+    Without a record, which the gates refuse, only the student is compared.
     """
     files = registered.facts()["files"].items()
-    expected: list[_Expected] = [(EXPORTED / name, sha256_file, h) for name, h in files]
+    expected: list[_Expected] = [(paths.EXPORTED / name, sha256_file, h) for name, h in files]
     if record is not None:
-        expected += _evidence(record, EVALUATED / dataset)
-    for path, digest, said in expected:
-        if not path.is_file() or digest(path) != said:
+        expected += _evidence(record, paths.EVALUATED / dataset)
+    for path, digest, recorded in expected:
+        if not path.is_file() or digest(path) != recorded:
             raise InputError(
                 f"is not {registered.model}/{registered.version}'s",
                 where=str(path),
@@ -218,12 +200,11 @@ def _check_same_version(registered: Row, record: Mapping[str, Any] | None, datas
 def _evidence(record: Mapping[str, Any], place: Path) -> list[_Expected]:
     """The files that a decision rests on, with their hashes in the version's record."""
     made = {row["path"]: row.get("md5") for stage in record["stages"] for row in stage["outs"]}
-    tables = [MANIFEST, BOXES]
-    others = [PARITY, place / paths.IMAGES, *tables]
+    others = [paths.PARITY, place / paths.IMAGES, paths.MANIFEST, paths.BOXES]
     measured = record["evaluation"].get(place.name, {}).get("sha256")
     return [
-        (VALIDATION, sha256_file, record["validation"]["sha256"]),
-        (place / "metrics.json", sha256_file, measured),
+        (paths.VALIDATION, sha256_file, record["validation"]["sha256"]),
+        (place / paths.METRICS, sha256_file, measured),
         *((path, _md5, made.get(path.as_posix())) for path in others),
     ]
 

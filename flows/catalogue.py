@@ -1,8 +1,8 @@
-"""Telling a lineage catalogue of stages and decisions as they happen, as OpenLineage events.
+"""Sends a lineage catalogue the stages and decisions as they happen, as OpenLineage events.
 
 The environment says where to, as OpenLineage defines it: `$OPENLINEAGE_URL` (and its API key), a
 transport by `$OPENLINEAGE__TRANSPORT__TYPE`, or a file named in `$OPENLINEAGE_CONFIG`. Nothing set,
-nothing sent. What cannot be sent is one warning, after which the run tells no more; it never fails.
+nothing sent. What cannot be sent is one warning, after which the run sends no more; it never fails.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,10 +33,10 @@ _logger = logging.getLogger(__name__)
 
 
 class Catalogue:
-    """What one run tells of one model; does nothing, and imports nothing, where none is set."""
+    """The events of one run of one model; does nothing, and imports nothing, where none is set."""
 
     def __init__(self, model: str, run: str | None = None) -> None:
-        """For one run, the stages' parent; `run` is its id, a new one where none is given."""
+        """For one run, the stages' parent; `run` is its id, by default a new one."""
         self._model = model
         self._run = run or str(uuid.uuid4())
         self._on = any(os.environ.get(name, "").strip() for name in SETTINGS)
@@ -43,7 +44,7 @@ class Catalogue:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[Callable[[], None]]:
-        """Tell of a stage that the block brings up to date.
+        """Send the events of a stage that the block brings up to date.
 
         Args:
             name: in dvc.yaml.
@@ -51,12 +52,21 @@ class Catalogue:
         Yields:
             What the block calls when the stage starts; one that is up to date never does.
         """
-        execution, started = self._execution(name), False
+        started = False
+
+        @cache
+        def execution() -> Execution:
+            from openlineage.client.uuid import generate_new_uuid
+
+            from components.lineage.events import Execution
+
+            parent = ("retrain", self._run)
+            return Execution(self._model, name, str(generate_new_uuid()), parent)
 
         def start() -> None:
             nonlocal started
             started = True
-            self._tell(lambda: [execution().started(_now())])
+            self._send(lambda: [execution().started(_now())])
 
         try:
             yield start
@@ -65,26 +75,25 @@ class Catalogue:
                 start()
             why = error.line() if isinstance(error, ImlError) else type(error).__name__
             stopped = not isinstance(error, Exception)
-            self._tell(lambda: [execution().failed(_now(), why, stopped=stopped)])
+            self._send(lambda: [execution().failed(_now(), why, stopped=stopped)])
             raise
         if started:
-            self._tell(lambda: [self._completed(execution())])
+            self._send(lambda: [self._completed(execution())])
 
     @contextmanager
     def decisions(self) -> Iterator[None]:
-        """Tell of every row that the ledger gets in the block."""
+        """Send an event for every row that the ledger gets in the block."""
         before = [row.sequence for row in self._rows()]
         try:
             yield
         finally:
-            self._tell(
-                lambda: [
-                    event
-                    for row in self._rows()
-                    if row.sequence not in before
-                    for event in _decision(row)
-                ]
-            )
+            self._send(lambda: self._decisions(before))
+
+    def _decisions(self, before: list[int]) -> list[RunEvent]:
+        from components.lineage.events import decision
+
+        rows = [row for row in self._rows() if row.sequence not in before]
+        return [event for row in rows for event in decision(row)]
 
     def _rows(self) -> list[Row]:
         if not self._on:
@@ -96,22 +105,6 @@ class Catalogue:
         except ImlError as error:
             self._give_up(error)
             return []
-
-    def _execution(self, stage: str) -> Callable[[], Execution]:
-        """Makes the execution of a stage, the same one each time."""
-        found: list[Execution] = []
-
-        def make() -> Execution:
-            from openlineage.client.uuid import generate_new_uuid
-
-            from components.lineage.events import Execution
-
-            if not found:
-                parent = ("retrain", self._run)
-                found.append(Execution(self._model, stage, str(generate_new_uuid()), parent))
-            return found[0]
-
-        return make
 
     def _completed(self, execution: Execution) -> RunEvent:
         """The end of a stage, read from dvc.lock and the files in the workspace."""
@@ -127,7 +120,7 @@ class Catalogue:
         entry = workspace.read_lock()["stages"][execution.stage]
         return execution.completed(_now(), facts, record.stage(execution.stage, entry))
 
-    def _tell(self, make: Callable[[], list[RunEvent]]) -> None:
+    def _send(self, make: Callable[[], list[RunEvent]]) -> None:
         if not self._on:
             return
         try:
@@ -148,9 +141,3 @@ class Catalogue:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat()
-
-
-def _decision(row: Row) -> list[RunEvent]:
-    from components.lineage.events import decision
-
-    return decision(row)

@@ -25,7 +25,7 @@ def checkout() -> Path:
     clone = state_dir() / CLONE
     with workspace.exclusive() as killed_in:
         if killed_in:
-            # A killed run cannot tell anybody itself.
+            # A killed run cannot notify anybody itself.
             notify.send("failed", f"a run was killed in stage {killed_in}; the next one resumes it")
         repository.prepare(source, clone, remote, state_dir() / DVC_CACHE)
     return clone
@@ -39,7 +39,7 @@ def _setting(name: str) -> str:
 
 
 def main() -> None:
-    """Print the clone's folder; a failure is notified here, since no flow is there to do it."""
+    """Print the clone's folder; a failure is notified here, because there is no flow yet."""
     configure()
     with exit_on_error():
         try:

@@ -1,26 +1,24 @@
-"""The flow `drift`: compare scored photos with a reference, show it, tell people, retrain."""
+"""The flow `drift`: compare scored photos with a reference, write a page, notify, retrain."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import mlflow
-from prefect import flow
-from prefect.states import Failed, State
 
-from components.core.errors import ImlError
 from components.core.files import write_json, write_text
 from components.registry import chain
 from components.registry.versions import Registry, registration
 from components.serving.drift import EFFECT, SIGNIFICANCE, Drift, compare, read, render
 from flows import notify
-from flows.settings import configure
+from flows.steps import reporting_flow
 
 RETRAIN = "retrain/nightly"
 PAGE, RESULT = "drift.html", "drift.json"
 
 
-def measure(
+@reporting_flow("drift")
+def drift(
     reference: str,
     current: str,
     out: str,
@@ -29,7 +27,7 @@ def measure(
     effect: float = EFFECT,
     retrain: bool = False,
 ) -> Drift:
-    """Compare two sets of scored photos, show it, tell people; without Prefect unless it retrains.
+    """Compare two sets of scored photos; notify people, and retrain where asked, if they differ.
 
     Args:
         reference: table of scores, or a folder of `iml predict`, that the champion was fine with.
@@ -57,26 +55,8 @@ def measure(
     return found
 
 
-@flow(name="drift", persist_result=False, on_failure=[notify.failure], on_crashed=[notify.failure])
-def drift(
-    reference: str,
-    current: str,
-    out: str,
-    model: str = "boxpromptiml",
-    significance: float = SIGNIFICANCE,
-    effect: float = EFFECT,
-    retrain: bool = False,
-) -> Drift | State:
-    """Compare two sets of scored photos; the arguments are those of `measure`."""
-    configure()
-    try:
-        return measure(reference, current, out, model, significance, effect, retrain)
-    except ImlError as error:
-        return Failed(message=error.line(), data=error)
-
-
 def _log(model: str, found: Drift, page: Path) -> None:
-    """Distances and page to the champion's run; nothing where there is no champion."""
+    """Log distances and page to the champion's run; nothing where there is no champion."""
     registry = Registry.open(model)
     rows = registry.rows()
     champion = chain.champion(rows)

@@ -1,4 +1,4 @@
-"""Telling people what a run came to, by Apprise: mail, chat, webhook, whatever has an address.
+"""Notices of how a run ended, by Apprise: mail, chat, webhook, whatever has an address.
 
 `$IML_NOTIFY` holds the addresses, separated by spaces (`mailto://`, `slack://`, `json://` for a
 webhook; Apprise's documentation lists them). Nothing set, nothing sent.
@@ -47,15 +47,12 @@ def send(event: str, text: str) -> bool:
     kind = NotifyType.FAILURE if event == "failed" else NotifyType.INFO
     sender = Apprise()
     known = [sender.add(address) for address in addresses]
-    sent = all(known) and bool(sender.notify(body=text, title=_title(event), notify_type=kind))
+    title = f"BoxPromptIML: {event}"
+    sent = all(known) and bool(sender.notify(body=text, title=title, notify_type=kind))
     if not sent:
         # The addresses hold tokens, so none is repeated.
         _logger.warning("the notice %r did not reach every address of %s", event, SETTING)
     return sent
-
-
-def _title(event: str) -> str:
-    return f"BoxPromptIML: {event}"
 
 
 def failure(flow: Flow[Any, Any], flow_run: FlowRun, state: State[Any]) -> None:

@@ -1,13 +1,14 @@
 """One run of the pipeline: every stage in DVC's order, then register, gate, promote.
 
-Works in the folder we stand in, one run at a time, inside a Prefect flow or without one: a
-person's for `iml run`, and a clean clone for deployments, which also publish what they made.
+Works in the current folder, one run at a time, inside a Prefect flow or without one: a person's
+workspace for `iml run`, a clean clone for deployments, which also publish what they made.
 """
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+import time
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,21 +21,36 @@ from components.core.paths import DATA, LAST_RUN, state_dir
 from components.workspace import repository
 from flows import artifacts, notify, publishing, tracked
 from flows.catalogue import Catalogue
-from flows.stages import StageRun, run_stage
 from flows.steps import run_id, run_logger, step
 
 if TYPE_CHECKING:
     from components.registry.promotion import Decision
 
+push_outputs = step("push outputs", repeatable=True)(workspace.push)
 _SCHEMA = 1  # of the file that keeps the last outcome
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What a run came to.
+class StageRun:
+    """How one stage ended.
 
     Attributes:
-        stages: what became of each, in order.
+        stage: its name in dvc.yaml.
+        ran: False where DVC found its outputs up to date.
+        seconds: wall time, DVC's own part included.
+    """
+
+    stage: str
+    ran: bool
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended.
+
+    Attributes:
+        stages: each one, in order.
         registered: whether the version is new in the registry.
         gates: verdicts as plain rows.
         promoted: whether the version is champion now and passed every gate.
@@ -55,7 +71,7 @@ class Outcome:
 
     def row(self) -> dict[str, Any]:
         """As plain JSON."""
-        return {**vars(self), "stages": [stage.row() for stage in self.stages]}
+        return asdict(self)
 
     @classmethod
     def parse(cls, row: dict[str, Any]) -> Outcome:
@@ -63,16 +79,19 @@ class Outcome:
         return cls(**{**row, "stages": [StageRun(**stage) for stage in row["stages"]]})
 
 
+@step("{stage}")
+def run_stage(stage: str, catalogue: Catalogue) -> StageRun:
+    """Bring one stage up to date, its lines in the run's log; raises `workspace.StageError`."""
+    start = time.monotonic()
+    with catalogue.stage(stage) as starting:
+        ran = workspace.reproduce(stage, run_logger().info, on_start=starting)
+    return StageRun(stage, ran, round(time.monotonic() - start, 1))
+
+
 @step("begin the MLflow run", repeatable=True)
 def begin_tracking(run: tracked.Run) -> None:
     """Begin the MLflow run that the stages log into."""
     run_logger().info(f"MLflow run: {run.begin()}")
-
-
-@step("push outputs", repeatable=True)
-def push_outputs(params: parameters.Params) -> None:
-    """Copy data and outputs to the DVC remote before anything names them."""
-    workspace.push(params.datasets)
 
 
 @step("register", repeatable=True)
@@ -95,14 +114,14 @@ def decide(params: parameters.Params, version: int) -> Decision:
 def _stages(
     params: parameters.Params, changed: dict[str, Any], catalogue: Catalogue, run: tracked.Run
 ) -> list[StageRun]:
-    """Bring all stages up to date; one `dvc status` has decided that none has anything to do."""
+    """Bring all stages up to date; where `dvc status` found no change, none is started."""
     names = workspace.stages()
-    moved = [name for name in changed if name.endswith(".dvc")]
-    if moved:
+    data = [name for name in changed if name.endswith(".dvc")]
+    if data:
         # Its photos would be in no cache, no remote and no commit: nobody could audit the version.
         raise CheckError(
-            f"the data differ from {', '.join(moved)}",
-            hint=f"take them in with `dvc commit {moved[0]}`, or undo with `dvc checkout`",
+            f"the data differ from {', '.join(data)}",
+            hint=f"take them in with `dvc commit {data[0]}`, or undo with `dvc checkout`",
         )
     if not changed:
         run_logger().info("nothing has changed since the last run")
@@ -119,7 +138,7 @@ def _stages(
 
 
 def _warn_of_test_photos(params: parameters.Params) -> None:
-    """Say before the training that no version can be promoted by these test photos."""
+    """Warn before the training if no version can be promoted by these test photos."""
     from components.evaluate import source  # pandas, which a run with nothing to do can spare
 
     if why := source.undecidable(source.deciding(params)):
@@ -135,10 +154,10 @@ def _check_weights(params: parameters.Params, changed: dict[str, Any]) -> None:
     for stage, path in named.items():
         if stage in changed or not Path(path).is_file():
             continue
-        from components.lineage import record  # takes seconds, and few need it
+        from components.lineage import record  # takes seconds, and is rarely needed
 
-        said = record.teacher() if stage == "pseudo_label" else record.backbone()
-        if sha256_file(path) != said["sha256"]:
+        recorded = record.teacher() if stage == "pseudo_label" else record.backbone()
+        if sha256_file(path) != recorded["sha256"]:
             raise CheckError(
                 f"the file has changed since stage {stage} read it",
                 where=path,
@@ -152,8 +171,8 @@ def _run(
     """Stages, outputs, commit, version, gates: each names only what is safe already."""
     catalogue = Catalogue(params.promotion.model, run_id())
     with tracked.run(params, "deployment retrain" if publish else "iml run") as run:
-        done = _stages(params, changed, catalogue, run)
-        push_outputs(params)
+        stages = _stages(params, changed, catalogue, run)
+        push_outputs(params.datasets)  # before anything names them
         if publish:
             publishing.commit_results(params)
         elif commit:
@@ -162,7 +181,7 @@ def _run(
             version, new = register(params, run.source, run.id)
             decision = decide(params, version)
     return Outcome(
-        stages=done,
+        stages=stages,
         model=params.promotion.model,
         version=version,
         registered=new,
@@ -179,12 +198,7 @@ def bring_up_to_date(
 ) -> Outcome | str:
     """Bring the workspace up to date, register its student, decide on the champion.
 
-    Args:
-        publish: as deployments run it, in the clone that `flows.checkout` made: take the inbox
-            in, skip when nothing has changed since the last version, and show commit and tag to
-            everybody.
-        stale_days: a skip tells people when the last version is older.
-        commit: commit dvc.lock once the stages are done.
+    The arguments are those of `flows.retrain`.
 
     Returns:
         The outcome, or why a deployment's run was skipped.
@@ -203,17 +217,18 @@ def bring_up_to_date(
             return reason
         outcome = _run(params, changed, publish=publish, commit=commit)
         artifacts.show(outcome.row(), params.evaluate.datasets)
-        # A run that was cut off after it registered told nobody; the tag, made last, shows it.
-        finished = not publish or repository.has_tag(outcome.model, outcome.version)
-        _tell(outcome, new=outcome.registered or not finished)
+        # A run that was cut off after it registered notified nobody; the tag, made last, shows it.
+        cut_off = publish and not repository.has_tag(outcome.model, outcome.version)
+        _notify(outcome, new=outcome.registered or cut_off)
         if publish:
             publishing.tag_version(outcome.model, outcome.version)
-        _remember(params, outcome)
+        else:
+            _remember(params, outcome)
     return outcome
 
 
-def _tell(outcome: Outcome, *, new: bool) -> None:
-    """Tell people of a new champion, and of a new version that did not become it."""
+def _notify(outcome: Outcome, *, new: bool) -> None:
+    """Notify people of a new champion, and of a new version that did not become it."""
     if outcome.promoted and (new or outcome.replaced):
         notify.send("promoted", outcome.sentence)
     elif new and outcome.awaiting:
@@ -223,16 +238,17 @@ def _tell(outcome: Outcome, *, new: bool) -> None:
 
 
 def finished(params: parameters.Params, *, commit: bool = False) -> Outcome | None:
-    """The outcome of the last run here, if a run would change nothing; imports nothing heavy.
+    """The outcome of the last `iml run` here, if a run would change nothing.
 
-    Nothing that the stages read has changed, nor dvc.lock, commit, gates and ledger since.
+    Neither what the stages read has changed since, nor dvc.lock, commit, gates and ledger. Imports
+    nothing heavy.
 
     Args:
         params: params.yaml.
         commit: whether dvc.lock should be committed, too.
     """
     try:
-        last = read_json(_last_run())
+        last = read_json(state_dir() / LAST_RUN)
         if last["schema"] != _SCHEMA or last["key"] != _key(params):
             return None
         outcome = Outcome.parse(last["outcome"])
@@ -247,10 +263,6 @@ def finished(params: parameters.Params, *, commit: bool = False) -> Outcome | No
         return None
     unchanged = f"Nothing to do: nothing has changed since the run of {when}."
     return replace(outcome, registered=False, sentence=f"{unchanged} {outcome.sentence}")
-
-
-def _last_run() -> Path:
-    return state_dir() / LAST_RUN
 
 
 def _key(params: parameters.Params) -> str:
@@ -274,7 +286,7 @@ def _remember(params: parameters.Params, outcome: Outcome) -> None:
     """Keep the outcome, for a next run that finds nothing to do."""
     stages = [replace(stage, ran=False, seconds=0.0) for stage in outcome.stages]
     write_json(
-        _last_run(),
+        state_dir() / LAST_RUN,
         {
             "schema": _SCHEMA,
             "time": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",

@@ -1,41 +1,67 @@
-"""The flow `promote`: a person's yes to a version that waits for it.
+"""The flows in which a person decides: `promote`, a yes to a version that waits; and `rollback`.
 
-A deployment gives its parameters; the command line calls `components.registry.promotion` without
-Prefect, so that a decision never waits for a server.
+A deployment passes their parameters; the command line calls the registry without Prefect, so that
+a decision never waits for a server.
 """
 
 from __future__ import annotations
 
-from prefect import flow
-from prefect.states import State
+from prefect.states import Completed, State
 
-from flows import notify, people
+from components.core import params as parameters
+from flows import notify
 from flows.catalogue import Catalogue
-from flows.steps import step
+from flows.steps import reporting_flow, run_logger, step
 
 
-@step("approve {version}")
-def approve(version: int, by: str, reason: str) -> int:
-    """Re-check what was judged, record the approval, move the champion; gives the ledger's row."""
+@step("{action} {version}")
+def move_champion(action: str, version: int, by: str, reason: str) -> int:
+    """Check a version again, record the decision, move the champion; gives the ledger's row.
+
+    What an interruption has left in the registry is put right first.
+    """
     from components.registry import promotion
+    from components.registry.alias import reconcile
+    from components.registry.versions import Registry
 
-    registry, rules = people.opened()
+    rules = parameters.load().promotion
+    registry = Registry.open(rules.model)
+    for note in reconcile(registry):
+        run_logger().warning(note)
     with Catalogue(rules.model).decisions():
-        return promotion.approve(registry, version, rules, actor=by, reason=reason).sequence
+        if action == "approve":
+            row = promotion.approve(registry, version, rules, actor=by, reason=reason)
+        else:
+            row = promotion.rollback(registry, version, actor=by, reason=reason)
+    return row.sequence
 
 
-@flow(
-    name="promote",
-    persist_result=False,
-    on_failure=[notify.failure],
-    on_crashed=[notify.failure],
-)
+def _decide(action: str, version: int, by: str, reason: str) -> State:
+    row = move_champion(action, version, by, reason)
+    outcome = f"version {version} is champion (ledger row {row})"
+    notify.send("promoted", f"{outcome}: {by}, {reason}")
+    return Completed(message=outcome)
+
+
+@reporting_flow("promote")
 def promote(version: int, by: str, reason: str) -> State:
-    """Make a version champion that passed its gates; fails with one line where anything changed.
+    """Make a version champion that passed its gates; fails with one line if anything has changed.
 
     Args:
         version: of the model that params.yaml names.
         by: who approves.
         reason: why, on one line.
     """
-    return people.decide(approve, version, by, reason)
+    return _decide("approve", version, by, reason)
+
+
+@reporting_flow("rollback")
+def rollback(version: int, by: str, reason: str) -> State:
+    """Make an earlier champion champion again; fails with one line where that cannot be.
+
+    Args:
+        version: of the model that params.yaml names.
+        by: who decides.
+        reason: why, on one line.
+    """
+    return _decide("roll back to", version, by, reason)

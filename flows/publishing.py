@@ -1,4 +1,4 @@
-"""What a deployment's run shows to everybody: data taken in, commit, tag; and when it may skip."""
+"""What a deployment's run publishes: data taken in, commit, tag; and when it may be skipped."""
 
 from __future__ import annotations
 
@@ -13,12 +13,16 @@ from components.workspace import repository
 from flows import notify
 from flows.steps import run_logger, step
 
+push_branch = step("push the branch", repeatable=True)(repository.push)
+# By its tag, a version's data and outputs outlast every `dvc gc`.
+tag_version = step("tag the version", repeatable=True)(repository.tag)
+
 
 @step("take the inbox in", repeatable=True)
 def take_inbox(params: Params) -> None:
     """Add new batches below `$IML_INBOX` to the prepared data set and commit them.
 
-    The commit is shown only with results that passed validation: until then the next run takes
+    The commit is pushed only with results that passed validation: until then the next run takes
     the same batches in again.
     """
     address = os.environ.get("IML_INBOX", "").strip()
@@ -32,8 +36,8 @@ def take_inbox(params: Params) -> None:
     repository.unsettle()
     taken = inbox.take(box, batches, folder, params.prepare.max_megapixels)
     for name, batch in taken.items():
-        said = f"batch {name}: {batch.added} photos added, {len(batch.rejected)} rejected"
-        run_logger().info(f"{said}; {batch.refused}" if batch.refused else said)
+        line = f"batch {name}: {batch.added} photos added, {len(batch.rejected)} rejected"
+        run_logger().info(f"{line}; {batch.refused}" if batch.refused else line)
     added = sum(batch.added for batch in taken.values())
     # Also where nothing was added: an earlier try may have been cut off after it had added.
     workspace.dvc_add(folder)
@@ -48,26 +52,20 @@ def take_inbox(params: Params) -> None:
 
 
 def unchanged(params: Params, stale_days: int) -> str | None:
-    """Why a run may skip, or None: nothing differs from the youngest version's commit.
+    """Why a run may be skipped, or None: nothing differs from the latest version's commit.
 
-    The caller has asked `dvc status`, which saw no change of data, parameters and code of stages;
-    the gates' thresholds are no stage's parameters and are compared here.
+    The caller knows from `dvc status` that no stage's data, parameters or code have changed; the
+    gates' thresholds are no stage's parameters and are compared here.
     """
     last = repository.last_version(params.promotion.model)
     if last is None or not repository.same(last, "params.yaml", "dvc.lock"):
         return None
-    show_branch()  # what the inbox refused, and merges of the default branch
+    push_branch()  # what the inbox refused, and merges of the default branch
     days = repository.age(last)
     reason = f"neither data, parameters nor code changed since {last}"
     if days > stale_days:
         notify.send("skipped too long", f"{reason}, {days:.0f} days ago")
     return reason
-
-
-@step("show the branch", repeatable=True)
-def show_branch() -> None:
-    """Push the branch."""
-    repository.push()
 
 
 @step("commit results", repeatable=True)
@@ -79,14 +77,8 @@ def commit_results(params: Params) -> str:
 
 
 def commit_message(params: Params) -> str:
-    """Of the commit that holds a run's dvc.lock."""
+    """The message of the commit that holds a run's dvc.lock."""
     dataset = params.gate_dataset
     f1 = read_json(EVALUATED / dataset / METRICS)["f1"]["value"]
     shown = "no F1" if f1 is None else f"F1 {f1:.4f}"
     return f"retrain: {shown} on {dataset}"
-
-
-@step("tag the version", repeatable=True)
-def tag_version(model: str, version: int) -> None:
-    """Tag the commit, so that its data and outputs outlast every `dvc gc` by tags."""
-    repository.tag(model, version)

@@ -1,17 +1,13 @@
-"""The flow `score`: a folder or S3 prefix into a table, overlays and a triage page."""
+"""The flow `score`: a folder or S3 prefix to a table, overlays and a triage page."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prefect import flow
-from prefect.states import Completed, Failed, State
+from prefect.states import Completed, State
 
-from components.core.errors import ImlError
-from flows import notify
-from flows.settings import configure
-from flows.steps import step
+from flows.steps import reporting_flow, step
 
 if TYPE_CHECKING:
     from components.serving.score import Summary
@@ -19,7 +15,7 @@ if TYPE_CHECKING:
 
 @step("score {source}")
 def score_source(source: str, out: str, model: str) -> Summary:
-    """Score what is not scored yet; a run that was killed goes on."""
+    """Score what is not scored yet; a run that was killed continues."""
     from components.registry.downloads import fetch
     from components.serving.origin import Origin
     from components.serving.predictor import Predictor
@@ -34,12 +30,7 @@ def score_source(source: str, out: str, model: str) -> Summary:
     return run(photos, predictor, Path(out), source, origin, Limits())
 
 
-@flow(
-    name="score",
-    persist_result=False,
-    on_failure=[notify.failure],
-    on_crashed=[notify.failure],
-)
+@reporting_flow("score")
 def score(source: str, out: str, model: str = "boxpromptiml@champion") -> State:
     """Score every photo of a source; fails with one line where that cannot be.
 
@@ -48,10 +39,6 @@ def score(source: str, out: str, model: str = "boxpromptiml@champion") -> State:
         out: folder of the results.
         model: `name@champion`, `name/version` or a folder.
     """
-    configure()
-    try:
-        found = score_source(source, out, model)
-    except ImlError as error:
-        return Failed(message=error.line(), data=error)
-    counts = f"{found.scored} scored, {found.abstained} abstained, {found.failed} failed"
+    done = score_source(source, out, model)
+    counts = f"{done.scored} scored, {done.abstained} abstained, {done.failed} failed"
     return Completed(message=f"{counts}; {out}/triage.html")

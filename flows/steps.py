@@ -1,21 +1,61 @@
-"""Steps of a run: tasks inside a Prefect flow, plain calls without one.
+"""Flows and steps: what an `ImlError` does to a run.
 
-A person's `iml run` needs no Prefect, whose import and temporary server take longer than a run
-that has nothing to do; so nothing here imports it before a flow has.
+A step is a task inside a Prefect flow and a plain call without one. `iml run` on its own needs no
+Prefect, whose import and temporary server take longer than a run that has nothing to do; so
+nothing here imports it before a flow does.
 """
 
 from __future__ import annotations
 
+import inspect
 import logging
 import sys
 from collections.abc import Callable
 from functools import cache, wraps
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from components.core.errors import ImlError, UnavailableError
+from flows import notify
+from flows.settings import configure
+
+if TYPE_CHECKING:
+    from prefect import Flow
+    from prefect.states import State
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+def reporting_flow(
+    name: str, **options: Any
+) -> Callable[[Callable[P, T]], Flow[P, T | State[Any]]]:
+    """Make a function a flow of this name; people are notified when it fails or crashes.
+
+    An `ImlError` is a failed state of one line; anything else is a bug and has its traceback. The
+    function itself, which needs no server, is `inspect.unwrap(flow.fn)`.
+
+    Args:
+        name: of the flow.
+        options: further ones of Prefect's `flow`.
+    """
+    from prefect import flow
+    from prefect.states import Failed
+    from prefect.utilities.hashing import file_hash
+
+    def make(function: Callable[P, T]) -> Flow[P, T | State[Any]]:
+        @wraps(function)
+        def run(*args: P.args, **kwargs: P.kwargs) -> T | State[Any]:
+            configure()
+            try:
+                return function(*args, **kwargs)
+            except ImlError as error:
+                return Failed(message=error.line(), data=error)
+
+        hooks: dict[str, Any] = {"on_failure": [notify.failure], "on_crashed": [notify.failure]}
+        version = file_hash(inspect.getfile(function))  # Prefect would take that of this module
+        return flow(name=name, version=version, persist_result=False, **hooks, **options)(run)
+
+    return make
 
 
 def in_flow() -> bool:
@@ -54,18 +94,18 @@ def step(name: str, *, repeatable: bool = False) -> Callable[[Callable[P, T]], C
     Args:
         name: of its runs; may use the function's arguments, as in "{stage}".
         repeatable: it talks to servers and may be done twice: where one does not answer, Prefect
-            tries again as often as `PREFECT_TASKS_DEFAULT_RETRIES` says: never in a person's run,
-            several times in a deployment's.
+            tries again as often as `PREFECT_TASKS_DEFAULT_RETRIES` says: never in `iml run`,
+            several times in a deployment.
     """
 
     def make(function: Callable[P, T]) -> Callable[P, T]:
-        tasked = cache(lambda: _task(function, name, repeatable))
+        as_task = cache(lambda: _task(function, name, repeatable))
 
         @wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> T:
             if not in_flow():
                 return function(*args, **kwargs)
-            state = tasked()(*args, **kwargs, return_state=True)
+            state = as_task()(*args, **kwargs, return_state=True)
             result = state.result(raise_on_failure=False)
             if isinstance(result, BaseException):
                 raise result
@@ -77,7 +117,6 @@ def step(name: str, *, repeatable: bool = False) -> Callable[[Callable[P, T]], C
 
 
 def _task(function: Callable[..., Any], name: str, repeatable: bool) -> Any:
-    """The Prefect task of a step."""
     from prefect import task
     from prefect.cache_policies import NO_CACHE
     from prefect.runtime import task_run

@@ -1,4 +1,4 @@
-"""The MLflow run of a retraining: begun before the first stage, live while they work, ended well.
+"""The MLflow run of a retraining: begun before the first stage, live during the stages, then ended.
 
 Nothing of MLflow is imported for a run that has nothing to do.
 """
@@ -29,12 +29,12 @@ class Run:
 
     def __init__(self, params: Params, source: str) -> None:
         self._params, self.source = params, source
-        self._live: Live | None = None
+        self.live: Live | None = None
 
     @property
     def id(self) -> str | None:
         """MLflow's id of it, once it has begun."""
-        return self._live.run_id if self._live else None
+        return self.live.run_id if self.live else None
 
     def begin(self) -> str:
         """Begin it, because stages have to run; gives its page, or its id where there is no server.
@@ -44,35 +44,28 @@ class Run:
         """
         from components.registry.tracking import Store
 
-        found = start(self._params, self.source)
-        self._live = Store().begin(self._params.promotion.model, found)
-        return self._live.page or self._live.run_id
+        self.live = Store().begin(self._params.promotion.model, start(self._params, self.source))
+        return self.live.page or self.live.run_id
 
     @contextmanager
     def stages(self) -> Iterator[None]:
         """Let stages that are started in the block log into the run; record the machine's load."""
-        if self._live is None:
+        if self.live is None:
             yield
             return
         # A data set called `system` has its metrics where MLflow puts the machine's.
-        machine = "system" not in self._params.evaluate.datasets
-        with self._live.watched(machine=machine):
+        with self.live.watched(machine="system" not in self._params.evaluate.datasets):
             yield
 
     def seconds(self, stage: str, seconds: float) -> None:
         """Log how long a stage took."""
-        if self._live:
-            self._live.number(f"stage_seconds.{stage.replace('@', '.')}", seconds)
-
-    def end(self, status: str) -> None:
-        """End it as FINISHED, FAILED or KILLED, unless its version has been registered."""
-        if self._live:
-            self._live.end(status)
+        if self.live:
+            self.live.number(f"stage_seconds.{stage.replace('@', '.')}", seconds)
 
 
 @contextmanager
 def run(params: Params, source: str) -> Iterator[Run]:
-    """The MLflow run of the block, which ends as failed or killed where the block does."""
+    """The MLflow run of the block; it ends as FINISHED, FAILED or KILLED, as the block does."""
     made, status = Run(params, source), "KILLED"
     try:
         yield made
@@ -81,16 +74,12 @@ def run(params: Params, source: str) -> Iterator[Run]:
         status = "FAILED"
         raise
     finally:
-        made.end(status)
+        if made.live:
+            made.live.end(status)
 
 
 def start(params: Params, source: str) -> Start:
-    """What a run of this workspace says of itself: name, user, source, data sets.
-
-    Args:
-        params: params.yaml.
-        source: the command or deployment that runs.
-    """
+    """What is recorded of a run of this workspace at its start: name, user, source, data sets."""
     from mlflow.utils import mlflow_tags as tags
 
     from components.registry.ledger import actor_here
@@ -98,7 +87,7 @@ def start(params: Params, source: str) -> Start:
 
     prepared = params.prepare.dataset
     names = [(prepared, "training"), *((name, "evaluation") for name in params.evaluate.datasets)]
-    found = [_input(name, context, prepared) for name, context in names]
+    inputs = [_input(name, context, prepared) for name, context in names]
     return Start(
         name=f"{params.distill.backbone} on {prepared}",
         tags={
@@ -108,7 +97,7 @@ def start(params: Params, source: str) -> Start:
             tags.MLFLOW_GIT_COMMIT: workspace.git_commit(),
             tags.MLFLOW_GIT_DIRTY: str(bool(workspace.git_dirty())).lower(),
         },
-        inputs=[entry for entry in found if entry],
+        inputs=[entry for entry in inputs if entry],
     )
 
 

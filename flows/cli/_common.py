@@ -1,95 +1,79 @@
-"""What commands share: finding the model, options, and a progress bar on stderr."""
+"""What commands share: options, JSON, tables of text that is never markup, and a progress bar."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from components.core.paths import DEMO_SOURCES, RUNS
-
 if TYPE_CHECKING:
-    from components.serving.origin import Student
+    from rich.table import Table
 
-CHAMPION = "boxpromptiml@champion"
-
-# Of the recipes that train on composites of photos and cut-outs.
-Photos = Annotated[list[Path] | None, typer.Option(help="Folder of photos; may be repeated.")]
-Cutouts = Annotated[
-    list[Path] | None, typer.Option(help="Folder of RGBA cut-outs; may be repeated.")
-]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 
 
-def sources(photos: list[Path] | None, cutouts: list[Path] | None) -> tuple[list[Path], list[Path]]:
-    """The folders that were named, by default those of the demo."""
-    return photos or [DEMO_SOURCES / "photos"], cutouts or [DEMO_SOURCES / "cutouts"]
+def print_json(value: object) -> None:
+    """One document on stdout."""
+    typer.echo(json.dumps(value, indent=2))
 
 
-def find_student(reference: str) -> Student:
-    """A student: in a local folder, else fetched from the registry.
+def show(what: Table | str, style: str = "") -> None:
+    """Print a table, or a line of plain text."""
+    from rich.console import Console
+    from rich.text import Text
 
-    Args:
-        reference: `name@alias`, `name/version` or a folder's path.
-
-    Raises:
-        InputError: no such folder and no such version.
-    """
-    # A folder needs no registry, whose import takes seconds.
-    if Path(reference).is_dir():
-        from components.serving.origin import Student
-
-        return Student(Path(reference), reference, None)
-    from components.registry.downloads import fetch
-
-    return fetch(reference)
+    Console().print(Text(what, style=style) if isinstance(what, str) else what)
 
 
-def run_flow(
-    name: str, work: Callable[..., Any], flow: Callable[[], Any], arguments: dict[str, Any]
-) -> Any:
-    """Do a flow's work: on the server that the environment names, else in this process alone.
+def new_table(title: str, *columns: str, rows: Iterable[Iterable[object]] = ()) -> Table:
+    """A table of text; a name that ends in `#`, which is not shown, makes a column of numbers."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
 
-    Args:
-        name: of the flow, for the notice of a failure.
-        work: what the flow does, without Prefect.
-        flow: gives the flow, whose import takes seconds.
-        arguments: of both.
-    """
-    from components.core.errors import ImlError
-    from flows import notify
-    from flows.servers import server_named
-
-    if server_named():
-        result = flow()(**arguments, return_state=True).result(raise_on_failure=False)
-        if isinstance(result, BaseException):
-            raise result
-        return result
-    try:
-        return work(**arguments)
-    except ImlError as error:
-        notify.send("failed", f"{name}: {error.line()}")
-        raise
+    made = Table(
+        title=Text(title),
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),  # narrow: terminals have 80 columns
+    )
+    for column in columns:
+        made.add_column(
+            column.removesuffix("#"),
+            overflow="fold",
+            justify="right" if column.endswith("#") else "left",
+        )
+    for row in rows:
+        add_row(made, *row)
+    return made
 
 
-def result_place(command: str, subject: str | Path, student: Student) -> Path:
-    """Where results go by default: below `runs/`, by what they are of and which model made them.
+def add_row(to: Table, *cells: object, styles: Mapping[int, str] | None = None) -> None:
+    """A row of plain text; `styles` by column number."""
+    from rich.text import Text
 
-    Args:
-        command: the folder below `runs/`; no stage's name.
-        subject: a path or address; its last part names the results.
-        student: what made them.
-    """
-    import re
+    to.add_row(*(Text(str(cell), style=(styles or {}).get(i, "")) for i, cell in enumerate(cells)))
 
-    parts = [str(subject).rstrip("/").rpartition("/")[2], student.name.rstrip("/")]
-    if student.version is None:
-        parts[1] = Path(student.model).resolve().name
-    name = "-".join(re.sub(r"[^\w.]+", "-", part).strip("-.") for part in parts)
-    return RUNS / command / name
+
+def short(digest: object) -> str:
+    """The beginning of a hash, enough to tell it from others; JSON has all of it."""
+    return str(digest or "")[:12]
+
+
+def gates_table(title: str, gates: Iterable[Mapping[str, Any]]) -> Table:
+    """Every gate with its verdict and the reason, which names value and threshold."""
+    made = new_table(title, "gate", "verdict", "why")
+    made.columns[0].no_wrap = True
+    for gate in gates:
+        verdict, style = ("pass", "green") if gate["passed"] else ("fail", "red")
+        if gate["warning"]:
+            verdict, style = "warn", "yellow"
+        add_row(made, gate["name"], verdict, gate["reason"], styles={1: style})
+    return made
 
 
 @contextmanager

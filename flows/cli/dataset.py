@@ -2,31 +2,40 @@
 
 from __future__ import annotations
 
-import json
+import re
+import shutil
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from components.core.paths import DEMO_SOURCES
+from components.core.errors import InputError
+from components.core.paths import DATA, DEMO_SOURCES
 from components.core.words import plain
-from flows.cli._common import AsJson, progress_bars
-from flows.cli._datasets import DATA, build_manifest, deciding, show, table
+from flows.cli._common import AsJson, new_table, print_json, progress_bars, show
 
 if TYPE_CHECKING:
-    pass
+    from components.data.build import Quarantined
+    from components.data.dataset import Dataset
+    from components.data.manifest import Manifest
 
 app = typer.Typer(help="Data sets: import, synthesize, check, info.", no_args_is_help=True)
 Track = Annotated[bool, typer.Option("--track/--no-track", help="Track the folder with DVC.")]
 DataSet = Annotated[str, typer.Argument(help="A name below data/, or a data set's folder.")]
+_VALUES = {  # of reports, for people
+    "boxes": {
+        "given": "given",
+        "simulate": "drawn from the masks",
+        "mixed": "given, or drawn from the masks",
+    },
+    "split": {"given": "given", "grouped": "drawn by source group"},
+}
+_SHOWN = 20  # photos left out on the terminal; JSON has all
 
 
 def _folder(name: str) -> Path:
     """Where a data set of this name is made; raises InputError for a name that is a path."""
-    import re
-
-    from components.core.errors import InputError
-
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise InputError(
             f"{name!r} is not a name", hint="use letters, digits, dots, dashes, underscores"
@@ -38,9 +47,6 @@ def _track(folder: Path, wanted: bool, *, new: bool = False) -> None:
     """Track a folder with DVC; a new one that cannot be tracked is removed."""
     if not wanted:
         return
-    import shutil
-    from contextlib import suppress
-
     from components.workspace import dvc_add
 
     try:
@@ -54,12 +60,68 @@ def _track(folder: Path, wanted: bool, *, new: bool = False) -> None:
         raise
 
 
+def _undecidable(folder: Path, dataset: Dataset, manifest: Manifest | None = None) -> list[str]:
+    """Why nothing trained on this data set could be promoted, if so.
+
+    Args:
+        folder: the data set's.
+        dataset: its index.
+        manifest: made of it; made here, where only that tells which photos are tested.
+    """
+    from components.core import params
+    from components.data.manifest import MANIPULATED
+    from components.evaluate import source
+
+    settings = params.load()
+    decides = settings.evaluate.gate_dataset
+    if decides not in (None, folder.name):
+        return []
+    if decides is not None and decides != settings.prepare.dataset:
+        why = source.undecidable(source.deciding(settings))
+    elif manifest is None and all(
+        row.get("mask") for row in dataset.images if row["label"] == MANIPULATED
+    ):
+        return []
+    else:
+        manifest = manifest or _build(str(folder))[1]
+        why = source.undecidable(manifest.select(split="test").images)
+    return [why] if why else []
+
+
+def _build(data: str) -> tuple[Path, Manifest, list[Quarantined]]:
+    """The manifest of a data set given by name or folder, made with the pipeline's settings."""
+    from components.core import params
+    from components.data.build import build
+
+    folder = DATA / data if (DATA / data).is_dir() else Path(data)
+    with progress_bars() as bar:
+        manifest, quarantine = build(folder, params.load().prepare, bar("reading photos"))
+    return folder, manifest, quarantine
+
+
+def _report(title: str, report: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print_json(report)
+        return
+    notes, rejected = report.pop("notes", []), report.pop("rejected", [])
+    for key in _VALUES.keys() & report.keys():
+        report[key] = _VALUES[key].get(report[key], report[key])
+    rows = [(key, plain(value)) for key, value in report.items()]
+    show(new_table(title, "what", "value", rows=rows))
+    for photo in rejected[:_SHOWN]:
+        typer.echo(f"left out: {photo}")
+    if len(rejected) > _SHOWN:
+        typer.echo(f"and {len(rejected) - _SHOWN} more; see --json")
+    for note in notes:
+        typer.echo(f"note: {note}")
+
+
 @app.command("import")
 def import_(
     source: Annotated[Path, typer.Argument(help="File or folder with photos and annotations.")],
     name: Annotated[str | None, typer.Option(help="Name of the new data set, data/NAME.")] = None,
     into: Annotated[
-        str | None, typer.Option(help="Add to this existing data set; unusable photos are listed.")
+        str | None, typer.Option(help="Existing data set to add to; unusable photos are listed.")
     ] = None,
     format: Annotated[
         str | None, typer.Option(help="coco, folders, imdlbenco or voc; detected if not given.")
@@ -82,11 +144,10 @@ def import_(
     validation photos are taken from train by source group: nothing is selected on test photos.
     """
     from components.core import params
-    from components.core.errors import InputError
     from components.ingest.importing import import_dataset
 
     if (name is None) == (into is None):
-        raise InputError("name either --name (a new data set) or --into (one to add to)")
+        raise InputError("give either --name (for a new data set) or --into (to add to one)")
     if into is not None:
         _add(source, into, format, track, as_json)
         return
@@ -105,7 +166,7 @@ def import_(
             progress=bar("checking photos"),
         )
     _track(folder, track, new=True)
-    notes = [*made.notes, *deciding(folder, made.dataset)]
+    notes = [*made.notes, *_undecidable(folder, made.dataset)]
     labels = [image["label"] for image in made.dataset.images]
     report = {
         "folder": str(folder),
@@ -119,7 +180,7 @@ def import_(
         "notes": notes,
         "tracked": track,
     }
-    show(f"Imported {source}", report, as_json)
+    _report(f"Imported {source}", report, as_json)
 
 
 def _add(source: Path, into: str, format: str | None, track: bool, as_json: bool) -> None:
@@ -142,10 +203,10 @@ def _add(source: Path, into: str, format: str | None, track: bool, as_json: bool
         "rejected": [f"{photo}: {reason}" for photo, reason in made.rejected],
         "photos": len(made.dataset.images),
         "boxes": made.dataset.boxes,
-        "notes": [*made.notes, *deciding(folder, made.dataset)],
+        "notes": [*made.notes, *_undecidable(folder, made.dataset)],
         "tracked": track,
     }
-    show(f"Added {source}", report, as_json)
+    _report(f"Added {source}", report, as_json)
 
 
 @app.command()
@@ -165,7 +226,8 @@ def synthesize(
         int, typer.Option(min=0, help="The same seed makes the same bytes on the same machine.")
     ] = 7,
     jitter: Annotated[
-        float, typer.Option(min=0, max=0.5, help="Boxes are loosened by up to this share a side.")
+        float,
+        typer.Option(min=0, max=0.5, help="Each side of a box is loosened by up to this share."),
     ] = 0.1,
     licence: Annotated[
         str, typer.Option(help="Licence of the photos and cut-outs.")
@@ -205,12 +267,11 @@ def synthesize(
         "seed": seed,
         "tracked": track,
     }
-    show("Synthesized", report, as_json)
+    _report("Synthesized", report, as_json)
 
 
 def _pictures(folder: Path) -> list[Path]:
     """The image files of a folder, in order, hidden ones left out; InputError without any."""
-    from components.core.errors import InputError
     from components.core.images import SUFFIXES
 
     found = sorted(path for path in folder.glob("[!.]*") if path.suffix.lower() in SUFFIXES)
@@ -230,14 +291,14 @@ def check(data: DataSet, as_json: AsJson = False) -> None:
     from components.validate.suite import validate
 
     settings = params.load()
-    folder, manifest, quarantine = build_manifest(data)
+    folder, manifest, quarantine = _build(data)
     severity = "critical" if len(quarantine) > settings.prepare.max_quarantined else "warning"
     found = [
         {"severity": severity, "problem": f"{photo}: {reason}", "hint": "replace it"}
         for photo, reason in quarantine
     ]
     report = validate(manifest, folder, settings.validate_)
-    undecided = deciding(folder, load(folder), manifest)
+    undecided = _undecidable(folder, load(folder), manifest)
     found += [{"severity": "warning", "problem": why, "hint": ""} for why in undecided]
     found += [
         {"severity": result.severity, "problem": result.sentence, "hint": result.hint}
@@ -247,11 +308,11 @@ def check(data: DataSet, as_json: AsJson = False) -> None:
     if as_json:
         document = {"folder": str(folder), "passed": passed, "promotable": not undecided}
         document["problems"] = found
-        typer.echo(json.dumps(document, indent=2))
+        print_json(document)
     else:
         if found:
-            columns = ("severity", "problem", "what to do")
-            table(f"Problems of {folder}", columns, [list(row.values()) for row in found])
+            rows = [row.values() for row in found]
+            show(new_table(f"Problems of {folder}", "severity", "problem", "what to do", rows=rows))
         verdict = "the pipeline would accept it" if passed else "the pipeline would stop"
         verdict += "; nothing trained on it could be promoted" if passed and undecided else ""
         typer.echo(f"{folder}: {report.photos} photos, {report.boxes} boxes; {verdict}")
@@ -265,15 +326,13 @@ def info(data: DataSet, as_json: AsJson = False) -> None:
     from components.data.dataset import load
     from components.prepare.__main__ import summary
 
-    folder, manifest, quarantine = build_manifest(data)
+    folder, manifest, quarantine = _build(data)
     report = {"folder": str(folder), **summary(load(folder).licence, manifest, quarantine)}
     if as_json:
-        typer.echo(json.dumps(report, indent=2))
+        print_json(report)
         return
     splits = report.pop("splits")
-    kinds = [[f"kind: {kind}", str(count)] for kind, count in report.pop("kinds").items()]
-    counts = [
-        [f"{split} {label}", str(n)] for split in splits for label, n in splits[split].items()
-    ]
-    rows = [[key, plain(value)] for key, value in report.items()]
-    table(str(folder), ("what", "count"), rows + counts + kinds)
+    kinds = [(f"kind: {kind}", count) for kind, count in report.pop("kinds").items()]
+    counts = [(f"{split} {label}", n) for split in splits for label, n in splits[split].items()]
+    rows = [(key, plain(value)) for key, value in report.items()]
+    show(new_table(str(folder), "what", "count", rows=rows + counts + kinds))

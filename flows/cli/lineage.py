@@ -1,120 +1,115 @@
-"""`iml lineage`: what a version was made from, what changed between two, and bundles to audit."""
+"""`iml lineage`, `iml audit`, `iml replay`: what a version was made from, and proof of it."""
 
 from __future__ import annotations
 
-import json
+import os
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.cli._common import RUNS
+from components.core.errors import InputError
+from components.core.files import check_folder, check_place, write_text
+from components.core.paths import RUNS
+from components.core.words import plain
+from flows.cli._common import AsJson, add_row, new_table, print_json, progress_bars, short, show
+
+if TYPE_CHECKING:
+    from components.lineage.replay import Replay
+    from components.lineage.verdict import Audit
 
 app = typer.Typer(
     help="What versions were made from: show, diff, export, events.", no_args_is_help=True
 )
-Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+CHAMPION = "boxpromptiml@champion"
 Reference = Annotated[str, typer.Argument(metavar="M", help="name@champion or name/version.")]
-_SHOWN = 50  # photos on the terminal; JSON has all
+_PHOTOS_SHOWN, _FINDINGS_SHOWN = 50, 20  # on the terminal; JSON has all
+_STYLES = {
+    "verified": "green",
+    "broken": "bold red",
+    "unverifiable": "yellow",
+    "bit-equal": "green",
+    "within tolerance": "yellow",
+    "different": "bold red",
+}
 
 
-def _print(value: object) -> None:
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
-
-
-@app.command()
-def show(
-    model: Reference = "boxpromptiml@champion",
+@app.command("show")
+def show_lineage(
+    model: Reference = CHAMPION,
     photo: Annotated[
         str | None,
         typer.Option(help="SHA-256 or file of a photo: list every version that used it."),
     ] = None,
-    as_json: Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """List the photos and boxes of a version, or the versions that used a photo.
 
     Exit code 1: the photos of some version are unknown, so the answer is incomplete.
     """
     if photo:
-        _show_uses(model, photo, as_json)
+        _uses(model, photo, as_json)
     else:
-        _show_version(model, as_json)
+        _version(model, as_json)
 
 
-def _show_version(model: str, as_json: bool) -> None:
+def _version(model: str, as_json: bool) -> None:
     from components.lineage.bundle import evidence_of
     from components.lineage.photos import rows
 
     with evidence_of(model, whole=False) as evidence:
         record, found, name = evidence.record, rows(evidence), evidence.name
     if as_json:
-        _print({"version": name, "record": record, "photos": found})
+        print_json({"version": name, "record": record, "photos": found})
         return
-    from rich.console import Console
-
-    from components.core.words import plain
-    from flows.cli._tables import add_row, new_table, short
-
-    console = Console()
-    table = new_table(name, "what", "value")
-    add_row(table, "git commit", record["git"]["commit"])
-    for key, said in record["datasets"].items():
-        add_row(table, f"data set {key}", f"{said['source']}; licence {said['licence']}")
+    facts = {"git commit": record["git"]["commit"]}
+    for key, dataset in record["datasets"].items():
+        facts[f"data set {key}"] = f"{dataset['source']}; licence {dataset['licence']}"
     for key in ("teacher", "backbone"):
-        said = record.get(key) or {}
-        add_row(table, key, f"{plain(said.get('name'))} {short(said.get('sha256'))}".strip())
-    console.print(table)
-    photos = new_table("Photos", "path", "role", "label", "boxes#", "SHA-256")
-    for row in found[:_SHOWN]:
-        boxes = str(len(row["boxes"]))
-        add_row(photos, row["path"], row["role"], row["label"], boxes, short(row["sha256"]))
-    console.print(photos)
-    more = f"and {len(found) - _SHOWN} more; " if len(found) > _SHOWN else ""
-    console.print(f"{more}--json has all photos, coordinates and hashes")
+        used = record.get(key) or {}
+        facts[key] = f"{plain(used.get('name'))} {short(used.get('sha256'))}".strip()
+    show(new_table(name, "what", "value", rows=facts.items()))
+    photos = [
+        (row["path"], row["role"], row["label"], len(row["boxes"]), short(row["sha256"]))
+        for row in found[:_PHOTOS_SHOWN]
+    ]
+    show(new_table("Photos", "path", "role", "label", "boxes#", "SHA-256", rows=photos))
+    left = len(found) - _PHOTOS_SHOWN
+    more = f"and {left} more; " if left > 0 else ""
+    show(f"{more}--json has all photos, coordinates and hashes")
 
 
-def _show_uses(model: str, photo: str, as_json: bool) -> None:
+def _uses(model: str, photo: str, as_json: bool) -> None:
     from components.lineage.photos import uses
     from components.registry.versions import parse_reference
 
     name = parse_reference(model)[0] if "/" in model or "@" in model else model
     answer = uses(name, photo)
     if as_json:
-        _print(
-            {
-                "model": name,
-                "sha256": answer.sha256,
-                "uses": [asdict(use) for use in answer.found],
-                "unknown": answer.unknown,
-            }
-        )
+        found = [asdict(use) for use in answer.found]
+        document = {"model": name, "sha256": answer.sha256, "uses": found}
+        print_json({**document, "unknown": answer.unknown})
     else:
-        _show_table(name, answer.found, answer.unknown)
+        _show_uses(name, answer.found, answer.unknown)
     if answer.unknown:
         raise typer.Exit(1)
 
 
-def _show_table(name: str, found: list[Any], unknown: dict[int, str]) -> None:
-    from rich.console import Console
-    from rich.text import Text
-
-    from flows.cli._tables import add_row, new_table
-
-    console = Console()
-    table = new_table(f"Versions of {name}", "version#", "path", "split", "boxes#")
-    for use in found:
-        add_row(table, str(use.version), use.path, use.split, str(len(use.boxes)))
-    console.print(table if found else Text(f"No known version of {name} was made from this photo."))
+def _show_uses(name: str, found: list[Any], unknown: dict[int, str]) -> None:
+    rows = [(use.version, use.path, use.split, len(use.boxes)) for use in found]
+    table = new_table(f"Versions of {name}", "version#", "path", "split", "boxes#", rows=rows)
+    show(table if found else f"No known version of {name} was made from this photo.")
     for version, why in unknown.items():
-        console.print(Text(f"version {version} is unknown: {why}", style="yellow"))
+        show(f"version {version} is unknown: {why}", "yellow")
 
 
 @app.command()
 def diff(
     old: Annotated[str, typer.Argument(metavar="A", help="A version or bundle.")],
     new: Annotated[str, typer.Argument(metavar="B", help="Another version or bundle.")],
-    as_json: Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show what changed from A to B: photos, boxes, parameters, code, packages, results."""
     from components.lineage.bundle import evidence_of
@@ -123,7 +118,7 @@ def diff(
     with evidence_of(old, whole=False) as before, evidence_of(new, whole=False) as after:
         groups, names = explain(before, after), (before.name, after.name)
     if as_json:
-        _print({"from": names[0], "to": names[1], "changes": groups})
+        print_json({"from": names[0], "to": names[1], "changes": groups})
         return
     typer.echo(f"From {names[0]} to {names[1]}:")
     for title, sentences in groups.items():
@@ -134,7 +129,7 @@ def diff(
 
 @app.command()
 def export(
-    model: Reference = "boxpromptiml@champion",
+    model: Reference = CHAMPION,
     out: Annotated[
         Path | None,
         typer.Option(help="The archive to write; default: runs/bundles/MODEL-VERSION.tar."),
@@ -142,10 +137,9 @@ def export(
     photos: Annotated[
         bool, typer.Option("--photos", help="Include the photos and true masks.")
     ] = False,
-    as_json: Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """Write one archive that `iml audit` checks without a network."""
-    from components.core.files import check_place
     from components.lineage.bundle import evidence_of
     from components.lineage.bundle import export as write
 
@@ -156,7 +150,7 @@ def export(
         out = check_place(out or RUNS / "bundles" / f"{evidence.model}-{evidence.version}.tar")
         counts = write(evidence, out, photos=photos)
     if as_json:
-        _print({"version": name, "file": str(out), **counts})
+        print_json({"version": name, "file": str(out), **counts})
         return
     left = f", {counts['left_out']} photos and masks left out" if counts["left_out"] else ""
     typer.echo(
@@ -166,14 +160,12 @@ def export(
 
 @app.command()
 def events(
-    model: Reference = "boxpromptiml@champion",
+    model: Reference = CHAMPION,
     out: Annotated[Path | None, typer.Option(help="Append JSON lines to this file.")] = None,
     url: Annotated[str | None, typer.Option(help="Send to this OpenLineage server.")] = None,
-    as_json: Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """Send every stage and decision to a lineage catalogue, as OpenLineage events."""
-    from components.core.errors import InputError
-    from components.core.files import check_place
     from components.lineage.bundle import evidence_of
 
     if (out is None) == (url is None):
@@ -188,6 +180,112 @@ def events(
     lineage.emit(found, transport, str(out or url))
     jobs = list(dict.fromkeys(event.job.name for event in found))
     if as_json:
-        _print({"version": name, "to": str(out or url), "events": jobs})
+        print_json({"version": name, "to": str(out or url), "events": jobs})
     else:
         typer.echo(f"{name}: {len(found)} events to {out or url}: {', '.join(jobs)}")
+
+
+def audit(
+    model: Annotated[
+        str, typer.Argument(metavar="M", help="name@champion, name/version or an exported bundle.")
+    ] = CHAMPION,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Fetch every object from the DVC remote and hash it.")
+    ] = False,
+    page: Annotated[
+        Path | None, typer.Option(help="Also write a self-contained HTML page here.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Follow a version back to the photos that made it and recompute every hash.
+
+    Exit code 0: everything verified; 1: something is broken; 2: evidence is missing, or bad input.
+    """
+    from components.lineage.bundle import evidence_of
+
+    if page:
+        check_place(page)
+    with evidence_of(model) as evidence:
+        from components.lineage.audit import audit as walk
+
+        with progress_bars() as bar:
+            answer = walk(evidence, deep=deep, progress=bar("objects"))
+    if page:
+        from components.lineage.page import render
+
+        write_text(page, render(answer))
+    if as_json:
+        print_json(answer.row())
+    else:
+        _show_audit(answer)
+        if page:
+            show(f"Page: {page}")
+    raise typer.Exit(answer.exit_code)
+
+
+def _show_audit(answer: Audit) -> None:
+    from components.lineage.verdict import LINKS, Verdict, worst
+
+    table = new_table(f"Audit of {answer.model}/{answer.version}", "link", "verdict", "what")
+    for name, findings in answer.by_link().items():
+        verdict = worst(findings)
+        what = "; ".join(f.what for f in findings if f.verdict == verdict)[:300]
+        add_row(table, LINKS[name][0], verdict, what, styles={1: _STYLES[verdict]})
+    show(table)
+    wrong = [f for f in answer.findings if f.verdict != Verdict.VERIFIED]
+    for finding in wrong[:_FINDINGS_SHOWN]:
+        show(f"{finding.verdict}: {finding.line()}", _STYLES[finding.verdict])
+    if len(wrong) > _FINDINGS_SHOWN:
+        show(f"and {len(wrong) - _FINDINGS_SHOWN} more; see --json or --page")
+    show(answer.sentence())
+
+
+def replay(
+    model: Annotated[
+        str,
+        typer.Argument(metavar="M", help="name@champion, name/version or a bundle with photos."),
+    ] = CHAMPION,
+    into: Annotated[
+        Path | None, typer.Option(help="Keep the clone in this new folder; default: removed.")
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Use this thread count instead of the recorded ones.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Clone at the recorded commit, fetch the inputs, force every stage, compare every output.
+
+    It runs the version's own commands, so it refuses a version that no trusted key signed.
+
+    Exit code 0: bit-equal or within the stated tolerances; 1: different, or cannot be replayed.
+    """
+    from components.lineage.bundle import evidence_of
+
+    if into and os.path.exists(into):
+        raise InputError("already exists", where=str(into), hint="name a new folder")
+    if into:
+        check_folder(into.parent)
+    with evidence_of(model) as evidence, TemporaryDirectory(prefix="iml-replay-") as scratch:
+        # It imports torch, which a refused argument does not need.
+        from components.lineage.replay import Match
+        from components.lineage.replay import replay as make
+
+        folder = into or Path(scratch, "clone")
+        answer = make(evidence, folder, lambda line: typer.echo(line, err=True), threads=threads)
+    if as_json:
+        print_json(answer.row())
+    else:
+        _show_replay(answer)
+    if answer.match == Match.DIFFERENT:
+        raise typer.Exit(1)
+
+
+def _show_replay(answer: Replay) -> None:
+    table = new_table(f"Replay of {answer.model}/{answer.version}", "stage", "outputs", "how")
+    for stage in answer.stages:
+        how = "; ".join(f"{out.path}: {out.how}" for out in stage.outputs if out.how)[:400]
+        add_row(table, stage.name, stage.match, how, styles={1: _STYLES[stage.match]})
+    show(table)
+    for change in answer.changes:
+        show(change, "yellow")
+    show(answer.sentence())

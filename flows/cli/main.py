@@ -10,21 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from components.core.errors import InterruptError, exit_on_error
-from flows.cli import (
-    audit,
-    dataset,
-    drift,
-    evaluate,
-    lineage,
-    model,
-    predict,
-    replay,
-    run,
-    score,
-    stack,
-    student,
-    teacher,
-)
+from flows.cli import dataset, lineage, model, predict, run, stack, weights
 from flows.settings import configure
 
 
@@ -41,21 +27,21 @@ class _Commands(typer.core.TyperGroup):
 
 
 app = typer.Typer(
-    cls=_Commands,
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    add_completion=False,
+    cls=_Commands, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False
 )
-app.command("run")(run.run)
-app.command("predict")(predict.predict)
-app.command("score")(score.score)
-app.command("evaluate")(evaluate.evaluate)
-app.command("audit")(audit.audit)
-app.command("replay")(replay.replay)
-app.command("drift")(drift.drift)
+for _command in (
+    run.run,
+    predict.predict,
+    predict.score,
+    predict.evaluate,
+    lineage.audit,
+    lineage.replay,
+    run.drift,
+):
+    app.command()(_command)
 app.add_typer(dataset.app, name="dataset")
-app.add_typer(teacher.app, name="teacher")
-app.add_typer(student.app, name="student")
+app.add_typer(weights.teacher, name="teacher")
+app.add_typer(weights.student, name="student")
 app.add_typer(model.app, name="model")
 app.add_typer(lineage.app, name="lineage")
 app.add_typer(stack.app, name="stack")

@@ -1,4 +1,4 @@
-"""`iml model`: versions, their gates and lineage, the ledger's history, rollback."""
+"""`iml model`: versions, their gates and lineage, the ledger's history, and decisions."""
 
 from __future__ import annotations
 
@@ -7,21 +7,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.cli import _decisions
-from flows.cli._registry import Json, opened, print_json
-from flows.cli._tables import add_row, gates_table, new_table, short
+from components.core.errors import InputError
+from flows.catalogue import Catalogue
+from flows.cli._common import AsJson, add_row, gates_table, new_table, print_json, short, show
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from rich.table import Table
 
-    from components.registry.versions import VersionState
+    from components.core.params import Params
+    from components.registry.chain import Row
+    from components.registry.versions import Registry, VersionState
 
-app = typer.Typer(
-    help="Versions of a model: list, show, decide, history.",
-    no_args_is_help=True,
-)
+app = typer.Typer(help="Versions of a model: list, show, decide, history.", no_args_is_help=True)
 
 _DEFAULT = "boxpromptiml"
 _STYLES = {
@@ -33,6 +30,13 @@ _STYLES = {
 Name = Annotated[
     str | None, typer.Argument(metavar="[NAME]", help="Model name; default: promotion.model.")
 ]
+Reference = Annotated[
+    str | None,
+    typer.Argument(metavar="[M]", help="name@champion or name/version; default: champion."),
+]
+Which = Annotated[str, typer.Argument(metavar="NAME/VERSION", help="A registered version.")]
+Why = Annotated[str, typer.Option(help="Why, on one line; goes into the ledger.")]
+Who = Annotated[str | None, typer.Option(help="Who decides; default: this account.")]
 
 
 def _name() -> str:
@@ -42,134 +46,121 @@ def _name() -> str:
     return params.load().promotion.model if Path("params.yaml").is_file() else _DEFAULT
 
 
-@app.command("list")
-def list_versions(name: Name = None, as_json: Json = False) -> None:
-    """List every registered version, the champion marked."""
-    from rich.console import Console
+def _opened(model: str) -> tuple[Registry, list[str]]:
+    """The registry with alias and ledger reconciled; what was corrected is printed on stderr."""
+    from components.registry.alias import reconcile
+    from components.registry.versions import Registry
 
+    registry = Registry.open(model)
+    notes = reconcile(registry)
+    for note in notes:
+        _warn(note)
+    return registry, notes
+
+
+def _resolved(model: str | None) -> tuple[Registry, list[str], Row]:
+    """The registry, what was corrected in it, and a version's first row; default: champion."""
+    from components.registry.versions import parse_reference, resolve
+
+    name, wanted = parse_reference(model) if model else (_name(), None)
+    registry, notes = _opened(name)
+    return registry, notes, resolve(registry, wanted)
+
+
+@app.command("list")
+def list_versions(name: Name = None, as_json: AsJson = False) -> None:
+    """List every registered version, the champion marked."""
     from components.registry.versions import states
 
     model = name or _name()
-    registry, notes = opened(model)
+    registry, notes = _opened(model)
     found = states(registry.rows())
     if as_json:
         print_json({"model": model, "versions": [entry.row() for entry in found], "notes": notes})
         return
     table = new_table(model, "version", "status", "F1#", "gates", "registered (UTC)", "commit")
     for entry in found:
+        passed = f"{sum(gate['passed'] for gate in entry.gates)} of {len(entry.gates)}"
         add_row(
             table,
-            str(entry.version),
+            entry.version,
             entry.status,
             entry.facts["tags"].get("f1", ""),
-            _gates_passed(entry.gates),
+            passed if entry.gates else "",
             entry.registered[:16].replace("T", " "),
             short(entry.facts["tags"].get("git_commit")),
             styles={1: _STYLES.get(entry.status, "")},
         )
-    Console().print(table if found else f"{model} has no versions yet; run `iml run`")
+    show(table if found else f"{model} has no versions yet; run `iml run`")
 
 
-def _gates_passed(gates: Sequence[dict[str, Any]]) -> str:
-    return f"{sum(gate['passed'] for gate in gates)} of {len(gates)}" if gates else ""
-
-
-@app.command()
-def show(
-    model: Annotated[
-        str | None,
-        typer.Argument(metavar="[M]", help="name@champion or name/version; default: champion."),
-    ] = None,
-    as_json: Json = False,
-) -> None:
+@app.command("show")
+def show_version(model: Reference = None, as_json: AsJson = False) -> None:
     """Show a version: gates, metrics, lineage; its files are fetched and checked."""
     from components.registry.downloads import verify_download
-    from components.registry.versions import parse_reference, resolve, states
+    from components.registry.versions import states
 
-    name, wanted = parse_reference(model) if model else (_name(), None)
-    registry, notes = opened(name)
-    row = resolve(registry, wanted)
+    registry, notes, row = _resolved(model)
     entry = next(e for e in states(registry.rows()) if e.version == row.version)
     record = verify_download(registry, row.version, row.facts())
     metrics = registry.store.metrics(entry.facts["run_id"])
     if as_json:
         print_json({**entry.row(), "metrics": metrics, "lineage": record, "notes": notes})
-        return
-    _show(entry, metrics, record)
+    else:
+        _show(entry, metrics, record)
 
 
 def _show(entry: VersionState, metrics: dict[str, float], record: dict[str, Any]) -> None:
-    from rich.console import Console
-
-    console = Console()
-    style = _STYLES.get(entry.status, "")
-    status = f"[{style}]{entry.status}[/]" if style else entry.status
-    console.print(
-        f"[bold]{entry.model}/{entry.version}[/] {status}, files, record and signature verified"
-    )
-    gates = gates_table("Gates", entry.gates)
-    console.print(gates if entry.gates else "not gated yet")
+    title = f"{entry.model}/{entry.version} {entry.status}, files, record and signature verified"
+    show(title, _STYLES.get(entry.status, ""))
+    show(gates_table("Gates", entry.gates) if entry.gates else "not gated yet")
     figures = new_table("Metrics", "metric", "value#", "interval#", "photos#")
     for name in sorted(metrics):
         if not name.endswith((".low", ".high", ".n")):
             low, high = metrics.get(f"{name}.low"), metrics.get(f"{name}.high")
             spread = "" if low is None or high is None else f"{low:.4f} to {high:.4f}"
             count = metrics.get(f"{name}.n")
-            add_row(
-                figures,
-                name,
-                f"{metrics[name]:.4g}",
-                spread,
-                "" if count is None else f"{count:.0f}",
-            )
-    console.print(figures)
-    console.print(_lineage(entry, record))
+            photos = "" if count is None else f"{count:.0f}"
+            add_row(figures, name, f"{metrics[name]:.4g}", spread, photos)
+    show(figures)
+    show(_lineage(entry, record))
 
 
 def _lineage(entry: VersionState, record: dict[str, Any]) -> Table:
-    table = new_table("Lineage", "what", "value")
-    git = record["git"]
+    git, teacher, facts = record["git"], record["teacher"], entry.facts
     unclean = "" if git["clean"] else f" (with {len(git['dirty'])} uncommitted changes)"
-    add_row(table, "git commit", f"{git['commit']}{unclean}")
-    add_row(table, "dvc.lock", short(record["dvc_lock"]["sha256"]))
-    for name, dataset in record["datasets"].items():
-        boxes = short(dataset["boxes_sha256"])
-        add_row(table, f"data set {name}", f"{dataset['licence']}; boxes {boxes}")
-    teacher = record["teacher"]
-    add_row(table, "teacher", f"{teacher['name']} {short(teacher['sha256'])}")
-    for name, digest in entry.facts["files"].items():
-        add_row(table, name, short(digest))
-    add_row(table, "lineage record", short(entry.facts["record_sha256"]))
-    add_row(table, "signature", short(entry.facts["signature_sha256"]))
-    add_row(table, "signed with key", short(entry.facts["signing_key"]))
-    add_row(table, "MLflow run", entry.facts["run_id"])
-    return table
+    rows = {
+        "git commit": f"{git['commit']}{unclean}",
+        "dvc.lock": short(record["dvc_lock"]["sha256"]),
+        **{
+            f"data set {name}": f"{dataset['licence']}; boxes {short(dataset['boxes_sha256'])}"
+            for name, dataset in record["datasets"].items()
+        },
+        "teacher": f"{teacher['name']} {short(teacher['sha256'])}",
+        **{name: short(digest) for name, digest in facts["files"].items()},
+        "lineage record": short(facts["record_sha256"]),
+        "signature": short(facts["signature_sha256"]),
+        "signed with key": short(facts["signing_key"]),
+        "MLflow run": facts["run_id"],
+    }
+    return new_table("Lineage", "what", "value", rows=rows.items())
 
 
 @app.command()
-def card(
-    model: Annotated[
-        str | None,
-        typer.Argument(metavar="[M]", help="name@champion or name/version; default: champion."),
-    ] = None,
-) -> None:
+def card(model: Reference = None) -> None:
     """Print a version's model card (Markdown) and the path of its verified copy."""
     from components.registry import layout
     from components.registry.downloads import verified_copy
-    from components.registry.versions import parse_reference, resolve
 
-    name, wanted = parse_reference(model) if model else (_name(), None)
-    registry, _ = opened(name)
-    folder = verified_copy(registry, resolve(registry, wanted))
+    registry, _, row = _resolved(model)
+    folder = verified_copy(registry, row)
     typer.echo((folder / layout.CARD).read_text(encoding="utf-8"))
     typer.echo(f"Verified copy of all its files: {folder}", err=True)
 
 
 @app.command()
-def history(name: Name = None, as_json: Json = False) -> None:
+def history(name: Name = None, as_json: AsJson = False) -> None:
     """Show every row of the promotion ledger: who, when, what and why."""
-    from rich.console import Console
-
     from components.registry.chain import LedgerHead, problems
     from components.registry.versions import Registry
 
@@ -182,17 +173,118 @@ def history(name: Name = None, as_json: Json = False) -> None:
     if as_json:
         print_json({"model": model, "rows": [row.plain() for row in rows], "problems": damage})
     else:
-        table = new_table(model, "row", "time (UTC)", "event", "version", "by", "why", "hash")
-        for row in rows:
-            when = str(row.time)[:16].replace("T", " ")
-            cells = (row.sequence, when, row.event, row.version, row.actor, row.reason)
-            add_row(table, *map(str, cells), str(row.hash)[:8])
-        Console().print(table if rows else f"{model} has no history yet; run `iml run`")
+        columns = ("row", "time (UTC)", "event", "version", "by", "why", "hash")
+        cells = [
+            (row.sequence, str(row.time)[:16].replace("T", " "), row.event, row.version, row.actor,
+             row.reason, str(row.hash)[:8])
+            for row in rows
+        ]  # fmt: skip
+        table = new_table(model, *columns, rows=cells)
+        show(table if rows else f"{model} has no history yet; run `iml run`")
     # The rows are shown whatever they are; a damaged chain is the command's failure all the same.
     registry.rows()
 
 
-app.command()(_decisions.register)
-app.command()(_decisions.promote)
-app.command()(_decisions.approve)
-app.command()(_decisions.rollback)
+def _parse(model: str) -> tuple[str, int]:
+    from components.registry.versions import parse_reference
+
+    name, version = parse_reference(model)
+    if version is None:
+        raise InputError(f"{model!r} has no version number", hint="use name/version")
+    return name, version
+
+
+def _parse_own(model: str) -> tuple[Params, str, int]:
+    """params.yaml, and name and version of the model that it names."""
+    from components.core import params
+
+    name, version = _parse(model)
+    settings = params.load()
+    if name != settings.promotion.model:
+        raise InputError(
+            f"this workspace's model is {settings.promotion.model!r}, not {name!r}",
+            where="params.yaml",
+        )
+    return settings, name, version
+
+
+def _show_decision(row: Row, notes: list[str], as_json: bool, sentence: str) -> None:
+    if as_json:
+        print_json({"row": row.plain(), "notes": notes})
+        return
+    replaced = row.previous_champion
+    after = f", in place of version {replaced}" if replaced else ""
+    typer.echo(f"{row.model}/{row.version} is {sentence} (ledger row {row.sequence}){after}")
+
+
+def _warn(note: str) -> None:
+    typer.secho(f"note: {note}", fg="yellow", err=True)
+
+
+@app.command()
+def register(as_json: AsJson = False) -> None:
+    """Register and sign this workspace's student; does nothing if it is already registered."""
+    from components import workspace
+    from components.core import params
+    from flows import candidate
+
+    settings = params.load()
+    name = settings.promotion.model
+    with workspace.exclusive(), Catalogue(name).decisions():
+        version, new = candidate.register(settings, _warn, "iml model register")
+    if as_json:
+        print_json({"model": name, "version": version, "registered": new})
+    else:
+        typer.echo(f"{name}/{version} {'is registered' if new else 'was already registered'}")
+
+
+@app.command()
+def promote(model: Which, as_json: AsJson = False) -> None:
+    """Apply the gates to this workspace's student and promote it, or leave that to `approve`.
+
+    The version must be the student in runs/export. Exit code 1 if a gate fails.
+    """
+    from components import workspace
+    from flows import candidate
+
+    settings, name, version = _parse_own(model)
+    _opened(name)
+    with workspace.exclusive(), Catalogue(name).decisions():
+        decision = candidate.decide(settings, version)
+    gates = [gate.row() for gate in decision.gates]
+    if as_json:
+        keys = ("model", "version", "champion", "promoted", "awaiting")
+        facts = {key: getattr(decision, key) for key in keys}
+        print_json({**facts, "gates": gates, "sentence": decision.sentence})
+    else:
+        show(gates_table(f"Gates of {model}", gates))
+        typer.echo(decision.sentence)
+    if not (decision.promoted or decision.awaiting):
+        raise typer.Exit(1)
+
+
+@app.command()
+def approve(model: Which, reason: Why, by: Who = None, as_json: AsJson = False) -> None:
+    """Promote a version that passed its gates and awaits approval; checks the evidence again."""
+    from components.registry import promotion
+    from components.registry.ledger import actor_here
+
+    settings, name, version = _parse_own(model)
+    registry, notes = _opened(name)
+    actor = by or actor_here()
+    with Catalogue(name).decisions():
+        row = promotion.approve(registry, version, settings.promotion, actor=actor, reason=reason)
+    _show_decision(row, notes, as_json, "champion")
+
+
+@app.command()
+def rollback(model: Which, reason: Why, by: Who = None, as_json: AsJson = False) -> None:
+    """Make an earlier champion champion again, after checking its files and signature."""
+    from components.registry import promotion
+    from components.registry.ledger import actor_here
+
+    name, version = _parse(model)
+    registry, notes = _opened(name)
+    with Catalogue(name).decisions():
+        row = promotion.rollback(registry, version, actor=by or actor_here(), reason=reason)
+    _show_decision(row, notes, as_json, "champion again")

@@ -1,72 +1,100 @@
-"""`iml predict`: mask, overlay and JSON for photos and folders of photos."""
+"""`iml predict`, `iml score` and `iml evaluate`: a model on photos, many photos, a data set."""
 
 from __future__ import annotations
 
-import json
+import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from components.core.errors import InputError
+from components.core.files import check_folder
 from components.core.paths import RUNS
-from flows.cli._common import CHAMPION, find_student, progress_bars
+from flows.cli._common import AsJson, add_row, new_table, print_json, progress_bars, show
 
 if TYPE_CHECKING:
     from components.serving.batch import Outcome
+    from components.serving.origin import Student
 
-_SHOWN = 40
+CHAMPION = "boxpromptiml@champion"
+Model = Annotated[str, typer.Option(help="name@alias, name/version or a local folder.")]
+_SHOWN = 40  # photos on the terminal; JSON has all
+_METRICS = {
+    "f1": "F1",
+    "iou": "IoU",
+    "mcc": "MCC",
+    "auc": "pixel AUC",
+    "false_alarm_area": "false-alarm area",
+    "image_auc": "image AUC",
+    "balanced_accuracy": "balanced accuracy",
+    "ece": "expected calibration error (ECE)",
+    "imdlbenco_f1": "F1 (IMDL-BenCo convention)",
+}
+
+
+def _find_student(reference: str) -> Student:
+    """A student: in a local folder, else fetched from the registry."""
+    # A folder needs no registry, whose import takes seconds.
+    if Path(reference).is_dir():
+        from components.serving.origin import Student
+
+        return Student(Path(reference), reference, None)
+    from components.registry.downloads import fetch
+
+    return fetch(reference)
+
+
+def _default_out(command: str, subject: str | Path, student: Student) -> Path:
+    """Where results go by default: below `runs/`, by what they are of and which model made them.
+
+    Args:
+        command: the folder below `runs/`; no stage's name.
+        subject: a path or address; its last part names the results.
+        student: what made them.
+    """
+    name = Path(student.model).resolve().name if student.version is None else student.name
+    parts = (str(subject).rstrip("/").rpartition("/")[2], name)
+    return RUNS / command / "-".join(re.sub(r"[^\w.]+", "-", part).strip("-.") for part in parts)
 
 
 def predict(
     photos: Annotated[list[Path], typer.Argument(help="Photos and folders of photos.")],
-    model: Annotated[
-        str, typer.Option(help="name@alias, name/version or a local folder.")
-    ] = CHAMPION,
+    model: Model = CHAMPION,
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = RUNS / "predict",
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Find manipulated regions: NAME.mask.png, NAME.overlay.png and NAME.json for each photo.
 
-    Photos whose result means little (small, featureless, strongly recompressed) are flagged.
+    Photos on which the result means little (small, featureless, strongly recompressed) are flagged.
     Exit code 2 if a photo could not be read; the others are processed all the same.
     """
-    from dataclasses import asdict
-
-    from components.core.files import check_folder
     from components.serving import batch
     from components.serving.origin import Origin
 
     # Both may be wrong on the command line: checked before anything heavy is loaded.
     tasks = batch.find(photos, out)
     check_folder(out)
-    student = find_student(model)
+    student = _find_student(model)
     predictor = batch.Predictor(student.folder)
     origin = Origin.of(student, predictor.weights_sha256)
     with progress_bars() as bar:
         outcomes = batch.predict_files(predictor, tasks, out, origin, progress=bar("predict"))
     if as_json:
-        rows = [asdict(outcome) for outcome in outcomes]
-        typer.echo(json.dumps({**origin.row(), "out": str(out), "photos": rows}, indent=2))
+        rows = [vars(outcome) for outcome in outcomes]
+        print_json({**origin.row(), "out": str(out), "photos": rows})
     else:
-        _show(outcomes, out)
+        _show_predictions(outcomes, out)
         typer.echo(f"by {student.name}, weights {origin.weights_sha256[:16]}, {origin.program}")
     if failed := [outcome for outcome in outcomes if outcome.error]:
-        from components.core.errors import InputError
-
         raise InputError(
             f"{len(failed)} of {len(outcomes)} photos could not be read, "
             f"the first is {failed[0].photo} ({failed[0].error})"
         )
 
 
-def _show(outcomes: list[Outcome], out: Path) -> None:
+def _show_predictions(outcomes: list[Outcome], out: Path) -> None:
     """A table of the outcomes; of very many, those that failed or score highest."""
-    from rich.console import Console
-    from rich.text import Text
-
-    from flows.cli._tables import add_row, new_table
-
-    console = Console()
     shown = outcomes
     if len(outcomes) > _SHOWN:
         ranked = sorted(outcomes, key=lambda row: 2.0 if row.score is None else row.score)
@@ -80,7 +108,145 @@ def _show(outcomes: list[Outcome], out: Path) -> None:
         poor = f"\nunsuitable: {row.unsuitable}" if row.unsuitable else ""
         styles = {4: "yellow"} if poor else None
         add_row(table, row.photo, *numbers, f"{row.name}.*{poor}", styles=styles)
-    console.print(table)
+    show(table)
     if len(shown) < len(outcomes):
-        console.print(f"the highest {len(shown)} of {len(outcomes)} photos")
-    console.print(Text(f"masks, overlays and JSON are in {out}"))
+        show(f"the highest {len(shown)} of {len(outcomes)} photos")
+    show(f"masks, overlays and JSON are in {out}")
+
+
+def score(
+    source: Annotated[str, typer.Argument(help="A folder, or s3://bucket/prefix.")],
+    model: Model = CHAMPION,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for the results; an interrupted run continues; "
+            "default: runs/score/SOURCE-MODEL-VERSION."
+        ),
+    ] = None,
+    min_side: Annotated[
+        int, typer.Option(min=1, help="Abstain from photos with a smaller side.")
+    ] = 64,
+    min_quality: Annotated[
+        int, typer.Option(min=1, max=100, help="Abstain from JPEGs of a lower quality.")
+    ] = 30,
+    as_json: AsJson = False,
+) -> None:
+    """Score many photos: scores.parquet, overlays/ and triage.html, the most suspicious first.
+
+    Started again, it continues: photos already scored and unchanged are skipped.
+    """
+    from components.serving.sources import open_source
+
+    open_source(source, out or RUNS)  # a wrong one is refused before anything heavy is loaded
+    if out:
+        check_folder(out)
+    student = _find_student(model)
+    out = out or _default_out("score", source, student)
+    photos = open_source(source, check_folder(out))
+    from components.serving.origin import Origin
+    from components.serving.predictor import Predictor
+    from components.serving.score import score as run
+    from components.serving.suitability import Limits
+
+    limits, predictor = Limits(min_side, min_quality), Predictor(student.folder)
+    origin = Origin.of(student, predictor.weights_sha256)
+    with progress_bars() as bar:
+        done = run(photos, predictor, out, source, origin, limits, bar("score"))
+    if as_json:
+        print_json({"source": source, **origin.row(), "out": str(out), **vars(done)})
+        return
+    counts = f"{done.scored} scored, {done.abstained} abstained, {done.failed} failed"
+    typer.echo(f"{counts} ({done.new} of them now): {out}/triage.html, {out}/scores.parquet")
+
+
+def evaluate(
+    data: Annotated[Path, typer.Option(help="A data set, or anything `dataset import` reads.")],
+    model: Model = CHAMPION,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the results; default: runs/evaluations/DATA-MODEL-VERSION."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Score a model on a data set: metrics.json, images.parquet and report.html, with intervals.
+
+    Scores the data set's own test split (val, if it has no test), or all photos if it has none;
+    for the data set that the pipeline trains on, the test split drawn for it. Photos that a
+    registered version was trained or tuned on are left out.
+    """
+    from components.core import params as parameters
+
+    settings = parameters.load()
+    if not data.exists():
+        raise InputError("no such file or folder", where=str(data))
+    if out:
+        check_folder(out)
+    student = _find_student(model)
+    folder = student.folder
+    out = check_folder(out or _default_out("evaluations", data.resolve(), student))
+    from components.core.seeds import fix_torch
+    from components.evaluate import report, source
+    from components.evaluate.calibration import Calibration
+    from components.evaluate.gallery import Album
+    from components.ingest.importing import opened
+    from components.serving.origin import Origin
+    from components.serving.predictor import Predictor
+    from components.student import store
+
+    fix_torch(settings.evaluate.seed, settings.evaluate.threads)
+    predictor = Predictor(folder)
+    with progress_bars() as bar, opened(data, out, settings.prepare, bar("read")) as root:
+        photos, which = source.held_back(root, settings.prepare, bar("prepare"))
+        if student.version is not None:
+            from components.registry.downloads import unknown_to
+
+            offered, fair = photos.images, unknown_to(folder.parent, photos.images)
+            if fair.empty:
+                raise InputError(f"{model} was trained or tuned on all its photos", where=str(data))
+            photos = photos.where(offered["image_id"].isin(fair["image_id"]))
+            if left := len(offered) - len(fair):
+                which += f", {left} left out that the model was trained or tuned on"
+        origin = Origin.of(student, predictor.weights_sha256)
+        about = {
+            "Data set": f"{data.resolve().name}, {which}",
+            "Model": student.name,
+            **_registered(student),
+            "Weights (SHA-256)": origin.weights_sha256,
+            "Evaluated": origin.made_at,
+            "Program": origin.program,
+        }
+        config, _ = store.read_config(folder)
+        calibration = Calibration(config.temperature, config.image_threshold)
+        predictions, album = predictor.probabilities, Album(photos, root)
+        result = report.produce(predictions, album, settings.evaluate, about, out, bar, calibration)
+    if as_json:
+        document = {"data": str(data), "photos": which, **origin.row(), "out": str(out)}
+        print_json(document | {"metrics": result.metrics})
+    else:
+        _show_metrics(result.metrics, f"{about['Data set']} ({len(photos.images)} photos)", out)
+
+
+def _registered(student: Student) -> dict[str, str]:
+    """The commit of a registered version, as its record has it; nothing of a local folder."""
+    if student.version is None:
+        return {}
+    from components.core.files import read_json
+    from components.registry import layout
+
+    return {"Git commit": read_json(student.folder.parent / layout.RECORD)["git"]["commit"]}
+
+
+def _show_metrics(metrics: dict[str, Any], title: str, out: Path) -> None:
+    blocks = {name: metrics[key] for key, name in _METRICS.items()}
+    blocks |= {f"F1, {kind}": block["f1"] for kind, block in metrics["groups"].items()}
+    for treatment, levels in metrics["robustness"].items():
+        blocks |= {f"F1, {treatment} {level}": block["f1"] for level, block in levels.items()}
+    table = new_table(title, "metric", "value#", "interval#", "photos#")
+    for name, block in blocks.items():
+        value, low, high = (
+            "-" if block[key] is None else f"{block[key]:.3f}" for key in ("value", "low", "high")
+        )
+        add_row(table, name, value, f"{low} to {high}", block["n"])
+    show(table)
+    show(f"metrics.json, images.parquet and report.html are in {out}")

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
-
 import typer
 
-from flows.cli._common import AsJson
+from flows.cli._common import AsJson, add_row, new_table, print_json, show
 
 app = typer.Typer(
     help="The production services on loopback: up, status, rotate, down.", no_args_is_help=True
 )
 
 
-def _tell(line: str) -> None:
+def _progress(line: str) -> None:
     typer.echo(line, err=True)
 
 
@@ -22,7 +20,7 @@ def up() -> None:
     """Start every service that is not running and wait until all answer."""
     from flows.stack import services
 
-    _say(services.up(_tell).file)
+    _print_usage(services.up(_progress).file)
 
 
 @app.command()
@@ -30,10 +28,10 @@ def rotate() -> None:
     """Give every service of a running stack new passwords and keys."""
     from flows.stack import services
 
-    _say(services.rotate(_tell).file)
+    _print_usage(services.rotate(_progress).file)
 
 
-def _say(file: object) -> None:
+def _print_usage(file: object) -> None:
     typer.echo(f"The stack is up. To use it in a shell: set -a; . {file}; set +a")
 
 
@@ -44,7 +42,7 @@ def status(as_json: AsJson = False) -> None:
 
     found = services.status()
     if as_json:
-        typer.echo(json.dumps([row.row() for row in found], indent=2))
+        print_json([vars(row) for row in found])
     elif not found:
         typer.echo("there is no stack here; `iml stack up` starts one")
     else:
@@ -54,15 +52,11 @@ def status(as_json: AsJson = False) -> None:
 
 
 def _show(found: list) -> None:
-    from rich.console import Console
-
-    from flows.cli._tables import add_row, new_table
-
     table = new_table("Stack", "service", "state", "address", "log")
     for row in found:
         state = "up" if row.healthy else "does not answer" if row.running else "down"
         add_row(table, row.service, state, row.address, row.log)
-    Console().print(table)
+    show(table)
 
 
 @app.command()

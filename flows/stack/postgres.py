@@ -54,17 +54,17 @@ def command(settings: Settings) -> list[str]:
 
 
 def ready(settings: Settings) -> bool:
-    """Whether the server takes connections."""
+    """Whether the server accepts connections."""
     check = [str(programs() / "pg_isready"), "-q", "-h", "127.0.0.1"]
     port = str(settings.port("postgres"))
     return subprocess.run([*check, "-p", port], check=False, capture_output=True).returncode == 0
 
 
 def prepare(settings: Settings) -> None:
-    """Make the server's folder where there is none yet; all that it needs must be installed."""
+    """Make the server's folder where there is none; raises InputError for what is missing."""
     _driver()
     data = settings.postgres_data
-    making = data.with_name(f".{data.name}.making")  # stands there while initdb is at work
+    making = data.with_name(f".{data.name}.making")  # exists while initdb is at work
     if making.exists():
         shutil.rmtree(data, ignore_errors=True)
     elif (data / "PG_VERSION").is_file():
@@ -72,7 +72,7 @@ def prepare(settings: Settings) -> None:
     user = account()
     data.parent.mkdir(parents=True, exist_ok=True)
     data.mkdir(mode=0o700, exist_ok=True)
-    if any(data.iterdir()):  # never to be taken for what a killed initdb left
+    if any(data.iterdir()):  # never to be mistaken for what a killed initdb left
         raise InputError("is not empty", where=str(data), hint="name another folder")
     making.touch()
     if user:
@@ -87,8 +87,8 @@ def prepare(settings: Settings) -> None:
         made = _as(user, [str(programs() / "initdb"), "-D", str(data), *options])
     making.unlink()
     if made.returncode:
-        said = (made.stderr.strip() or made.stdout.strip()).splitlines()
-        raise InputError(f"initdb failed: {said[-1] if said else ''}", where=str(data))
+        output = (made.stderr.strip() or made.stdout.strip()).splitlines()
+        raise InputError(f"initdb failed: {output[-1] if output else ''}", where=str(data))
 
 
 def _check_reachable(data: Path, user: str) -> None:
@@ -108,7 +108,7 @@ def _as(user: str | None, command: list[str]) -> subprocess.CompletedProcess[str
 
 
 def make_databases(settings: Settings) -> None:
-    """Make the databases of ledger, MLflow and Prefect where they are missing."""
+    """Create the databases of ledger, MLflow and Prefect that are missing."""
     sql = _driver().sql
     with _cursor(settings) as cursor:
         cursor.execute("SELECT datname FROM pg_database")
@@ -118,7 +118,7 @@ def make_databases(settings: Settings) -> None:
 
 
 def accepts(settings: Settings) -> bool:
-    """Whether the server, which must run, takes this password."""
+    """Whether the server, which must be running, accepts this password."""
     try:
         with _cursor(settings):
             return True
@@ -127,7 +127,7 @@ def accepts(settings: Settings) -> bool:
 
 
 def change_password(old: Settings, new: Settings) -> None:
-    """Give the server the new password; it must run."""
+    """Give the server, which must be running, the new password."""
     sql = _driver().sql
     statement = sql.SQL("ALTER ROLE {} PASSWORD {}")
     password = sql.Literal(new.environment["IML_POSTGRES_PASSWORD"])

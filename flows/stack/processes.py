@@ -1,7 +1,7 @@
 """The servers of a stack under supervisord, which restarts what dies and keeps the logs.
 
 `.state/stack/supervisor` (mode 0700) holds its configuration, socket and own log. No secret is in
-there: `flows.stack.launch` gives each server its secrets as it starts.
+there: `flows.stack.services` gives each server its secrets as it starts.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from components.core.errors import InputError
 from components.core.files import write_text
 from components.workspace.processes import end_group
 
+_SILENT = "it printed nothing"
 _LONGEST = 107 - len(".1234567")  # bytes of a UNIX socket's path, less what supervisord appends
 _SUPERVISORD = """\
 [unix_http_server]
@@ -46,7 +47,7 @@ serverurl = unix://%(here)s/socket
 # PostgreSQL stops on SIGINT without waiting for its clients.
 _PROGRAM = """
 [program:{name}]
-command = {python} -m flows.stack.launch {name}
+command = {python} -m flows.stack.services {name}
 priority = {priority}
 autostart = false
 autorestart = true
@@ -67,6 +68,7 @@ class Service:
         command: with absolute program.
         environment: all of it; secrets go here, never on the command line, which all may read.
         healthy: whether it answers.
+        address: where it listens, if it does.
         user: the account it runs under; None is ours.
     """
 
@@ -74,6 +76,7 @@ class Service:
     command: list[str]
     environment: Mapping[str, str]
     healthy: Callable[[], bool]
+    address: str = ""
     user: str | None = None
 
 
@@ -121,8 +124,8 @@ class Processes:
         daemon = [sys.executable, "-m", "supervisor.supervisord", "-c", str(config)]
         done = subprocess.run(daemon, capture_output=True, text=True, check=False)
         if done.returncode:
-            said = (done.stderr or done.stdout).strip().splitlines() or ["it said nothing"]
-            raise InputError(f"supervisord does not start: {said[0]}", where=str(config))
+            output = (done.stderr or done.stdout).strip().splitlines() or [_SILENT]
+            raise InputError(f"supervisord does not start: {output[0]}", where=str(config))
 
     def pid(self, name: str) -> int | None:
         """The process of a service, or None when it does not run."""
@@ -131,17 +134,17 @@ class Processes:
         return None
 
     def log(self, name: str) -> Path:
-        """Where a service writes what it has to say."""
+        """The log of a service."""
         return self._folder / "logs" / f"{name}.log"
 
     def start(self, name: str) -> None:
-        """Start a service that does not run; supervisord must."""
+        """Start a service that is down; supervisord must be running."""
         self.stop(name)  # its next attempt may be due in a while
         with suppress(xmlrpc.client.Fault):  # ended at once: `wait` says why
             self._call("startProcess", name, False)
 
     def wait(self, service: Service, seconds: float) -> None:
-        """Return once a service answers; when it ends or stays silent, stop it, raise InputError.
+        """Return once a service answers; if it ends or never does, stop it and raise InputError.
 
         One that ended may run again by now, as another process.
         """
@@ -169,9 +172,9 @@ class Processes:
             end_group(self._call("getPID"), patience=120.0)
 
     def end_leftovers(self, name: str) -> bool:
-        """End what a killed service, or supervisord, has left and what would hold its port.
+        """End processes that a killed service or supervisord has left, and that hold its port.
 
-        Of the worker only itself: its flow runs go on. True where there was something.
+        Of the worker only the process itself: its flow runs continue. True where there were any.
         """
         mark = {"SUPERVISOR_SERVER_URL": self._url, "SUPERVISOR_PROCESS_NAME": name}.items()
         left = []
@@ -188,8 +191,7 @@ class Processes:
 
 
 def _last_line(log: Path) -> str:
-    """What a server said last."""
     with suppress(OSError):
-        lines = log.read_text(errors="replace").strip().splitlines()
-        return lines[-1][:300] if lines else "it said nothing"
-    return "it said nothing"
+        if lines := log.read_text(errors="replace").strip().splitlines():
+            return lines[-1][:300]
+    return _SILENT

@@ -63,33 +63,33 @@ def _allowed(scope: dict[str, Any], keys: Credentials) -> bool:
 def _signed(scope: dict[str, Any], headers: dict[str, str], query: str, keys: Credentials) -> bool:
     """Whether the `Authorization` header is right for method, address and signed headers."""
     algorithm, _, rest = headers["authorization"].partition(" ")
-    said = dict(part.strip().split("=", 1) for part in rest.split(","))
+    claim = dict(part.strip().split("=", 1) for part in rest.split(","))
     moment = headers["x-amz-date"]
-    known = _known(said["Credential"], keys) and algorithm == _ALGORITHM
+    known = _known(claim["Credential"], keys) and algorithm == _ALGORITHM
     if not known or abs(time.time() - _seconds(moment)) > _SKEW:
         return False
-    names = said["SignedHeaders"].split(";")
-    auth = S3SigV4Auth(keys, "s3", said["Credential"].split("/")[2])
+    names = claim["SignedHeaders"].split(";")
+    auth = S3SigV4Auth(keys, "s3", claim["Credential"].split("/")[2])
     signature = _signature(auth, scope, query, {n: headers[n] for n in names}, moment)
-    return hmac.compare_digest(signature, said["Signature"])
+    return hmac.compare_digest(signature, claim["Signature"])
 
 
 def _presigned(
     scope: dict[str, Any], headers: dict[str, str], query: str, keys: Credentials
 ) -> bool:
     """Whether a presigned address is right and has not run out."""
-    said = dict(parse_qsl(query, keep_blank_values=True))
-    moment, life = said["X-Amz-Date"], int(said["X-Amz-Expires"])
-    known = _known(said["X-Amz-Credential"], keys) and said["X-Amz-Algorithm"] == _ALGORITHM
+    claim = dict(parse_qsl(query, keep_blank_values=True))
+    moment, life = claim["X-Amz-Date"], int(claim["X-Amz-Expires"])
+    known = _known(claim["X-Amz-Credential"], keys) and claim["X-Amz-Algorithm"] == _ALGORITHM
     age = time.time() - _seconds(moment)
     if not known or not -_SKEW < age < min(life, 7 * 86400):
         return False
-    names = said["X-Amz-SignedHeaders"].split(";")
+    names = claim["X-Amz-SignedHeaders"].split(";")
     rest = "&".join(part for part in query.split("&") if not part.startswith(f"{_SIGNATURE}="))
-    auth = S3SigV4QueryAuth(keys, "s3", said["X-Amz-Credential"].split("/")[2])
+    auth = S3SigV4QueryAuth(keys, "s3", claim["X-Amz-Credential"].split("/")[2])
     signed = {name: headers[name] for name in names}
     signature = _signature(auth, scope, rest, signed, moment)
-    return hmac.compare_digest(signature, said[_SIGNATURE])
+    return hmac.compare_digest(signature, claim[_SIGNATURE])
 
 
 def _known(credential: str, keys: Credentials) -> bool:

@@ -1,10 +1,14 @@
-"""The five servers of the stack, and how they are started, looked at and stopped together."""
+"""The five servers of the stack, and how they are started, checked and stopped together.
+
+`python -m flows.stack.services SERVICE`, which supervisord runs, becomes that server.
+"""
 
 from __future__ import annotations
 
 import base64
 import json
 import os
+import pwd
 import socket
 import sys
 import urllib.request
@@ -13,7 +17,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from components.core.errors import CheckError, InputError
+from components.core.errors import CheckError, ImlError, InputError
 from components.core.files import held
 from flows.stack import postgres
 from flows.stack import settings as places
@@ -25,7 +29,7 @@ _PATIENCE = 180.0  # seconds for a server to answer; MLflow takes 20-40 on a sma
 
 
 @dataclass(frozen=True)
-class Standing:
+class Status:
     """One server as it is now."""
 
     service: str
@@ -35,13 +39,12 @@ class Standing:
     address: str
     log: str
 
-    def row(self) -> dict[str, object]:
-        """As plain JSON."""
-        return vars(self)
 
+def up(progress: Callable[[str], None]) -> Settings:
+    """Start what is not running and wait until everything answers; what runs is left alone.
 
-def up(tell: Callable[[str], None]) -> Settings:
-    """Start what does not run and wait until all of it answers; what runs is left alone.
+    Args:
+        progress: called with a line for each server that starts, and for each that answers.
 
     Raises:
         InputError: a program is missing, a port is taken, a server does not come up.
@@ -52,13 +55,13 @@ def up(tell: Callable[[str], None]) -> Settings:
         (settings.folder / "s3").mkdir(mode=0o700, exist_ok=True)
         postgres.prepare(settings)
         processes.launch(NAMES)
-        settings = _settled(processes, settings, tell)
+        settings = _settled(processes, settings, progress)
         each = services(settings)
-        _start(processes, settings, each[:2], tell)
+        _start(processes, settings, each[:2], progress)
         postgres.make_databases(settings)
-        make_buckets(_s3_options(settings))
-        _start(processes, settings, each[2:4], tell)
-        _start(processes, settings, each[4:], tell)
+        make_buckets(settings.environment)
+        _start(processes, settings, each[2:4], progress)
+        _start(processes, settings, each[4:], progress)
     return settings
 
 
@@ -75,17 +78,24 @@ def down() -> list[str]:
     return running or left
 
 
-def status() -> list[Standing]:
+def status() -> list[Status]:
     """Every server; none where there is no stack."""
     settings = places.load()
     if settings is None:
         return []
     processes = Processes(settings.folder)
-    return [_standing(processes, settings, service) for service in services(settings)]
+    found = []
+    for service in services(settings):
+        pid = processes.pid(service.name)
+        running = pid is not None
+        log = str(processes.log(service.name))
+        healthy = running and service.healthy()
+        found.append(Status(service.name, pid, running, healthy, service.address, log))
+    return found
 
 
-def rotate(tell: Callable[[str], None]) -> Settings:
-    """New passwords and keys for everything; restarts the servers that hold them.
+def rotate(progress: Callable[[str], None]) -> Settings:
+    """Make new passwords and keys for everything; restarts the servers that hold them.
 
     Raises CheckError when PostgreSQL, which must learn its new password, does not run.
     """
@@ -99,29 +109,16 @@ def rotate(tell: Callable[[str], None]) -> Settings:
         new = places.propose(old)
         postgres.change_password(old, new)
         places.adopt(new)
-    return up(tell)
+    return up(progress)
 
 
-def _settled(processes: Processes, settings: Settings, tell: Callable[[str], None]) -> Settings:
+def _settled(processes: Processes, settings: Settings, progress: Callable[[str], None]) -> Settings:
     """The settings in force; after a rotation that was cut off PostgreSQL knows which."""
     proposal = places.proposed()
     if proposal is None:
         return settings
-    _start(processes, settings, services(settings)[:1], tell)
+    _start(processes, settings, services(settings)[:1], progress)
     return places.adopt(proposal if postgres.accepts(proposal) else settings)
-
-
-def _standing(processes: Processes, settings: Settings, service: Service) -> Standing:
-    pid = processes.pid(service.name)
-    address = "" if service.name == "worker" else settings.address(service.name)
-    return Standing(
-        service.name,
-        pid,
-        pid is not None,
-        pid is not None and service.healthy(),
-        address.replace("http", "postgresql") if service.name == "postgres" else address,
-        str(processes.log(service.name)),
-    )
 
 
 def _held(settings: Settings) -> AbstractContextManager[None]:
@@ -130,7 +127,7 @@ def _held(settings: Settings) -> AbstractContextManager[None]:
 
 
 def _start(
-    processes: Processes, settings: Settings, some: list[Service], tell: Callable[[str], None]
+    processes: Processes, settings: Settings, some: list[Service], progress: Callable[[str], None]
 ) -> None:
     """Start some servers at once, then wait for all of them."""
     for service in some:
@@ -138,10 +135,10 @@ def _start(
             if service.name in places.PORTS:
                 _check_free(settings, service.name)
             processes.start(service.name)
-            tell(f"{service.name}: starting")
+            progress(f"{service.name}: starting")
     for service in some:
         processes.wait(service, _PATIENCE)
-        tell(f"{service.name}: up")
+        progress(f"{service.name}: up")
 
 
 def _check_free(settings: Settings, name: str) -> None:
@@ -162,8 +159,8 @@ def services(settings: Settings) -> list[Service]:
     """All of them, each after those that it needs."""
     client = {**_inherited(), **settings.environment}
     tool = Path(sys.executable).parent
-    mlflow, prefect = settings.port("mlflow"), settings.port("prefect")
     api = settings.environment["PREFECT_API_URL"]
+    address = {name: settings.address(name) for name in places.PORTS}
     marks = {name: value for name, value in client.items() if name.startswith("SUPERVISOR_")}
     server_only = {name: value for name, value in client.items() if name != "PREFECT_API_URL"}
     return [
@@ -172,6 +169,7 @@ def services(settings: Settings) -> list[Service]:
             postgres.command(settings),
             {**marks, "PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"},
             lambda: postgres.ready(settings),
+            address["postgres"].replace("http", "postgresql"),
             user=postgres.account(),
         ),
         Service(
@@ -182,23 +180,26 @@ def services(settings: Settings) -> list[Service]:
                 "GATEWAY_PORT": str(settings.port("s3")),
                 "S3_DATA_DIR": str(settings.folder / "s3"),
             },
-            lambda: _answers(f"{settings.address('s3')}/_ministack/health"),
+            lambda: _answers(f"{address['s3']}/_ministack/health"),
+            address["s3"],
         ),
         Service(
             "mlflow",
-            [str(tool / "mlflow"), "server", "--host", "127.0.0.1", "--port", str(mlflow),
+            [str(tool / "mlflow"), "server", "--host", "127.0.0.1",
+             "--port", str(settings.port("mlflow")),
              "--workers", "1", "--artifacts-destination", "s3://mlflow"],
             {
                 **client,
                 "MLFLOW_BACKEND_STORE_URI": settings.database("mlflow"),
                 "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
             },
-            lambda: _answers(f"{settings.address('mlflow')}/health"),
+            lambda: _answers(f"{address['mlflow']}/health"),
+            address["mlflow"],
         ),
         Service(
             "prefect",
-            [str(tool / "prefect"), "server", "start", "--host", "127.0.0.1", "--port",
-             str(prefect)],
+            [str(tool / "prefect"), "server", "start", "--host", "127.0.0.1",
+             "--port", str(settings.port("prefect"))],
             {
                 **server_only,
                 "PREFECT_API_DATABASE_CONNECTION_URL": settings.database(
@@ -207,6 +208,7 @@ def services(settings: Settings) -> list[Service]:
                 "PREFECT_SERVER_UI_API_URL": api,
             },
             lambda: _answers(f"{api}/health"),
+            address["prefect"],
         ),
         Service(
             "worker",
@@ -261,24 +263,44 @@ def _online(settings: Settings) -> bool:
     return any(w["name"] == "stack" and w["status"] == "ONLINE" for w in workers)
 
 
-def make_buckets(options: Mapping[str, str] | None = None) -> None:
-    """Make the stack's buckets where they are missing.
+def make_buckets(environment: Mapping[str, str] = os.environ) -> None:
+    """Create the stack's buckets that are missing.
 
     Args:
-        options: of the S3 client; the environment's (AWS_*) where nothing is given.
+        environment: whose AWS_* variables name the server and hold its keys.
     """
     import boto3
 
-    client = boto3.client("s3", **(options or {}))  # type: ignore[call-overload]
+    client = boto3.client(
+        "s3",
+        endpoint_url=environment.get("AWS_ENDPOINT_URL"),
+        aws_access_key_id=environment.get("AWS_ACCESS_KEY_ID"),
+        aws_secret_access_key=environment.get("AWS_SECRET_ACCESS_KEY"),
+        region_name=environment.get("AWS_DEFAULT_REGION"),
+    )
     known = {bucket["Name"] for bucket in client.list_buckets()["Buckets"]}
     for name in sorted(set(BUCKETS) - known):
         client.create_bucket(Bucket=name)
 
 
-def _s3_options(settings: Settings) -> dict[str, str]:
-    return {
-        "endpoint_url": settings.address("s3"),
-        "aws_access_key_id": settings.environment["AWS_ACCESS_KEY_ID"],
-        "aws_secret_access_key": settings.environment["AWS_SECRET_ACCESS_KEY"],
-        "region_name": settings.environment["AWS_DEFAULT_REGION"],
-    }
+def main(name: str) -> None:
+    """Replace this process by a server of the stack, with the settings now in force."""
+    settings = places.load()
+    if settings is None:
+        sys.exit("there is no stack here")
+    try:
+        service = next(s for s in services(settings) if s.name == name)
+    except ImlError as error:
+        sys.exit(error.line())
+    Processes(settings.folder).end_leftovers(name)
+    if service.user:
+        account = pwd.getpwnam(service.user)
+        os.setgroups([])
+        os.setgid(account.pw_gid)
+        os.setuid(account.pw_uid)
+        os.chdir("/")
+    os.execve(service.command[0], service.command, service.environment)  # noqa: S606
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -71,7 +71,7 @@ def load() -> Settings | None:
 
 
 def proposed() -> Settings | None:
-    """What a rotation that was cut off was about to make of the stack; None where none was."""
+    """The settings that an interrupted rotation was about to put in force, if any."""
     return _read(_NEXT)
 
 
@@ -91,7 +91,7 @@ def load_or_make() -> Settings:
     made = load()
     if made is None:
         folder = state_dir() / STACK
-        made = Settings(folder, _environment(folder))
+        made = Settings(folder, _new_environment(folder))
         _write(made)
     return made
 
@@ -105,7 +105,7 @@ def propose(kept: Settings) -> Settings:
 
 
 def adopt(settings: Settings) -> Settings:
-    """Put settings in force; any proposal is done with."""
+    """Put settings in force and drop any proposal."""
     _write(settings)
     (settings.folder / _NEXT).unlink(missing_ok=True)
     return settings
@@ -122,12 +122,13 @@ def _secrets() -> dict[str, str]:
     }
 
 
-def _environment(folder: Path) -> dict[str, str]:
-    """Addresses and fresh secrets; what the caller's environment says of ports and places wins."""
+def _new_environment(folder: Path) -> dict[str, str]:
+    """Addresses and fresh secrets; ports and places in the caller's environment win."""
     ports = {_port_name(name): _port(name, default) for name, default in PORTS.items()}
     data = os.environ.get("IML_POSTGRES_DATA", "").strip() or str(folder / "postgres")
-    told = {name: os.environ[name] for name in ("IML_NOTIFY",) if os.environ.get(name, "").strip()}
-    first = Settings(folder, {**_secrets(), **ports, **told, "IML_POSTGRES_DATA": data})
+    notify = os.environ.get("IML_NOTIFY", "")
+    notices = {"IML_NOTIFY": notify} if notify.strip() else {}
+    first = Settings(folder, {**_secrets(), **ports, **notices, "IML_POSTGRES_DATA": data})
     return {
         **first.environment,
         "AWS_DEFAULT_REGION": "us-east-1",
@@ -145,10 +146,10 @@ def _environment(folder: Path) -> dict[str, str]:
 
 def _port(service: str, default: int) -> str:
     name = _port_name(service)
-    given = os.environ.get(name, "").strip() or str(default)
-    if not given.isdecimal() or not 0 < int(given) < 65536:
-        raise InputError(f"{given!r} is no port", where=name, hint="use a number below 65536")
-    return given
+    port = os.environ.get(name, "").strip() or str(default)
+    if not port.isdecimal() or not 0 < int(port) < 65536:
+        raise InputError(f"{port!r} is not a port", where=name, hint="use a number below 65536")
+    return port
 
 
 def _write(settings: Settings, name: str = _NOW) -> None:

@@ -60,7 +60,16 @@ def test_the_page_has_tables_and_links(evaluated: Path) -> None:
 
 
 def test_without_a_flow_run_nothing_is_made(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    evaluated: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)  # where it would find no metrics
+    made: list[str] = []
+    for kind in ("table", "markdown", "link"):
+        name = f"create_{kind}_artifact"
+        monkeypatch.setattr(
+            f"prefect.artifacts.{name}", lambda *_, name=name, **__: made.append(name)
+        )
     artifacts.show(OUTCOME, ["made"])
+    assert made == []
+    monkeypatch.setattr(artifacts, "in_flow", lambda: True)
+    artifacts.show(OUTCOME, ["made"])
+    assert len(made) == 5  # what it would have made

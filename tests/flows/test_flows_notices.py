@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from flows import notify
-from flows.pipeline import Outcome, _tell
+from flows.pipeline import Outcome, _notify
 
 
 def outcome(*, promoted: bool, awaiting: bool, replaced: int | None = None) -> Outcome:
@@ -29,5 +29,5 @@ def test_people_are_told_once_of_what_is_new(
 ) -> None:
     sent: list[str] = []
     monkeypatch.setattr(notify, "send", lambda event, _: sent.append(event))
-    _tell(came, new=new)
+    _notify(came, new=new)
     assert sent == told

@@ -18,8 +18,7 @@ from components.registry.chain import Event
 from components.registry.ledger import Entry, Ledger
 from components.workspace import repository
 from flows import pipeline
-from flows.pipeline import Outcome
-from flows.stages import StageRun
+from flows.pipeline import Outcome, StageRun
 
 ROOT = Path(__file__).parents[2]
 

@@ -13,7 +13,7 @@ from components.data import manifest
 from components.data.manifest import BOXES, IMAGES, Manifest
 from flows import pipeline, tracked
 from flows.catalogue import Catalogue
-from flows.stages import StageRun
+from flows.pipeline import StageRun
 
 ROOT = Path(__file__).parents[2]
 

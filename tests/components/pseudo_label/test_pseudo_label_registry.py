@@ -41,7 +41,7 @@ def test_a_key_covers_every_module_behind_the_masks(name: str, graph: grimp.Impo
 
 def test_teachers_are_listed_without_heavy_libraries() -> None:
     code = (
-        "import sys; from flows.cli.teacher import _rows; rows = _rows();"
+        "import sys; from flows.cli.weights import _teachers; rows = _teachers();"
         "from components.pseudo_label.registry import build; from components.core import params;"
         "block = params.load().pseudo_label;"
         "[build(block.model_copy(update={'teacher': name})) for name in ('box', 'grabcut')];"

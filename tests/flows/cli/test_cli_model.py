@@ -212,8 +212,7 @@ def test_approve_and_card(state: Path, tmp_path: Path) -> None:
 def test_the_flows_decide_alike(state: Path, tmp_path: Path) -> None:
     from prefect.testing.utilities import prefect_test_harness
 
-    from flows.promote import promote
-    from flows.rollback import rollback
+    from flows.promote import promote, rollback
 
     text = (PROJECT / "params.yaml").read_text()
     (tmp_path / "params.yaml").write_text(text.replace("min_f1: 0.05", "min_f1: 0.2"))

@@ -24,7 +24,7 @@ from components.core.files import read_json, sha256_file
 from components.core.images import open_photo, save_grey, save_photo
 from components.serving.origin import program
 from components.student import store
-from flows.cli import evaluate, predict, score
+from flows.cli import predict
 
 ROOT = Path(__file__).parents[3]
 
@@ -47,8 +47,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def _iml(*arguments: object) -> Result:
     app = typer.Typer()
     app.command("predict")(predict.predict)
-    app.command("evaluate")(evaluate.evaluate)
-    app.command("score")(score.score)
+    app.command("evaluate")(predict.evaluate)
+    app.command("score")(predict.score)
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
@@ -302,7 +302,7 @@ def test_evaluate_needs_a_data_set(project: Path, student_folder: Path) -> None:
 
 def test_commands_import_nothing_heavy() -> None:
     code = (
-        "import sys; from flows.cli import predict, evaluate; "
+        "import sys; from flows.cli import main; "
         "heavy = {'torch', 'timm', 'mlflow', 'numpy', 'pandas', 'cv2', 'PIL', 'rich.progress'}; "
         "print(sorted(heavy & set(sys.modules)))"
     )

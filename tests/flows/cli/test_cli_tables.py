@@ -12,10 +12,10 @@ from components.core.words import plain
 from components.lineage.outputs import Match
 from components.lineage.verdict import Audit, Finding, Verdict
 from components.serving.batch import Outcome
-from flows.cli import audit, evaluate, lineage, model, predict, replay, run, stack
-from flows.cli._tables import gates_table, new_table
+from flows.cli import lineage, model, predict, run, stack
+from flows.cli._common import gates_table, new_table
 from flows.pipeline import Outcome as Run
-from flows.stages import StageRun
+from flows.pipeline import StageRun
 
 HASH = "a1196c3fd7db937ef2a5689da1c0a7d5234d62de302ab8cd39fc896b1b68d034"
 GATES = [
@@ -49,15 +49,16 @@ def _show() -> None:
 
 def _evaluate() -> None:
     block = {"value": 0.8884, "low": 0.8302, "high": 0.9317, "n": 10_000}
-    metrics: dict = dict.fromkeys(evaluate._NAMES, block)
+    metrics: dict = dict.fromkeys(predict._METRICS, block)
     metrics |= {"groups": {"copy-move/geometric": {"f1": block}}, "robustness": {}}
-    evaluate._show(metrics, "demo, test split (77 photos)", Path("runs/evaluations/demo"))
+    predict._show_metrics(metrics, "demo, test split (77 photos)", Path("runs/evaluations/demo"))
 
 
 def _predict() -> None:
     done = Outcome("in/00048-removal-gatewayof-india.jpg", "00048-removal-gatewayof-india",
                    0.91, 0.123, 12_000, 9_000, HASH, "strongly recompressed (JPEG 12)")  # fmt: skip
-    predict._show([done, Outcome("in/bad.jpg", "bad", error="cut off")], Path("runs/predict"))
+    bad = Outcome("in/bad.jpg", "bad", error="cut off")
+    predict._show_predictions([done, bad], Path("runs/predict"))
 
 
 def _audit() -> None:
@@ -65,20 +66,20 @@ def _audit() -> None:
         Finding("data", Verdict.VERIFIED, "x" * 300),
         Finding("commit", Verdict.UNVERIFIABLE, "is not there", "commit " + HASH),
     ]
-    audit._show(Audit("boxpromptiml", 1, False, "here", findings), None)
+    lineage._show_audit(Audit("boxpromptiml", 1, False, "here", findings))
 
 
 def _replay() -> None:
     out = SimpleNamespace(path="runs/evaluate/demo/images.parquet", how="largest difference 1e-7")
     stage = SimpleNamespace(name="evaluate@demo", outputs=[out], match=Match.CLOSE)
     said = SimpleNamespace(model="m", version=1, stages=[stage], changes=[], sentence=lambda: "")
-    replay._show(said)  # type: ignore[arg-type]
+    lineage._show_replay(said)  # type: ignore[arg-type]
 
 
 def _uses() -> None:
     use = SimpleNamespace(version=12, path="demo/photos/00048-removal-gatewayof-india.jpg",
                           split="evaluated", boxes=[[1, 2, 3, 4]])  # fmt: skip
-    lineage._show_table("boxpromptiml", [use], {})
+    lineage._show_uses("boxpromptiml", [use], {})
 
 
 def _stack() -> None:

@@ -1,9 +1,12 @@
-"""`iml student pretrain` from folders of pictures to files that a student starts from."""
+"""`iml teacher` and `iml student`: weights listed, fetched, pretrained from folders of pictures."""
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -15,9 +18,10 @@ from typer.testing import CliRunner
 from components.core import params
 from components.core.errors import InputError
 from components.core.files import sha256_file
+from components.pseudo_label.registry import downloadable
 from components.student.model import build, configure
 from flows.cli.main import main
-from flows.cli.student import app
+from flows.cli.weights import student, teacher
 
 ROOT = Path(__file__).parents[3]
 
@@ -41,7 +45,7 @@ def test_folders_to_first_weights(project: Path) -> None:
     options = ["--backbone", "mobilenetv3_small_050", "--steps", "2", "--every", "2"]
     options += ["--size", "64", "--batch", "2", "--json"]
     folders = ["--photos", "photos", "--cutouts", "cutouts", "--out", "made"]
-    done = CliRunner().invoke(app, ["pretrain", *folders, *options])
+    done = CliRunner().invoke(student, ["pretrain", *folders, *options])
     torch.set_num_threads(threads)
     assert done.exit_code == 0, done.output
     report = json.loads(done.stdout)
@@ -53,7 +57,7 @@ def test_folders_to_first_weights(project: Path) -> None:
 
 
 def test_a_folder_that_is_not_there(project: Path) -> None:
-    done = CliRunner().invoke(app, ["pretrain", "--photos", "none", "--out", "made"])
+    done = CliRunner().invoke(student, ["pretrain", "--photos", "none", "--out", "made"])
     assert isinstance(done.exception, InputError)
     assert done.exception.line() == "none: no such folder"
 
@@ -108,3 +112,58 @@ def test_a_value_out_of_range_is_one_clear_line(
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"error: iml student pretrain: {complaint}")
     assert not (project / "made").exists()
+
+
+def test_list_as_json() -> None:
+    rows = {row["name"]: row for row in json.loads(_output("list", "--json"))}
+    assert {"box", "grabcut", "vit_b", "vit_l", "vit_h"} <= rows.keys()
+    assert rows["grabcut"]["on_disk"] is None
+    assert rows["vit_h"]["weights_bytes"] == downloadable("vit_h").size
+    assert rows["vit_h"]["on_disk"] is False
+    path = downloadable("vit_b").path
+    path.parent.mkdir(parents=True)
+    with open(path, "wb") as file:
+        file.truncate(downloadable("vit_b").size)
+    again = {row["name"]: row for row in json.loads(_output("list", "--json"))}
+    assert again["vit_b"]["on_disk"] is True
+    assert again["vit_b"]["path"] == str(path)
+
+
+def test_list_as_a_table() -> None:
+    text = _output("list")
+    assert "grabcut" in text
+    assert "2,565 MB" in text
+    assert "Apache-2.0" in text
+
+
+def test_fetch_without_a_server_is_one_line_and_exit_2(free_port: int) -> None:
+    done = _fetch("vit_b", IML_SAM_MIRROR=f"http://127.0.0.1:{free_port}")
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    error = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    assert len(error) == 1
+    assert "pseudo_label.teacher: grabcut" in error[0]
+
+
+def test_fetch_of_a_weight_free_teacher() -> None:
+    done = _fetch("grabcut")
+    assert done.returncode == 2
+    assert "vit_b, vit_l, vit_h" in done.stderr
+
+
+def _output(*arguments: str) -> str:
+    done = CliRunner().invoke(teacher, list(arguments))
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def _fetch(name: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    code = "from flows.cli.main import main; main()"
+    env = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
+    return subprocess.run(
+        [sys.executable, "-c", code, "teacher", "fetch", name],
+        env=env,
+        text=True,
+        capture_output=True,
+        check=False,
+    )

@@ -1,4 +1,4 @@
-"""The server a run talks to: reachable or named; what a killed run left is ended."""
+"""The Prefect server that the environment names: it must answer."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from components.core.errors import InputError, UnavailableError
-from flows.servers import require_server
+from flows.settings import require_server
 
 
 def test_no_address_needs_no_server(monkeypatch: pytest.MonkeyPatch) -> None:
