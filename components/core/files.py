@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from components.core.errors import CheckError, InputError
 
@@ -25,6 +25,24 @@ def sha256_file(path: str | Path) -> str:
     """SHA-256 of a file's bytes as 64 hex digits, read in blocks."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def hashed(path: str | Path) -> Iterator[tuple[BinaryIO, str]]:
+    """A file, open at its beginning, and its SHA-256: the bytes read are those that were hashed.
+
+    Raises InputError for a file that cannot be opened.
+    """
+    try:
+        file = open(path, "rb")  # noqa: SIM115 - closed below
+    except FileNotFoundError:
+        raise InputError("no such file", where=str(path)) from None
+    except OSError as error:
+        raise InputError(f"cannot be read ({error.strerror})", where=str(path)) from None
+    with file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        file.seek(0)
+        yield file, digest
 
 
 def canonical_json(value: Any) -> bytes:

@@ -29,9 +29,8 @@ from components.pseudo_label import prompts
 from components.pseudo_label.cache import Cache
 from components.pseudo_label.candidates import Identity
 from components.pseudo_label.cluster import ADDRESS, Cluster
-from components.pseudo_label.jobs import Job, write_mask
 from components.pseudo_label.sheet import Case, contact_sheet, pick
-from components.pseudo_label.workers import Local
+from components.pseudo_label.workers import Job, Local
 
 LABELS = pa.schema(
     [
@@ -173,7 +172,7 @@ def _all(
         if entry is None:
             misses.append(job)
             continue
-        write_mask(job, entry)
+        job.write(entry)
         done[job.image_id] = entry.numbers
         if progress:
             progress(len(done), len(jobs))

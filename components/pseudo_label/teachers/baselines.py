@@ -7,13 +7,11 @@ SIGGRAPH 2004. Both need nothing on disk and no network.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import cv2
 import numpy as np
 
 from components.core.files import sha256_json
-from components.core.params import PseudoLabel
 from components.pseudo_label.candidates import BOX_PRIOR, Candidates, Teacher
 from components.pseudo_label.prompts import fill, pixels
 from components.pseudo_label.registry import TeacherSpec
@@ -127,15 +125,12 @@ def _grabcut(crop: np.ndarray, box: np.ndarray) -> tuple[np.ndarray, float]:
     return mask, stability
 
 
-def _build_box(params: PseudoLabel, weights: Path | None) -> Teacher:
-    return Box()
-
-
-def _build_grabcut(params: PseudoLabel, weights: Path | None) -> Teacher:
-    return GrabCut(params.margin, params.threads)
-
-
 SPECS = (
-    TeacherSpec("box", "filled box", _build_box, (__name__,)),
-    TeacherSpec("grabcut", "GrabCut (OpenCV)", _build_grabcut, (__name__,)),
+    TeacherSpec("box", "filled box", lambda params, _: Box(), (__name__,)),
+    TeacherSpec(
+        "grabcut",
+        "GrabCut (OpenCV)",
+        lambda params, _: GrabCut(params.margin, params.threads),
+        (__name__,),
+    ),
 )
