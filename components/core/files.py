@@ -116,11 +116,9 @@ def read_json(path: str | Path) -> Any:
 
 @contextmanager
 def alone(path: Path, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Hold a lock file, which is removed in the end: whoever else wants it waits.
+    """Hold a lock file, which is removed in the end: another process or thread has to wait.
 
-    Args:
-        path: the lock file, in a folder that is there.
-        waiting: called when another process or thread holds it.
+    Its folder must exist; `waiting` is called where it has to wait.
     """
     from filelock import FileLock, Timeout
 
@@ -152,11 +150,7 @@ def held(path: Path, busy: str) -> Iterator[None]:
 
 
 def check_folder(path: str | Path) -> Path:
-    """A folder that can be made and written into; called before the work whose results go there.
-
-    Raises:
-        InputError: it cannot.
-    """
+    """Check, before the work, a folder for its results; raises InputError if it is unusable."""
     path = Path(path)
     missing = [place for place in (path, *path.parents) if not os.path.lexists(place)]
     try:

@@ -27,15 +27,9 @@ def render(
     values: Mapping[str, Any],
     filters: Mapping[str, Callable[..., str]] | None = None,
 ) -> str:
-    """The page as HTML.
+    """A page as HTML, from a file of `components/templates` and filters of its own.
 
-    Args:
-        template: the name of its file in `components/templates`.
-        values: what the template names.
-        filters: of its own, by name.
-
-    Raises:
-        jinja2.UndefinedError: the template names a value that is not given.
+    Raises jinja2.UndefinedError where the template names a value that is missing.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),

@@ -139,12 +139,12 @@ def download(
     timeout: float = 30.0,
     progress: Progress | None = None,
 ) -> None:
-    """Bring `url` to `target`, going on from `target.part` where an earlier call was cut off.
+    """Download a file over http or https, continuing from `target.part` after an interruption.
 
-    While another process brings it, wait; where that one fails, go on from what it has left.
+    While another process downloads it, wait; where that one fails, continue from its part.
 
     Args:
-        url: http or https.
+        url: of the file.
         target: final path; appears only once size and hash are right.
         size: bytes expected; no more are ever written.
         sha256: of the whole file.

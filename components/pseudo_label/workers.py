@@ -28,7 +28,7 @@ from components.core.params import PseudoLabel
 from components.core.stream import ahead, batches
 from components.pseudo_label import prompts, quality
 from components.pseudo_label.cache import Cache, Entry
-from components.pseudo_label.candidates import Teacher
+from components.pseudo_label.candidates import Prompt, Teacher
 from components.pseudo_label.registry import build, identity
 
 _FEW = 24  # photos below which starting workers costs more than it saves
@@ -38,25 +38,16 @@ _worker: tuple[Teacher, Cache] | None = None
 
 @dataclass(frozen=True)
 class Job:
-    """One photo to label.
-
-    Attributes:
-        image_id: as in the manifest.
-        key: of the result in the cache.
-        photo: file to read.
-        sha256: of its bytes, from the manifest.
-        size: (width, height) in pixels, from the manifest.
-        boxes: float64 (N, 4), as drawn.
-        target: the mask to write.
-    """
+    """One photo to label, as the manifest has it."""
 
     image_id: str
-    key: str
+    key: str  # of the result in the cache
     photo: Path
     sha256: str
-    size: tuple[int, int]
-    boxes: np.ndarray
-    target: Path
+    size: tuple[int, int]  # width, height in pixels
+    boxes: np.ndarray  # float64 (N, 4), as drawn
+    target: Path  # the mask to write
+    true_mask: Path | None  # where it is known; only measured with
 
     @property
     def megapixels(self) -> float:
@@ -98,7 +89,7 @@ def groups(jobs: Iterable[Job]) -> Iterator[list[Job]]:
 
 def entries(jobs: Sequence[Job], photos: Sequence[np.ndarray], teacher: Teacher) -> Iterator[Entry]:
     """The finished pseudo-masks of a group of decoded photos, in order."""
-    asked = [(photo, job.boxes, job.sha256) for job, photo in zip(jobs, photos, strict=True)]
+    asked = [Prompt(photo, job.boxes, job.sha256) for job, photo in zip(jobs, photos, strict=True)]
     for made in quality.pseudo_masks(teacher, asked):
         yield Entry(made.png(), made.numbers())
 
@@ -150,13 +141,9 @@ class Local:
     def run(self, jobs: list[Job], cache: Cache) -> Iterator[Done]:
         """Label photos, in no particular order.
 
-        Yields:
-            The job, its numbers (the columns of a label that depend on photo and boxes alone),
-            and why the cache could not be written, or None.
-
-        Raises:
-            InputError: a photo or box that cannot be used.
-            OSError: a mask that cannot be written (full disk).
+        Yields the job, its numbers (the columns of a label that depend on photo and boxes alone),
+        and why the cache could not be written, or None. Raises InputError for a photo or box that
+        cannot be used, OSError for a mask that cannot be written (full disk).
         """
         cores = len(os.sched_getaffinity(0))
         workers = min(cores // self._params.threads, len(jobs))

@@ -9,12 +9,12 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from pseudo_label_support import settings
+from pseudo_label_support import joined, predict, settings
 from safetensors.torch import save_file
 
 from components.core.errors import InputError
 from components.core.weights import lite0
-from components.pseudo_label.candidates import Candidates, Prompt
+from components.pseudo_label.candidates import Prompt
 from components.pseudo_label.checkpoints import Checkpoint
 from components.pseudo_label.quality import pseudo_mask
 from components.pseudo_label.registry import build, get, locate
@@ -83,15 +83,15 @@ def test_masks_do_not_depend_on_which_boxes_are_asked_together(
     rng = np.random.default_rng(1)
     low = rng.uniform(0, 80, (11, 2))
     boxes = np.concatenate([low, low + rng.uniform(1, 40, (11, 2))], axis=1)
-    together = teacher.predict(photo, boxes)
+    together = predict(teacher, photo, boxes)
     assert together.probability.shape == (11, 1, 120, 180)
     for index in (0, 3, 4, 10):
-        alone = teacher.predict(photo, boxes[index : index + 1])
+        alone = predict(teacher, photo, boxes[index : index + 1])
         assert np.array_equal(alone.probability[0], together.probability[index])
         assert np.array_equal(alone.predicted_iou[0], together.predicted_iou[index])
     other = _photo(90, 70)
     asked = [Prompt(other, boxes[:3] / 2), Prompt(photo, boxes[2:]), Prompt(other, boxes[:1] / 2)]
-    found = [Candidates.join(stream) for stream in teacher.answers(asked)]
+    found = [joined(stream) for stream in teacher.answers(asked)]
     assert [len(one.probability) for one in found] == [3, 9, 1]
     assert np.array_equal(found[1].probability, together.probability[2:])
     assert np.array_equal(found[2].probability[0], found[0].probability[0])
@@ -99,7 +99,7 @@ def test_masks_do_not_depend_on_which_boxes_are_asked_together(
 
 
 def test_nothing_is_claimed_far_from_the_box(teacher: sam_lite.SamLiteTeacher) -> None:
-    mask = teacher.predict(_photo(200, 300), np.array([[10.0, 10.0, 30.0, 30.0]])).probability
+    mask = predict(teacher, _photo(200, 300), np.array([[10.0, 10.0, 30.0, 30.0]])).probability
     assert mask[..., 60:, :].max() == 0
     assert mask[..., :, 60:].max() == 0
 
@@ -134,7 +134,7 @@ def test_a_photo_of_48_megapixels() -> None:
 @pytest.mark.parametrize("shape", [(1, 1), (3, 400), (64, 64)])
 def test_small_and_narrow_photos(teacher: sam_lite.SamLiteTeacher, shape: tuple[int, int]) -> None:
     box = np.array([[0.0, 0.0, shape[1], shape[0]]])
-    found = teacher.predict(_photo(*shape), box)
+    found = predict(teacher, _photo(*shape), box)
     assert found.probability.shape == (1, 1, *shape)
     assert np.isfinite(found.probability).all()
 
@@ -189,7 +189,7 @@ def test_the_weights_that_come_along_find_what_was_pasted() -> None:
     for seed in range(3):
         photo, truth = _pasted(180, 240, seed)
         box = np.array([[60.0, 40.0, 178.0, 140.0]])
-        found = teacher.predict(photo, box)
+        found = predict(teacher, photo, box)
         mask = found.probability[0, 0] > 0.5
         assert (mask & truth).sum() / (mask | truth).sum() > 0.85
         assert found.predicted_iou[0, 0] > 0.7

@@ -49,7 +49,7 @@ class Crop:
 
 @dataclass(frozen=True)
 class Answer:
-    """What the network says of one crop.
+    """The network's answer to one crop.
 
     Attributes:
         logits: float32 (S/2, S/2).
