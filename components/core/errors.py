@@ -61,7 +61,7 @@ class InterruptError(ImlError):
 
 
 def brief(error: BaseException) -> str:
-    """The beginning of what a library's error says, on one line."""
+    """The beginning of a library's error message, on one line."""
     return " ".join(str(error).split())[:200]
 
 

@@ -48,7 +48,7 @@ def hashed(path: str | Path) -> Iterator[tuple[BinaryIO, str]]:
 def canonical_json(value: Any) -> bytes:
     """JSON with sorted keys and no spaces: equal values give equal bytes.
 
-    Raises ValueError for NaN and infinity, which JSON cannot say.
+    Raises ValueError for NaN and infinity, which JSON cannot express.
     """
     return json.dumps(
         value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
@@ -62,7 +62,7 @@ def sha256_json(value: Any) -> str:
 
 @contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; rename it onto `path` when the block succeeds."""
+    """Yield a temporary path next to `path`; rename it onto `path` when the block succeeds."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # The suffix is kept so that writers which choose a format by it still do; the stem is not,
@@ -177,7 +177,7 @@ def check_place(path: str | Path) -> Path:
 
 
 def printable(name: str) -> str:
-    """A file's name or path as UTF-8 can say it; bytes that are none are written `\\udcNN`."""
+    """A file's name or path as valid UTF-8; bytes that are not are written `\\udcNN`."""
     return name.encode("utf-8", "backslashreplace").decode()
 
 

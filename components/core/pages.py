@@ -19,7 +19,7 @@ import jinja2
 # Jinja escapes every value, so nothing that came from outside can look like this.
 _SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 _TEMPLATES = Path(__file__).parents[1] / "templates"
-_ALLOWED = "'of-this-template'"  # stands in base.html for the scripts that may run
+_ALLOWED = "'of-this-template'"  # in base.html, the place of the scripts that may run
 
 
 def render(

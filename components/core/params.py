@@ -72,7 +72,7 @@ class PseudoLabel(_Block):
 
 
 class Loss(_Block):
-    """What the student is trained on beside the soft cross-entropy."""
+    """What the student is trained on in addition to the soft cross-entropy."""
 
     confidence: bool
     dice: Annotated[float, Field(ge=0, le=100)]
@@ -151,7 +151,7 @@ class Export(_Block):
 
 
 class Gates(_Block):
-    """Thresholds a version must pass to become champion; None: not asked for."""
+    """Thresholds a version must pass to become champion; None: not required."""
 
     min_f1: Share
     min_image_auc: Share

@@ -18,10 +18,9 @@ BOX_PRIOR = 0.49
 
 @dataclass(frozen=True)
 class Prompt:
-    """What a teacher is asked: a photo uint8 (H, W, 3), RGB, and boxes float64 (N, 4) inside it.
+    """A photo uint8 (H, W, 3), RGB, and boxes float64 (N, 4) inside it: x0, y0, x1, y1, half-open.
 
-    Boxes are x0, y0, x1, y1 in pixels, half-open. `sha256` is of the photo's file where one is
-    known: what a teacher keeps of the photo is kept under it.
+    `sha256` is of the photo's file where one is known; embeddings of the photo are cached under it.
     """
 
     photo: np.ndarray
@@ -70,12 +69,12 @@ class Teacher(ABC):
     Attributes:
         name: as in params.yaml.
         sha256: of the weights; of name, algorithm and settings where there are none.
-        settings: whatever else changes its masks, besides code and library versions.
-        margin: share of a box added on each side before this teacher is asked.
+        settings: what else changes its masks, besides code and library versions.
+        margin: share of a box added on each side before prompting.
         prior: mean IoU of its usable masks with BSDS500 regions, for teachers that make no guess
             of their own (`Candidates.predicted_iou` is NaN); NaN for the others.
         calibrated: whether `predicted_iou` is the IoU to be expected in the mean, so that it is
-            the mask's confidence as it stands.
+            the mask's confidence.
         processes: true where a copy in each worker process is the fast way to many photos.
     """
 
@@ -94,6 +93,6 @@ class Teacher(ABC):
     def answers(self, prompts: Sequence[Prompt]) -> Iterator[Iterator[Candidates]]:
         """`stream` for each of several photos; teachers that gain by it take them together.
 
-        A photo's answer does not depend on those beside it.
+        A photo's answer does not depend on the others.
         """
         return (self.stream(prompt.photo, prompt.boxes) for prompt in prompts)

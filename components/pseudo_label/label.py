@@ -37,12 +37,12 @@ LABELS = pa.schema(
         ("image_id", pa.string()),
         ("teacher", pa.string()),
         ("teacher_sha256", pa.string()),  # weights; name, algorithm, settings where it has none
-        ("prompt_sha256", pa.string()),  # the boxes the teacher was asked with
+        ("prompt_sha256", pa.string()),  # the boxes in the teacher's prompt
         ("predicted_iou", pa.float64()),  # the teacher's own guess, or null
         ("stability", pa.float64()),  # or null
         ("box_fit", pa.float64()),
         ("confidence", pa.float64()),
-        ("fallback", pa.string()),  # "box" where the filled box stands in, or null
+        ("fallback", pa.string()),  # "box" where the filled box is used instead, or null
         ("accepted", pa.bool_()),
         ("reason", pa.string()),  # why not accepted, or why it fell back; or null
         ("iou_vs_mask", pa.float64()),  # at probability 0.5, where a true mask exists; never used

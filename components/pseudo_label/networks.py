@@ -58,12 +58,8 @@ def load_tensors(
 ) -> None:
     """Load a checkpoint's tensors into a network; InputError unless they are exactly its own.
 
-    Args:
-        network: to fill.
-        state: tensors by name.
-        name: of the teacher, for the complaint.
-        where: the tensors come from.
-        assign: take the tensors themselves, for a network without memory.
+    `name` is the teacher's and `where` the tensors' origin, for the error. `assign` takes the
+    tensors themselves instead of copying them, for a network on the meta device.
     """
     wanted = network.state_dict()
     missing = sorted(wanted.keys() - state.keys())

@@ -47,5 +47,5 @@ def fill(box: np.ndarray, width: int, height: int) -> np.ndarray:
 
 
 def prompt_sha256(boxes: np.ndarray) -> str:
-    """SHA-256 of the boxes as the teacher is asked with them."""
+    """SHA-256 of the boxes in the teacher's prompt, margin included."""
     return sha256_json(np.asarray(boxes, np.float64).tolist())

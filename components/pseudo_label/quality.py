@@ -53,7 +53,7 @@ class PseudoMask:
         mask: uint8 (H, W), probability times 255.
         predicted_iou, stability: means over boxes weighted by box area; None where unknown.
         box_fit, confidence: means over boxes weighted by box area.
-        fallback: "box" where the filled box stands in for at least one mask, else None.
+        fallback: "box" where the filled box replaces at least one mask, else None.
         reason: which and why, or None.
     """
 

@@ -12,13 +12,12 @@ from pathlib import Path
 
 from components.core.errors import InputError
 from components.core.params import PseudoLabel
-from components.core.progress import Progress
 from components.pseudo_label import teachers
 from components.pseudo_label.cache import maker
 from components.pseudo_label.candidates import Identity, Teacher
 from components.pseudo_label.checkpoints import NO_WEIGHTS, Checkpoint, Weights
 
-# What makes masks whoever the teacher is.
+# What makes every teacher's masks.
 SHARED = tuple(f"components.pseudo_label.{part}" for part in ("candidates", "prompts", "quality"))
 
 
@@ -67,14 +66,14 @@ def get(name: str) -> TeacherSpec:
     )
 
 
-def build(params: PseudoLabel, progress: Progress | None = None) -> Teacher:
+def build(params: PseudoLabel) -> Teacher:
     """The teacher that `params.teacher` names.
 
-    Progress is called with (bytes, total) while its weights are downloaded. Raises InputError for
-    an unknown name, or weights that are missing, unreachable, damaged or of another model.
+    Raises InputError for an unknown name, or weights that are missing, unreachable, damaged or of
+    another model.
     """
     spec = get(params.teacher)
-    return spec.build(params, locate(spec, params.checkpoint, progress))
+    return spec.build(params, locate(spec, params.checkpoint))
 
 
 def identity(teacher: Teacher) -> Identity:
@@ -86,8 +85,7 @@ def identity(teacher: Teacher) -> Identity:
 
 def downloadable(name: str) -> Weights:
     """The weights of a teacher that publishes them elsewhere; raises InputError for any other."""
-    known = {spec.name: spec.weights for spec in specs().values() if spec.weights}
-    known = {key: weights for key, weights in known.items() if weights.address}
+    known = {s.name: s.weights for s in specs().values() if s.weights and s.weights.address}
     if name not in known:
         raise InputError(
             f"{name!r} has no weights to fetch", hint=f"choose one of {', '.join(known)}"
@@ -95,9 +93,7 @@ def downloadable(name: str) -> Weights:
     return known[name]
 
 
-def locate(
-    spec: TeacherSpec, checkpoint: str, progress: Progress | None = None
-) -> Checkpoint | None:
+def locate(spec: TeacherSpec, checkpoint: str) -> Checkpoint | None:
     """The weights of a teacher: a local file of the user's, else the published one; None without.
 
     Raises InputError where there is no such file, or it cannot be fetched. A file that has the name
@@ -107,9 +103,7 @@ def locate(
     if weights is None:
         return None
     if not checkpoint:
-        return Checkpoint(
-            weights.path if weights.path.exists() else weights.fetch(progress), weights
-        )
+        return Checkpoint(weights.path if weights.path.exists() else weights.fetch(), weights)
     path = Path(checkpoint)
     if not path.is_file():
         raise InputError(

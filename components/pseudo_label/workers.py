@@ -1,8 +1,8 @@
 """Photos through a teacher on this machine: read, decode, ask the teacher, keep the mask.
 
 Photos travel in small groups, so that a teacher can fill its batches; in worker processes where
-that is faster. A photo's mask depends neither on its group nor on who handles it: batches are
-padded to one size and threads are fixed.
+that is faster. A photo's mask depends neither on its group nor on the process: batches are padded
+to one size and threads are fixed.
 """
 
 from __future__ import annotations
@@ -107,11 +107,11 @@ def _decoded(job: Job) -> np.ndarray:
 
 
 def _start(params: PseudoLabel, cache: Cache) -> None:
-    """In a worker process: build the teacher once, and end when the parent is gone."""
+    """In a worker process: build the teacher once, and end when the parent has ended."""
     global _worker
     parent = multiprocessing.parent_process()
     if parent is not None:
-        # A killed parent cannot stop its workers: they would wait for work for ever.
+        # A killed parent cannot stop its workers: they would wait for work forever.
         threading.Thread(target=_follow, args=(parent.sentinel,), daemon=True).start()
     _worker = build(params), cache
 

@@ -61,7 +61,7 @@ def usual_share(rng: np.random.Generator) -> float:
 def splice(
     photo: np.ndarray, objects: list[np.ndarray], rng: np.random.Generator
 ) -> Composition | None:
-    """Lay cut-outs (uint8 (h, w, 4)) over a photo; None where they do not fit beside each other."""
+    """Lay cut-outs (uint8 (h, w, 4)) over a photo; None where they do not fit side by side."""
     height, width = photo.shape[:2]
     result, layers = photo, list[Layer]()
     taken = np.zeros((height, width), bool)
@@ -84,7 +84,7 @@ def _upright(rgba: np.ndarray, height: int, width: int, rng: np.random.Generator
     fits = min(0.92 * height / rows, 0.92 * width / columns)
     scale = min(np.sqrt(usual_share(rng) * height * width / area), fits)
     half_w, half_h = scale * columns / 2, scale * rows / 2
-    foot = rng.beta(3, 1.3)  # 0 hangs from the top edge, 1 stands on the bottom edge
+    foot = rng.beta(3, 1.3)  # 0 touches the top edge, 1 the bottom edge
     return Pose(
         scale=float(scale),
         turn=float(np.clip(rng.normal(0, 4), -12, 12)),

@@ -33,7 +33,7 @@ def _nothing(n: int = 1) -> np.ndarray:
 
 
 class Box(Teacher):
-    """The box as drawn, filled: the weakest lawful teacher, and what others fall back to."""
+    """The box as drawn, filled: the weakest possible teacher, and what others fall back to."""
 
     def __init__(self) -> None:
         self.name, self.margin, self.prior, self.processes = "box", 0.0, BOX_PRIOR, True
@@ -88,15 +88,10 @@ def _window(box: np.ndarray, width: int, height: int) -> tuple[int, int, int, in
 
 
 def _grabcut(crop: np.ndarray, box: np.ndarray) -> tuple[np.ndarray, float]:
-    """GrabCut inside one crop.
+    """GrabCut inside a crop uint8 (h, w, 3), BGR, from a box in the crop's pixels.
 
-    Args:
-        crop: uint8 (h, w, 3), BGR.
-        box: float64 (4,), in the crop's pixels.
-
-    Returns:
-        float32 (h, w) probability (fractional only along edges of a shrunken crop), and the
-        stability; all zero and 0 where there is too little of either side to model its colours.
+    Returns float32 (h, w) probability (fractional only along edges of a shrunken crop), and the
+    stability; all zero and 0 where there is too little of either side to model its colours.
     """
     h, w = crop.shape[:2]
     scale = min(1.0, _LONG_SIDE / max(h, w))

@@ -13,6 +13,7 @@ import torch
 from segment_anything import sam_model_registry
 from segment_anything.modeling import Sam
 from segment_anything.utils.transforms import ResizeLongestSide
+from torch import Tensor
 
 from components.core.files import sha256_json
 from components.core.paths import EMBEDDING_CACHE, state_dir
@@ -24,7 +25,7 @@ from components.pseudo_label.networks import NetworkTeacher, load_tensors
 from components.pseudo_label.teachers.sam import ENCODER, LIBRARIES
 
 _BOXES = 8  # decoded together; fixed, because the batch size changes float sums
-_PHOTOS = {"cpu": 1, "cuda": 4}  # encoded together, likewise
+_PHOTOS = {"cpu": 1, "cuda": 4}  # encoded together, fixed as well
 _OFFSET = 1.0  # of the stability score, in logits, as in the paper's mask generator
 
 
@@ -99,11 +100,7 @@ class SamTeacher(NetworkTeacher):
 
     @torch.inference_mode()
     def _candidates(
-        self,
-        logits: torch.Tensor,
-        iou: torch.Tensor,
-        inner: tuple[int, int],
-        shape: tuple[int, ...],
+        self, logits: Tensor, iou: Tensor, inner: tuple[int, int], shape: tuple[int, ...]
     ) -> Candidates:
         """One box's masks at the photo's own resolution."""
         full = self._model.postprocess_masks(logits[None], inner, shape)
@@ -114,9 +111,7 @@ class SamTeacher(NetworkTeacher):
         )
 
     @torch.inference_mode()
-    def _decode(
-        self, embedding: torch.Tensor, boxes: np.ndarray
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def _decode(self, embedding: Tensor, boxes: np.ndarray) -> tuple[Tensor, Tensor]:
         """Low-resolution logits (N, 4, h, w) and predicted IoU (N, 4) for boxes (N, 4)."""
         prompt = torch.as_tensor(boxes, dtype=torch.float32, device=self._model.device)
         sparse, dense = self._model.prompt_encoder(points=None, boxes=prompt, masks=None)
@@ -128,7 +123,7 @@ class SamTeacher(NetworkTeacher):
         )
 
 
-def _stability(logits: torch.Tensor) -> torch.Tensor:
+def _stability(logits: Tensor) -> Tensor:
     """Stability score of logits (N, K, H, W): float32 (N, K), 0 where nothing is foreground."""
     tight = (logits > _OFFSET).sum(dim=(-2, -1)).float()
     loose = (logits > -_OFFSET).sum(dim=(-2, -1)).float()
@@ -143,18 +138,10 @@ def load(
     build: Callable[[], Sam] | None = None,
     half: bool | None = None,
 ) -> SamTeacher:
-    """A teacher from a checkpoint in the official key format.
+    """A teacher from a `.pth` in the official key format, whose SHA-256 becomes the teacher's.
 
-    Args:
-        name: of the architecture in segment-anything's registry, if `build` is not given.
-        checkpoint: the `.pth` file; its SHA-256 becomes the teacher's.
-        margin: see `SamTeacher`.
-        threads: see `SamTeacher`.
-        build: makes the untrained model.
-        half: see `SamTeacher`.
-
-    Raises:
-        InputError: not a file of weights, or weights of another architecture.
+    `build` makes the untrained model, without it segment-anything's registry does by `name`; see
+    `SamTeacher` for the rest. Raises InputError for other files, or weights of another model.
     """
     where = str(checkpoint.path)
     with checkpoint.open() as (file, sha256):
