@@ -185,19 +185,13 @@ class SamLite(nn.Module):
         self.trunk.requires_grad_(False)
         for parameter in self.trunk.learnable():
             parameter.requires_grad_(True)
-        for unused in self._unused():
-            unused.requires_grad_(False)
-        self.set_size(size)
-
-    def _unused(self) -> list[nn.Module]:
-        """SAM's parts for points, for the absence of a mask prompt and for its single mask."""
+        # Unused: SAM's parts for points, for the absence of a mask prompt, for its single mask.
         prompts = self.prompt_encoder
-        return [
-            *prompts.point_embeddings[:2],
-            prompts.not_a_point_embed,
-            prompts.no_mask_embed,
-            self.mask_decoder.output_hypernetworks_mlps[0],
-        ]
+        prompts.point_embeddings[:2].requires_grad_(False)
+        prompts.not_a_point_embed.requires_grad_(False)
+        prompts.no_mask_embed.requires_grad_(False)
+        self.mask_decoder.output_hypernetworks_mlps[0].requires_grad_(False)
+        self.set_size(size)
 
     def set_size(self, size: int) -> None:
         """Take crops of another side; every parameter fits any multiple of 32."""
