@@ -29,16 +29,14 @@ def sha256_file(path: str | Path) -> str:
 
 @contextmanager
 def hashed(path: str | Path) -> Iterator[tuple[BinaryIO, str]]:
-    """A file, open at its beginning, and its SHA-256: the bytes read are those that were hashed.
+    """A file of weights, open at its beginning, and its SHA-256; raises InputError if unreadable.
 
-    Raises InputError for a file that cannot be opened.
+    The bytes read are those that were hashed.
     """
     try:
         file = open(path, "rb")  # noqa: SIM115 - closed below
-    except FileNotFoundError:
-        raise InputError("no such file", where=str(path)) from None
     except OSError as error:
-        raise InputError(f"cannot be read ({error.strerror})", where=str(path)) from None
+        raise InputError(f"cannot read the weights ({error.strerror})", where=str(path)) from None
     with file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         file.seek(0)

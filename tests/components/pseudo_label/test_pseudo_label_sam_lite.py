@@ -166,7 +166,7 @@ def test_foreign_and_damaged_weights_are_refused(weights: Path, tmp_path: Path) 
     cut_off.write_bytes(weights.read_bytes()[:-100])
     with pytest.raises(InputError, match="not a safetensors file"):
         sam_lite.load_teacher(Checkpoint(cut_off), 1)
-    with pytest.raises(InputError, match="no such file"):
+    with pytest.raises(InputError, match="cannot read"):
         sam_lite.load_teacher(Checkpoint(tmp_path / "none.safetensors"), 1)
 
 
