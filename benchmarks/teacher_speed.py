@@ -126,11 +126,12 @@ def _loop(manifest: Manifest, root: Path, params: PseudoLabel, out: Path) -> flo
     """Photos a second of the plain loop, its first photo left out."""
     teacher = build(params)
     if params.teacher == "sam_lite":
+        from components.pseudo_label.checkpoints import Checkpoint
         from components.pseudo_label.teachers.sam_lite import WEIGHTS
         from components.pseudo_label.teachers.sam_lite.model import load_teacher
 
-        path = Path(params.checkpoint or WEIGHTS.path)
-        teacher = load_teacher(path, scan.cores(), batch=1, half=False)
+        checkpoint = Checkpoint(Path(params.checkpoint or WEIGHTS.path))
+        teacher = load_teacher(checkpoint, scan.cores(), batch=1, half=False)
     boxes = boxes_by_photo(manifest.boxes)
     rows = [row for row in manifest.images.to_dict("records") if row["image_id"] in boxes]
     some = rows[:: max(1, len(rows) // _LOOP)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 
 import cv2
@@ -24,6 +25,7 @@ from components.core.images import save_grey, save_photo
 from components.core.params import PseudoLabel
 from components.data.manifest import BOXES, IMAGES, Manifest
 from components.pseudo_label import cache, registry
+from components.pseudo_label.candidates import Candidates, Teacher
 from components.pseudo_label.teachers.sam import model as sam_model
 
 
@@ -103,6 +105,17 @@ def made_otherwise(monkeypatch: pytest.MonkeyPatch, what: str) -> None:
     fresh = functools.cache(cache.maker.__wrapped__)
     for module in (registry, sam_model):
         monkeypatch.setattr(module, "maker", fresh)
+
+
+def joined(parts: Iterable[Candidates]) -> Candidates:
+    """One object from the answers to consecutive boxes of one photo."""
+    some = [(part.probability, part.predicted_iou, part.stability) for part in parts]
+    return Candidates(*map(np.concatenate, zip(*some, strict=True)))
+
+
+def predict(teacher: Teacher, photo: np.ndarray, boxes: np.ndarray) -> Candidates:
+    """A teacher's answers to all boxes of a photo at once."""
+    return joined(teacher.stream(photo, boxes))
 
 
 def tree(folder: Path) -> dict[str, str]:

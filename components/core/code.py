@@ -12,13 +12,9 @@ from components.core.files import sha256_file, sha256_json
 
 
 def code_sha256(*modules: str) -> str:
-    """SHA-256 over the source files of some modules, which are not imported.
+    """SHA-256 over the source files of modules, by dotted name; they are not imported.
 
-    Args:
-        modules: dotted names.
-
-    Raises:
-        ModuleNotFoundError: there is no such module.
+    Raises ModuleNotFoundError for one that does not exist.
     """
     return sha256_json([[name, sha256_file(_origin(name))] for name in modules])
 

@@ -61,27 +61,14 @@ class InterruptError(ImlError):
 
 
 def brief(error: BaseException) -> str:
-    """The beginning of what a library's error says, on one line."""
+    """The beginning of a library's error message, on one line."""
     return " ".join(str(error).split())[:200]
 
 
 _FULL = "free some space and run the same command again, finished work is kept"
 _PLACE = "choose another path or change its permissions"
-_HINTS_BY_ERRNO = {
-    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), _FULL),
-    **dict.fromkeys(
-        (
-            errno.EACCES,
-            errno.EPERM,
-            errno.EROFS,
-            errno.EEXIST,
-            errno.ENOTDIR,
-            errno.EISDIR,
-            errno.ENAMETOOLONG,
-        ),
-        _PLACE,
-    ),
-}
+_PLACES = ("EACCES", "EPERM", "EROFS", "EEXIST", "ENOTDIR", "EISDIR", "ENAMETOOLONG")
+_HINTS = {**dict.fromkeys(("ENOSPC", "EDQUOT", "EFBIG"), _FULL), **dict.fromkeys(_PLACES, _PLACE)}
 
 
 @contextmanager
@@ -93,7 +80,7 @@ def exit_on_error() -> Iterator[None]:
         print(f"error: {error.line()}", file=sys.stderr)
         raise SystemExit(error.exit_code) from error
     except OSError as error:
-        hint = _HINTS_BY_ERRNO.get(error.errno or 0)
+        hint = _HINTS.get(errno.errorcode.get(error.errno or 0, ""))
         if hint is None:
             raise
         wrong = InputError(error.strerror or "", where=str(error.filename or ""), hint=hint)

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from components.core.errors import CheckError, InputError
 
@@ -27,10 +27,26 @@ def sha256_file(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+@contextmanager
+def hashed(path: str | Path) -> Iterator[tuple[BinaryIO, str]]:
+    """A file of weights, open at its beginning, and its SHA-256; raises InputError if unreadable.
+
+    The bytes read are those that were hashed.
+    """
+    try:
+        file = open(path, "rb")  # noqa: SIM115 - closed below
+    except OSError as error:
+        raise InputError(f"cannot read the weights ({error.strerror})", where=str(path)) from None
+    with file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        file.seek(0)
+        yield file, digest
+
+
 def canonical_json(value: Any) -> bytes:
     """JSON with sorted keys and no spaces: equal values give equal bytes.
 
-    Raises ValueError for NaN and infinity, which JSON cannot say.
+    Raises ValueError for NaN and infinity, which JSON cannot express.
     """
     return json.dumps(
         value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
@@ -44,7 +60,7 @@ def sha256_json(value: Any) -> str:
 
 @contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; rename it onto `path` when the block succeeds."""
+    """Yield a temporary path next to `path`; rename it onto `path` when the block succeeds."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # The suffix is kept so that writers which choose a format by it still do; the stem is not,
@@ -98,11 +114,9 @@ def read_json(path: str | Path) -> Any:
 
 @contextmanager
 def alone(path: Path, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Hold a lock file, which is removed in the end: whoever else wants it waits.
+    """Hold a lock file, which is removed in the end: another process or thread has to wait.
 
-    Args:
-        path: the lock file, in a folder that is there.
-        waiting: called when another process or thread holds it.
+    Its folder must exist; `waiting` is called where it has to wait.
     """
     from filelock import FileLock, Timeout
 
@@ -134,11 +148,7 @@ def held(path: Path, busy: str) -> Iterator[None]:
 
 
 def check_folder(path: str | Path) -> Path:
-    """A folder that can be made and written into; called before the work whose results go there.
-
-    Raises:
-        InputError: it cannot.
-    """
+    """Check, before the work, a folder for its results; raises InputError if it is unusable."""
     path = Path(path)
     missing = [place for place in (path, *path.parents) if not os.path.lexists(place)]
     try:
@@ -165,7 +175,7 @@ def check_place(path: str | Path) -> Path:
 
 
 def printable(name: str) -> str:
-    """A file's name or path as UTF-8 can say it; bytes that are none are written `\\udcNN`."""
+    """A file's name or path as valid UTF-8; bytes that are not are written `\\udcNN`."""
     return name.encode("utf-8", "backslashreplace").decode()
 
 

@@ -96,7 +96,7 @@ def _open(data: bytes, name: str, max_megapixels: float) -> Image.Image:
     return image
 
 
-def _lies(image: Image.Image) -> bool:
+def _on_its_side(image: Image.Image) -> bool:
     """Whether turning it upright by EXIF would swap its sides."""
     if image.format == "TIFF":  # Pillow has swapped them
         return False
@@ -194,24 +194,22 @@ def image_size(data: bytes, name: str, max_megapixels: float = MAX_MEGAPIXELS) -
     """(width, height) in pixels as decoding would give them, from the header alone."""
     image = _open(data, name, max_megapixels)
     width, height = image.size
-    return (height, width) if _lies(image) else (width, height)
-
-
-def _save(path: str | Path, array: np.ndarray) -> None:
-    # A fixed level and no metadata: equal pixels give equal bytes.
-    with atomic(path) as temporary:
-        Image.fromarray(array).save(temporary, format="PNG", compress_level=4)
+    return (height, width) if _on_its_side(image) else (width, height)
 
 
 def save_grey(path: str | Path, array: np.ndarray) -> None:
     """Write uint8 (H, W) as an 8-bit grey PNG, atomically; equal pixels give equal bytes."""
-    if array.dtype != np.uint8 or array.ndim != 2:
-        raise ValueError(f"expected uint8 (H, W), not {array.dtype} {array.shape}")
-    _save(path, array)
+    _save(path, array, "(H, W)", array.ndim == 2)
 
 
 def save_photo(path: str | Path, array: np.ndarray) -> None:
     """Write uint8 (H, W, 3) as an RGB PNG, atomically; equal pixels give equal bytes."""
-    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3:
-        raise ValueError(f"expected uint8 (H, W, 3), not {array.dtype} {array.shape}")
-    _save(path, array)
+    _save(path, array, "(H, W, 3)", array.ndim == 3 and array.shape[2] == 3)
+
+
+def _save(path: str | Path, array: np.ndarray, wanted: str, fits: bool) -> None:
+    if array.dtype != np.uint8 or not fits:
+        raise ValueError(f"expected uint8 {wanted}, not {array.dtype} {array.shape}")
+    # A fixed level and no metadata: equal pixels give equal bytes.
+    with atomic(path) as temporary:
+        Image.fromarray(array).save(temporary, format="PNG", compress_level=4)

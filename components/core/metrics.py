@@ -31,9 +31,7 @@ def image_score(prob: np.ndarray) -> float:
     """How manipulated a photo looks as a whole: the mean of its highest 1 % of pixels.
 
     The maximum would hang on a single pixel, the mean over the photo would miss small edits.
-
-    Args:
-        prob: float32 (H, W), probabilities; at least one pixel is taken.
+    `prob` is float32 (H, W); at least one pixel is taken.
     """
     flat = prob.ravel()
     taken = max(1, round(SCORE_SHARE * flat.size))

@@ -19,7 +19,7 @@ import jinja2
 # Jinja escapes every value, so nothing that came from outside can look like this.
 _SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 _TEMPLATES = Path(__file__).parents[1] / "templates"
-_ALLOWED = "'of-this-template'"  # stands in base.html for the scripts that may run
+_ALLOWED = "'of-this-template'"  # in base.html, the place of the scripts that may run
 
 
 def render(
@@ -27,15 +27,9 @@ def render(
     values: Mapping[str, Any],
     filters: Mapping[str, Callable[..., str]] | None = None,
 ) -> str:
-    """The page as HTML, or as Markdown in which nothing is escaped but by filters.
+    """A page from a file of `components/templates`: HTML, or Markdown, in which only filters escape.
 
-    Args:
-        template: the name of its file in `components/templates`.
-        values: what the template names.
-        filters: of its own, by name.
-
-    Raises:
-        jinja2.UndefinedError: the template names a value that is not given.
+    Raises jinja2.UndefinedError where the template names a value that is missing.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),

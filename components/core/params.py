@@ -72,7 +72,7 @@ class PseudoLabel(_Block):
 
 
 class Loss(_Block):
-    """What the student is trained on beside the soft cross-entropy."""
+    """What the student is trained on in addition to the soft cross-entropy."""
 
     confidence: bool
     dice: Annotated[float, Field(ge=0, le=100)]
@@ -151,7 +151,7 @@ class Export(_Block):
 
 
 class Gates(_Block):
-    """Thresholds a version must pass to become champion; None: not asked for."""
+    """Thresholds a version must pass to become champion; None: not required."""
 
     min_f1: Share
     min_image_auc: Share
@@ -211,10 +211,8 @@ class Params(_Block):
 
 def _complaint(error: ValidationError) -> str:
     """The first complaint of pydantic as `key: what`; a stray key before a missing one."""
-    found = sorted(
-        error.errors(include_url=False), key=lambda one: one["type"] != "extra_forbidden"
-    )
-    first = found[0]
+    errors = error.errors(include_url=False)
+    first = min(errors, key=lambda one: one["type"] != "extra_forbidden")
     key = ".".join(str(part) for part in first["loc"]) or "(whole file)"
     if first["type"] == "extra_forbidden":
         *block, stray = map(str, first["loc"])
@@ -223,8 +221,8 @@ def _complaint(error: ValidationError) -> str:
         return f"{key}: unknown parameter" + (f", did you mean {meant}?" if meant else "")
     if first["type"] == "missing":
         return f"{key}: missing"
-    given = first.get("input")
-    shown = "" if isinstance(given, dict | BaseModel) else f", not {given!r}"
+    value = first.get("input")
+    shown = "" if isinstance(value, dict | BaseModel) else f", not {value!r}"
     return f"{key}: {first['msg'].removeprefix('Value error, ')}{shown}"
 
 

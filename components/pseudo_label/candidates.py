@@ -1,13 +1,12 @@
-"""What a teacher is and what it answers: soft candidate masks for each box.
+"""What a teacher is and what it answers: one or several soft candidate masks for each box.
 
-A teacher sees one photo and its prompt boxes, and offers one or several masks per box; which of
-them becomes the pseudo-mask is decided elsewhere (`components.pseudo_label.quality`).
+Which of them becomes the pseudo-mask is decided in `components.pseudo_label.quality`.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,10 +18,9 @@ BOX_PRIOR = 0.49
 
 @dataclass(frozen=True)
 class Prompt:
-    """What a teacher is asked: a photo uint8 (H, W, 3), RGB, and boxes float64 (N, 4) inside it.
+    """A photo uint8 (H, W, 3), RGB, and boxes float64 (N, 4) inside it: x0, y0, x1, y1, half-open.
 
-    Boxes are x0, y0, x1, y1 in pixels, half-open. `sha256` is of the photo's file where one is
-    known: what a teacher keeps of the photo is kept under it.
+    `sha256` is of the photo's file where one is known; embeddings of the photo are cached under it.
     """
 
     photo: np.ndarray
@@ -53,23 +51,10 @@ class Candidates:
         if self.predicted_iou.shape != shape[:2] or self.stability.shape != shape[:2]:
             raise ValueError("predicted_iou and stability must have probability's N and K")
 
-    @staticmethod
-    def join(parts: Iterable[Candidates]) -> Candidates:
-        """One object from the answers to consecutive boxes of one photo."""
-        some = list(parts)
-        return Candidates(
-            np.concatenate([part.probability for part in some]),
-            np.concatenate([part.predicted_iou for part in some]),
-            np.concatenate([part.stability for part in some]),
-        )
-
 
 @dataclass(frozen=True)
 class Identity:
-    """What a teacher's masks depend on, besides photo and boxes; the key under which they are kept.
-
-    Attributes are `Teacher`'s, and the code and libraries behind it where it runs (`cache.maker`).
-    """
+    """What a teacher's masks depend on besides photo and boxes; `maker` is `cache.maker`'s."""
 
     name: str
     sha256: str
@@ -84,12 +69,12 @@ class Teacher(ABC):
     Attributes:
         name: as in params.yaml.
         sha256: of the weights; of name, algorithm and settings where there are none.
-        settings: whatever else changes its masks, besides code and library versions.
-        margin: share of a box added on each side before this teacher is asked.
+        settings: what else changes its masks, besides code and library versions.
+        margin: share of a box added on each side before prompting.
         prior: mean IoU of its usable masks with BSDS500 regions, for teachers that make no guess
             of their own (`Candidates.predicted_iou` is NaN); NaN for the others.
         calibrated: whether `predicted_iou` is the IoU to be expected in the mean, so that it is
-            the mask's confidence as it stands.
+            the mask's confidence.
         processes: true where a copy in each worker process is the fast way to many photos.
     """
 
@@ -103,20 +88,11 @@ class Teacher(ABC):
 
     @abstractmethod
     def stream(self, photo: np.ndarray, boxes: np.ndarray) -> Iterator[Candidates]:
-        """The answers to one box after another (each N = 1), in order, in bounded memory.
-
-        Args:
-            photo: uint8 (H, W, 3), RGB.
-            boxes: float64 (N, 4), x0, y0, x1, y1 in pixels, half-open, inside the photo.
-        """
+        """The answers to one box of a `Prompt` after another (each N = 1), in bounded memory."""
 
     def answers(self, prompts: Sequence[Prompt]) -> Iterator[Iterator[Candidates]]:
         """`stream` for each of several photos; teachers that gain by it take them together.
 
-        A photo's answer does not depend on those beside it.
+        A photo's answer does not depend on the others.
         """
         return (self.stream(prompt.photo, prompt.boxes) for prompt in prompts)
-
-    def predict(self, photo: np.ndarray, boxes: np.ndarray) -> Candidates:
-        """All answers at once: N times K masks of the photo's size in memory; see `stream`."""
-        return Candidates.join(self.stream(photo, boxes))

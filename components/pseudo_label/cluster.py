@@ -2,7 +2,7 @@
 
 The driver reads and writes every file, so the nodes need no shared disk; they need the project
 installed. One actor a GPU, or as many as the cluster's cores allow. A lost worker costs its groups
-a second try on the actor's successor, and changes no mask: see `components.pseudo_label.jobs`. A
+a second try on the actor's successor, and changes no mask: see `components.pseudo_label.workers`. A
 group whose second try is lost as well ends the run.
 """
 
@@ -15,12 +15,11 @@ from functools import cached_property
 from typing import Any
 
 from components.core.errors import CheckError, ImlError, InputError
-from components.core.images import decode_photo
 from components.core.params import PseudoLabel
 from components.pseudo_label import registry
 from components.pseudo_label.cache import Cache, Entry
 from components.pseudo_label.candidates import Identity, Teacher
-from components.pseudo_label.jobs import Done, Job, check_boxes, entries, groups, keep, photo_bytes
+from components.pseudo_label.workers import Done, Job, entries, groups, keep
 
 ADDRESS = "RAY_ADDRESS"
 _AHEAD = 2  # groups underway per actor
@@ -44,8 +43,7 @@ class Labeller:
     def label(self, group: list[tuple[Job, bytes]]) -> list[Entry]:
         """The finished pseudo-masks of a group of photo files."""
         jobs = [job for job, _ in group]
-        photos = [decode_photo(data, str(job.photo), job.megapixels) for job, data in group]
-        return list(entries(jobs, photos, self._teacher))
+        return list(entries(jobs, [job.decode(data) for job, data in group], self._teacher))
 
 
 class Cluster:
@@ -88,18 +86,15 @@ class Cluster:
         underway: dict[Any, tuple[Any, list[Job]]] = {}
         while True:
             while idle and (group := next(coming, None)):
-                for job in group:
-                    check_boxes(job)
                 actor = idle.pop()
-                asked = actor.label.remote([(job, photo_bytes(job)) for job in group])
+                asked = actor.label.remote([(job, job.read()) for job in group])
                 underway[asked] = actor, group
             if not underway:
                 return
             ready, _ = self._ray.wait(list(underway))
             actor, group = underway.pop(ready[0])
             idle.append(actor)
-            for job, entry in zip(group, self._get(ready[0]), strict=True):
-                yield keep(job, entry, cache)
+            yield from keep(group, self._get(ready[0]), cache)
 
     def _get(self, asked: Any) -> Any:
         """What the actors answer; their expected failures as they are."""

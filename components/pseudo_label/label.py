@@ -19,7 +19,7 @@ import pandas as pd
 import pyarrow as pa
 
 from components.core.errors import InputError
-from components.core.files import inside, sha256_json, write_json
+from components.core.files import sha256_json, write_json
 from components.core.images import open_mask
 from components.core.params import PseudoLabel
 from components.core.progress import Progress
@@ -29,21 +29,20 @@ from components.pseudo_label import prompts
 from components.pseudo_label.cache import Cache
 from components.pseudo_label.candidates import Identity
 from components.pseudo_label.cluster import ADDRESS, Cluster
-from components.pseudo_label.jobs import Job, write_mask
 from components.pseudo_label.sheet import Case, contact_sheet, pick
-from components.pseudo_label.workers import Local
+from components.pseudo_label.workers import Job, Local
 
 LABELS = pa.schema(
     [
         ("image_id", pa.string()),
         ("teacher", pa.string()),
         ("teacher_sha256", pa.string()),  # weights; name, algorithm, settings where it has none
-        ("prompt_sha256", pa.string()),  # the boxes the teacher was asked with
+        ("prompt_sha256", pa.string()),  # the boxes in the teacher's prompt
         ("predicted_iou", pa.float64()),  # the teacher's own guess, or null
         ("stability", pa.float64()),  # or null
         ("box_fit", pa.float64()),
         ("confidence", pa.float64()),
-        ("fallback", pa.string()),  # "box" where the filled box stands in, or null
+        ("fallback", pa.string()),  # "box" where the filled box is used instead, or null
         ("accepted", pa.bool_()),
         ("reason", pa.string()),  # why not accepted, or why it fell back; or null
         ("iou_vs_mask", pa.float64()),  # at probability 0.5, where a true mask exists; never used
@@ -70,7 +69,7 @@ def label_dataset(
         manifest: of the data set.
         dataset_root: what the manifest's paths are relative to.
         params: the block `pseudo_label` of params.yaml.
-        out: output folder; its `masks/` is made anew.
+        out: output folder; its `masks/` is emptied first.
         cache_dir: kept between runs, outside the outputs.
         progress: called with (photos done, photos in all).
 
@@ -81,60 +80,44 @@ def label_dataset(
         InputError: unknown teacher, unusable checkpoint, a photo that is not what the manifest
             says, a box outside its photo.
     """
-    crew = _crew(params)
+    address = os.environ.get(ADDRESS, "").strip()
+    crew = Cluster(params, address) if address else Local(params)
     teacher = crew.identity
     images = manifest.select(label=MANIPULATED).images.sort_values("image_id", kind="stable")
     jobs = _jobs(images, manifest.boxes, dataset_root, out, teacher)
     shutil.rmtree(out / "masks", ignore_errors=True)
     (out / "masks").mkdir(parents=True)
     done = _all(jobs, crew, Cache(cache_dir), progress)
-    truth = images.set_index("image_id")
-    rows = []
-    for job in jobs:
-        mask_path = truth.at[job.image_id, "mask_path"]
-        iou = None
-        if isinstance(mask_path, str):
-            iou = _iou(job, inside(dataset_root, mask_path))
-        rows.append(_row(job, done[job.image_id], teacher, params, iou))
+    rows = [_row(job, done[job.image_id], teacher, params) for job in jobs]
     labels = pd.DataFrame(rows, columns=LABELS.names)
     write_table(out / "labels.parquet", labels, LABELS)
-    kinds = [truth.at[job.image_id, "kind"] for job in jobs]
+    kinds = images.set_index("image_id")["kind"].loc[[job.image_id for job in jobs]].tolist()
     write_json(out / "summary.json", summary(labels, kinds, len(images), teacher))
-    contact_sheet(out / "contact_sheet.png", _cases(jobs, labels, truth, dataset_root))
+    contact_sheet(out / "contact_sheet.png", _cases(jobs, labels))
     return read_table(out / "labels.parquet", LABELS)
-
-
-def _crew(params: PseudoLabel) -> Local | Cluster:
-    """Who does the work: the Ray cluster that the environment names, else this machine."""
-    address = os.environ.get(ADDRESS, "").strip()
-    return Cluster(params, address) if address else Local(params)
 
 
 def _jobs(
     images: pd.DataFrame, boxes: pd.DataFrame, root: Path, out: Path, teacher: Identity
 ) -> list[Job]:
     """What there is to do, with the key that names each result."""
-    drawn, photo = boxes_by_photo(boxes), Inside(root)
-    masks, identity = out / "masks", asdict(teacher)
+    drawn, below, identity = boxes_by_photo(boxes), Inside(root), asdict(teacher)
     jobs = []
     for row in images.to_dict("records"):
-        own = drawn.get(row["image_id"])
+        own, true = drawn.get(row["image_id"]), row["mask_path"]
         if own is None:
             continue
-        asked = {
-            "photo": row["sha256"],
-            "boxes": own.tolist(),
-            "teacher": identity,
-        }
+        asked = {"photo": row["sha256"], "boxes": own.tolist(), "teacher": identity}
         jobs.append(
             Job(
                 image_id=row["image_id"],
                 key=sha256_json(asked),
-                photo=photo(row["path"]),
+                photo=below(row["path"]),
                 sha256=row["sha256"],
                 size=(int(row["width"]), int(row["height"])),
                 boxes=own,
-                target=_below(masks, f"{row['image_id']}.png"),
+                target=_below(out / "masks", f"{row['image_id']}.png"),
+                true_mask=below(true) if isinstance(true, str) else None,
             )
         )
     return jobs
@@ -159,10 +142,7 @@ def _below(folder: Path, relative: str) -> Path:
 
 
 def _all(
-    jobs: list[Job],
-    crew: Local | Cluster,
-    cache: Cache,
-    progress: Progress | None,
+    jobs: list[Job], crew: Local | Cluster, cache: Cache, progress: Progress | None
 ) -> dict[str, dict[str, Any]]:
     """The numbers of every photo, by image id; masks are on disk when this returns."""
     done: dict[str, dict[str, Any]] = {}
@@ -173,7 +153,7 @@ def _all(
         if entry is None:
             misses.append(job)
             continue
-        write_mask(job, entry)
+        job.write(entry)
         done[job.image_id] = entry.numbers
         if progress:
             progress(len(done), len(jobs))
@@ -187,17 +167,18 @@ def _all(
     return done
 
 
-def _iou(job: Job, true: Path) -> float | None:
+def _iou(job: Job) -> float | None:
     """IoU of a written pseudo-mask (at 0.5) with the true mask; None if sizes differ or none."""
-    mask = open_mask(job.target, job.megapixels)
-    truth = open_mask(true, job.megapixels)
+    if job.true_mask is None:
+        return None
+    mask, truth = (open_mask(path, job.megapixels) for path in (job.target, job.true_mask))
     if mask.shape != truth.shape or not (mask | truth).any():
         return None
     return float((mask & truth).sum() / (mask | truth).sum())
 
 
 def _row(
-    job: Job, numbers: dict[str, Any], teacher: Identity, params: PseudoLabel, iou: float | None
+    job: Job, numbers: dict[str, Any], teacher: Identity, params: PseudoLabel
 ) -> dict[str, Any]:
     """One row of `LABELS`."""
     low = numbers["confidence"] < params.min_confidence
@@ -213,7 +194,7 @@ def _row(
         "prompt_sha256": prompts.prompt_sha256(prompt),
         "accepted": not low,
         "reason": "; ".join(reasons) or None,
-        "iou_vs_mask": iou,
+        "iou_vs_mask": _iou(job),
     }
 
 
@@ -250,13 +231,12 @@ def summary(
     }
 
 
-def _cases(jobs: list[Job], labels: pd.DataFrame, truth: pd.DataFrame, root: Path) -> list[Case]:
+def _cases(jobs: list[Job], labels: pd.DataFrame) -> list[Case]:
     """What the contact sheet shows: best, median and worst photos."""
-    found = {job.image_id: job for job in jobs}
+    by_id = {job.image_id: job for job in jobs}
     cases = []
     for section, image_id, figure in pick(labels):
-        job, mask_path = found[image_id], truth.at[image_id, "mask_path"]
-        true = inside(root, mask_path) if isinstance(mask_path, str) else None
-        about = (section, image_id, figure, job.megapixels)
-        cases.append(Case(*about, job.photo, job.boxes, job.target, true))
+        job = by_id[image_id]
+        files = (job.photo, job.boxes, job.target, job.true_mask)
+        cases.append(Case(section, image_id, figure, job.megapixels, *files))
     return cases

@@ -9,19 +9,10 @@ from components.core.files import sha256_json
 
 
 def expand(boxes: np.ndarray, margin: float, width: int, height: int) -> np.ndarray:
-    """Widen boxes by a share of their own sides and clip them to the photo.
+    """Widen boxes by a share of their own sides, on each side, and clip them to the photo.
 
-    Args:
-        boxes: float64 (N, 4), x0, y0, x1, y1 in pixels, half-open.
-        margin: share of the box's width (height) added left and right (above and below).
-        width: of the photo, pixels.
-        height: of the photo, pixels.
-
-    Returns:
-        float64 (N, 4), inside the photo.
-
-    Raises:
-        InputError: no box, not finite, inverted, or wholly outside the photo.
+    Boxes are float64 (N, 4), x0, y0, x1, y1 in pixels, half-open, before and after. Raises
+    InputError where there is none, or one is not finite, inverted, or wholly outside the photo.
     """
     boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
     if len(boxes) == 0:
@@ -56,5 +47,5 @@ def fill(box: np.ndarray, width: int, height: int) -> np.ndarray:
 
 
 def prompt_sha256(boxes: np.ndarray) -> str:
-    """SHA-256 of the boxes as the teacher is asked with them."""
+    """SHA-256 of the boxes in the teacher's prompt, margin included."""
     return sha256_json(np.asarray(boxes, np.float64).tolist())

@@ -10,7 +10,7 @@ was read off held-out composites.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -29,9 +29,8 @@ class Chosen:
 
     Attributes:
         mask: float32 (H, W), probability.
-        predicted_iou: of the candidate; NaN where the teacher makes no guess.
-        stability: of the candidate; NaN where it has none.
-        box_fit: share of the mask inside the box, times IoU of the mask's extent and the box.
+        predicted_iou, stability: of the candidate; NaN where it has none.
+        box_fit: see `box_fit`.
         confidence: a calibrated teacher's predicted IoU; of others predicted IoU (the teacher's
             prior where it makes no guess) times stability times box fit, those that exist, in
             0..1; the filled box's prior on fallback.
@@ -54,7 +53,7 @@ class PseudoMask:
         mask: uint8 (H, W), probability times 255.
         predicted_iou, stability: means over boxes weighted by box area; None where unknown.
         box_fit, confidence: means over boxes weighted by box area.
-        fallback: "box" where the filled box stands in for at least one mask, else None.
+        fallback: "box" where the filled box replaces at least one mask, else None.
         reason: which and why, or None.
     """
 
@@ -79,14 +78,9 @@ class PseudoMask:
 
 
 def box_fit(mask: np.ndarray, box: np.ndarray) -> float:
-    """How well a mask fits the box it answers, in 0..1.
+    """How well a mask, bool (H, W), fits the box as drawn that it answers, in 0..1.
 
-    Args:
-        mask: bool (H, W).
-        box: float64 (4,), x0, y0, x1, y1 as drawn.
-
-    Returns:
-        (share of the mask inside the box) * (IoU of the mask's extent inside it and the box).
+    (Share of the mask inside the box) * (IoU of the mask's extent inside it and the box).
     """
     x0, y0, x1, y1 = pixels(box, mask.shape[1], mask.shape[0])
     inside = mask[y0:y1, x0:x1]
@@ -120,13 +114,9 @@ def _score(parts: Iterable[float]) -> float:
 def choose(
     candidates: Candidates, box: np.ndarray, prior: float, calibrated: bool = False
 ) -> Chosen:
-    """The candidate (N = 1, K of them) with the best score, or the filled box.
+    """The best of a teacher's candidates (N = 1) for a box as drawn, or the filled box.
 
-    Args:
-        candidates: the teacher's answer to one box.
-        box: float64 (4,), as drawn, before any margin.
-        prior: `Teacher.prior`.
-        calibrated: `Teacher.calibrated`.
+    `prior` and `calibrated` are the `Teacher`'s.
     """
     height, width = candidates.probability.shape[2:]
     best: Chosen | None = None
@@ -160,13 +150,9 @@ def _mean(values: list[float], weights: list[float]) -> float | None:
 def union(
     stream: Iterable[Candidates], boxes: np.ndarray, prior: float, calibrated: bool = False
 ) -> PseudoMask:
-    """One pseudo-mask from the answers to a photo's boxes, one box in memory at a time.
+    """One pseudo-mask from the answers (each N = 1) to a photo's boxes as drawn, at least one.
 
-    Args:
-        stream: one `Candidates` (N = 1) a box, in the order of `boxes`.
-        boxes: float64 (N, 4), as drawn, N >= 1.
-        prior: `Teacher.prior`.
-        calibrated: `Teacher.calibrated`.
+    Only one box is in memory at a time. `prior` and `calibrated` are the `Teacher`'s.
     """
     merged: np.ndarray | None = None
     chosen: list[tuple[float, float, float, float]] = []
@@ -192,24 +178,19 @@ def union(
     )
 
 
-def pseudo_masks(
-    teacher: Teacher, photos: Sequence[tuple[np.ndarray, np.ndarray, str | None]]
-) -> Iterator[PseudoMask]:
-    """Prompt a teacher with the boxes of several photos and unite, photo by photo, its answers.
+def pseudo_masks(teacher: Teacher, prompts: Sequence[Prompt]) -> Iterator[PseudoMask]:
+    """Prompt a teacher with several photos and unite, photo by photo, its answers.
 
-    Args:
-        teacher: any of the registry.
-        photos: pixels uint8 (H, W, 3), RGB; boxes float64 (N, 4), as drawn; SHA-256 of the file.
+    Prompts hold the boxes as drawn; the teacher's margin is added here.
     """
     asked = []
-    for photo, boxes, sha256 in photos:
-        height, width = photo.shape[:2]
-        asked.append(Prompt(photo, expand(boxes, teacher.margin, width, height), sha256))
-    streams = teacher.answers(asked)
-    for (_, boxes, _), stream in zip(photos, streams, strict=True):
-        yield union(stream, boxes, teacher.prior, teacher.calibrated)
+    for prompt in prompts:
+        height, width = prompt.photo.shape[:2]
+        asked.append(replace(prompt, boxes=expand(prompt.boxes, teacher.margin, width, height)))
+    for prompt, stream in zip(prompts, teacher.answers(asked), strict=True):
+        yield union(stream, prompt.boxes, teacher.prior, teacher.calibrated)
 
 
 def pseudo_mask(teacher: Teacher, photo: np.ndarray, boxes: np.ndarray) -> PseudoMask:
     """`pseudo_masks` of one photo."""
-    return next(pseudo_masks(teacher, [(photo, boxes, None)]))
+    return next(pseudo_masks(teacher, [Prompt(photo, boxes)]))

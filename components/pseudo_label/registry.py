@@ -15,9 +15,9 @@ from components.core.params import PseudoLabel
 from components.pseudo_label import teachers
 from components.pseudo_label.cache import maker
 from components.pseudo_label.candidates import Identity, Teacher
-from components.pseudo_label.checkpoints import NO_WEIGHTS, Progress, Weights
+from components.pseudo_label.checkpoints import NO_WEIGHTS, Checkpoint, Weights
 
-# What makes masks whoever the teacher is.
+# What makes every teacher's masks.
 SHARED = tuple(f"components.pseudo_label.{part}" for part in ("candidates", "prompts", "quality"))
 
 
@@ -28,8 +28,8 @@ class TeacherSpec:
     Attributes:
         name: as in params.yaml.
         kind: what it is, for people.
-        build: makes it from params and its weights file (None where it needs none); heavy
-            libraries are imported only here.
+        build: makes it from params and its checkpoint (None where it needs none), which is checked
+            when it is opened; heavy libraries are imported only here.
         modules: whose code makes its masks, besides `SHARED`; masks are kept by their hash.
         libraries: distributions whose version decides its masks, besides NumPy and OpenCV.
         weights: as published; None for code alone.
@@ -38,7 +38,7 @@ class TeacherSpec:
 
     name: str
     kind: str
-    build: Callable[[PseudoLabel, Path | None], Teacher]
+    build: Callable[[PseudoLabel, Checkpoint | None], Teacher]
     modules: tuple[str, ...]
     libraries: tuple[str, ...] = ()
     weights: Weights | None = None
@@ -66,18 +66,14 @@ def get(name: str) -> TeacherSpec:
     )
 
 
-def build(params: PseudoLabel, progress: Progress | None = None) -> Teacher:
+def build(params: PseudoLabel) -> Teacher:
     """The teacher that `params.teacher` names.
 
-    Args:
-        params: the block `pseudo_label` of params.yaml.
-        progress: called with (bytes, total) while its weights are downloaded.
-
-    Raises:
-        InputError: unknown name; weights missing, unreachable, damaged or of another model.
+    Raises InputError for an unknown name, or weights that are missing, unreachable, damaged or of
+    another model.
     """
     spec = get(params.teacher)
-    return spec.build(params, locate(spec, params.checkpoint, progress))
+    return spec.build(params, locate(spec, params.checkpoint))
 
 
 def identity(teacher: Teacher) -> Identity:
@@ -89,8 +85,7 @@ def identity(teacher: Teacher) -> Identity:
 
 def downloadable(name: str) -> Weights:
     """The weights of a teacher that publishes them elsewhere; raises InputError for any other."""
-    known = {spec.name: spec.weights for spec in specs().values() if spec.weights}
-    known = {key: weights for key, weights in known.items() if weights.address}
+    known = {s.name: s.weights for s in specs().values() if s.weights and s.weights.address}
     if name not in known:
         raise InputError(
             f"{name!r} has no weights to fetch", hint=f"choose one of {', '.join(known)}"
@@ -98,22 +93,21 @@ def downloadable(name: str) -> Weights:
     return known[name]
 
 
-def locate(spec: TeacherSpec, checkpoint: str, progress: Progress | None = None) -> Path | None:
-    """The weights file of a teacher: a given local path, else the published one; None without.
+def locate(spec: TeacherSpec, checkpoint: str) -> Checkpoint | None:
+    """The weights of a teacher: a local file of the user's, else the published one; None without.
 
-    Raises:
-        InputError: no such file; a published file's name with other bytes; see `Weights.fetch`.
+    Raises InputError where there is no such file, or it cannot be fetched. A file that has the name
+    of a published one must be that one; its bytes are checked when it is opened.
     """
-    if spec.weights is None:
+    weights = spec.weights
+    if weights is None:
         return None
     if not checkpoint:
-        return spec.weights.fetch(progress)
+        return Checkpoint(weights.path if weights.path.exists() else weights.fetch(), weights)
     path = Path(checkpoint)
     if not path.is_file():
         raise InputError(
             "no such file", where=f"pseudo_label.checkpoint: {checkpoint}", hint=NO_WEIGHTS
         )
-    for other in specs().values():
-        if other.weights and other.weights.address and other.weights.file == path.name:
-            other.weights.verify(path)
-    return path
+    named = (w for other in specs().values() if (w := other.weights) and w.file == path.name)
+    return Checkpoint(path, next((w for w in named if w.address), None))

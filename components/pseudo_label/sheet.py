@@ -29,7 +29,7 @@ class Case:
     """One row of the sheet.
 
     Attributes:
-        section: the heading it stands under; cases of one section follow each other.
+        section: its heading; cases of one section follow each other.
         name: of the photo.
         figure: its number in words.
         megapixels: that the files may have.
@@ -66,7 +66,7 @@ def pick(labels: pd.DataFrame) -> list[tuple[str, str, str]]:
 
 
 def contact_sheet(path: Path, cases: list[Case]) -> None:
-    """Write a PNG with one row per case, under headings; it says so where there is none."""
+    """Write a PNG with one row per case, under headings; without cases it says so."""
     strips = [_strip(_HEADING, [(_GAP, "Pseudo-masks" if cases else "No pseudo-masks", 20, _INK)])]
     section = None
     for case in cases:

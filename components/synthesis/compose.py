@@ -1,6 +1,7 @@
 """Compose: the three manipulations - splice, copy-move, removal - before anything is re-saved.
 
-A composition is the photo itself outside `touched`, bit for bit, and its mask is exact.
+An object becomes a layer, is matched to the photo in colour and noise, and is laid over it. Outside
+`touched` a composition is the photo itself, bit for bit, and its mask is exact.
 """
 
 from __future__ import annotations
@@ -11,14 +12,23 @@ import cv2
 import numpy as np
 
 from components.synthesis import regions
-from components.synthesis.layers import Pose, feathered, matched, place, softened, with_noise_of
-from components.synthesis.paste import Layer, blend, bounds
+from components.synthesis.paste import Layer, blend, bounds, lifted, premultiplied
 
 SPLICE, COPY_MOVE, REMOVAL = "splice", "copy-move", "removal"
 LOW, HIGH = 0.01, 0.30  # bounds of a manipulated region's share of the photo
-_VISIBLE = (
-    9.0  # mean grey levels by which a copied or filled region must differ from what was there
-)
+_VISIBLE = 9.0  # mean grey levels by which a copied or filled region must differ from the photo
+_GREY = 1.5  # mean distance from the grey axis of CIELAB below which a photo has no colour
+
+
+@dataclass(frozen=True)
+class Pose:
+    """How an object is laid on: scale, turn in degrees, mirrored or not, centre in pixels."""
+
+    scale: float
+    turn: float
+    mirrored: bool
+    x: float
+    y: float
 
 
 @dataclass(frozen=True)
@@ -51,12 +61,12 @@ def usual_share(rng: np.random.Generator) -> float:
 def splice(
     photo: np.ndarray, objects: list[np.ndarray], rng: np.random.Generator
 ) -> Composition | None:
-    """Lay cut-outs (uint8 (h, w, 4)) over a photo; None where they do not fit beside each other."""
+    """Lay cut-outs (uint8 (h, w, 4)) over a photo; None where they do not fit side by side."""
     height, width = photo.shape[:2]
     result, layers = photo, list[Layer]()
     taken = np.zeros((height, width), bool)
     for rgba in objects:
-        layer = place(rgba, _standing(rgba, height, width, rng), height, width, rng.uniform(0.5, 1))
+        layer = place(rgba, _upright(rgba, height, width, rng), height, width, rng.uniform(0.5, 1))
         if (layer.mask & taken).any() or not LOW <= layer.mask.mean() <= HIGH:
             return None
         taken |= regions.surroundings(layer.mask, 6) | layer.mask
@@ -67,14 +77,14 @@ def splice(
     return _finished(photo, result, layers)
 
 
-def _standing(rgba: np.ndarray, height: int, width: int, rng: np.random.Generator) -> Pose:
+def _upright(rgba: np.ndarray, height: int, width: int, rng: np.random.Generator) -> Pose:
     """A pose for a cut-out: nearly upright, wholly inside, more often low than high."""
     area = max(1, int((rgba[..., 3] > 127).sum()))
     rows, columns = rgba.shape[:2]
     fits = min(0.92 * height / rows, 0.92 * width / columns)
     scale = min(np.sqrt(usual_share(rng) * height * width / area), fits)
     half_w, half_h = scale * columns / 2, scale * rows / 2
-    foot = rng.beta(3, 1.3)  # 0 hangs from the top edge, 1 stands on the bottom edge
+    foot = rng.beta(3, 1.3)  # 0 touches the top edge, 1 the bottom edge
     return Pose(
         scale=float(scale),
         turn=float(np.clip(rng.normal(0, 4), -12, 12)),
@@ -208,3 +218,86 @@ def _visible(composition: Composition) -> Composition | None:
     """The composition if a person could see it, compared side by side."""
     large = LOW <= composition.mask.mean() <= HIGH
     return composition if large and composition.change >= _VISIBLE else None
+
+
+def place(rgba: np.ndarray, pose: Pose, height: int, width: int, feather: float) -> Layer:
+    """Scale, mirror, turn and move an object uint8 (h, w, 4) onto an empty canvas.
+
+    `feather` is the standard deviation of the blur of its edge, in pixels.
+    """
+    image = premultiplied(rgba)
+    if pose.mirrored:
+        image = image[:, ::-1]
+    if pose.scale < 1:
+        image = cv2.resize(image, None, fx=pose.scale, fy=pose.scale, interpolation=cv2.INTER_AREA)
+    rest = max(1.0, pose.scale)
+    rows, columns = image.shape[:2]
+    matrix = cv2.getRotationMatrix2D(((columns - 1) / 2, (rows - 1) / 2), pose.turn, rest)
+    matrix[:, 2] += (pose.x - (columns - 1) / 2, pose.y - (rows - 1) / 2)
+    laid = cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_LINEAR)
+    layer = lifted(laid)
+    return Layer(layer.pixels, feathered(layer.alpha, feather))
+
+
+def feathered(alpha: np.ndarray, feather: float) -> np.ndarray:
+    """Soften an edge inwards, so that no pixel outside the object's own alpha is touched."""
+    soft = cv2.GaussianBlur(alpha, (0, 0), feather) if feather > 0 else alpha
+    soft = np.minimum(soft, alpha)
+    return np.where(soft < 0.02, 0, soft).astype(np.float32)
+
+
+def matched(photo: np.ndarray, layer: Layer, strength: float) -> Layer:
+    """Move the object's brightness, contrast and colour towards what surrounds it in the photo.
+
+    A strength of 0 leaves it alone, 1 gives it its surroundings' mean and spread (in CIELAB).
+    """
+    mask = layer.mask
+    ring = regions.surroundings(mask, max(4, round(0.06 * max(mask.shape))))
+    if not mask.any() or not ring.any():
+        return layer
+    lab = cv2.cvtColor(layer.pixels / 255, cv2.COLOR_RGB2LAB)
+    around = cv2.cvtColor(photo.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)[ring]
+    inside = lab[mask]
+    mean, spread = inside.mean(axis=0), inside.std(axis=0) + 1
+    gain = np.clip((around.std(axis=0) + 1) / spread, 0.7, 1.2) ** strength
+    # Hue follows the light less than brightness does: a red bus stays red in a green meadow.
+    shift = strength * np.array([0.7, 0.35, 0.35], np.float32) * (around.mean(axis=0) - mean)
+    lab = (lab - mean) * gain.astype(np.float32) + mean + shift
+    lab[..., 0] = np.clip(lab[..., 0], 0, 100)
+    if np.abs(around[:, 1:]).mean() < _GREY:  # nobody pastes colour into a black-and-white photo
+        lab[..., 1:] = around[:, 1:].mean(axis=0)
+    pixels = cv2.cvtColor(lab.astype(np.float32), cv2.COLOR_LAB2RGB) * 255
+    return Layer(np.clip(pixels, 0, 255), layer.alpha)
+
+
+def noise_level(photo: np.ndarray, where: np.ndarray | None = None) -> float:
+    """Standard deviation of the noise (Immerkaer 1996, from the flattest fifth) of a photo.
+
+    `where` selects its pixels, bool (H, W); None means all of them.
+    """
+    grey = cv2.cvtColor(photo.astype(np.float32), cv2.COLOR_RGB2GRAY)
+    kernel = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
+    response = np.abs(cv2.filter2D(grey, cv2.CV_32F, kernel))
+    chosen = response if where is None else response[where]
+    # A low quantile, because texture answers the same filter: grass is no noise.
+    return float(np.quantile(chosen, 0.2)) / (6 * 0.2533) if chosen.size else 0.0
+
+
+def with_noise_of(photo: np.ndarray, layer: Layer, rng: np.random.Generator) -> Layer:
+    """Add the noise that the photo has and the object lacks."""
+    missing = noise_level(photo) ** 2 - noise_level(layer.pixels, layer.mask) ** 2
+    if missing <= 0:
+        return layer
+    noise = rng.normal(0, np.sqrt(missing), layer.pixels.shape).astype(np.float32)
+    return Layer(np.clip(layer.pixels + noise, 0, 255), layer.alpha)
+
+
+def softened(layer: Layer, sigma: float) -> Layer:
+    """Blur the object's pixels slightly, as a photo's optics would have."""
+    if sigma < 0.2:
+        return layer
+    # Only the object's own colours may mix, or its edge would turn towards black.
+    alpha = layer.alpha[..., None]
+    weight = cv2.GaussianBlur(layer.alpha, (0, 0), sigma)[..., None]
+    blurred = cv2.GaussianBlur(layer.pixels * alpha, (0, 0), sigma) / np.maximum(weight, 1e-3)
+    return Layer(np.clip(blurred, 0, 255).astype(np.float32), layer.alpha)

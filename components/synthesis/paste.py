@@ -1,7 +1,6 @@
 """The one paste: a layer laid over a photo by its coverage.
 
-Demo data, splices on the fly and the recipes of `research` all blend with it; where a layer comes
-from, and how it is drawn, is each user's own.
+Demo data, splices on the fly and the recipes of `research` blend with it, each its own layers.
 """
 
 from __future__ import annotations

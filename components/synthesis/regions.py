@@ -9,11 +9,7 @@ _WORK = 128  # longer side at which objects are looked for, in pixels
 
 
 def free_shape(height: int, width: int, share: float, rng: np.random.Generator) -> np.ndarray:
-    """A smooth random outline with about `share` of the photo's area, wholly inside it.
-
-    Returns:
-        bool (height, width).
-    """
+    """A smooth random outline with about `share` of the photo's area inside it, bool (H, W)."""
     angle = np.linspace(0, 2 * np.pi, 96, endpoint=False)
     radius = np.ones_like(angle)
     for wave in range(2, 6):
@@ -45,14 +41,8 @@ def find_object(
 ) -> np.ndarray | None:
     """Look for something with an outline of its own in a random window (GrabCut).
 
-    Args:
-        photo: uint8 (H, W, 3).
-        low: smallest share of the photo's area.
-        high: largest share of the photo's area.
-        rng: draws the window and seeds GrabCut.
-
-    Returns:
-        bool (H, W), one piece without holes; None where nothing stands out.
+    The mask is bool (H, W), one piece without holes, `low` to `high` of the photo's area; None
+    where nothing is distinct. `rng` draws the window and seeds GrabCut.
     """
     height, width = photo.shape[:2]
     scale = min(1.0, _WORK / max(height, width))
@@ -96,10 +86,9 @@ def _leans(mask: np.ndarray, box: tuple[int, int, int, int]) -> float:
 def pick(
     photo: np.ndarray, low: float, high: float, rng: np.random.Generator
 ) -> tuple[np.ndarray, bool]:
-    """An object where one is found in a few windows, else a free shape.
+    """An object where one is found in a few windows, else a free shape; and whether it is one.
 
-    Returns:
-        bool (H, W) with roughly `low` to `high` of the area, and whether it is an object.
+    The mask is bool (H, W) with roughly `low` to `high` of the area.
     """
     for _ in range(6):
         mask = find_object(photo, low, high, rng)

@@ -1,7 +1,7 @@
 """Sources: the photos and cut-outs that go into a composition, and which of them belong together.
 
 A source group holds two photos and the cut-outs that only these two may receive, so that neither
-a photo nor a pasted object ever stands on both sides of a split that respects groups.
+a photo nor a pasted object is ever on both sides of a split that respects groups.
 """
 
 from __future__ import annotations
@@ -35,8 +35,7 @@ class Group:
 def deal(photos: Sequence[Path], cutouts: Sequence[Path], seed: int) -> list[Group]:
     """Deal all sources into groups: pairs of photos, as many groups as cut-outs allow.
 
-    Raises:
-        InputError: no photos, no cut-outs, or two photos of one name.
+    Raises InputError for no photos, no cut-outs, or two photos of one name.
     """
     for what, paths in (("photos", photos), ("cut-outs", cutouts)):
         if not paths:
@@ -70,8 +69,7 @@ def _shuffled(paths: Sequence[Path], seed: int) -> list[Path]:
 def open_cutout(path: Path) -> np.ndarray:
     """Read a cut-out: uint8 (H, W, 4) RGBA, trimmed to what can be seen.
 
-    Raises:
-        InputError: unreadable, without an alpha channel, or nothing (or everything) cut out.
+    Raises InputError where it is unreadable, has no alpha channel, or cuts nothing (or all) out.
     """
     data = read_bytes(path)
     decode_photo(data, str(path))  # every check of a hostile file is there
@@ -95,18 +93,10 @@ def open_cutout(path: Path) -> np.ndarray:
 
 
 def open_base(path: Path, size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-    """Read a photo and cut it to the output's size at a random place.
+    """Read a photo, uint8 (H, W, 3), cut at a random place to the output's (longer, shorter) side.
 
-    Args:
-        path: of the photo.
-        size: (longer, shorter) side of the output, in pixels; upright photos give upright output.
-        rng: draws how much of the photo is taken (70-100 % where it is large enough) and where.
-
-    Returns:
-        uint8 (H, W, 3).
-
-    Raises:
-        PhotoError: unreadable, or smaller than half the output.
+    Upright photos give upright output; 70-100 % of the photo is taken where it is large enough.
+    Raises PhotoError where it is unreadable, or smaller than half the output.
     """
     photo = open_photo(path)
     height, width = photo.shape[:2]

@@ -23,23 +23,18 @@ View = tuple[np.ndarray, np.ndarray]
 
 
 def spliced(host: View, donor: View, draw: np.random.Generator) -> View:
-    """A view with one more manipulation.
+    """A view, uint8 (S, S, 3) and its mask uint8 (S, S), with one more manipulation: new arrays.
 
-    Args:
-        host: uint8 (S, S, 3) and its mask uint8 (S, S).
-        donor: another photo's view, of the same size.
-        draw: decides everything.
-
-    Returns:
-        New arrays; the host's own mask stays where it is not covered.
+    The donor is another photo's view of the same size. The host's own mask stays where it is not
+    covered.
     """
     photo, mask = host
     size = len(mask)
-    given, shape = (photo, _made(size, draw)) if draw.random() < INSIDE else donor
-    if given is not photo and not _usable(shape, draw):
+    source, shape = (photo, _made(size, draw)) if draw.random() < INSIDE else donor
+    if source is not photo and not _usable(shape, draw):
         shape = _made(size, draw)
     moved = _move(shape, size, draw)
-    part = cv2.warpAffine(given, moved, (size, size), borderMode=cv2.BORDER_REFLECT)
+    part = cv2.warpAffine(source, moved, (size, size), borderMode=cv2.BORDER_REFLECT)
     alpha = cv2.warpAffine(shape, moved, (size, size)).astype(np.float32) / 255
     alpha = np.clip(cv2.GaussianBlur(alpha, (0, 0), sigmaX=draw.uniform(*EDGE)), 0, 1)
     mixed = blend(photo, Layer(part.astype(np.float32), alpha))

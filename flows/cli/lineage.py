@@ -211,7 +211,7 @@ def audit(
         with progress_bars() as bar:
             answer = walk(evidence, deep=deep, progress=bar("objects"))
     if page:
-        from components.lineage.page import render
+        from components.lineage.audit import render
 
         write_text(page, render(answer))
     if as_json:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from components.core.seeds import generator
 from components.core.stream import ahead
-from components.pseudo_label.teachers.sam_lite.crops import cut
+from components.pseudo_label.teachers.sam_lite.model import cut
 from research.sam_lite import pairs
 from research.sam_lite.sources import Sources
 

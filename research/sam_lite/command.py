@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 from components.core.files import atomic, sha256_file, write_json
 from components.core.progress import Progress
 from components.core.weights import lite0
-from components.pseudo_label.teachers.sam_lite.model import load_teacher, network_of, read_weights
+from components.pseudo_label.checkpoints import Checkpoint
+from components.pseudo_label.teachers.sam_lite.model import load_teacher, read_network
 from research.sam_lite import sources, tuning
 from research.sam_lite.calibration import calibration
 from research.sam_lite.train import TrainConfig, train
@@ -67,7 +68,7 @@ def train_command(
     """
     shares = _WITH_REGIONS if regions else TrainConfig().shares
     config = replace(TrainConfig(), steps=steps, seed=seed, threads=threads, shares=shares)
-    earlier = network_of(read_weights(start), str(start)).state_dict() if start else None
+    earlier = read_network(Checkpoint(start))[0].state_dict() if start else None
     learnt, held = (sources.load(photos, cutouts, regions, side) for side in (False, True))
     trained = train(config, learnt, None if start else lite0(), out, progress, earlier)
     release = store_half(trained, out / RELEASE)
@@ -93,7 +94,7 @@ def store_half(weights: Path, target: Path) -> Path:
 def _tuning(
     weights: Path, held: sources.Sources, shares: dict[str, float], count: int, threads: int
 ) -> dict[str, Any]:
-    scores = tuning.score(load_teacher(weights, threads), held, shares, count)
+    scores = tuning.score(load_teacher(Checkpoint(weights), threads), held, shares, count)
     columns = ["iou", "box", "confidence"]
     table = {
         str(kind): {column: float(rows[column].mean()) for column in columns} | {"n": len(rows)}

@@ -7,8 +7,7 @@ import pandas as pd
 
 from components.core.progress import Progress
 from components.pseudo_label.prompts import fill
-from components.pseudo_label.teachers.sam_lite.crops import cut, spread
-from components.pseudo_label.teachers.sam_lite.model import SIZE, SamLiteTeacher
+from components.pseudo_label.teachers.sam_lite.model import SIZE, SamLiteTeacher, cut, spread
 from research.sam_lite import pairs
 from research.sam_lite.sources import Sources
 
@@ -32,8 +31,8 @@ def score(
         progress: called with (pairs done, pairs).
 
     Returns:
-        One row a pair: kind; iou of the teacher's mask; predicted and agreement, see
-        `components.pseudo_label.teachers.sam_lite.Answer`; confidence; box, IoU of the filled box.
+        One row a pair: kind; iou of the teacher's mask; predicted and agreement (see `Answer` of
+        `components.pseudo_label.teachers.sam_lite.model`); confidence; box, IoU of the filled box.
     """
     rows: list[dict[str, float | str]] = []
     for start in range(0, count, teacher.batch):

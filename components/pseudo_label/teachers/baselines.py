@@ -7,13 +7,11 @@ SIGGRAPH 2004. Both need nothing on disk and no network.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import cv2
 import numpy as np
 
 from components.core.files import sha256_json
-from components.core.params import PseudoLabel
 from components.pseudo_label.candidates import BOX_PRIOR, Candidates, Teacher
 from components.pseudo_label.prompts import fill, pixels
 from components.pseudo_label.registry import TeacherSpec
@@ -35,7 +33,7 @@ def _nothing(n: int = 1) -> np.ndarray:
 
 
 class Box(Teacher):
-    """The box as drawn, filled: the weakest lawful teacher, and what others fall back to."""
+    """The box as drawn, filled: the weakest possible teacher, and what others fall back to."""
 
     def __init__(self) -> None:
         self.name, self.margin, self.prior, self.processes = "box", 0.0, BOX_PRIOR, True
@@ -90,15 +88,10 @@ def _window(box: np.ndarray, width: int, height: int) -> tuple[int, int, int, in
 
 
 def _grabcut(crop: np.ndarray, box: np.ndarray) -> tuple[np.ndarray, float]:
-    """GrabCut inside one crop.
+    """GrabCut inside a crop uint8 (h, w, 3), BGR, from a box in the crop's pixels.
 
-    Args:
-        crop: uint8 (h, w, 3), BGR.
-        box: float64 (4,), in the crop's pixels.
-
-    Returns:
-        float32 (h, w) probability (fractional only along edges of a shrunken crop), and the
-        stability; all zero and 0 where there is too little of either side to model its colours.
+    Returns float32 (h, w) probability (fractional only along edges of a shrunken crop), and the
+    stability; all zero and 0 where there is too little of either side to model its colours.
     """
     h, w = crop.shape[:2]
     scale = min(1.0, _LONG_SIDE / max(h, w))
@@ -127,15 +120,12 @@ def _grabcut(crop: np.ndarray, box: np.ndarray) -> tuple[np.ndarray, float]:
     return mask, stability
 
 
-def _build_box(params: PseudoLabel, weights: Path | None) -> Teacher:
-    return Box()
-
-
-def _build_grabcut(params: PseudoLabel, weights: Path | None) -> Teacher:
-    return GrabCut(params.margin, params.threads)
-
-
 SPECS = (
-    TeacherSpec("box", "filled box", _build_box, (__name__,)),
-    TeacherSpec("grabcut", "GrabCut (OpenCV)", _build_grabcut, (__name__,)),
+    TeacherSpec("box", "filled box", lambda params, _: Box(), (__name__,)),
+    TeacherSpec(
+        "grabcut",
+        "GrabCut (OpenCV)",
+        lambda params, _: GrabCut(params.margin, params.threads),
+        (__name__,),
+    ),
 )

@@ -5,11 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from pseudo_label_support import settings
 
 from components.core.errors import InputError
 from components.core.paths import WEIGHTS, state_dir
-from components.pseudo_label.checkpoints import Weights
-from components.pseudo_label.registry import downloadable, get, locate
+from components.pseudo_label.checkpoints import Checkpoint, Weights
+from components.pseudo_label.registry import build, downloadable, get, locate
 
 
 def known(server) -> Weights:
@@ -63,7 +64,7 @@ def test_weight_free_teacher_has_nothing_to_fetch() -> None:
 def test_local_checkpoint(tmp_path: Path) -> None:
     own = tmp_path / "own.pth"
     own.write_bytes(b"anything")
-    assert locate(get("vit_b"), str(own)) == own
+    assert locate(get("vit_b"), str(own)) == Checkpoint(own)
     with pytest.raises(InputError, match="no such file"):
         locate(get("vit_b"), str(tmp_path / "absent.pth"))
 
@@ -72,7 +73,7 @@ def test_official_name_with_other_bytes_is_refused(tmp_path: Path) -> None:
     path = tmp_path / downloadable("vit_l").file
     path.write_bytes(b"not it")
     with pytest.raises(InputError, match="not the published sam_vit_l"):
-        locate(get("vit_b"), str(path))
+        build(settings(teacher="vit_b", checkpoint=str(path)))
 
 
 def test_on_disk_wants_the_full_size() -> None:

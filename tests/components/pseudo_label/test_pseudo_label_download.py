@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from components.core.errors import InputError, UnavailableError
-from components.pseudo_label.download import download
+from components.pseudo_label.checkpoints import download
 
 
 def get(server, target: Path, **changes) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from components.core.errors import InputError
-from components.pseudo_label.embeddings import LIMIT, Embeddings
+from components.pseudo_label.cache import LIMIT, Embeddings
 
 KEYS = [f"{n:02x}" * 32 for n in range(8)]
 ONE = np.arange(100, dtype=np.float32).reshape(4, 5, 5)

@@ -123,7 +123,7 @@ PACKAGE = "components.pseudo_label"
     ("change", "again"),
     [
         *((module, True) for module in (*SHARED, f"{PACKAGE}.teachers.baselines", "cv2")),
-        *((f"{PACKAGE}.{module}", False) for module in ("cluster", "workers", "jobs", "cache")),
+        *((f"{PACKAGE}.{module}", False) for module in ("cluster", "workers", "networks", "cache")),
         (f"{PACKAGE}.teachers.sam_lite.network", False),
         ("components.core.seeds", False),
     ],

@@ -16,12 +16,11 @@ from components.pseudo_label.registry import SHARED, build, specs
 
 ROOT = Path(__file__).parents[3]
 # Behind every teacher, but not in its masks: it finds, loads, checks or stores. What they do to
-# pixels has an entry of its own in the key: `images` the decoder's, `devices` the settings.
+# pixels has an entry of its own in the key: `images` the decoder's.
 PLUMBING = {
     *(f"components.core.{name}" for name in ("code", "errors", "files", "images", "params")),
     *(f"components.core.{name}" for name in ("paths", "progress", "weights")),
-    *(f"components.pseudo_label.{name}" for name in ("cache", "checkpoints", "devices")),
-    *(f"components.pseudo_label.{name}" for name in ("download", "embeddings", "registry")),
+    *(f"components.pseudo_label.{name}" for name in ("cache", "checkpoints", "registry")),
 }
 
 

@@ -1,17 +1,20 @@
 from __future__ import annotations
 
+import hashlib
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from pseudo_label_support import made_otherwise, scene, settings, tiny_sam
+from pseudo_label_support import joined, made_otherwise, predict, scene, settings, tiny_sam
 from segment_anything import SamPredictor, sam_model_registry
 
 from components.core.errors import InputError
 from components.core.files import sha256_file
-from components.pseudo_label.candidates import Candidates, Prompt
+from components.pseudo_label.candidates import Prompt
+from components.pseudo_label.checkpoints import Checkpoint, Weights
 from components.pseudo_label.quality import pseudo_mask
 from components.pseudo_label.registry import build
 from components.pseudo_label.teachers.sam import model as sam
@@ -20,7 +23,7 @@ BOXES = np.array([[20.0, 15, 70, 60], [5, 5, 30, 90], [60, 40, 120, 90]])
 
 
 def tiny(path: Path) -> sam.SamTeacher:
-    return sam.load("tiny", path, margin=0.0, threads=1, build=tiny_sam, half=False)
+    return sam.load("tiny", Checkpoint(path), margin=0.0, threads=1, build=tiny_sam, half=False)
 
 
 def test_candidates_are_those_of_segment_anything_itself(tiny_checkpoint: Path) -> None:
@@ -28,7 +31,7 @@ def test_candidates_are_those_of_segment_anything_itself(tiny_checkpoint: Path) 
     model = tiny_sam()
     predictor = SamPredictor(model)
     predictor.set_image(photo)
-    answer = tiny(tiny_checkpoint).predict(photo, BOXES)
+    answer = predict(tiny(tiny_checkpoint), photo, BOXES)
     assert answer.probability.shape == (3, 4, 96, 128)
     for index, box in enumerate(BOXES):
         several, iou, _ = predictor.predict(box=box, multimask_output=True, return_logits=True)
@@ -51,7 +54,7 @@ def test_stability_score_cuts_at_plus_and_minus_one() -> None:
 def test_more_boxes_than_one_batch_and_bytes_that_repeat(tiny_checkpoint: Path) -> None:
     photo, _, _ = scene(1)
     boxes = np.tile(BOXES, (7, 1))
-    first, second = (tiny(tiny_checkpoint).predict(photo, boxes) for _ in range(2))
+    first, second = (predict(tiny(tiny_checkpoint), photo, boxes) for _ in range(2))
     assert len(first.probability) == 21
     assert np.array_equal(first.probability, second.probability)
     assert np.allclose(first.probability[:3], first.probability[18:], atol=1e-5)
@@ -63,9 +66,9 @@ def iou(a: np.ndarray, b: np.ndarray) -> float:
 
 def test_half_precision_gives_the_same_masks(tiny_checkpoint: Path) -> None:
     photo, _, _ = scene(1)
-    half = sam.load("tiny", tiny_checkpoint, 0.0, 1, build=tiny_sam, half=True)
+    half = sam.load("tiny", Checkpoint(tiny_checkpoint), 0.0, 1, build=tiny_sam, half=True)
     assert half.settings["precision"] == "bfloat16"
-    a, b = (one.predict(photo, BOXES).probability > 0.5 for one in (half, tiny(tiny_checkpoint)))
+    a, b = (predict(one, photo, BOXES).probability > 0.5 for one in (half, tiny(tiny_checkpoint)))
     assert iou(a, b) > 0.99
     assert not np.array_equal(a, b) or a.any()
 
@@ -76,15 +79,15 @@ def test_a_photo_seen_before_is_not_encoded_again(
     photo, _, _ = scene(4)
     other, _, _ = scene(5)
     asked = [Prompt(photo, BOXES[:1], "a" * 64), Prompt(other, BOXES, "b" * 64)]
-    first = [Candidates.join(stream) for stream in tiny(tiny_checkpoint).answers(asked)]
+    first = [joined(stream) for stream in tiny(tiny_checkpoint).answers(asked)]
     again = tiny(tiny_checkpoint)
     monkeypatch.setattr(again, "_encode", None)  # any attempt would fail
     moved = [Prompt(photo, BOXES, "a" * 64), asked[1]]
-    second = [Candidates.join(stream) for stream in again.answers(moved)]
+    second = [joined(stream) for stream in again.answers(moved)]
     assert np.array_equal(second[1].probability, first[1].probability)
-    unseen = tiny(tiny_checkpoint).predict(photo, BOXES)
+    unseen = predict(tiny(tiny_checkpoint), photo, BOXES)
     assert np.array_equal(second[0].probability, unseen.probability)
-    for other in ("quality", "teachers.sam_lite.network", "embeddings"):
+    for other in ("quality", "teachers.sam_lite.network", "cache"):
         made_otherwise(monkeypatch, f"components.pseudo_label.{other}")
         list(again.answers(moved))
     made_otherwise(monkeypatch, "components.pseudo_label.teachers.sam.model")
@@ -100,7 +103,29 @@ def test_weights_decide_and_their_hash_is_recorded(tiny_checkpoint: Path, tmp_pa
     a, b = tiny(tiny_checkpoint), tiny(other)
     assert a.sha256 == sha256_file(tiny_checkpoint) != b.sha256
     photo, _, box = scene(2)
-    assert not np.array_equal(a.predict(photo, box).probability, b.predict(photo, box).probability)
+    assert not np.array_equal(
+        predict(a, photo, box).probability, predict(b, photo, box).probability
+    )
+
+
+def test_a_checkpoint_is_hashed_once(
+    tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed: list[str] = []
+    real = hashlib.file_digest
+
+    def counted(file, name):
+        hashed.append(file.name)
+        return real(file, name)
+
+    monkeypatch.setattr(hashlib, "file_digest", counted)
+    weights = Weights("w.pth", 0, sha256_file(tiny_checkpoint))
+    hashed.clear()
+    sam.load("tiny", Checkpoint(tiny_checkpoint, weights), 0.0, 1, build=tiny_sam)
+    assert hashed == [str(tiny_checkpoint)]
+    monkeypatch.setattr(sam, "read_third_party", None)  # the check comes before the bytes are used
+    with pytest.raises(InputError, match="is not the published"):
+        sam.load("tiny", Checkpoint(tiny_checkpoint, replace(weights, sha256="0" * 64)), 0.0, 1)
 
 
 def test_pseudo_mask_of_a_photo_larger_than_the_network(tiny_checkpoint: Path) -> None:

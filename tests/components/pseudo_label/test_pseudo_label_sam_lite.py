@@ -9,17 +9,18 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from pseudo_label_support import settings
+from pseudo_label_support import joined, predict, settings
 from safetensors.torch import save_file
 
 from components.core.errors import InputError
 from components.core.weights import lite0
-from components.pseudo_label.candidates import Candidates, Prompt
+from components.pseudo_label.candidates import Prompt
+from components.pseudo_label.checkpoints import Checkpoint
 from components.pseudo_label.quality import pseudo_mask
 from components.pseudo_label.registry import build, get, locate
 from components.pseudo_label.teachers.sam_lite import WEIGHTS
 from components.pseudo_label.teachers.sam_lite import model as sam_lite
-from components.pseudo_label.teachers.sam_lite.crops import cut, spread
+from components.pseudo_label.teachers.sam_lite.model import cut, spread
 from components.pseudo_label.teachers.sam_lite.network import SamLite, Trunk, coverage
 
 BIG = np.array([[2950.0, 1960.0, 4180.0, 2950.0]])
@@ -35,7 +36,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def teacher(weights: Path) -> sam_lite.SamLiteTeacher:
-    return sam_lite.load_teacher(weights, threads=1)
+    return sam_lite.load_teacher(Checkpoint(weights), threads=1)
 
 
 def _photo(height: int, width: int) -> np.ndarray:
@@ -82,15 +83,15 @@ def test_masks_do_not_depend_on_which_boxes_are_asked_together(
     rng = np.random.default_rng(1)
     low = rng.uniform(0, 80, (11, 2))
     boxes = np.concatenate([low, low + rng.uniform(1, 40, (11, 2))], axis=1)
-    together = teacher.predict(photo, boxes)
+    together = predict(teacher, photo, boxes)
     assert together.probability.shape == (11, 1, 120, 180)
     for index in (0, 3, 4, 10):
-        alone = teacher.predict(photo, boxes[index : index + 1])
+        alone = predict(teacher, photo, boxes[index : index + 1])
         assert np.array_equal(alone.probability[0], together.probability[index])
         assert np.array_equal(alone.predicted_iou[0], together.predicted_iou[index])
     other = _photo(90, 70)
     asked = [Prompt(other, boxes[:3] / 2), Prompt(photo, boxes[2:]), Prompt(other, boxes[:1] / 2)]
-    found = [Candidates.join(stream) for stream in teacher.answers(asked)]
+    found = [joined(stream) for stream in teacher.answers(asked)]
     assert [len(one.probability) for one in found] == [3, 9, 1]
     assert np.array_equal(found[1].probability, together.probability[2:])
     assert np.array_equal(found[2].probability[0], found[0].probability[0])
@@ -98,7 +99,7 @@ def test_masks_do_not_depend_on_which_boxes_are_asked_together(
 
 
 def test_nothing_is_claimed_far_from_the_box(teacher: sam_lite.SamLiteTeacher) -> None:
-    mask = teacher.predict(_photo(200, 300), np.array([[10.0, 10.0, 30.0, 30.0]])).probability
+    mask = predict(teacher, _photo(200, 300), np.array([[10.0, 10.0, 30.0, 30.0]])).probability
     assert mask[..., 60:, :].max() == 0
     assert mask[..., :, 60:].max() == 0
 
@@ -133,7 +134,7 @@ def test_a_photo_of_48_megapixels() -> None:
 @pytest.mark.parametrize("shape", [(1, 1), (3, 400), (64, 64)])
 def test_small_and_narrow_photos(teacher: sam_lite.SamLiteTeacher, shape: tuple[int, int]) -> None:
     box = np.array([[0.0, 0.0, shape[1], shape[0]]])
-    found = teacher.predict(_photo(*shape), box)
+    found = predict(teacher, _photo(*shape), box)
     assert found.probability.shape == (1, 1, *shape)
     assert np.isfinite(found.probability).all()
 
@@ -160,13 +161,13 @@ def test_foreign_and_damaged_weights_are_refused(weights: Path, tmp_path: Path) 
     foreign = tmp_path / "foreign.safetensors"
     save_file({"a": torch.zeros(2)}, foreign)
     with pytest.raises(InputError, match="not weights of sam_lite"):
-        sam_lite.load_teacher(foreign, 1)
+        sam_lite.load_teacher(Checkpoint(foreign), 1)
     cut_off = tmp_path / "cut.safetensors"
     cut_off.write_bytes(weights.read_bytes()[:-100])
     with pytest.raises(InputError, match="not a safetensors file"):
-        sam_lite.load_teacher(cut_off, 1)
+        sam_lite.load_teacher(Checkpoint(cut_off), 1)
     with pytest.raises(InputError, match="cannot read"):
-        sam_lite.load_teacher(tmp_path / "none.safetensors", 1)
+        sam_lite.load_teacher(Checkpoint(tmp_path / "none.safetensors"), 1)
 
 
 def _pasted(height: int, width: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -188,7 +189,7 @@ def test_the_weights_that_come_along_find_what_was_pasted() -> None:
     for seed in range(3):
         photo, truth = _pasted(180, 240, seed)
         box = np.array([[60.0, 40.0, 178.0, 140.0]])
-        found = teacher.predict(photo, box)
+        found = predict(teacher, photo, box)
         mask = found.probability[0, 0] > 0.5
         assert (mask & truth).sum() / (mask | truth).sum() > 0.85
         assert found.predicted_iou[0, 0] > 0.7
@@ -198,7 +199,7 @@ def test_the_weights_that_come_along_are_checked(tmp_path: Path) -> None:
     damaged = replace(WEIGHTS, folder=tmp_path)
     damaged.path.write_bytes(WEIGHTS.path.read_bytes()[:-1] + b"0")
     with pytest.raises(InputError, match=r"SHA-256 differs.*install the project again"):
-        locate(replace(get("sam_lite"), weights=damaged), "")
+        sam_lite.load_teacher(locate(replace(get("sam_lite"), weights=damaged), ""), 1)
     damaged.path.unlink()
     with pytest.raises(InputError, match="install the project again"):
         damaged.fetch()

@@ -5,24 +5,22 @@ Sizes and hashes are those of the files that Meta AI publishes under the Apache-
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from components.core.params import PseudoLabel
 from components.pseudo_label.candidates import Teacher
-from components.pseudo_label.checkpoints import Weights
+from components.pseudo_label.checkpoints import Checkpoint, Weights
 from components.pseudo_label.registry import TeacherSpec
 
-ENCODER = (f"{__name__}.model", "components.core.seeds")
+ENCODER = (f"{__name__}.model", "components.pseudo_label.networks", "components.core.seeds")
 LIBRARIES = ("torch", "torchvision", "segment-anything")
 
 
 def _spec(name: str, file: str, size: int, sha256: str) -> TeacherSpec:
-    def build(params: PseudoLabel, weights: Path | None) -> Teacher:
+    def build(params: PseudoLabel, checkpoint: Checkpoint | None) -> Teacher:
         from components.pseudo_label.teachers.sam.model import load
 
-        if weights is None:
+        if checkpoint is None:
             raise ValueError(f"{name} needs weights")
-        return load(name, weights, params.margin, params.threads)
+        return load(name, checkpoint, params.margin, params.threads)
 
     address = "https://dl.fbaipublicfiles.com/segment_anything"
     return TeacherSpec(

@@ -7,76 +7,50 @@ and soft masks.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
 from segment_anything import sam_model_registry
 from segment_anything.modeling import Sam
 from segment_anything.utils.transforms import ResizeLongestSide
+from torch import Tensor
 
-from components.core.errors import InputError
-from components.core.files import sha256_file, sha256_json
+from components.core.files import sha256_json
 from components.core.paths import EMBEDDING_CACHE, state_dir
-from components.core.seeds import fix_torch
-from components.core.weights import load_third_party
-from components.pseudo_label.cache import maker
-from components.pseudo_label.candidates import Candidates, Prompt, Teacher
-from components.pseudo_label.devices import device, has_bfloat16
-from components.pseudo_label.embeddings import Embeddings
+from components.core.weights import read_third_party
+from components.pseudo_label.cache import Embeddings, maker
+from components.pseudo_label.candidates import Candidates, Prompt
+from components.pseudo_label.checkpoints import Checkpoint
+from components.pseudo_label.networks import NetworkTeacher, load_tensors
 from components.pseudo_label.teachers.sam import ENCODER, LIBRARIES
 
 _BOXES = 8  # decoded together; fixed, because the batch size changes float sums
-_PHOTOS = {"cpu": 1, "cuda": 4}  # encoded together, likewise
+_PHOTOS = {"cpu": 1, "cuda": 4}  # encoded together, fixed as well
 _OFFSET = 1.0  # of the stability score, in logits, as in the paper's mask generator
 
 
-class SamTeacher(Teacher):
+class SamTeacher(NetworkTeacher):
     """A Segment Anything model; four candidates a box (whole, part, subpart, and the single one).
 
-    `stability` is the paper's score: IoU of the masks at logits above +1 and above -1.
-
-    Args:
-        name: as in params.yaml.
-        model: with its weights.
-        sha256: of the weights.
-        margin: share of a box added on each side before prompting.
-        threads: of torch, fixed, because they change float sums.
-        half: bfloat16 products in the encoder; None where the processor has them in hardware.
+    `stability` is the paper's score: IoU of the masks at logits above +1 and above -1. Arguments
+    are `NetworkTeacher`'s and the model, with its weights; `half` concerns the encoder alone.
     """
 
+    processes = False
+
     def __init__(
-        self,
-        name: str,
-        model: Sam,
-        sha256: str,
-        margin: float,
-        threads: int,
-        half: bool | None = None,
+        self, name: str, model: Sam, sha256: str, margin: float, threads: int, half: bool | None
     ) -> None:
-        fix_torch(0, threads)
-        self._device = device()
-        self.name, self.sha256, self.margin = name, sha256, margin
-        self.prior, self.processes = np.nan, False
-        self.half = has_bfloat16(self._device) if half is None else half
-        self.settings = {
-            "device": self._device,
-            "threads": threads,
-            "precision": "bfloat16" if self.half else "float32",
-        }
-        self._model = model.float().eval().to(self._device)
+        super().__init__(name, sha256, margin, threads, half)
+        self._model = model.float().eval().to(self.device)
         self._resize = ResizeLongestSide(model.image_encoder.img_size)
         grid = model.prompt_encoder.image_embedding_size
         shape = (model.prompt_encoder.embed_dim, *grid)
         self._kept = Embeddings(state_dir() / EMBEDDING_CACHE, shape)
 
-    def stream(self, photo: np.ndarray, boxes: np.ndarray) -> Iterator[Candidates]:
-        """Encode the photo once, decode its boxes eight at a time, upscale one at a time."""
-        return next(self.answers([Prompt(photo, boxes)]))
-
     def answers(self, prompts: Sequence[Prompt]) -> Iterator[Iterator[Candidates]]:
         """Photos are encoded in batches, where their embeddings are not kept already."""
-        size = _PHOTOS[self._device]
+        size = _PHOTOS[self.device]
         for start in range(0, len(prompts), size):
             some = prompts[start : start + size]
             for prompt, embedding in zip(some, self._embed(some), strict=True):
@@ -106,18 +80,18 @@ class SamTeacher(Teacher):
     def _encode(self, photos: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Photos as SamPredictor prepares them, padded to a full batch."""
         side = self._model.image_encoder.img_size
-        batch = torch.zeros(_PHOTOS[self._device], 3, side, side, device=self._device)
+        batch = torch.zeros(_PHOTOS[self.device], 3, side, side, device=self.device)
         for place, photo in enumerate(photos):
-            small = torch.as_tensor(self._resize.apply_image(photo), device=self._device)
+            small = torch.as_tensor(self._resize.apply_image(photo), device=self.device)
             batch[place] = self._model.preprocess(small.permute(2, 0, 1).contiguous()[None])[0]
-        with torch.autocast(self._device, torch.bfloat16, enabled=self.half):
+        with torch.autocast(self.device, torch.bfloat16, enabled=self.half):
             embedding = self._model.image_encoder(batch)
         return list(embedding[: len(photos)].float().cpu().numpy())
 
     def _decoded(self, prompt: Prompt, embedding: np.ndarray) -> Iterator[Candidates]:
         shape = prompt.photo.shape[:2]
         inner = self._resize.get_preprocess_shape(*shape, self._resize.target_length)
-        known = torch.from_numpy(embedding)[None].to(self._device)
+        known = torch.from_numpy(embedding)[None].to(self.device)
         for start in range(0, len(prompt.boxes), _BOXES):
             scaled = self._resize.apply_boxes(prompt.boxes[start : start + _BOXES], shape)
             logits, iou = self._decode(known, scaled)
@@ -126,11 +100,7 @@ class SamTeacher(Teacher):
 
     @torch.inference_mode()
     def _candidates(
-        self,
-        logits: torch.Tensor,
-        iou: torch.Tensor,
-        inner: tuple[int, int],
-        shape: tuple[int, ...],
+        self, logits: Tensor, iou: Tensor, inner: tuple[int, int], shape: tuple[int, ...]
     ) -> Candidates:
         """One box's masks at the photo's own resolution."""
         full = self._model.postprocess_masks(logits[None], inner, shape)
@@ -141,9 +111,7 @@ class SamTeacher(Teacher):
         )
 
     @torch.inference_mode()
-    def _decode(
-        self, embedding: torch.Tensor, boxes: np.ndarray
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def _decode(self, embedding: Tensor, boxes: np.ndarray) -> tuple[Tensor, Tensor]:
         """Low-resolution logits (N, 4, h, w) and predicted IoU (N, 4) for boxes (N, 4)."""
         prompt = torch.as_tensor(boxes, dtype=torch.float32, device=self._model.device)
         sparse, dense = self._model.prompt_encoder(points=None, boxes=prompt, masks=None)
@@ -155,7 +123,7 @@ class SamTeacher(Teacher):
         )
 
 
-def _stability(logits: torch.Tensor) -> torch.Tensor:
+def _stability(logits: Tensor) -> Tensor:
     """Stability score of logits (N, K, H, W): float32 (N, K), 0 where nothing is foreground."""
     tight = (logits > _OFFSET).sum(dim=(-2, -1)).float()
     loose = (logits > -_OFFSET).sum(dim=(-2, -1)).float()
@@ -164,40 +132,21 @@ def _stability(logits: torch.Tensor) -> torch.Tensor:
 
 def load(
     name: str,
-    path: Path,
+    checkpoint: Checkpoint,
     margin: float,
     threads: int,
     build: Callable[[], Sam] | None = None,
     half: bool | None = None,
 ) -> SamTeacher:
-    """A teacher from a checkpoint in the official key format.
+    """A teacher from a `.pth` in the official key format, whose SHA-256 becomes the teacher's.
 
-    Args:
-        name: of the architecture in segment-anything's registry, if `build` is not given.
-        path: the `.pth` file; its SHA-256 becomes the teacher's.
-        margin: share of a box added on each side before prompting.
-        threads: torch threads, fixed, because they change float sums.
-        build: makes the untrained model.
-        half: see `SamTeacher`.
-
-    Raises:
-        InputError: not a file of weights, or weights of another architecture.
+    `build` makes the untrained model, without it segment-anything's registry does by `name`; see
+    `SamTeacher` for the rest. Raises InputError for other files, or weights of another model.
     """
-    sha256 = sha256_file(path)
-    state = load_third_party(path, sha256)
+    where = str(checkpoint.path)
+    with checkpoint.open() as (file, sha256):
+        state = read_third_party(file, where)
     with torch.device("meta"):  # no memory and no random numbers for weights about to be replaced
         model = (build or sam_model_registry[name])()
-    wanted = model.state_dict()
-    missing = sorted(wanted.keys() - state.keys())
-    excess = sorted(state.keys() - wanted.keys())
-    reshaped = sorted(k for k in wanted.keys() & state.keys() if wanted[k].shape != state[k].shape)
-    if missing or excess or reshaped:
-        first = (missing + excess + reshaped)[0]
-        raise InputError(
-            f"not weights of {name}: {len(missing)} tensors missing, {len(excess)} unknown, "
-            f"{len(reshaped)} of another shape (first: {first})",
-            where=str(path),
-            hint="set pseudo_label.teacher to the architecture this checkpoint was made for",
-        )
-    model.load_state_dict(state, strict=True, assign=True)
+    load_tensors(model, state, name, where, assign=True)
     return SamTeacher(name, model, sha256, margin, threads, half)

@@ -9,14 +9,14 @@ from pathlib import Path
 
 from components.core.params import PseudoLabel
 from components.pseudo_label.candidates import Teacher
-from components.pseudo_label.checkpoints import Weights
+from components.pseudo_label.checkpoints import Checkpoint, Weights
 from components.pseudo_label.registry import TeacherSpec
 
 
-def _build(params: PseudoLabel, weights: Path | None) -> Teacher:
+def _build(params: PseudoLabel, checkpoint: Checkpoint | None) -> Teacher:
     from components.pseudo_label.teachers.sam_lite.model import load_teacher
 
-    return load_teacher(weights or WEIGHTS.path, params.threads)
+    return load_teacher(checkpoint or Checkpoint(WEIGHTS.path, WEIGHTS), params.threads)
 
 
 WEIGHTS = Weights(
@@ -25,14 +25,18 @@ WEIGHTS = Weights(
     "a1196c3fd7db937ef2a5689da1c0a7d5234d62de302ab8cd39fc896b1b68d034",
     folder=Path(__file__).parent / "assets",
 )
-_MODULES = ("model", "network", "crops")
 
 SPECS = (
     TeacherSpec(
         name="sam_lite",
         kind="small SAM of this project",
         build=_build,
-        modules=(*(f"{__name__}.{module}" for module in _MODULES), "components.core.seeds"),
+        modules=(
+            f"{__name__}.model",
+            f"{__name__}.network",
+            "components.pseudo_label.networks",
+            "components.core.seeds",
+        ),
         libraries=("torch", "timm", "segment-anything"),
         weights=WEIGHTS,
     ),

@@ -1,28 +1,29 @@
-"""`sam_lite` as a teacher: one zoomed crop a box, soft masks."""
+"""`sam_lite` as a teacher: one zoomed square crop a box, soft masks at the photo's resolution."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load
 
 from components.core.errors import InputError
-from components.core.files import sha256_bytes
-from components.core.seeds import fix_torch
-from components.pseudo_label.candidates import Candidates, Prompt, Teacher
-from components.pseudo_label.devices import device, has_bfloat16
-from components.pseudo_label.teachers.sam_lite.crops import Crop, cut, spread
+from components.pseudo_label.candidates import Candidates, Prompt
+from components.pseudo_label.checkpoints import Checkpoint
+from components.pseudo_label.networks import NetworkTeacher, load_tensors
 from components.pseudo_label.teachers.sam_lite.network import SamLite
 
 SIZE = 160  # side of a crop, as at the end of training
 # Boxes that go through together, in full batches, padded: float sums change with the batch size.
 BATCHES = {"cpu": 4, "cuda": 64}
+CONTEXT = 1.4  # side of the crop as a multiple of the box's longer side; best on held-out pairs
+_LEAST = 24  # pixels of the photo that a crop spans at least
+_GREY = 127  # where the photo ends; near zero once normalised
 
 # Set on held-out composites (`research.sam_lite.tuning`), never on a labelled data set.
 TEMPERATURE = 0.05  # of predicted IoU, in the weights of the six masks of a box
@@ -30,8 +31,25 @@ CALIBRATION = (-0.436, 0.933, 0.531)  # constant, slopes of predicted IoU and of
 
 
 @dataclass(frozen=True)
+class Crop:
+    """One crop of a photo.
+
+    Attributes:
+        pixels: uint8 (S, S, 3); the photo fills the upper left `inner`, the rest is grey.
+        box: float32 (4,), the prompt in the crop's pixels.
+        window: x0, y0, x1, y1, the part of the photo that is seen.
+        inner: height and width that the window takes in the crop.
+    """
+
+    pixels: np.ndarray
+    box: np.ndarray
+    window: tuple[int, int, int, int]
+    inner: tuple[int, int]
+
+
+@dataclass(frozen=True)
 class Answer:
-    """What the network says of one crop.
+    """The network's answer to one crop.
 
     Attributes:
         logits: float32 (S/2, S/2).
@@ -50,21 +68,17 @@ class Answer:
         return float(np.clip(constant + slope * self.predicted + unity * self.agreement, 0, 1))
 
 
-class SamLiteTeacher(Teacher):
+class SamLiteTeacher(NetworkTeacher):
     """Answers each box with one mask, a blend of six.
 
     A crop and its mirror image give three candidates each; they are averaged with weights that
     grow with their predicted IoU, which was better on held-out pairs than any one of them.
     `predicted_iou` is calibrated: masks of that value have that IoU in the mean. `stability` is
-    NaN: the calibration has it in already.
-
-    Args:
-        network: trained.
-        sha256: of its weights.
-        threads: of torch, fixed, because they change float sums.
-        batch: boxes that go through together; None for the device's own.
-        half: bfloat16 products; None where the processor has them in hardware.
+    NaN: the calibration has it in already. Arguments are `NetworkTeacher`'s, the trained network,
+    and how many boxes go through it together; None for the device's own number.
     """
+
+    calibrated = True
 
     def __init__(
         self,
@@ -74,24 +88,12 @@ class SamLiteTeacher(Teacher):
         batch: int | None = None,
         half: bool | None = None,
     ) -> None:
-        fix_torch(0, threads)
-        self._device = device()
-        self.name, self.sha256, self.margin = "sam_lite", sha256, 0.0
-        self.prior, self.calibrated, self.processes = np.nan, True, self._device == "cpu"
-        self.batch = batch or BATCHES[self._device]
-        self.half = has_bfloat16(self._device) if half is None else half
-        self.settings = {
-            "device": self._device,
-            "threads": threads,
-            "batch": self.batch,
-            "precision": "bfloat16" if self.half else "float32",
-        }
+        super().__init__("sam_lite", sha256, 0.0, threads, half)
+        self.processes = self.device == "cpu"
+        self.batch = batch or BATCHES[self.device]
+        self.settings["batch"] = self.batch
         network.set_size(SIZE)
-        self._network = network.eval().to(self._device).to(memory_format=torch.channels_last)
-
-    def stream(self, photo: np.ndarray, boxes: np.ndarray) -> Iterator[Candidates]:
-        """Cut a crop for every box; `batch` of them go through the network together."""
-        return next(self.answers([Prompt(photo, boxes)]))
+        self._network = network.eval().to(self.device).to(memory_format=torch.channels_last)
 
     def answers(self, prompts: Sequence[Prompt]) -> Iterator[Iterator[Candidates]]:
         """The boxes of all photos fill the batches together."""
@@ -147,14 +149,52 @@ class SamLiteTeacher(Teacher):
         mirrored = boxes.copy()
         mirrored[:, [0, 2]] = SIZE - boxes[:, [2, 0]]
         both = np.concatenate([pixels, pixels[:, :, ::-1]])
-        tensor = torch.from_numpy(both).to(self._device).permute(0, 3, 1, 2).float()
-        prompts = torch.from_numpy(np.concatenate([boxes, mirrored])).to(self._device)
-        with torch.autocast(self._device, torch.bfloat16, enabled=self.half):
+        tensor = torch.from_numpy(both).to(self.device).permute(0, 3, 1, 2).float()
+        prompts = torch.from_numpy(np.concatenate([boxes, mirrored])).to(self.device)
+        with torch.autocast(self.device, torch.bfloat16, enabled=self.half):
             answers = self._network(tensor, prompts)
         raw, guess = (part.float().cpu().numpy() for part in answers)
         first, second = slice(len(crops)), slice(self.batch, self.batch + len(crops))
         logits = np.stack([raw[first], raw[second, ..., ::-1]])
         return logits, np.stack([guess[first], guess[second]])
+
+
+def cut(photo: np.ndarray, box: np.ndarray, size: int, context: float = CONTEXT) -> Crop:
+    """A square of a photo uint8 (H, W, 3) round a box inside it, resized to size x size.
+
+    Its side is `context` times the box's longer one. It is moved to lie inside the photo where it
+    can; where the photo is smaller, the rest stays grey.
+    """
+    height, width = photo.shape[:2]
+    x0, y0, x1, y1 = (float(value) for value in box)
+    side = max(_LEAST, round(context * max(x1 - x0, y1 - y0)))
+    left, right = _span((x0 + x1) / 2, side, width)
+    top, bottom = _span((y0 + y1) / 2, side, height)
+    scale = size / side
+    inner = (max(1, round((bottom - top) * scale)), max(1, round((right - left) * scale)))
+    pixels = np.full((size, size, 3), _GREY, np.uint8)
+    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    part = np.ascontiguousarray(photo[top:bottom, left:right])
+    pixels[: inner[0], : inner[1]] = cv2.resize(part, inner[::-1], interpolation=how)
+    across, down = inner[1] / (right - left), inner[0] / (bottom - top)
+    moved = [(x0 - left) * across, (y0 - top) * down, (x1 - left) * across, (y1 - top) * down]
+    return Crop(pixels, np.array(moved, np.float32), (left, top, right, bottom), inner)
+
+
+def _span(centre: float, side: int, length: int) -> tuple[int, int]:
+    """Start and end of `side` pixels about a centre, moved into 0..length."""
+    start = max(0, min(round(centre - side / 2), length - side))
+    return start, min(length, start + side)
+
+
+def spread(values: np.ndarray, crop: Crop) -> np.ndarray:
+    """Bring a map float32 (h, w) over a whole crop to the resolution of the photo's window."""
+    size = crop.pixels.shape[0]
+    if values.shape != (size, size):
+        values = cv2.resize(values, (size, size), interpolation=cv2.INTER_LINEAR)
+    x0, y0, x1, y1 = crop.window
+    seen = np.ascontiguousarray(values[: crop.inner[0], : crop.inner[1]])
+    return cv2.resize(seen, (x1 - x0, y1 - y0), interpolation=cv2.INTER_LINEAR)
 
 
 def restore(answer: Answer, crop: Crop, shape: tuple[int, int]) -> np.ndarray:
@@ -168,52 +208,25 @@ def restore(answer: Answer, crop: Crop, shape: tuple[int, int]) -> np.ndarray:
     return mask
 
 
-def read_weights(path: Path) -> bytes:
-    """The bytes of a file of weights; raises InputError where it cannot be read."""
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InputError(f"cannot read the weights ({error.strerror})", where=str(path)) from None
+def read_network(checkpoint: Checkpoint) -> tuple[SamLite, str]:
+    """The network in a `.safetensors` made by `iml teacher train`, as float32, and its SHA-256.
 
-
-def network_of(data: bytes, where: str) -> SamLite:
-    """The network with the tensors of a `sam_lite` file, as float32.
-
-    Stored in half precision they lose nothing seen.
-
-    Raises:
-        InputError: not safetensors, or weights of another network.
+    Stored in half precision its weights lose nothing seen. Raises InputError for missing, damaged
+    or foreign ones.
     """
-    try:
-        state = {name: value.float() for name, value in load(data).items()}
-    except SafetensorError as error:
-        raise InputError(f"not a safetensors file ({error})", where=where) from None
+    where = str(checkpoint.path)
+    with checkpoint.open() as (file, sha256):
+        try:
+            state = {name: value.float() for name, value in load(file.read()).items()}
+        except SafetensorError as error:
+            raise InputError(f"not a safetensors file ({error})", where=where) from None
     network = SamLite(SIZE)
-    wanted = network.state_dict()
-    strange = sorted(wanted.keys() ^ state.keys())
-    strange += sorted(k for k in wanted.keys() & state.keys() if wanted[k].shape != state[k].shape)
-    if strange:
-        raise InputError(
-            f"not weights of sam_lite: {len(strange)} tensors differ (first: {strange[0]})",
-            where=where,
-        )
-    network.load_state_dict(state, strict=True)
-    return network
+    load_tensors(network, state, "sam_lite", where)
+    return network, sha256
 
 
 def load_teacher(
-    path: Path, threads: int, batch: int | None = None, half: bool | None = None
+    checkpoint: Checkpoint, threads: int, batch: int | None = None, half: bool | None = None
 ) -> SamLiteTeacher:
-    """The teacher from a file of weights.
-
-    Args:
-        path: a `.safetensors` made by `iml teacher train`.
-        threads: see `SamLiteTeacher`.
-        batch: see `SamLiteTeacher`.
-        half: see `SamLiteTeacher`.
-
-    Raises:
-        InputError: missing, damaged or foreign weights.
-    """
-    data = read_weights(path)
-    return SamLiteTeacher(network_of(data, str(path)), sha256_bytes(data), threads, batch, half)
+    """The teacher from a file of weights; see `SamLiteTeacher` and `read_network`."""
+    return SamLiteTeacher(*read_network(checkpoint), threads, batch, half)

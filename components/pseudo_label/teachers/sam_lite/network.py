@@ -162,9 +162,8 @@ class Decoder(MaskDecoder):
 class SamLite(nn.Module):
     """Crops and boxes to candidate masks.
 
-    Args:
-        size: side of the square crop in pixels, a multiple of 32; changes no parameter's shape.
-        state: ImageNet weights under timm's names, or None for random ones.
+    `size` is the side of the square crop in pixels, a multiple of 32, and changes no parameter's
+    shape; `state` is ImageNet weights under timm's names, or None for random ones.
     """
 
     mean: Tensor
@@ -183,23 +182,16 @@ class SamLite(nn.Module):
         self.register_buffer(
             "deviation", torch.tensor(deviation).view(1, 3, 1, 1), persistent=False
         )
-        for parameter in self.trunk.parameters():
-            parameter.requires_grad_(False)
+        self.trunk.requires_grad_(False)
         for parameter in self.trunk.learnable():
             parameter.requires_grad_(True)
-        for unused in self._unused():
-            unused.requires_grad_(False)
-        self.set_size(size)
-
-    def _unused(self) -> list[nn.Module]:
-        """SAM's parts for points, for the absence of a mask prompt and for its single mask."""
+        # Unused: SAM's parts for points, for the absence of a mask prompt, for its single mask.
         prompts = self.prompt_encoder
-        return [
-            *prompts.point_embeddings[:2],
-            prompts.not_a_point_embed,
-            prompts.no_mask_embed,
-            self.mask_decoder.output_hypernetworks_mlps[0],
-        ]
+        prompts.point_embeddings[:2].requires_grad_(False)
+        prompts.not_a_point_embed.requires_grad_(False)
+        prompts.no_mask_embed.requires_grad_(False)
+        self.mask_decoder.output_hypernetworks_mlps[0].requires_grad_(False)
+        self.set_size(size)
 
     def set_size(self, size: int) -> None:
         """Take crops of another side; every parameter fits any multiple of 32."""
@@ -210,14 +202,10 @@ class SamLite(nn.Module):
         self.prompt_encoder.mask_input_size = (4 * grid, 4 * grid)
 
     def forward(self, crops: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
-        """Candidate masks.
+        """Logits (B, 3, S/2, S/2) of the candidate masks, and predicted IoU (B, 3) in 0..1.
 
-        Args:
-            crops: float32 (B, 3, S, S), RGB in 0..255.
-            boxes: float32 (B, 4), x0, y0, x1, y1 in the crop's pixels, half-open.
-
-        Returns:
-            Logits (B, 3, S/2, S/2) and predicted IoU (B, 3) in 0..1.
+        Crops are float32 (B, 3, S, S), RGB in 0..255; boxes float32 (B, 4), x0, y0, x1, y1 in the
+        crop's pixels, half-open.
         """
         x = (crops / 255 - self.mean) / self.deviation
         maps = self.trunk(x.contiguous(memory_format=torch.channels_last))
