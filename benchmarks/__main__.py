@@ -174,7 +174,7 @@ def evaluation(
 
     settings = params.load()
     fix_torch(settings.evaluate.seed, settings.evaluate.threads)
-    model = build(configure(settings.distill), "none").eval()
+    model = build(configure(settings.distill.student), "none").eval()
 
     def predict(given: Any) -> Any:
         return infer.probabilities(model, given)

@@ -44,9 +44,9 @@ def _write(result: Distilled, told: params.Distill) -> None:
         "image_threshold": result.student.config.image_threshold,
         "parameters": sum(value.numel() for value in result.student.parameters()),
         "backbone": {
-            "name": told.backbone,
-            "weights": told.weights,
-            "sha256": weights_sha256(told.backbone, told.weights),
+            "name": told.student.backbone,
+            "weights": told.student.weights,
+            "sha256": weights_sha256(told.student.backbone, told.student.weights),
         },
         "annotation_hours": result.hours,
         **result.counts,

@@ -64,10 +64,10 @@ def epoch_batches(
 
 def _view(data: Decoded, params: Distill, epoch: int, row: int) -> View:
     """What the student sees of a photo in an epoch, and its mask."""
-    tiles, key = params.view == "tiles", (params.seed, epoch, row)
+    tiles, key = params.student.view == "tiles", (params.seed, epoch, row)
     if not params.augment:
-        return plain(*data.photo(row), params.size, tiles, *key)
+        return plain(*data.photo(row), params.student.size, tiles, *key)
     draw = generator(params.seed, "donor", epoch, row)
     # Drawn for both kinds of photo alike, so that a splice says nothing about the rest.
     donor = data.photo(int(draw.choice(data.train))) if draw.random() < params.splices else None
-    return augment(*data.photo(row), params.size, tiles, *key, donor)
+    return augment(*data.photo(row), params.student.size, tiles, *key, donor)

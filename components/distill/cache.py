@@ -102,7 +102,7 @@ def decoded(
             confidences that cannot weigh.
     """
     weights = weigh(examples, params.loss.confidence)
-    side = round(params.size * params.zoom)
+    side = round(params.student.size * params.zoom)
     binary = params.supervision == "masks"
     key = data_key(examples, side, binary)
     folder = root / key

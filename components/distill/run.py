@@ -79,7 +79,7 @@ def distill(
     fix_torch(derive(params.seed, "student"), params.threads)
     hold_memory()
     examples = collect(manifest, dataset, pseudo, params)
-    student = build(configure(params), params.weights)
+    student = build(configure(params.student), params.student.weights)
     root = state_dir() / DISTILL_CACHE
     data = _decoded(examples, params, root / "data", context)
     folder = root / training_key(student, data, params, context.size)

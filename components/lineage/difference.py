@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from components.core.errors import CheckError
+from components.core.params import nested
 from components.core.words import plain
 from components.data.dataset import PHOTOS
 from components.evaluate.run import IMAGES
@@ -98,7 +99,10 @@ def _parameters(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator
 def _told(record: Mapping[str, Any]) -> dict[str, Any]:
     told: dict[str, Any] = {}
     for stage in record["stages"]:
-        told |= dict(_flat(stage["params"].get("params.yaml", {})))
+        blocks = dict(stage["params"].get("params.yaml", {}))
+        if "distill" in blocks:
+            blocks["distill"] = nested(blocks["distill"])
+        told |= dict(_flat(blocks))
     return told
 
 

@@ -79,8 +79,9 @@ def _made(record: Mapping[str, Any]) -> Iterator[str]:
     yield f"- Student: `{network}`, initial weights `{weights}`, with memory-guided gated fusion."
     yield f"- Teacher: `{record['teacher']['name']}` (SHA-256 `{record['teacher']['sha256']}`)."
     if said:
+        size = said.get("student", {}).get("size")
         yield (
-            f"- Training: {said.get('epochs')} epochs at {said.get('size')} pixels, batch "
+            f"- Training: {said.get('epochs')} epochs at {size} pixels, batch "
             f"{said.get('batch')}, seed {said.get('seed')}."
         )
 

@@ -25,11 +25,12 @@ from components.core.weights import lite0, lite0_path
 from components.student.config import Triple
 
 STRIDES = [4, 8, 16, 32]
+BACKBONE_KEY, WEIGHTS_KEY = "distill.student.backbone", "distill.student.weights"
 HUB_FILE = "model.safetensors"
 PACKAGE_BACKBONE = "tf_efficientnet_lite0"
 TESTED = (PACKAGE_BACKBONE, "mobilenetv3_large_100", "tiny_vit_5m_224")
 NO_HUB = (
-    f"`distill.weights: package` with backbone {PACKAGE_BACKBONE}, or a .safetensors path, "
+    f"`{WEIGHTS_KEY}: package` with backbone {PACKAGE_BACKBONE}, or a .safetensors path, "
     "needs no hub"
 )
 
@@ -38,7 +39,7 @@ def _check_name(name: str) -> None:
     if not timm.is_model(name):
         raise InputError(
             f"timm has no network {name!r}",
-            where="distill.backbone",
+            where=BACKBONE_KEY,
             hint=f"e.g. {PACKAGE_BACKBONE}, mobilenetv3_large_100 or tiny_vit_5m_224",
         )
 
@@ -71,7 +72,7 @@ def create(name: str) -> nn.Module:
     if strides != STRIDES:
         raise InputError(
             f"{name} has feature strides {strides}, the student needs {STRIDES}",
-            where="distill.backbone",
+            where=BACKBONE_KEY,
         )
     return network
 
@@ -136,7 +137,7 @@ def _hub_file(name: str) -> str:
     config = timm.get_pretrained_cfg(name)
     repository = config.hf_hub_id if config else None
     if not repository:
-        raise InputError(f"the model hub has no weights for {name}", where="distill.weights")
+        raise InputError(f"the model hub has no weights for {name}", where=WEIGHTS_KEY)
     path = huggingface_hub.try_to_load_from_cache(repository, HUB_FILE)
     if not isinstance(path, str):
         try:
@@ -149,7 +150,7 @@ def _hub_file(name: str) -> str:
             reason = str(error).strip().partition("\n")[0].partition(". ")[0]
             raise UnavailableError(
                 f"no weights for {name} from the model hub ({reason})",
-                where="distill.weights",
+                where=WEIGHTS_KEY,
                 hint=NO_HUB,
             ) from None
     return path
@@ -160,7 +161,7 @@ def _from_package(name: str) -> dict[str, Tensor]:
     if name != PACKAGE_BACKBONE:
         raise InputError(
             f"`package` holds weights of {PACKAGE_BACKBONE}, not of {name}",
-            where="distill.weights",
+            where=WEIGHTS_KEY,
             hint="use hub, none or a .safetensors path with this backbone",
         )
     return lite0()
@@ -182,7 +183,7 @@ def read_file(path: str) -> dict[str, Tensor]:
     if Path(path).suffix != ".safetensors":
         raise InputError(
             f"{path!r} is none of package, hub, none or a .safetensors path",
-            where="distill.weights",
+            where=WEIGHTS_KEY,
         )
     try:
         return load_file(path)

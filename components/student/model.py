@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from components.core.errors import InputError, brief
-from components.core.params import Distill
+from components.core.params import StudentParams
 from components.student import backbones
 from components.student.config import StudentConfig
 from components.student.frontend import HighPass
@@ -63,23 +63,10 @@ class Student(nn.Module):
         return F.interpolate(coarse, size=size, mode="bilinear", align_corners=False)
 
 
-def configure(params: Distill) -> StudentConfig:
+def configure(params: StudentParams) -> StudentConfig:
     """The config a set of parameters asks for; raises InputError for an unknown backbone."""
     mean, std = backbones.normalisation(params.backbone)
-    return StudentConfig(
-        backbone=params.backbone,
-        size=params.size,
-        channels=params.channels,
-        prototypes=params.prototypes,
-        alpha=params.alpha,
-        gates=params.gates,
-        dual_guidance=params.dual_guidance,
-        frontend=params.frontend,
-        view=params.view,
-        overlap=params.overlap,
-        mean=mean,
-        std=std,
-    )
+    return StudentConfig(**params.model_dump(exclude={"weights"}), mean=mean, std=std)
 
 
 def build(config: StudentConfig, weights: str) -> Student:
@@ -111,7 +98,7 @@ def _check(student: Student) -> None:
     if megabytes > MAX_MEGABYTES:
         raise InputError(
             f"{name} makes a student of {megabytes:.0f} MB, more than {MAX_MEGABYTES}",
-            where="distill.backbone",
+            where=backbones.BACKBONE_KEY,
         )
     student.eval()
     for height, width in ((size, size), (64, 96)):
@@ -121,6 +108,6 @@ def _check(student: Student) -> None:
         except (RuntimeError, AssertionError, ValueError) as error:
             raise InputError(
                 f"{name} cannot see photos of {width}x{height} pixels ({brief(error)})",
-                where="distill.backbone",
+                where=backbones.BACKBONE_KEY,
             ) from None
     student.train()

@@ -42,7 +42,9 @@ def save(student: Student, folder: str | Path) -> None:
     """Write both files, each atomically; the config, which vouches for the weights, last."""
     data = weights_bytes(student)
     write_bytes(Path(folder) / WEIGHTS, data)
-    values = student.config.model_dump(mode="json") | {HASH: sha256_bytes(data)}
+    config = student.config
+    values = {"format": config.format} | config.model_dump(mode="json")  # it comes first
+    values[HASH] = sha256_bytes(data)
     write_json(Path(folder) / CONFIG, values | {OWN_HASH: sha256_json(values)})
 
 

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from components.core.errors import CheckError, InputError
 from components.core.files import sha256_bytes, sha256_file
+from components.core.params import nested
 from components.lineage.checks.data import refused
 from components.lineage.evidence import Evidence, parsed
 from components.lineage.verdict import Finding, Pair, broken, compared, missing, verified
@@ -97,7 +98,7 @@ def backbone(evidence: Evidence) -> list[Finding]:
     said = evidence.record.get("backbone")
     if said is None:
         return [missing(link, "records of schema 1 do not name the backbone's weights")]
-    told = evidence.stage_params("distill")["distill"]
+    told = nested(evidence.stage_params("distill")["distill"])["student"]
     try:
         stated = (parsed(evidence.read(STUDENT, evidence.outs()[STUDENT])) or {}).get("backbone")
     except CheckError as error:

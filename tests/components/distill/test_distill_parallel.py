@@ -38,7 +38,8 @@ class Params:
 torch.manual_seed(0)
 torch.set_num_threads(1)
 config = StudentConfig(backbone="mobilenetv3_small_050", size=64, channels=8, prototypes=4,
-                       alpha="learned", mean=(0.5,) * 3, std=(0.5,) * 3)
+                       alpha="learned", gates=True, dual_guidance=True, frontend="none",
+                       view="resize", overlap=0.25, mean=(0.5,) * 3, std=(0.5,) * 3)
 student = Student(config)
 photos = torch.rand(6, 3, 64, 64)
 targets = (torch.rand(6, 1, 64, 64) > 0.8).float()
