@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 
-import numpy as np
 import pandas as pd
 
 from components.core import params as parameters
@@ -18,7 +18,7 @@ from components.core.errors import InputError, exit_on_error
 from components.core.files import sha256_file
 from components.core.params import Params
 from components.core.paths import DATA, DISTILLED, EVALUATED, PREPARED, PSEUDO_MASKS
-from components.core.progress import Progress, lines
+from components.core.progress import lines
 from components.core.seeds import fix_torch
 from components.data import manifest
 from components.data.manifest import Manifest
@@ -66,21 +66,20 @@ def score(dataset: str, params: Params) -> None:
     album = Album(found, DATA / dataset, PSEUDO_MASKS if prepared else None)
     fix_torch(params.evaluate.seed, params.evaluate.threads)
     student = store.load(DISTILLED)
-
-    def predict(pixels: Sequence[np.ndarray]) -> list[np.ndarray]:
-        return infer.probabilities(student, pixels)
-
-    def progress(part: str) -> Progress:
-        return lines(f"{dataset}, {part}")
-
     about = {
         "Data set": f"{dataset}, {which}",
         "Model": f"{student.config.backbone} at {student.config.size} pixels",
         "Weights (SHA-256)": sha256_file(DISTILLED / store.WEIGHTS),
     }
-    config, out = student.config, EVALUATED / dataset
-    calibration = Calibration(config.temperature, config.image_threshold)
-    report.produce(predict, album, params.evaluate, about, out, progress, calibration)
+    report.produce(
+        partial(infer.probabilities, student),
+        album,
+        params.evaluate,
+        about,
+        EVALUATED / dataset,
+        lambda part: lines(f"{dataset}, {part}"),
+        Calibration(student.config.temperature, student.config.image_threshold),
+    )
 
 
 def main(arguments: Sequence[str]) -> None:
