@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 
 from components.core.params import Distill
-from components.student.config import StudentConfig
-from components.student.model import Student
+from components.student.model import Student, StudentConfig
 
 _SETTINGS = {
     "seed": 3,

@@ -148,7 +148,6 @@ def _decode_all(
         masks = _array(temporary / MASKS, shape)
 
         def fill(row: int) -> None:
-            """Decode one photo into its row."""
             height, width = kept_size(examples[row].width, examples[row].height, side)
             photo, mask = _decode(examples[row], binary)
             photos[row, :height, :width] = infer.resize(photo, height, width)

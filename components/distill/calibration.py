@@ -64,7 +64,6 @@ def fit_temperature(pixels: np.ndarray, manipulated: np.ndarray) -> float:
     logits = (np.arange(BINS) + 0.5) * (2 * REACH / BINS) - REACH
 
     def loss(log_temperature: float) -> float:
-        """Cross-entropy at exp(log_temperature)."""
         scaled = logits / np.exp(log_temperature)
         return float((pixels * np.logaddexp(0, scaled) - manipulated * scaled).sum())
 

@@ -26,17 +26,11 @@ KEPT = 2
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """State after an epoch.
+    """State after an epoch."""
 
-    Attributes:
-        epoch: finished epochs.
-        tensors: everything with numbers in it, by name.
-        facts: JSON values (history, best epoch).
-    """
-
-    epoch: int
-    tensors: dict[str, Tensor]
-    facts: dict[str, Any]
+    epoch: int  # finished epochs
+    tensors: dict[str, Tensor]  # everything with numbers in it, by name
+    facts: dict[str, Any]  # JSON values (history, best epoch)
 
 
 def save(folder: Path, checkpoint: Checkpoint) -> None:

@@ -9,15 +9,17 @@ import sys
 import time
 from queue import SimpleQueue
 from threading import Thread
-from types import TracebackType
 from typing import Protocol, TypedDict, cast
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+# MLflow's client, where nobody should wait for a server that is away.
+IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
+
 
 class Validation(TypedDict):
-    """What a student is worth on the validation photos.
+    """A student's figures on the validation photos.
 
     Attributes:
         val_loss: mean cross-entropy over the photos, nats per pixel.
@@ -46,7 +48,7 @@ class Epoch(Validation):
 
 
 class Watcher(Protocol):
-    """What the trainer tells."""
+    """What is informed of a training's progress."""
 
     def start(self, epoch: int, epochs: int, steps: int) -> None:
         """Training begins after `epoch` finished epochs, `steps` to each."""
@@ -84,12 +86,7 @@ class ProgressReport:
         self._bar.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._bar.stop()
 
     def start(self, epoch: int, epochs: int, steps: int) -> None:
@@ -140,13 +137,8 @@ class TrackedReport(ProgressReport):
         self._sender.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        super().__exit__(kind, error, trace)
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        super().__exit__(kind)
         self._rows.put(None)
         if kind is None or issubclass(kind, Exception):  # not where a person stops it
             self._sender.join(self.PATIENCE)
@@ -158,8 +150,8 @@ class TrackedReport(ProgressReport):
 
     def _send(self, run_id: str) -> None:
         # A server that is away costs the end of the training seconds, not minutes.
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
+        for name, value in IMPATIENT.items():
+            os.environ.setdefault(name, value)
         from mlflow import MlflowClient
         from mlflow.entities import Metric
 

@@ -19,7 +19,7 @@ from components.core.seeds import derive, fix_torch, hold_memory
 from components.data.manifest import Manifest
 from components.distill.cache import Decoded, decoded
 from components.distill.calibration import calibrate
-from components.distill.examples import Example, annotation_hours, collect, counts
+from components.distill.examples import annotation_hours, collect, counts
 from components.distill.parallel import ALONE, DistributedContext
 from components.distill.progress import Watcher
 from components.distill.trainer import Trained, train
@@ -30,14 +30,12 @@ from components.student.store import weights_bytes
 CODE = (
     "components.core.metrics",
     "components.core.seeds",
-    "components.distill.augment",
     "components.distill.batches",
     "components.distill.losses",
     "components.distill.parallel",
     "components.distill.state",
     "components.distill.trainer",
     "components.student.fusion",
-    "components.student.frontend",
     "components.student.infer",
     "components.student.model",
     "components.student.tiles",
@@ -81,22 +79,15 @@ def distill(
     examples = collect(manifest, dataset, pseudo, params)
     student = build(configure(params.student), params.student.weights)
     root = state_dir() / DISTILL_CACHE
-    data = _decoded(examples, params, root / "data", context)
+    if context.leads:  # the others find the arrays decoded
+        decoded(examples, params, root / "data")
+    context.wait()
+    data = decoded(examples, params, root / "data")
     folder = root / training_key(student, data, params, context.size)
     folder.mkdir(parents=True, exist_ok=True)
     trained = train(student, data, params, folder, watcher, context)
     calibrate(student, data)
     return Distilled(student, trained, counts(examples), annotation_hours(manifest, examples))
-
-
-def _decoded(
-    examples: list[Example], params: Distill, root: Path, context: DistributedContext
-) -> Decoded:
-    """The arrays, made by the leader alone where they are not there."""
-    if context.leads:
-        decoded(examples, params, root)
-    context.wait()
-    return decoded(examples, params, root)
 
 
 def training_key(student: Student, data: Decoded, params: Distill, processes: int) -> str:
@@ -115,9 +106,7 @@ def training_key(student: Student, data: Decoded, params: Distill, processes: in
 def maker(student: Student, *modules: str) -> dict[str, Any]:
     """What makes a student besides data and parameters: how it begins, code, library versions.
 
-    Args:
-        student: before its training.
-        modules: that decide its training, besides `CODE`.
+    `modules` decide its training besides `CODE`.
     """
     return {
         "student": student.config.model_dump(),

@@ -87,16 +87,12 @@ def average(state: State, decay: float, step: int) -> None:
 def note(state: State, row: Epoch) -> None:
     """Add a finished epoch; keep its weights where it is the best so far."""
     state.history.append(row)
-    if _better(row, state):
+    if not state.best_epoch or _value(row) > _value(state.history[state.best_epoch - 1]):
         state.best_epoch = row["epoch"]
         state.best = {name: value.clone() for name, value in state.mean.state_dict().items()}
 
 
-def _better(row: Epoch, state: State) -> bool:
-    return not state.best_epoch or _worth(row) > _worth(state.history[state.best_epoch - 1])
-
-
-def _worth(row: Epoch) -> tuple[float, float]:
+def _value(row: Epoch) -> tuple[float, float]:
     """F1 less false alarms, then the loss: F1 alone would keep whatever answers most boldly."""
     return row["val_f1"] - row["val_false_alarm_area"], -row["val_loss"]
 
@@ -131,7 +127,6 @@ def restore(state: State, folder: Path) -> None:
         return
 
     def part(prefix: str) -> dict[str, Tensor]:
-        """The tensors under a prefix, without it."""
         return {k.removeprefix(prefix): v for k, v in found.tensors.items() if k.startswith(prefix)}
 
     state.student.load_state_dict(part(_MODEL))

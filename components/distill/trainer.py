@@ -118,14 +118,8 @@ def fit(
 ) -> None:
     """Train until `params` says that it is enough, from the newest intact checkpoint in `folder`.
 
-    Args:
-        state: before the first epoch; it is moved on.
-        course: see `Course`.
-        params: epochs, patience, rates, running mean and seed.
-        data: whose validation photos each epoch is scored on.
-        folder: of the checkpoints.
-        watcher: is given every step and epoch.
-        context: the processes that train together.
+    `state` is that before the first epoch, and is moved on; each epoch is scored on the validation
+    photos of `data`.
 
     Raises:
         ImlError: the loss is not finite.
@@ -169,7 +163,7 @@ def train_step(
     params: Distill,
     context: DistributedContext = ALONE,
 ) -> float:
-    """One optimiser step; returns the whole batch's mean loss, whatever became of it."""
+    """One optimiser step; returns the whole batch's mean loss, finite or not."""
     device = context.device
     with torch.autocast(device.type, torch.bfloat16, enabled=params.amp):
         logits = student(batch.photos.to(device))
@@ -242,9 +236,9 @@ def validate(student: Student, data: Decoded, context: DistributedContext = ALON
         maps = probabilities(student, [photo for photo, _ in pairs])
         for row, (_, mask), found in zip(rows, pairs, maps, strict=True):
             check_finite(float(found.sum()), "the student's answer to a photo", "validation")
-            given, target = torch.from_numpy(found), torch.from_numpy(mask / np.float32(255))
-            f1 = pseudo_f1(given, target)
-            loss = F.binary_cross_entropy(given, target).item()
+            answer, target = torch.from_numpy(found), torch.from_numpy(mask / np.float32(255))
+            f1 = pseudo_f1(answer, target)
+            loss = F.binary_cross_entropy(answer, target).item()
             scored, authentic = not math.isnan(f1), not data.manipulated[row]
             area = predicted_area(found) if authentic else 0.0
             sums[0] += loss

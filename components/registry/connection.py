@@ -25,10 +25,10 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from components.core.errors import InputError, UnavailableError
 from components.core.files import alone, atomic
 from components.core.paths import MLFLOW_STORE, state_dir
+from components.distill.progress import IMPATIENT
 from components.registry import database
 
 SETTING = "MLFLOW_TRACKING_URI"
-_IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
 TRAINING = "?workflowType=machine_learning"
 _PASSING = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "RESOURCE_EXHAUSTED")
 _NO_ANSWER = (requests.ConnectionError, requests.Timeout)
@@ -162,8 +162,8 @@ def _use(uri: str) -> None:
 @contextmanager
 def impatient() -> Iterator[None]:
     """Wait seconds for a server in the block, not minutes; what the environment sets stays."""
-    added = [name for name in _IMPATIENT if name not in os.environ]
-    os.environ.update({name: _IMPATIENT[name] for name in added})
+    added = [name for name in IMPATIENT if name not in os.environ]
+    os.environ.update({name: IMPATIENT[name] for name in added})
     try:
         yield
     finally:

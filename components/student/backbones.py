@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from components.core.errors import InputError, UnavailableError
 from components.core.files import sha256_file
 from components.core.weights import lite0, lite0_path
-from components.student.config import Triple
 
+Triple = tuple[float, float, float]
 STRIDES = [4, 8, 16, 32]
 BACKBONE_KEY, WEIGHTS_KEY = "distill.student.backbone", "distill.student.weights"
 HUB_FILE = "model.safetensors"
@@ -87,26 +87,21 @@ def widths(network: nn.Module) -> list[int]:
 
 
 def load_weights(backbone: nn.Module, name: str, weights: str) -> None:
-    """Fill a backbone in place.
+    """Fill a backbone made by `create(name)` in place.
 
-    Args:
-        backbone: made by `create(name)`.
-        name: its timm name.
-        weights: `package` (ImageNet weights from pip), `hub` (timm's pretrained), `none` (left as
-            it is) or the path of a `.safetensors` file with the state dict of timm's network,
-            with or without its classifier.
+    `weights` are `package` (ImageNet weights from pip), `hub` (timm's pretrained), `none` (left as
+    it is) or the path of a `.safetensors` file with the state dict of timm's network, with or
+    without its classifier.
 
     Raises:
         InputError: weights that are not there, not reachable or do not fit.
     """
     if weights == "none":
         return
-    if weights == "hub":
-        state = _from_hub(name)
-    elif weights == "package":
+    if weights == "package":
         state = _from_package(name)
     else:
-        state = _from_file(weights, name)
+        state = _from_file(_hub_file(name) if weights == "hub" else weights, name)
     fill(backbone, state, weights)
 
 
@@ -127,13 +122,8 @@ def weights_sha256(name: str, weights: str) -> str | None:
         raise InputError(error.strerror or "unreadable", where=path, hint=NO_HUB) from None
 
 
-def _from_hub(name: str) -> dict[str, Tensor]:
-    """Pretrained weights of timm, from the hub's local cache or downloaded."""
-    return _from_file(_hub_file(name), name)
-
-
 def _hub_file(name: str) -> str:
-    """The path of pretrained weights in the hub's cache, downloaded where they are not there."""
+    """The path of timm's pretrained weights in the hub's cache, downloaded if necessary."""
     config = timm.get_pretrained_cfg(name)
     repository = config.hf_hub_id if config else None
     if not repository:
@@ -200,10 +190,10 @@ def _plain(key: str) -> str:
 
 def fill(network: nn.Module, state: dict[str, Tensor], where: str) -> None:
     """Copy every parameter and buffer by name; raises InputError for a missing or unfit one."""
-    given = {_plain(key): value for key, value in state.items()}
+    plain = {_plain(key): value for key, value in state.items()}
     chosen = {}
     for key, own in network.state_dict().items():
-        value = given.get(_plain(key))
+        value = plain.get(_plain(key))
         if value is None:
             raise InputError(f"{_plain(key)!r} is missing in these weights", where=where)
         if value.shape != own.shape:

@@ -87,15 +87,10 @@ class MemoryGuidedFusion(nn.Module):
         gates: bool = True,
         dual_guidance: bool = True,
     ) -> None:
-        """Make the layers.
+        """Make the layers for `scales` of these channels, finest first; see `Network`.
 
-        Args:
-            scales: channels of each scale, finest first.
-            channels: C.
-            prototypes: P; 0 leaves the memory out, and alpha is then 1.
-            alpha: `learned` (sigmoid of a parameter, 0.5 at first) or fixed.
-            gates: whether each scale is gated before the sum.
-            dual_guidance: whether the mean gate weighs A_base; needs gates.
+        A learned alpha is the sigmoid of a parameter, 0.5 at first; without prototypes alpha is 1.
+        Dual guidance needs gates.
         """
         super().__init__()
         self.guided = gates and dual_guidance

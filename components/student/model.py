@@ -2,20 +2,78 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Literal
+
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
 from components.core.errors import InputError, brief
-from components.core.params import StudentParams
+from components.core.params import Network, Share, StudentParams
 from components.student import backbones
-from components.student.config import StudentConfig
-from components.student.frontend import HighPass
+from components.student.backbones import Triple
 from components.student.fusion import MemoryGuidedFusion
 
-__all__ = ["MAX_MEGABYTES", "Student", "StudentConfig", "build", "configure"]
-
 MAX_MEGABYTES = 25  # of an exported student
+LIMIT = 3 / 255  # residuals beyond it are edges of the scene, not noise
+
+_SQUARE_3 = [[0, 0, 0, 0, 0], [0, -1, 2, -1, 0], [0, 2, -4, 2, 0], [0, -1, 2, -1, 0], [0] * 5]
+_SQUARE_5 = [
+    [-1, 2, -2, 2, -1],
+    [2, -6, 8, -6, 2],
+    [-2, 8, -12, 8, -2],
+    [2, -6, 8, -6, 2],
+    [-1, 2, -2, 2, -1],
+]
+_SECOND = [[0] * 5, [0] * 5, [0, 1, -2, 1, 0], [0] * 5, [0] * 5]
+
+
+class StudentConfig(Network):
+    """With the weights, everything that loading a student needs: its network and what it learnt.
+
+    Attributes:
+        format: version of this file.
+        mean: per channel, subtracted from photos in [0, 1].
+        std: per channel, divides them afterwards.
+        temperature: divides the logits; fitted on validation photos, 1 where it was not.
+        image_threshold: image scores above it speak of a manipulated photo; set on validation
+            photos, None where they were of one class only or not used.
+    """
+
+    format: Literal[1] = 1
+    mean: Triple
+    std: Triple
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+    image_threshold: Share | None = None
+
+
+class HighPass(nn.Module):
+    """What is left of a photo after its smooth content is filtered away, added to its colours.
+
+    Three fixed high-pass filters of the spatial rich model (Fridrich & Kodovsky 2012), as chosen by
+    Zhou et al. 2018, on each colour channel. The mix that joins them to the photo starts at zero,
+    so a pretrained backbone first sees the photo alone and learns how much of the noise it wants.
+    """
+
+    filters: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        pairs = ((_SQUARE_3, 4), (_SQUARE_5, 12), (_SECOND, 2))
+        bank = torch.stack([torch.tensor(kernel) / scale for kernel, scale in pairs])
+        self.register_buffer("filters", bank.repeat(3, 1, 1)[:, None], persistent=False)
+        self.mix = nn.Conv2d(9, 3, 1, bias=False)
+        nn.init.zeros_(self.mix.weight)
+
+    def residuals(self, photos: Tensor) -> Tensor:
+        """(B, 3, H, W) in [0, 1] to (B, 9, H, W) in [-1, 1]: three filters for each channel."""
+        noise = F.conv2d(photos, self.filters, padding=2, groups=3)
+        return noise.clamp(-LIMIT, LIMIT) / LIMIT
+
+    def forward(self, photos: Tensor) -> Tensor:
+        """(B, 3, H, W) in [0, 1] to (B, 3, H, W)."""
+        return self.mix(self.residuals(photos))
 
 
 class Student(nn.Module):

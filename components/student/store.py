@@ -25,8 +25,7 @@ from components.core.files import (
     write_bytes,
     write_json,
 )
-from components.student.config import StudentConfig
-from components.student.model import Student
+from components.student.model import Student, StudentConfig
 
 WEIGHTS, CONFIG = "student.safetensors", "student.json"
 HASH, OWN_HASH = "weights_sha256", "config_sha256"
@@ -70,12 +69,12 @@ def read_config(folder: str | Path) -> tuple[StudentConfig, str]:
 
 def _check_unchanged(values: Any, path: Path) -> None:
     """Take the file's own SHA-256 out of `values`; InputError unless it is that of the rest."""
-    told = values.pop(OWN_HASH, None) if isinstance(values, dict) else None
-    if not isinstance(told, str):
+    digest = values.pop(OWN_HASH, None) if isinstance(values, dict) else None
+    if not isinstance(digest, str):
         hint = "train the student again, e.g. with `iml run`"
         raise InputError(f"{OWN_HASH} is missing", where=str(path), hint=hint)
     try:
-        same = sha256_json(values) == told
+        same = sha256_json(values) == digest
     except ValueError:  # NaN, or half a character: nothing that `save` wrote
         same = False
     if not same:

@@ -151,7 +151,7 @@ BESIDE = {  # they read, store, report, or build what is in the key by its conte
     *(f"components.core.{name}" for name in ("paths", "progress", "stream", "weights")),
     "components.data.manifest",
     *(f"components.distill.{name}" for name in ("cache", "checkpoint", "examples", "progress")),
-    *(f"components.student.{name}" for name in ("backbones", "config")),
+    "components.student.backbones",
 }
 
 
