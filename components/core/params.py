@@ -81,31 +81,20 @@ class Loss(_Block):
 
 
 class Network(_Block):
-    """A student's network: what `distill.student` and the `student.json` of a version share.
+    """A student's network: what `distill.student` and the `student.json` of a version share."""
 
-    Attributes:
-        backbone: timm name.
-        size: side in pixels of the square that the network sees.
-        channels: width of the fused grid.
-        prototypes: size of the memory bank; 0 means no memory.
-        alpha: weight of the real-time observation, `learned` or fixed.
-        gates: whether each scale is gated before the sum.
-        dual_guidance: whether the mean gate weighs the real-time observation.
-        frontend: what the backbone sees beside the photo's colours.
-        view: how photos of other sizes are shown to the network (see `components.student.infer`).
-        overlap: of neighbouring tiles, share of their side.
-    """
-
-    backbone: Name
+    backbone: Name  # timm name
+    # Side in pixels of the square that the network sees
     size: Annotated[int, Field(ge=64, le=2048, multiple_of=32)]
-    channels: Annotated[int, Field(ge=8, le=512)]
-    prototypes: Annotated[int, Field(ge=0, le=4096)]
-    alpha: Literal["learned"] | Share
-    gates: bool
-    dual_guidance: bool
-    frontend: Literal["none", "highpass"]
+    channels: Annotated[int, Field(ge=8, le=512)]  # width of the fused grid
+    prototypes: Annotated[int, Field(ge=0, le=4096)]  # size of the memory bank; 0 means no memory
+    alpha: Literal["learned"] | Share  # weight of the real-time observation, `learned` or fixed
+    gates: bool  # whether each scale is gated before the sum
+    dual_guidance: bool  # whether the mean gate weighs the real-time observation
+    frontend: Literal["none", "highpass"]  # what the backbone sees beside the photo's colours
+    # How photos of other sizes are shown to the network (see `components.student.infer`)
     view: Literal["resize", "tiles"]
-    overlap: Annotated[float, Field(ge=0, le=0.9)]
+    overlap: Annotated[float, Field(ge=0, le=0.9)]  # of neighbouring tiles, share of their side
 
 
 class StudentParams(Network):

@@ -36,19 +36,12 @@ Place = tuple[slice, slice]
 
 
 class Batch(NamedTuple):
-    """Photos to learn from, on the CPU.
+    """Photos to learn from, on the CPU."""
 
-    Attributes:
-        photos: float32 (B, 3, S, S) in [0, 1].
-        targets: float32 (B, 1, S, S), pseudo-mask probability.
-        weights: float32 (B,).
-        whole: photos of the batch over all processes.
-    """
-
-    photos: Tensor
-    targets: Tensor
-    weights: Tensor
-    whole: int
+    photos: Tensor  # float32 (B, 3, S, S) in [0, 1]
+    targets: Tensor  # float32 (B, 1, S, S), pseudo-mask probability
+    weights: Tensor  # float32 (B,)
+    whole: int  # photos of the batch over all processes
 
 
 def count(photos: int, batch: int) -> int:
@@ -99,7 +92,7 @@ def augment(
     row: int,
     donor: View | None = None,
 ) -> View:
-    """One augmented view of a photo and its mask.
+    """One augmented view of a photo and its mask; crops and flips move both.
 
     Args:
         photo: uint8 (H, W, 3), RGB.
@@ -112,7 +105,7 @@ def augment(
         donor: another photo and its mask, from which a part may be moved in; None: no splice.
 
     Returns:
-        uint8 (S, S, 3) and (S, S); crops and flips move the mask with the photo.
+        uint8 (S, S, 3) and (S, S).
     """
     draw = generator(seed, "augment", epoch, row)
     photo, mask = _cropped(photo, mask, size, tiles, draw)

@@ -1,9 +1,9 @@
-"""Checkpoints of a training: written after each epoch, checked before they are believed.
+"""Checkpoints of a training: written after each epoch, checked before they are used.
 
 `epoch-NNNN.safetensors` holds every tensor (weights, best weights so far, optimiser state),
-`epoch-NNNN.json` the rest and the SHA-256 of the tensors. The JSON is written last and vouches for
-the tensors, so a run killed between the two leaves the epoch before. The last two epochs are kept.
-No random state is stored: every epoch derives its own from the seed and its number.
+`epoch-NNNN.json` the rest and the SHA-256 of the tensors. The JSON is written last, so a run that
+was killed between the two leaves the epoch before. The last two epochs are kept. No random state is
+stored: every epoch derives its own from the seed and its number.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def save(folder: Path, checkpoint: Checkpoint) -> None:
 
 
 def newest(folder: Path) -> Checkpoint | None:
-    """The newest intact checkpoint, or None; a damaged one is named on stderr and passed over."""
+    """The newest intact checkpoint, or None; a damaged one is named on stderr and skipped."""
     for path in sorted(folder.glob("epoch-*.json"), reverse=True):
         try:
             return _read(path)

@@ -19,36 +19,25 @@ IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOU
 
 
 class Validation(TypedDict):
-    """A student's figures on the validation photos.
+    """A student's figures on the validation photos."""
 
-    Attributes:
-        val_loss: mean cross-entropy over the photos, nats per pixel.
-        val_f1: mean F1 at 0.5 on the manipulated photos, against masks of the kind that is learnt.
-        val_false_alarm_area: mean share of an authentic photo answered above 0.5; 0 where there
-            are none.
-    """
-
-    val_loss: float
+    val_loss: float  # mean cross-entropy over the photos, nats per pixel
+    # Mean F1 at 0.5 on the manipulated photos, against masks of the kind that is learnt
     val_f1: float
+    # Mean share of an authentic photo answered above 0.5; 0 where there are none
     val_false_alarm_area: float
 
 
 class Epoch(Validation):
-    """One row of the training curve.
+    """One row of the training curve."""
 
-    Attributes:
-        epoch: from 1.
-        train_loss: mean over the epoch's photos, nats per pixel.
-        lr: learning rate of the new layers at the epoch's end.
-    """
-
-    epoch: int
-    train_loss: float
-    lr: float
+    epoch: int  # from 1
+    train_loss: float  # mean over the epoch's photos, nats per pixel
+    lr: float  # learning rate of the new layers at the epoch's end
 
 
 class Watcher(Protocol):
-    """What is informed of a training's progress."""
+    """Receives a training's progress."""
 
     def start(self, epoch: int, epochs: int, steps: int) -> None:
         """Training begins after `epoch` finished epochs, `steps` to each."""

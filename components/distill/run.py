@@ -1,4 +1,4 @@
-"""Distillation from start to finish: data, student, training, and what it is filed under."""
+"""Distillation from start to finish: data, student, training and its cache key."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ from components.distill.calibration import calibrate
 from components.distill.examples import annotation_hours, collect, counts
 from components.distill.parallel import ALONE, DistributedContext
 from components.distill.progress import Watcher
-from components.distill.trainer import Trained, train
+from components.distill.state import State
+from components.distill.trainer import train
 from components.student.model import Student, build, configure
 from components.student.store import weights_bytes
 
@@ -50,7 +51,7 @@ class Distilled:
     """A trained student, its curve, photos per split and label, hours of drawing behind them."""
 
     student: Student
-    trained: Trained
+    trained: State
     counts: dict[str, int]
     hours: dict[str, float]
 
@@ -65,10 +66,10 @@ def distill(
 ) -> Distilled:
     """Train a student on a data set's pseudo-masks.
 
-    Checkpoints lie under `state_dir()/cache/distill/<key>`: the key covers the data, the
-    parameters, the first weights and the code, so a changed one never resumes an old training, and
-    the same command after a kill goes on where it was. A finished training is found there too: its
-    checkpoint is verified and the result written from it again.
+    Checkpoints are in `state_dir()/cache/distill/<key>`: the key covers the data, the parameters,
+    the first weights and the code, so a changed one never resumes an old training, and the same
+    command after a kill continues. A finished training is found there too: its checkpoint is
+    verified and the result written from it again.
 
     Raises:
         InputError: unusable data, backbone or weights.
@@ -91,7 +92,7 @@ def distill(
 
 
 def training_key(student: Student, data: Decoded, params: Distill, processes: int) -> str:
-    """What a training is filed under: everything its result depends on."""
+    """The cache key of a training: everything its result depends on."""
     return sha256_json(
         {
             "data": data.key,

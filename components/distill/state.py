@@ -23,24 +23,16 @@ _MODEL, _MEAN, _BEST, _OPTIMISER = "model.", "mean.", "best.", "optimiser."
 
 @dataclass
 class State:
-    """What a checkpoint holds.
+    """What a checkpoint holds."""
 
-    Attributes:
-        student: as the optimiser moves it.
-        mean: the running mean of its weights, which is validated and kept; the student itself
-            where there is none.
-        optimiser: of the student.
-        history: finished epochs.
-        best: tensors of the best epoch's mean.
-        best_epoch: from 1; 0 before the first.
-    """
-
-    student: Student
+    student: Student  # as the optimiser moves it
+    # The running mean of its weights, which is validated and kept; the student itself where there
+    # is none
     mean: Student
-    optimiser: torch.optim.AdamW
-    history: list[Epoch]
-    best: dict[str, Tensor]
-    best_epoch: int
+    optimiser: torch.optim.AdamW  # of the student
+    history: list[Epoch]  # finished epochs
+    best: dict[str, Tensor]  # tensors of the best epoch's mean
+    best_epoch: int  # from 1; 0 before the first
 
 
 def begin(student: Student, params: Distill) -> State:
@@ -98,7 +90,7 @@ def _value(row: Epoch) -> tuple[float, float]:
 
 
 def finished(state: State, params: Distill) -> bool:
-    """Whether all epochs are done, or `patience` of them brought nothing better."""
+    """Whether all epochs are done, or `patience` of them passed without a better one."""
     done = len(state.history)
     waited = done - state.best_epoch
     return done >= params.epochs or bool(params.patience and waited >= params.patience)

@@ -21,14 +21,10 @@ LEVELS = np.arange(1, 20) / 20  # thresholds, 0.05 to 0.95
 
 @dataclass(frozen=True)
 class Calibration:
-    """What a model brings from its validation photos.
+    """What a model's validation photos set."""
 
-    Attributes:
-        temperature: its logits were divided by this.
-        image_threshold: an image score above it calls the photo manipulated; None: not set.
-    """
-
-    temperature: float = 1.0
+    temperature: float = 1.0  # its logits were divided by this
+    # An image score above it calls the photo manipulated; None: not set
     image_threshold: float | None = None
 
 
@@ -141,17 +137,11 @@ def balanced_accuracy(
 
 
 class Above(NamedTuple):
-    """One photo's pixels above each of `LEVELS` (strictly), as shares of the photo.
+    """One photo's pixels above each of `LEVELS` (strictly), as shares of the photo."""
 
-    Attributes:
-        caught: float64 (T,), manipulated pixels.
-        marked: float64 (T,), all pixels.
-        truth: of the photo that is manipulated.
-    """
-
-    caught: np.ndarray
-    marked: np.ndarray
-    truth: float
+    caught: np.ndarray  # float64 (T,), manipulated pixels
+    marked: np.ndarray  # float64 (T,), all pixels
+    truth: float  # of the photo that is manipulated
 
 
 def above(prob: np.ndarray, mask: np.ndarray) -> Above:

@@ -1,4 +1,4 @@
-"""The evaluation's page: one self-contained HTML file, and the files it stands beside.
+"""The evaluation's page: one self-contained HTML file, and the files beside it.
 
 Every text from a data set is escaped. The page is a function of what the evaluation read; what
 names one registered version (number, date, commit) is added to a copy of it, by `identified`.

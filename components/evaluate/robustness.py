@@ -1,4 +1,4 @@
-"""How much survives when photos are passed on: the evaluation again on treated photos.
+"""Robustness when photos are shared: the evaluation repeated on treated photos.
 
 Treatments act on the photo at its own size, before anything else. Where one changes the size, the
 model sees the smaller photo and its map is brought back to the truth's size. Levels that IMDL-BenCo
@@ -26,7 +26,7 @@ SOCIAL_SIDE = 1080  # pixels; what social networks keep of the longer side
 SHARPENING = 0.3  # that they add after shrinking
 METRICS = ("f1", "auc", "image_auc", "false_alarm_area")
 Treatment = Callable[[float, np.ndarray], np.ndarray]
-Parts = Callable[[str], Progress | None]  # given a pass in words, what is told of its photos
+Parts = Callable[[str], Progress | None]  # a pass in words to the progress of its photos
 
 
 def jpeg(quality: float, photo: np.ndarray) -> np.ndarray:

@@ -163,7 +163,7 @@ def evaluate(
         root: the data set's folder, which paths in the rows are relative to.
         params: number of resamples, confidence, seed.
         progress: called as progress(done, total).
-        calibration: what the model brought from its validation photos, if anything.
+        calibration: set on the model's validation photos, if at all.
 
     Raises:
         InputError: no photos, a photo or mask that is missing, damaged or not the manifest's, or
@@ -196,7 +196,7 @@ def _summarise(
         images: columns of `IMAGES`.
         bins: of the photos whose truth is known.
         params: resamples, confidence, seed.
-        calibration: what the model brought from its validation photos.
+        calibration: set on the model's validation photos.
     """
     bootstrap = statistics.Bootstrap(params.bootstrap, params.confidence, params.seed)
     groups = images["group"].to_numpy()

@@ -31,18 +31,12 @@ class Bootstrap:
 
 @dataclass(frozen=True)
 class Interval:
-    """A statistic with its interval.
+    """A statistic with its percentile bounds."""
 
-    Attributes:
-        value: on the data as they are; None where it is undefined (an empty class).
-        low, high: percentile bounds; None where fewer than two groups leave nothing to draw.
-        n: photos behind it.
-    """
-
-    value: float | None
-    low: float | None
+    value: float | None  # on the data as they are; None where it is undefined (an empty class)
+    low: float | None  # None where fewer than two groups leave nothing to draw
     high: float | None
-    n: int
+    n: int  # photos behind it
 
     def as_dict(self) -> dict[str, float | None]:
         """For JSON: finite numbers or None."""

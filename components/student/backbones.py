@@ -1,7 +1,7 @@
 """Backbones by timm name, and where their first weights come from.
 
-Four scales at strides 4, 8, 16 and 32. Those in `TESTED` are; any other timm network with these
-strides builds the same way, if it takes photos of any size.
+Four scales at strides 4, 8, 16 and 32. `TESTED` ones are tested; any other timm network with these
+strides that takes photos of any size builds the same way.
 """
 
 from __future__ import annotations
@@ -45,11 +45,7 @@ def _check_name(name: str) -> None:
 
 
 def normalisation(name: str) -> tuple[Triple, Triple]:
-    """Mean and standard deviation per channel that a network's ImageNet weights expect.
-
-    Raises:
-        InputError: unknown name.
-    """
+    """Mean and std per channel that a network's ImageNet weights expect; InputError if unknown."""
     _check_name(name)
     config = timm.get_pretrained_cfg(name)
     mean = config.mean if config else IMAGENET_DEFAULT_MEAN
@@ -106,11 +102,7 @@ def load_weights(backbone: nn.Module, name: str, weights: str) -> None:
 
 
 def weights_sha256(name: str, weights: str) -> str | None:
-    """SHA-256 of the file that `load_weights` reads; None for `none`.
-
-    Raises:
-        InputError: a file that is not there.
-    """
+    """SHA-256 of the file that `load_weights` reads (InputError without it); None for `none`."""
     if weights == "none":
         return None
     if weights == "package":
@@ -135,7 +127,7 @@ def _hub_file(name: str) -> str:
             huggingface_hub.get_session().head(huggingface_hub.constants.ENDPOINT, timeout=10)
             path = huggingface_hub.hf_hub_download(repository, HUB_FILE)
         # No route, refused, offline switch, no such entry: which HTTP client (and so which errors)
-        # lies under the hub library differs by its version.
+        # the hub library uses differs by its version.
         except Exception as error:
             reason = str(error).strip().partition("\n")[0].partition(". ")[0]
             raise UnavailableError(
@@ -184,7 +176,7 @@ def read_file(path: str) -> dict[str, Tensor]:
 
 
 def _plain(key: str) -> str:
-    """A feature list of timm says `stages_0.` where the whole network says `stages.0.`."""
+    """A feature list of timm has `stages_0.` where the whole network has `stages.0.`."""
     return re.sub(r"^([a-z]+)_(\d+)\.", r"\1.\2.", key)
 
 

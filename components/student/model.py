@@ -30,21 +30,15 @@ _SECOND = [[0] * 5, [0] * 5, [0, 1, -2, 1, 0], [0] * 5, [0] * 5]
 
 
 class StudentConfig(Network):
-    """With the weights, everything that loading a student needs: its network and what it learnt.
+    """With the weights, everything that loading a student needs: its network and what it learnt."""
 
-    Attributes:
-        format: version of this file.
-        mean: per channel, subtracted from photos in [0, 1].
-        std: per channel, divides them afterwards.
-        temperature: divides the logits; fitted on validation photos, 1 where it was not.
-        image_threshold: image scores above it speak of a manipulated photo; set on validation
-            photos, None where they were of one class only or not used.
-    """
-
-    format: Literal[1] = 1
-    mean: Triple
-    std: Triple
+    format: Literal[1] = 1  # version of this file
+    mean: Triple  # per channel, subtracted from photos in [0, 1]
+    std: Triple  # per channel, divides them afterwards
+    # Divides the logits; fitted on validation photos, 1 where it was not
     temperature: Annotated[float, Field(gt=0)] = 1.0
+    # Image scores above it mean a manipulated photo; set on validation photos, None where they
+    # were of one class only or not used
     image_threshold: Share | None = None
 
 
@@ -150,7 +144,7 @@ def build(config: StudentConfig, weights: str) -> Student:
 
 
 def _check(student: Student) -> None:
-    """Find out before a long training what export would refuse after it."""
+    """Refuse before a long training what export would refuse after it."""
     name, size = student.config.backbone, student.config.size
     megabytes = sum(value.numel() for value in student.parameters()) * 4 / 1e6
     if megabytes > MAX_MEGABYTES:

@@ -1,4 +1,4 @@
-"""A student on disk: `student.safetensors` and the `student.json` that says how to build it.
+"""A student on disk: `student.safetensors` and the `student.json` to build it from.
 
 The JSON carries the SHA-256 of the weights and one of everything else in itself, so a file that was
 cut short or changed is one clear error and never a network that answers nonsense.
@@ -48,11 +48,7 @@ def save(student: Student, folder: str | Path) -> None:
 
 
 def read_config(folder: str | Path) -> tuple[StudentConfig, str]:
-    """The config and the SHA-256 its weights must have.
-
-    Raises:
-        InputError: the file is missing, was changed or is no config.
-    """
+    """The config and the SHA-256 its weights must have; InputError for a file that was changed."""
     path = Path(folder) / CONFIG
     values = read_json(path)
     _check_unchanged(values, path)

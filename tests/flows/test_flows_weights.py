@@ -25,11 +25,10 @@ def test_a_file_that_changed_under_its_name_is_told(
     write_json("runs/pseudo_label/summary.json", {"teacher": "vit_b", "teacher_sha256": digest})
     write_json("runs/distill/summary.json", {"backbone": {"name": "n", "sha256": digest}})
     values = params.model_dump(by_alias=True)
-    values["pseudo_label" if stage == "pseudo_label" else "distill"] |= (
-        {"checkpoint": str(weights)}
-        if stage == "pseudo_label"
-        else {"student": values["distill"]["student"] | {"weights": str(weights)}}
-    )
+    if stage == "pseudo_label":
+        values["pseudo_label"]["checkpoint"] = str(weights)
+    else:
+        values["distill"]["student"]["weights"] = str(weights)
     params = parameters.parse(values)
     weights.write_bytes(b"first")
     _check_weights(params, {})
