@@ -11,8 +11,6 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 
-import pandas as pd
-
 from components.core import params as parameters
 from components.core.errors import InputError, exit_on_error
 from components.core.files import sha256_file
@@ -30,25 +28,24 @@ from components.student import infer, store
 
 
 def photos(dataset: str, params: Params) -> tuple[Manifest, str]:
-    """The photos to score, and which they are in words."""
+    """The photos to score, and which they are in words.
+
+    Of another data set than the prepared one, those that resemble photos trained or tuned on are
+    left out.
+    """
     prepared = manifest.read(PREPARED)
-    if dataset != params.prepare.dataset:
-        return _others(dataset, params, prepared.images)
-    found = prepared.select(split="test")
-    if found.images.empty:
-        raise InputError(
-            "no photos in the test split",
-            where=str(PREPARED),
-            hint="raise prepare.split.test in params.yaml, or give the data set a test split",
-        )
-    return found, "test split"
-
-
-def _others(dataset: str, params: Params, prepared: pd.DataFrame) -> tuple[Manifest, str]:
-    """Photos of another data set, without those that resemble photos trained or tuned on."""
+    if dataset == params.prepare.dataset:
+        found = prepared.select(split="test")
+        if found.images.empty:
+            raise InputError(
+                "no photos in the test split",
+                where=str(PREPARED),
+                hint="raise prepare.split.test in params.yaml, or give the data set a test split",
+            )
+        return found, "test split"
     held, which = held_back(DATA / dataset, params.prepare)
     count = len(held.images)
-    fresh = unseen(held, prepared, params.prepare.near_duplicate_bits)
+    fresh = unseen(held, prepared.images, params.prepare.near_duplicate_bits)
     if fresh.images.empty:
         raise InputError(
             f"all {count} photos to score resemble photos that the student was trained on",
