@@ -166,7 +166,7 @@ def evaluation(
     """Throughput of an evaluation against the forward pass alone."""
     import tempfile
 
-    from benchmarks.evaluation import bench_evaluation
+    from benchmarks.evaluation import bench_evaluation, forward_only
     from components.core import params
     from components.core.seeds import fix_torch
     from components.student import infer
@@ -174,7 +174,7 @@ def evaluation(
 
     settings = params.load()
     fix_torch(settings.evaluate.seed, settings.evaluate.threads)
-    model = build(configure(settings.distill), "none").eval()
+    model = build(configure(settings.distill.student), "none").eval()
 
     def predict(given: Any) -> Any:
         return infer.probabilities(model, given)
@@ -183,7 +183,7 @@ def evaluation(
         rows = bench_evaluation(
             photos,
             predict,
-            lambda given: infer.forward_only(model, given),
+            lambda given: forward_only(model, given),
             settings.evaluate,
             Path(folder),
         )

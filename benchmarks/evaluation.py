@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
 from benchmarks.data import HEIGHT, WIDTH, make_photos
 from components.core.files import sha256_file
@@ -16,8 +17,24 @@ from components.core.images import open_photo, save_grey
 from components.core.params import Evaluate
 from components.data.manifest import AUTHENTIC, IMAGES, MANIPULATED
 from components.evaluate.run import Predict, evaluate
+from components.student import infer
+from components.student.model import Student
 
 _ROUNDS = 3
+
+
+def forward_only(student: Student, photos: Sequence[np.ndarray]) -> Callable[[], None]:
+    """The network alone on these photos, as a yardstick: squares made beforehand, answers left."""
+    squares = np.stack([infer.shrink(photo, student.config.size) for photo in photos])
+    starts = range(0, len(squares), infer.BATCH)
+    ready = [infer.to_tensor(squares[start : start + infer.BATCH]) for start in starts]
+
+    @torch.inference_mode()
+    def run() -> None:
+        for batch in ready:
+            student(batch)
+
+    return run
 
 
 def bench_evaluation(

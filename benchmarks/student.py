@@ -53,7 +53,7 @@ def bench_student(
     students = {}
     for name in backbones:
         fix_torch(params.seed, params.threads)
-        changed = params.model_copy(update={"backbone": name})
+        changed = params.student.model_copy(update={"backbone": name})
         students[name] = build(configure(changed), "none").eval()
     others = {} if peers is None else load_peers(peers, SIZE)
     found |= {name: _one(student, params.threads) for name, student in students.items()}

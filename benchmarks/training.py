@@ -51,7 +51,7 @@ def bench_training(photos: int, params: Distill, folder: Path) -> dict[str, Any]
     """
     fix_torch(params.seed, params.threads)
     data = made(photos, params, folder)
-    state = begin(build(configure(params), "none"), params)
+    state = begin(build(configure(params.student), "none"), params)
     ready = list(epoch_batches(data, params, 1))
     state.student.train()
     train_step(state.student, state.optimiser, ready[0], params)  # the first one sets things up
@@ -80,7 +80,7 @@ def _epoch(state: State, data: Decoded, params: Distill, epoch: int) -> None:
 
 def made(photos: int, params: Distill, folder: Path) -> Decoded:
     """A cache of made photos: noise, every second one with a square pseudo-mask."""
-    side = round(params.size * params.zoom)
+    side = round(params.student.size * params.zoom)
     draw = generator(params.seed, "bench")
     rows = draw.integers(0, 256, (photos, side, side, 3), dtype=np.uint8)
     masks = np.zeros((photos, side, side), np.uint8)

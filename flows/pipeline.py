@@ -150,7 +150,10 @@ def _check_weights(params: parameters.Params, changed: dict[str, Any]) -> None:
 
     DVC watches the path that params.yaml names, not the file: the old student would pass for new.
     """
-    named = {"pseudo_label": params.pseudo_label.checkpoint, "distill": params.distill.weights}
+    named = {
+        "pseudo_label": params.pseudo_label.checkpoint,
+        "distill": params.distill.student.weights,
+    }
     for stage, path in named.items():
         if stage in changed or not Path(path).is_file():
             continue

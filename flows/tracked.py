@@ -89,7 +89,7 @@ def start(params: Params, source: str) -> Start:
     names = [(prepared, "training"), *((name, "evaluation") for name in params.evaluate.datasets)]
     inputs = [_input(name, context, prepared) for name, context in names]
     return Start(
-        name=f"{params.distill.backbone} on {prepared}",
+        name=f"{params.distill.student.backbone} on {prepared}",
         tags={
             tags.MLFLOW_USER: actor_here(),
             tags.MLFLOW_SOURCE_NAME: source,

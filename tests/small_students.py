@@ -5,25 +5,13 @@ from __future__ import annotations
 import torch
 
 from components.core.params import Distill
-from components.student.config import StudentConfig
-from components.student.model import Student
+from components.student.model import Student, StudentConfig
 
 _SETTINGS = {
     "seed": 3,
     "threads": 1,
     "supervision": "pseudo_masks",
     "share": 1.0,
-    "backbone": "tf_efficientnet_lite0",
-    "weights": "none",
-    "size": 64,
-    "channels": 8,
-    "prototypes": 4,
-    "alpha": "learned",
-    "gates": True,
-    "dual_guidance": True,
-    "frontend": "none",
-    "view": "resize",
-    "overlap": 0.25,
     "zoom": 1.5,
     "device": "cpu",
     "amp": False,
@@ -38,26 +26,37 @@ _SETTINGS = {
     "augment": True,
     "splices": 0.0,
 }
-_CONFIG = {
+_NETWORK = {
     "backbone": "mobilenetv3_small_050",
     "size": 64,
     "channels": 8,
     "prototypes": 4,
     "alpha": "learned",
-    "mean": (0.5, 0.5, 0.5),
-    "std": (0.5, 0.5, 0.5),
+    "gates": True,
+    "dual_guidance": True,
+    "frontend": "none",
+    "view": "resize",
+    "overlap": 0.25,
 }
+_STUDENT = _NETWORK | {"backbone": "tf_efficientnet_lite0", "weights": "none"}
+
+
+def small_config(**changes: object) -> StudentConfig:
+    """A small network."""
+    normal = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
+    return StudentConfig.model_validate(_NETWORK | normal | changes)
 
 
 def small_settings(**changes: object) -> Distill:
-    """The block `distill` of a small training."""
-    return Distill.model_validate(_SETTINGS | changes)
+    """The block `distill` of a small training; changes of the student by their own names too."""
+    student = {key: changes.pop(key) for key in _STUDENT if key in changes}
+    return Distill.model_validate(_SETTINGS | {"student": _STUDENT | student} | changes)
 
 
 def small_student(seed: int = 0, **changes: object) -> Student:
     """A small network with random weights."""
     torch.manual_seed(seed)
-    return Student(StudentConfig.model_validate(_CONFIG | changes))
+    return Student(small_config(**changes))
 
 
 def nan_student() -> Student:

@@ -37,7 +37,7 @@ def make(settings) -> Callable[..., Student]:
 
     def build_one(**changes: object) -> Student:
         torch.manual_seed(0)
-        student = build(configure(settings(**changes)), "none")
+        student = build(configure(settings(**changes).student), "none")
         student.train()
         with torch.no_grad():
             for _ in range(3):

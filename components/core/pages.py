@@ -27,7 +27,7 @@ def render(
     values: Mapping[str, Any],
     filters: Mapping[str, Callable[..., str]] | None = None,
 ) -> str:
-    """A page from a file of `components/templates`: HTML, or Markdown, in which only filters escape.
+    """A page of `components/templates`: HTML, or Markdown, in which only filters escape.
 
     Raises jinja2.UndefinedError where the template names a value that is missing.
     """

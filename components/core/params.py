@@ -6,6 +6,7 @@ of one line that names the key.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -79,6 +80,29 @@ class Loss(_Block):
     boundary: Annotated[float, Field(ge=0, le=100)]
 
 
+class Network(_Block):
+    """A student's network: what `distill.student` and the `student.json` of a version share."""
+
+    backbone: Name  # timm name
+    # Side in pixels of the square that the network sees
+    size: Annotated[int, Field(ge=64, le=2048, multiple_of=32)]
+    channels: Annotated[int, Field(ge=8, le=512)]  # width of the fused grid
+    prototypes: Annotated[int, Field(ge=0, le=4096)]  # size of the memory bank; 0 means no memory
+    alpha: Literal["learned"] | Share  # weight of the real-time observation, `learned` or fixed
+    gates: bool  # whether each scale is gated before the sum
+    dual_guidance: bool  # whether the mean gate weighs the real-time observation
+    frontend: Literal["none", "highpass"]  # what the backbone sees beside the photo's colours
+    # How photos of other sizes are shown to the network (see `components.student.infer`)
+    view: Literal["resize", "tiles"]
+    overlap: Annotated[float, Field(ge=0, le=0.9)]  # of neighbouring tiles, share of their side
+
+
+class StudentParams(Network):
+    """The student before its training: its network and the initial weights of the backbone."""
+
+    weights: Annotated[str, Field(min_length=1)]
+
+
 class Distill(_Block):
     """The student and its training."""
 
@@ -86,17 +110,7 @@ class Distill(_Block):
     threads: Threads
     supervision: Literal["pseudo_masks", "masks"]
     share: Annotated[float, Field(gt=0, le=1)]
-    backbone: Name
-    weights: Annotated[str, Field(min_length=1)]
-    size: Annotated[int, Field(ge=64, le=2048, multiple_of=32)]
-    channels: Annotated[int, Field(ge=8, le=512)]
-    prototypes: Annotated[int, Field(ge=0, le=4096)]
-    alpha: Literal["learned"] | Share
-    gates: bool
-    dual_guidance: bool
-    frontend: Literal["none", "highpass"]
-    view: Literal["resize", "tiles"]
-    overlap: Annotated[float, Field(ge=0, le=0.9)]
+    student: StudentParams
     zoom: Annotated[float, Field(ge=1, le=64)]
     device: Literal["cpu", "cuda"]
     amp: bool
@@ -211,8 +225,18 @@ class Params(_Block):
 
 def _complaint(error: ValidationError) -> str:
     """The first complaint of pydantic as `key: what`; a stray key before a missing one."""
-    errors = error.errors(include_url=False)
-    first = min(errors, key=lambda one: one["type"] != "extra_forbidden")
+    found = error.errors(include_url=False)
+    first = min(found, key=lambda one: one["type"] != "extra_forbidden")
+    moved = [
+        str(one["loc"][-1])
+        for one in found
+        if one["type"] == "extra_forbidden"
+        and one["loc"][:-1] == ("distill",)
+        and one["loc"][-1] in StudentParams.model_fields
+    ]
+    if moved:
+        also = f", as did {', '.join(moved[1:])}" if moved[1:] else ""
+        return f"distill.{moved[0]}: moved to distill.student.{moved[0]}{also}"
     key = ".".join(str(part) for part in first["loc"]) or "(whole file)"
     if first["type"] == "extra_forbidden":
         *block, stray = map(str, first["loc"])
@@ -234,6 +258,13 @@ def _keys(block: list[str]) -> list[str]:
         inner = fields[name].annotation
         model = inner if isinstance(inner, type) and issubclass(inner, BaseModel) else Params
     return [field.alias or key for key, field in model.model_fields.items()]
+
+
+def nested(distill: Mapping[str, Any]) -> dict[str, Any]:
+    """A recorded block `distill` in today's form; older versions have the student's keys in it."""
+    student = {key: distill[key] for key in StudentParams.model_fields if key in distill}
+    rest = {key: value for key, value in distill.items() if key not in student}
+    return {**rest, "student": student} if student else rest
 
 
 def parse(values: Any, where: str = "params.yaml") -> Params:

@@ -25,7 +25,7 @@ from components.student.backbones import weights_sha256
 RUN_ID = "MLFLOW_RUN_ID"  # MLflow's own name for the run that a process is a part of
 
 
-def _write(result: Distilled, told: params.Distill) -> None:
+def _write(result: Distilled, student: params.StudentParams) -> None:
     """The stage's files, each atomically; nothing in them depends on the time of day."""
     curve = result.trained.history
     best = curve[result.trained.best_epoch - 1]
@@ -44,9 +44,9 @@ def _write(result: Distilled, told: params.Distill) -> None:
         "image_threshold": result.student.config.image_threshold,
         "parameters": sum(value.numel() for value in result.student.parameters()),
         "backbone": {
-            "name": told.backbone,
-            "weights": told.weights,
-            "sha256": weights_sha256(told.backbone, told.weights),
+            "name": student.backbone,
+            "weights": student.weights,
+            "sha256": weights_sha256(student.backbone, student.weights),
         },
         "annotation_hours": result.hours,
         **result.counts,
@@ -56,12 +56,6 @@ def _write(result: Distilled, told: params.Distill) -> None:
     write_json(DISTILL_SUMMARY, summary)
 
 
-def _report(leads: bool) -> ProgressReport:
-    """What shows the training of this process."""
-    run_id = os.environ.get(RUN_ID, "").strip()
-    return TrackedReport(run_id) if run_id and leads else ProgressReport(shown=leads)
-
-
 def main() -> None:
     """Read params.yaml, `runs/prepare` and `runs/pseudo_label`; write `runs/distill`.
 
@@ -69,21 +63,21 @@ def main() -> None:
     run that `$MLFLOW_RUN_ID` names, if any, gets the curve while it grows.
     """
     with exit_on_error():
-        settings = params.load()
-        with (
-            parallel.context(settings.distill.device) as context,
-            _report(context.leads) as report,
-        ):
-            result = distill(
-                manifest.read(PREPARED),
-                DATA / settings.prepare.dataset,
-                PSEUDO_LABELED,
-                settings.distill,
-                report,
-                context,
-            )
-            if context.leads:
-                _write(result, settings.distill)
+        settings, run_id = params.load(), os.environ.get(RUN_ID, "").strip()
+        with parallel.context(settings.distill.device) as context:
+            tracked = run_id and context.leads
+            shown = TrackedReport(run_id) if tracked else ProgressReport(shown=context.leads)
+            with shown as report:
+                result = distill(
+                    manifest.read(PREPARED),
+                    DATA / settings.prepare.dataset,
+                    PSEUDO_LABELED,
+                    settings.distill,
+                    report,
+                    context,
+                )
+                if context.leads:
+                    _write(result, settings.distill.student)
 
 
 if __name__ == "__main__":

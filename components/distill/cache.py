@@ -1,9 +1,9 @@
 """Training photos and pseudo-masks, decoded once into memory-mapped arrays.
 
-A photo lies in the top left corner of a square: at its own resolution, or shrunk so that its longer
-side fits. The key is content: the photos' and masks' SHA-256 with their names and splits, the
-square's side, and the code and libraries that make pixels. A folder appears under its key only when
-it is complete, and it is checked whenever it is opened.
+Each photo is in the top left corner of a square: at its own resolution, or shrunk to fit. The key
+is content: the photos' and masks' SHA-256 with their names and splits, the square's side, and the
+code and libraries that make pixels. A folder appears under its key only when it is complete, and it
+is checked whenever it is opened.
 """
 
 from __future__ import annotations
@@ -43,27 +43,16 @@ PHOTOS, MASKS, INDEX = "photos.npy", "masks.npy", "index.json"
 
 @dataclass(frozen=True)
 class Decoded:
-    """The arrays of one cache folder.
+    """The arrays of one cache folder."""
 
-    Attributes:
-        key: what they were made from.
-        photos: uint8 (N, K, K, 3), memory-mapped.
-        masks: uint8 (N, K, K), pseudo-mask probability * 255, memory-mapped.
-        sizes: int (N, 2), height and width of each photo in its square.
-        weights: float32 (N,), how much each photo counts in the loss.
-        manipulated: bool (N,).
-        train: row numbers of the training photos.
-        val: row numbers of the validation photos.
-    """
-
-    key: str
-    photos: np.ndarray
-    masks: np.ndarray
-    sizes: np.ndarray
-    weights: np.ndarray
-    manipulated: np.ndarray
-    train: np.ndarray
-    val: np.ndarray
+    key: str  # what they were made from
+    photos: np.ndarray  # uint8 (N, K, K, 3), memory-mapped
+    masks: np.ndarray  # uint8 (N, K, K), pseudo-mask probability * 255, memory-mapped
+    sizes: np.ndarray  # int (N, 2), height and width of each photo in its square
+    weights: np.ndarray  # float32 (N,), how much each photo counts in the loss
+    manipulated: np.ndarray  # bool (N,)
+    train: np.ndarray  # row numbers of the training photos
+    val: np.ndarray  # row numbers of the validation photos
 
     def photo(self, row: int) -> tuple[np.ndarray, np.ndarray]:
         """A photo uint8 (H, W, 3) and its pseudo-mask uint8 (H, W), as they are kept."""
@@ -102,7 +91,7 @@ def decoded(
             confidences that cannot weigh.
     """
     weights = weigh(examples, params.loss.confidence)
-    side = round(params.size * params.zoom)
+    side = round(params.student.size * params.zoom)
     binary = params.supervision == "masks"
     key = data_key(examples, side, binary)
     folder = root / key
@@ -148,7 +137,6 @@ def _decode_all(
         masks = _array(temporary / MASKS, shape)
 
         def fill(row: int) -> None:
-            """Decode one photo into its row."""
             height, width = kept_size(examples[row].width, examples[row].height, side)
             photo, mask = _decode(examples[row], binary)
             photos[row, :height, :width] = infer.resize(photo, height, width)

@@ -1,6 +1,6 @@
 """Calibration on the validation photos: a temperature for the pixels, a threshold for the photo.
 
-The temperature (Guo et al. 2017) makes probabilities mean what they say, against the pseudo-masks;
+The temperature (Guo et al. 2017) calibrates the probabilities against the pseudo-masks;
 it moves no pixel of the network's own grid across 0.5. The threshold is where balanced accuracy
 between manipulated and authentic validation photos is best. Both become part of the student's
 config. Memory does not grow with the number of photos' pixels: logits are counted in fine bins.
@@ -64,7 +64,6 @@ def fit_temperature(pixels: np.ndarray, manipulated: np.ndarray) -> float:
     logits = (np.arange(BINS) + 0.5) * (2 * REACH / BINS) - REACH
 
     def loss(log_temperature: float) -> float:
-        """Cross-entropy at exp(log_temperature)."""
         scaled = logits / np.exp(log_temperature)
         return float((pixels * np.logaddexp(0, scaled) - manipulated * scaled).sum())
 

@@ -1,9 +1,9 @@
-"""Checkpoints of a training: written after each epoch, checked before they are believed.
+"""Checkpoints of a training: written after each epoch, checked before they are used.
 
 `epoch-NNNN.safetensors` holds every tensor (weights, best weights so far, optimiser state),
-`epoch-NNNN.json` the rest and the SHA-256 of the tensors. The JSON is written last and vouches for
-the tensors, so a run killed between the two leaves the epoch before. The last two epochs are kept.
-No random state is stored: every epoch derives its own from the seed and its number.
+`epoch-NNNN.json` the rest and the SHA-256 of the tensors. The JSON is written last, so a run that
+was killed between the two leaves the epoch before. The last two epochs are kept. No random state is
+stored: every epoch derives its own from the seed and its number.
 """
 
 from __future__ import annotations
@@ -26,17 +26,11 @@ KEPT = 2
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """State after an epoch.
+    """State after an epoch."""
 
-    Attributes:
-        epoch: finished epochs.
-        tensors: everything with numbers in it, by name.
-        facts: JSON values (history, best epoch).
-    """
-
-    epoch: int
-    tensors: dict[str, Tensor]
-    facts: dict[str, Any]
+    epoch: int  # finished epochs
+    tensors: dict[str, Tensor]  # everything with numbers in it, by name
+    facts: dict[str, Any]  # JSON values (history, best epoch)
 
 
 def save(folder: Path, checkpoint: Checkpoint) -> None:
@@ -54,7 +48,7 @@ def save(folder: Path, checkpoint: Checkpoint) -> None:
 
 
 def newest(folder: Path) -> Checkpoint | None:
-    """The newest intact checkpoint, or None; a damaged one is named on stderr and passed over."""
+    """The newest intact checkpoint, or None; a damaged one is named on stderr and skipped."""
     for path in sorted(folder.glob("epoch-*.json"), reverse=True):
         try:
             return _read(path)

@@ -43,14 +43,9 @@ class Example:
 def collect(manifest: Manifest, dataset: Path, pseudo: Path, params: Distill) -> list[Example]:
     """The photos to learn from: every authentic one, and each with a mask to learn.
 
-    That mask is the accepted pseudo-mask, or with `supervision: masks` the true one, which counts
-    in full: the upper bound that box supervision is compared with.
-
-    Args:
-        manifest: what `prepare` made.
-        dataset: the data set's folder, below which the manifest's paths lie.
-        pseudo: the folder of `pseudo_label` (`labels.parquet`, `masks/`).
-        params: `supervision` and `share` are read.
+    That mask is the accepted pseudo-mask from the folder `pseudo` (`labels.parquet`, `masks/`), or
+    with `supervision: masks` the true one from the data set's folder, which counts in full: the
+    upper bound that box supervision is compared with.
 
     Raises:
         InputError: no labels, a mask that is missing, or nothing to learn from or to select on.
@@ -65,11 +60,9 @@ def collect(manifest: Manifest, dataset: Path, pseudo: Path, params: Distill) ->
         masks = {name: inside(pseudo / "masks", f"{name}.png") for name in confidence}
     examples = []
     for row in kept.to_dict("records"):
-        mask = None
-        if row["label"] == MANIPULATED:
-            if row["image_id"] not in masks:
-                continue
-            mask = masks[row["image_id"]]
+        mask = masks.get(row["image_id"]) if row["label"] == MANIPULATED else None
+        if mask is None and row["label"] == MANIPULATED:
+            continue
         examples.append(
             Example(
                 image_id=row["image_id"],
@@ -155,16 +148,17 @@ def weigh(examples: list[Example], by_confidence: bool) -> np.ndarray:
     """
     weights = np.ones(len(examples))
     if by_confidence:
-        given = np.array([np.nan if e.confidence is None else e.confidence for e in examples])
+        confidence = np.array([e.confidence for e in examples], dtype=float)  # None becomes NaN
         masked = np.array([e.mask is not None for e in examples])
-        mean = given[masked & np.array([e.split == "train" for e in examples])].mean()
-        if not np.isfinite(given[masked]).all() or given[masked].min() < 0 or not mean > 0:
+        mean = confidence[masked & np.array([e.split == "train" for e in examples])].mean()
+        ours = confidence[masked]
+        if not np.isfinite(ours).all() or ours.min() < 0 or not mean > 0:
             raise InputError(
                 "the teacher's labels contain no usable confidence",
                 where="distill",
                 hint="run pseudo_label again, or set distill.loss.confidence: false",
             )
-        weights[masked] = given[masked] / mean
+        weights[masked] = ours / mean
     return weights.astype(np.float32)
 
 

@@ -26,17 +26,11 @@ from components.core.errors import InputError
 
 @dataclass(frozen=True)
 class DistributedContext:
-    """The processes of a training, and which of them this one is.
+    """The processes of a training, and which of them this one is."""
 
-    Attributes:
-        rank: from 0; 0 leads.
-        size: number of processes.
-        device: where this one computes.
-    """
-
-    rank: int
-    size: int
-    device: torch.device
+    rank: int  # from 0; 0 leads
+    size: int  # number of processes
+    device: torch.device  # where this one computes
 
     @property
     def leads(self) -> bool:
@@ -74,7 +68,6 @@ class _Sum(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, values: Tensor) -> Tensor:
-        """A new tensor."""
         return _summed(values.clone())
 
     @staticmethod
@@ -96,11 +89,7 @@ ALONE = DistributedContext(0, 1, torch.device("cpu"))
 def context(device: str) -> Iterator[DistributedContext]:
     """Join the processes that `torchrun` started; a process started without it is alone.
 
-    Args:
-        device: `cpu` or `cuda`; several processes on one machine take a GPU each.
-
-    Raises:
-        InputError: no such device.
+    On `cuda` several processes of one machine take a GPU each; InputError where there are too few.
     """
     place = torch.device(device)
     if device == "cuda":

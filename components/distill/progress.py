@@ -9,44 +9,35 @@ import sys
 import time
 from queue import SimpleQueue
 from threading import Thread
-from types import TracebackType
 from typing import Protocol, TypedDict, cast
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+# MLflow's client, where nobody should wait for a server that is away.
+IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
+
 
 class Validation(TypedDict):
-    """What a student is worth on the validation photos.
+    """A student's figures on the validation photos."""
 
-    Attributes:
-        val_loss: mean cross-entropy over the photos, nats per pixel.
-        val_f1: mean F1 at 0.5 on the manipulated photos, against masks of the kind that is learnt.
-        val_false_alarm_area: mean share of an authentic photo answered above 0.5; 0 where there
-            are none.
-    """
-
-    val_loss: float
+    val_loss: float  # mean cross-entropy over the photos, nats per pixel
+    # Mean F1 at 0.5 on the manipulated photos, against masks of the kind that is learnt
     val_f1: float
+    # Mean share of an authentic photo answered above 0.5; 0 where there are none
     val_false_alarm_area: float
 
 
 class Epoch(Validation):
-    """One row of the training curve.
+    """One row of the training curve."""
 
-    Attributes:
-        epoch: from 1.
-        train_loss: mean over the epoch's photos, nats per pixel.
-        lr: learning rate of the new layers at the epoch's end.
-    """
-
-    epoch: int
-    train_loss: float
-    lr: float
+    epoch: int  # from 1
+    train_loss: float  # mean over the epoch's photos, nats per pixel
+    lr: float  # learning rate of the new layers at the epoch's end
 
 
 class Watcher(Protocol):
-    """What the trainer tells."""
+    """Receives a training's progress."""
 
     def start(self, epoch: int, epochs: int, steps: int) -> None:
         """Training begins after `epoch` finished epochs, `steps` to each."""
@@ -84,12 +75,7 @@ class ProgressReport:
         self._bar.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._bar.stop()
 
     def start(self, epoch: int, epochs: int, steps: int) -> None:
@@ -140,13 +126,8 @@ class TrackedReport(ProgressReport):
         self._sender.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        super().__exit__(kind, error, trace)
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        super().__exit__(kind)
         self._rows.put(None)
         if kind is None or issubclass(kind, Exception):  # not where a person stops it
             self._sender.join(self.PATIENCE)
@@ -158,8 +139,8 @@ class TrackedReport(ProgressReport):
 
     def _send(self, run_id: str) -> None:
         # A server that is away costs the end of the training seconds, not minutes.
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
+        for name, value in IMPATIENT.items():
+            os.environ.setdefault(name, value)
         from mlflow import MlflowClient
         from mlflow.entities import Metric
 

@@ -1,4 +1,4 @@
-"""Distillation from start to finish: data, student, training, and what it is filed under."""
+"""Distillation from start to finish: data, student, training and its cache key."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ from components.core.seeds import derive, fix_torch, hold_memory
 from components.data.manifest import Manifest
 from components.distill.cache import Decoded, decoded
 from components.distill.calibration import calibrate
-from components.distill.examples import Example, annotation_hours, collect, counts
+from components.distill.examples import annotation_hours, collect, counts
 from components.distill.parallel import ALONE, DistributedContext
 from components.distill.progress import Watcher
-from components.distill.trainer import Trained, train
+from components.distill.state import State
+from components.distill.trainer import train
 from components.student.model import Student, build, configure
 from components.student.store import weights_bytes
 
@@ -30,14 +31,12 @@ from components.student.store import weights_bytes
 CODE = (
     "components.core.metrics",
     "components.core.seeds",
-    "components.distill.augment",
     "components.distill.batches",
     "components.distill.losses",
     "components.distill.parallel",
     "components.distill.state",
     "components.distill.trainer",
     "components.student.fusion",
-    "components.student.frontend",
     "components.student.infer",
     "components.student.model",
     "components.student.tiles",
@@ -52,7 +51,7 @@ class Distilled:
     """A trained student, its curve, photos per split and label, hours of drawing behind them."""
 
     student: Student
-    trained: Trained
+    trained: State
     counts: dict[str, int]
     hours: dict[str, float]
 
@@ -67,10 +66,10 @@ def distill(
 ) -> Distilled:
     """Train a student on a data set's pseudo-masks.
 
-    Checkpoints lie under `state_dir()/cache/distill/<key>`: the key covers the data, the
-    parameters, the first weights and the code, so a changed one never resumes an old training, and
-    the same command after a kill goes on where it was. A finished training is found there too: its
-    checkpoint is verified and the result written from it again.
+    Checkpoints are in `state_dir()/cache/distill/<key>`: the key covers the data, the parameters,
+    the first weights and the code, so a changed one never resumes an old training, and the same
+    command after a kill continues. A finished training is found there too: its checkpoint is
+    verified and the result written from it again.
 
     Raises:
         InputError: unusable data, backbone or weights.
@@ -79,9 +78,12 @@ def distill(
     fix_torch(derive(params.seed, "student"), params.threads)
     hold_memory()
     examples = collect(manifest, dataset, pseudo, params)
-    student = build(configure(params), params.weights)
+    student = build(configure(params.student), params.student.weights)
     root = state_dir() / DISTILL_CACHE
-    data = _decoded(examples, params, root / "data", context)
+    if context.leads:  # the others find the arrays decoded
+        decoded(examples, params, root / "data")
+    context.wait()
+    data = decoded(examples, params, root / "data")
     folder = root / training_key(student, data, params, context.size)
     folder.mkdir(parents=True, exist_ok=True)
     trained = train(student, data, params, folder, watcher, context)
@@ -89,18 +91,8 @@ def distill(
     return Distilled(student, trained, counts(examples), annotation_hours(manifest, examples))
 
 
-def _decoded(
-    examples: list[Example], params: Distill, root: Path, context: DistributedContext
-) -> Decoded:
-    """The arrays, made by the leader alone where they are not there."""
-    if context.leads:
-        decoded(examples, params, root)
-    context.wait()
-    return decoded(examples, params, root)
-
-
 def training_key(student: Student, data: Decoded, params: Distill, processes: int) -> str:
-    """What a training is filed under: everything its result depends on."""
+    """The cache key of a training: everything its result depends on."""
     return sha256_json(
         {
             "data": data.key,
@@ -115,9 +107,7 @@ def training_key(student: Student, data: Decoded, params: Distill, processes: in
 def maker(student: Student, *modules: str) -> dict[str, Any]:
     """What makes a student besides data and parameters: how it begins, code, library versions.
 
-    Args:
-        student: before its training.
-        modules: that decide its training, besides `CODE`.
+    `modules` decide its training besides `CODE`.
     """
     return {
         "student": student.config.model_dump(),

@@ -23,24 +23,16 @@ _MODEL, _MEAN, _BEST, _OPTIMISER = "model.", "mean.", "best.", "optimiser."
 
 @dataclass
 class State:
-    """What a checkpoint holds.
+    """What a checkpoint holds."""
 
-    Attributes:
-        student: as the optimiser moves it.
-        mean: the running mean of its weights, which is validated and kept; the student itself
-            where there is none.
-        optimiser: of the student.
-        history: finished epochs.
-        best: tensors of the best epoch's mean.
-        best_epoch: from 1; 0 before the first.
-    """
-
-    student: Student
+    student: Student  # as the optimiser moves it
+    # The running mean of its weights, which is validated and kept; the student itself where there
+    # is none
     mean: Student
-    optimiser: torch.optim.AdamW
-    history: list[Epoch]
-    best: dict[str, Tensor]
-    best_epoch: int
+    optimiser: torch.optim.AdamW  # of the student
+    history: list[Epoch]  # finished epochs
+    best: dict[str, Tensor]  # tensors of the best epoch's mean
+    best_epoch: int  # from 1; 0 before the first
 
 
 def begin(student: Student, params: Distill) -> State:
@@ -87,22 +79,18 @@ def average(state: State, decay: float, step: int) -> None:
 def note(state: State, row: Epoch) -> None:
     """Add a finished epoch; keep its weights where it is the best so far."""
     state.history.append(row)
-    if _better(row, state):
+    if not state.best_epoch or _value(row) > _value(state.history[state.best_epoch - 1]):
         state.best_epoch = row["epoch"]
         state.best = {name: value.clone() for name, value in state.mean.state_dict().items()}
 
 
-def _better(row: Epoch, state: State) -> bool:
-    return not state.best_epoch or _worth(row) > _worth(state.history[state.best_epoch - 1])
-
-
-def _worth(row: Epoch) -> tuple[float, float]:
+def _value(row: Epoch) -> tuple[float, float]:
     """F1 less false alarms, then the loss: F1 alone would keep whatever answers most boldly."""
     return row["val_f1"] - row["val_false_alarm_area"], -row["val_loss"]
 
 
 def finished(state: State, params: Distill) -> bool:
-    """Whether all epochs are done, or `patience` of them brought nothing better."""
+    """Whether all epochs are done, or `patience` of them passed without a better one."""
     done = len(state.history)
     waited = done - state.best_epoch
     return done >= params.epochs or bool(params.patience and waited >= params.patience)
@@ -131,7 +119,6 @@ def restore(state: State, folder: Path) -> None:
         return
 
     def part(prefix: str) -> dict[str, Tensor]:
-        """The tensors under a prefix, without it."""
         return {k.removeprefix(prefix): v for k, v in found.tensors.items() if k.startswith(prefix)}
 
     state.student.load_state_dict(part(_MODEL))

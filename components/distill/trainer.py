@@ -32,14 +32,6 @@ from components.student.model import Student
 WARMUP = 0.05  # share of all steps
 
 
-@dataclass(frozen=True)
-class Trained:
-    """A finished training; the student carries the best epoch's weights."""
-
-    history: list[Epoch]
-    best_epoch: int
-
-
 def train(
     student: Student,
     data: Decoded,
@@ -47,8 +39,10 @@ def train(
     folder: Path,
     watcher: Watcher,
     context: DistributedContext = ALONE,
-) -> Trained:
+) -> State:
     """Train in place, resuming from the newest intact checkpoint in `folder`.
+
+    The student ends with the best epoch's weights, on the CPU.
 
     The best epoch is the one with the highest F1 on the validation photos' masks, of the kind that
     is learnt (true masks are not what the method has), less the false-alarm area on the authentic
@@ -71,26 +65,18 @@ def train(
     fit(state, course, params, data, folder, watcher, context)
     student.load_state_dict(state.best)
     student.cpu().eval()
-    return Trained(state.history, state.best_epoch)
+    return state
 
 
 @dataclass(frozen=True)
 class Course:
-    """In what one training differs from another.
+    """What distinguishes one kind of training from another."""
 
-    Attributes:
-        name: for messages.
-        steps: of the optimiser, in an epoch; the last one may have fewer.
-        total: steps of all epochs together.
-        batches: of an epoch, counted from 1.
-        learn: one step of the optimiser; returns the batch's mean loss.
-    """
-
-    name: str
-    steps: int
-    total: int
-    batches: Callable[[int], Iterable[Batch]]
-    learn: Callable[[Batch], float]
+    name: str  # for messages
+    steps: int  # of the optimiser, in an epoch; the last one may have fewer
+    total: int  # steps of all epochs together
+    batches: Callable[[int], Iterable[Batch]]  # of an epoch, counted from 1
+    learn: Callable[[Batch], float]  # one step of the optimiser; returns the batch's mean loss
 
 
 def distillation_course(
@@ -116,16 +102,10 @@ def fit(
     watcher: Watcher,
     context: DistributedContext = ALONE,
 ) -> None:
-    """Train until `params` says that it is enough, from the newest intact checkpoint in `folder`.
+    """Train until `finished`, starting from the newest intact checkpoint in `folder`.
 
-    Args:
-        state: before the first epoch; it is moved on.
-        course: see `Course`.
-        params: epochs, patience, rates, running mean and seed.
-        data: whose validation photos each epoch is scored on.
-        folder: of the checkpoints.
-        watcher: is given every step and epoch.
-        context: the processes that train together.
+    `state` is that before the first epoch, and is moved on; each epoch is scored on the validation
+    photos of `data`.
 
     Raises:
         ImlError: the loss is not finite.
@@ -169,7 +149,7 @@ def train_step(
     params: Distill,
     context: DistributedContext = ALONE,
 ) -> float:
-    """One optimiser step; returns the whole batch's mean loss, whatever became of it."""
+    """One optimiser step; returns the whole batch's mean loss, finite or not."""
     device = context.device
     with torch.autocast(device.type, torch.bfloat16, enabled=params.amp):
         logits = student(batch.photos.to(device))
@@ -242,9 +222,9 @@ def validate(student: Student, data: Decoded, context: DistributedContext = ALON
         maps = probabilities(student, [photo for photo, _ in pairs])
         for row, (_, mask), found in zip(rows, pairs, maps, strict=True):
             check_finite(float(found.sum()), "the student's answer to a photo", "validation")
-            given, target = torch.from_numpy(found), torch.from_numpy(mask / np.float32(255))
-            f1 = pseudo_f1(given, target)
-            loss = F.binary_cross_entropy(given, target).item()
+            answer, target = torch.from_numpy(found), torch.from_numpy(mask / np.float32(255))
+            f1 = pseudo_f1(answer, target)
+            loss = F.binary_cross_entropy(answer, target).item()
             scored, authentic = not math.isnan(f1), not data.manipulated[row]
             area = predicted_area(found) if authentic else 0.0
             sums[0] += loss

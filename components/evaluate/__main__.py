@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-
-import numpy as np
-import pandas as pd
+from functools import partial
 
 from components.core import params as parameters
 from components.core.errors import InputError, exit_on_error
 from components.core.files import sha256_file
 from components.core.params import Params
 from components.core.paths import DATA, DISTILLED, EVALUATED, PREPARED, PSEUDO_MASKS
-from components.core.progress import Progress, lines
+from components.core.progress import lines
 from components.core.seeds import fix_torch
 from components.data import manifest
 from components.data.manifest import Manifest
@@ -30,25 +28,24 @@ from components.student import infer, store
 
 
 def photos(dataset: str, params: Params) -> tuple[Manifest, str]:
-    """The photos to score, and which they are in words."""
+    """The photos to score, and which they are in words.
+
+    Of another data set than the prepared one, those that resemble photos trained or tuned on are
+    left out.
+    """
     prepared = manifest.read(PREPARED)
-    if dataset != params.prepare.dataset:
-        return _others(dataset, params, prepared.images)
-    found = prepared.select(split="test")
-    if found.images.empty:
-        raise InputError(
-            "no photos in the test split",
-            where=str(PREPARED),
-            hint="raise prepare.split.test in params.yaml, or give the data set a test split",
-        )
-    return found, "test split"
-
-
-def _others(dataset: str, params: Params, prepared: pd.DataFrame) -> tuple[Manifest, str]:
-    """Photos of another data set, without those that resemble photos trained or tuned on."""
+    if dataset == params.prepare.dataset:
+        found = prepared.select(split="test")
+        if found.images.empty:
+            raise InputError(
+                "no photos in the test split",
+                where=str(PREPARED),
+                hint="raise prepare.split.test in params.yaml, or give the data set a test split",
+            )
+        return found, "test split"
     held, which = held_back(DATA / dataset, params.prepare)
     count = len(held.images)
-    fresh = unseen(held, prepared, params.prepare.near_duplicate_bits)
+    fresh = unseen(held, prepared.images, params.prepare.near_duplicate_bits)
     if fresh.images.empty:
         raise InputError(
             f"all {count} photos to score resemble photos that the student was trained on",
@@ -66,21 +63,20 @@ def score(dataset: str, params: Params) -> None:
     album = Album(found, DATA / dataset, PSEUDO_MASKS if prepared else None)
     fix_torch(params.evaluate.seed, params.evaluate.threads)
     student = store.load(DISTILLED)
-
-    def predict(pixels: Sequence[np.ndarray]) -> list[np.ndarray]:
-        return infer.probabilities(student, pixels)
-
-    def progress(part: str) -> Progress:
-        return lines(f"{dataset}, {part}")
-
     about = {
         "Data set": f"{dataset}, {which}",
         "Model": f"{student.config.backbone} at {student.config.size} pixels",
         "Weights (SHA-256)": sha256_file(DISTILLED / store.WEIGHTS),
     }
-    config, out = student.config, EVALUATED / dataset
-    calibration = Calibration(config.temperature, config.image_threshold)
-    report.produce(predict, album, params.evaluate, about, out, progress, calibration)
+    report.produce(
+        partial(infer.probabilities, student),
+        album,
+        params.evaluate,
+        about,
+        EVALUATED / dataset,
+        lambda part: lines(f"{dataset}, {part}"),
+        Calibration(student.config.temperature, student.config.image_threshold),
+    )
 
 
 def main(arguments: Sequence[str]) -> None:

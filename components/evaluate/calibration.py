@@ -1,32 +1,30 @@
-"""Calibration: reliability of the pixels' probabilities, and the threshold for a whole photo.
+"""Calibration: reliability of the pixels' probabilities, and what other thresholds would give.
 
 A pixel given 0.8 should be manipulated in 8 of 10 cases. Pixels are counted in equal bins of
 probability; each photo has equal weight, however large it is. The expected calibration error is the
 mean distance between a bin's probability and its share of manipulated pixels, weighted by the bin.
+Pixels above each threshold are summed over photos as they come.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from components.evaluate import statistics
 
 BINS = 15
+LEVELS = np.arange(1, 20) / 20  # thresholds, 0.05 to 0.95
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What a model brings from its validation photos.
+    """What a model's validation photos set."""
 
-    Attributes:
-        temperature: its logits were divided by this.
-        image_threshold: an image score above it calls the photo manipulated; None: not set.
-    """
-
-    temperature: float = 1.0
+    temperature: float = 1.0  # its logits were divided by this
+    # An image score above it calls the photo manipulated; None: not set
     image_threshold: float | None = None
 
 
@@ -42,12 +40,12 @@ def reliability(prob: np.ndarray, mask: np.ndarray, temperature: float) -> np.nd
         float64 (2, 3, BINS): calibrated and raw; in each bin the share of the pixels, and the sums
         of probability and of truth over the number of pixels.
     """
-    given, truth = prob.ravel(), mask.ravel()
+    calibrated, truth = prob.ravel(), mask.ravel()
     if temperature == 1:
-        return np.stack([_binned(given, truth)] * 2)
-    clipped = np.clip(given, 1e-7, 1 - 1e-7)
+        return np.stack([_binned(calibrated, truth)] * 2)
+    clipped = np.clip(calibrated, 1e-7, 1 - 1e-7)
     odds = (clipped / (1 - clipped)) ** np.float32(temperature)
-    return np.stack([_binned(given, truth), _binned(odds / (1 + odds), truth)])
+    return np.stack([_binned(calibrated, truth), _binned(odds / (1 + odds), truth)])
 
 
 def _binned(prob: np.ndarray, truth: np.ndarray) -> np.ndarray:
@@ -57,12 +55,7 @@ def _binned(prob: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 
 class BinSums:
-    """Bins of many photos, summed as they come: memory grows with source groups, not with photos.
-
-    Attributes:
-        photos: how many were added.
-        total: float64 (2, 3, BINS), their sum.
-    """
+    """Sums of the bins of `photos` photos: memory grows with source groups, not with photos."""
 
     def __init__(self) -> None:
         self.photos = 0
@@ -70,7 +63,7 @@ class BinSums:
         self._groups: dict[str, np.ndarray] = {}
 
     def add(self, group: object, bins: np.ndarray) -> None:
-        """One photo's `reliability`, and its source group."""
+        """Add a photo's `reliability` under its source group."""
         self.photos += 1
         self.total += bins
         held = self._groups.setdefault(str(group), np.zeros((2, 3, BINS)))
@@ -91,13 +84,7 @@ def _error(sums: np.ndarray) -> np.ndarray:
 def calibration_block(
     sums: BinSums, bootstrap: statistics.Bootstrap, found: Calibration
 ) -> dict[str, Any]:
-    """`ece` and `calibration` of the metrics.
-
-    Args:
-        sums: of the photos whose truth is known.
-        bootstrap: how intervals are drawn.
-        found: what the model brought.
-    """
+    """`ece` and `calibration` of the metrics, from the photos whose truth is known."""
     errors = [
         statistics.of_group_sums(sums.by_group(part), sums.photos, _error, bootstrap).as_dict()
         for part in (0, 1)
@@ -133,15 +120,8 @@ def balanced_accuracy(
 ) -> statistics.Interval:
     """Mean of the shares of manipulated and of authentic photos that are called right.
 
-    Args:
-        scores: (N,), image scores.
-        manipulated: bool (N,).
-        groups: (N,), source groups.
-        threshold: a score above it calls the photo manipulated; set on validation photos.
-        bootstrap: how intervals are drawn.
-
-    Returns:
-        None as value where the threshold or a class is missing.
+    A score above `threshold`, which was set on validation photos, calls a photo manipulated. The
+    value is None where the threshold or a class is missing. All arrays are (N,).
     """
     if threshold is None or manipulated.all() or not manipulated.any():
         return statistics.Interval(None, None, None, len(scores))
@@ -154,3 +134,65 @@ def balanced_accuracy(
             return (caught / positive + passed / negative) / 2
 
     return statistics.of_sums(np.stack(parts, axis=1).astype(float), groups, share, bootstrap)
+
+
+class Above(NamedTuple):
+    """One photo's pixels above each of `LEVELS` (strictly), as shares of the photo."""
+
+    caught: np.ndarray  # float64 (T,), manipulated pixels
+    marked: np.ndarray  # float64 (T,), all pixels
+    truth: float  # of the photo that is manipulated
+
+
+def above(prob: np.ndarray, mask: np.ndarray) -> Above:
+    """Count a photo: `prob` float32 (H, W), `mask` bool (H, W), all false for an authentic one."""
+    # How many levels each pixel is above.
+    places = np.searchsorted(LEVELS, prob.ravel(), side="left")
+
+    def count(of: np.ndarray) -> np.ndarray:
+        by_place = np.bincount(of, minlength=len(LEVELS) + 1)[1:]
+        return by_place[::-1].cumsum()[::-1] / prob.size
+
+    return Above(count(places[mask.ravel()]), count(places), np.count_nonzero(mask) / prob.size)
+
+
+class Sweep:
+    """The sums of many photos; memory does not grow with them."""
+
+    def __init__(self) -> None:
+        self._photos = np.zeros(2, dtype=np.int64)  # authentic, manipulated
+        self._f1, self._alarms, self._caught, self._marked = np.zeros((4, len(LEVELS)))
+        self._truth = 0.0
+
+    def add(self, photo: Above) -> None:
+        """Add one photo."""
+        self._photos[int(photo.truth > 0)] += 1
+        self._caught += photo.caught
+        self._marked += photo.marked
+        self._truth += photo.truth
+        if photo.truth:
+            self._f1 += 2 * photo.caught / (photo.marked + photo.truth)
+        else:
+            self._alarms += photo.marked
+
+    def rows(self) -> list[dict[str, float | None]]:
+        """One row a threshold, finite numbers or None.
+
+        `f1` and `false_alarm_area` are means over photos, as in the metrics; `precision` and
+        `recall` are over the pixels of all photos, each photo with equal weight.
+        """
+        authentic, manipulated = self._photos.tolist()
+        columns = {
+            "threshold": LEVELS,
+            "f1": self._f1 / (manipulated or np.nan),
+            "false_alarm_area": self._alarms / (authentic or np.nan),
+            "precision": self._caught / np.where(self._marked, self._marked, np.nan),
+            "recall": self._caught / (self._truth or np.nan),
+        }
+        return [
+            {
+                name: round(float(value), 6) if np.isfinite(value) else None
+                for name, value in zip(columns, row, strict=True)
+            }
+            for row in zip(*columns.values(), strict=True)
+        ]

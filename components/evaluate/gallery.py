@@ -30,24 +30,16 @@ class Example:
 
 @dataclass(frozen=True)
 class Album:
-    """Where photos and what belongs to them lie.
-
-    Attributes:
-        photos: the manifest, boxes included.
-        root: the data set's folder.
-        pseudo_masks: folder of the teacher's masks, `IMAGE_ID.png`; None where there is none.
-    """
+    """Photos with their boxes, and where what belongs to them is."""
 
     photos: Manifest
-    root: Path
-    pseudo_masks: Path | None = None
+    root: Path  # the data set's folder
+    pseudo_masks: Path | None = None  # folder of the teacher's masks, `IMAGE_ID.png`
 
     def draw(self, names: Iterable[str], models: Mapping[str, Predict]) -> dict[str, list[Picture]]:
         """Pictures by photo: photo and boxes, pseudo-mask if any, each model's answer, truth.
 
-        Args:
-            names: image ids, in the manifest.
-            models: what draws the answers, by the words below each.
+        `names` are image ids, `models` are called as the words below their answers.
         """
         wanted = list(dict.fromkeys(names))
         chosen = self.photos.images.set_index("image_id", drop=False).loc[wanted]

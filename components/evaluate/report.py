@@ -1,4 +1,4 @@
-"""The evaluation's page: one self-contained HTML file, and the files it stands beside.
+"""The evaluation's page: one self-contained HTML file, and the files beside it.
 
 Every text from a data set is escaped. The page is a function of what the evaluation read; what
 names one registered version (number, date, commit) is added to a copy of it, by `identified`.
@@ -52,10 +52,7 @@ def digest(images: pd.DataFrame) -> str:
 
 
 def pick(images: pd.DataFrame) -> dict[str, list[str]]:
-    """Photos worth a look, by section: worst, median and best F1, largest false alarms.
-
-    No photo is shown twice; sections without photos are left out.
-    """
+    """Photos worth a look, by section, each once; sections without photos are left out."""
     ranked, alarmed = by_f1(images), by_false_alarm(images)
     start = max(0, (len(ranked) - EXAMPLES) // 2)
     wanted = {
@@ -95,13 +92,7 @@ def facts(row: Mapping[str, Any]) -> str:
 
 
 def gallery(evaluation: Evaluation, album: Album, predict: Predict) -> dict[str, list[Example]]:
-    """The picked photos with the model's answers, by section.
-
-    Args:
-        evaluation: what `evaluate` gave for these photos.
-        album: where the photos are.
-        predict: the same model.
-    """
+    """The picked photos of an evaluation with the answers of the same model, by section."""
     sections = pick(evaluation.images)
     drawn = album.draw([n for names in sections.values() for n in names], {"answer": predict})
     rows: Any = evaluation.images.set_index("image_id").to_dict("index")
@@ -177,14 +168,7 @@ def render(
     params: Evaluate,
     about: Mapping[str, str],
 ) -> str:
-    """The page as HTML.
-
-    Args:
-        evaluation: what was measured.
-        sections: photos (see `gallery`).
-        params: number of resamples and confidence, for "how measured".
-        about: facts for the head of the page by name (data set, model, weights).
-    """
+    """The page as HTML: `about` are facts for its head, `params` for "how measured"."""
     rows = evaluation.images
     scores = {
         label: _histogram(rows.loc[rows["label"] == label, "score"])
@@ -222,11 +206,10 @@ def produce(
     progress: Parts = lambda _: None,
     calibration: Calibration | None = None,
 ) -> Evaluation:
-    """Evaluate a model on an album's photos and write all three files.
+    """Evaluate a model on an album's photos and write all three files (see `write`).
 
-    Arguments as of `evaluate` and `write`; the page's head names the photos by their hash.
-
-    The metrics have one block more, `robustness` (see there); `progress` follows its passes too.
+    The metrics have one block more, `robustness`; `progress` follows its passes too. The page's
+    head names the photos by their hash.
     """
     images, root = album.photos.images, album.root
     evaluation = evaluate(predict, images, root, params, progress("evaluate"), calibration)

@@ -1,4 +1,4 @@
-"""How much survives when photos are passed on: the evaluation again on treated photos.
+"""Robustness when photos are shared: the evaluation repeated on treated photos.
 
 Treatments act on the photo at its own size, before anything else. Where one changes the size, the
 model sees the smaller photo and its map is brought back to the truth's size. Levels that IMDL-BenCo
@@ -26,7 +26,7 @@ SOCIAL_SIDE = 1080  # pixels; what social networks keep of the longer side
 SHARPENING = 0.3  # that they add after shrinking
 METRICS = ("f1", "auc", "image_auc", "false_alarm_area")
 Treatment = Callable[[float, np.ndarray], np.ndarray]
-Parts = Callable[[str], Progress | None]  # given a pass in words, what is told of its photos
+Parts = Callable[[str], Progress | None]  # a pass in words to the progress of its photos
 
 
 def jpeg(quality: float, photo: np.ndarray) -> np.ndarray:
@@ -60,11 +60,7 @@ def social(quality: float, photo: np.ndarray) -> np.ndarray:
 
 
 TREATMENTS: dict[str, Treatment] = {
-    "jpeg": jpeg,
-    "blur": blur,
-    "noise": noise,
-    "resize": resize,
-    "social": social,
+    treat.__name__: treat for treat in (jpeg, blur, noise, resize, social)
 }
 
 
@@ -73,13 +69,12 @@ def _treated(
 ) -> list[np.ndarray]:
     """Probability maps of treated photos, at the photos' own sizes."""
     maps = predict([treat(photo) for photo in photos])
-    return [_sized(found, photo.shape) for found, photo in zip(maps, photos, strict=True)]
-
-
-def _sized(found: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    if found.shape == shape[:2]:
-        return found
-    return np.clip(cv2.resize(found, (shape[1], shape[0])), 0, 1)
+    return [
+        found
+        if found.shape == photo.shape[:2]
+        else np.clip(cv2.resize(found, photo.shape[1::-1]), 0, 1)
+        for found, photo in zip(maps, photos, strict=True)
+    ]
 
 
 def robustness(
@@ -91,16 +86,11 @@ def robustness(
 ) -> dict[str, Any]:
     """Metrics at every level of every treatment that the parameters name.
 
-    Args:
-        predict: the model (see `run.evaluate`).
-        images: rows of a manifest.
-        root: the data set's folder.
-        params: levels by treatment, resamples, confidence, seed.
-        progress: given a level in words, what is called as progress(done, total).
+    Arguments as of `run.evaluate`; `progress` is given a level in words.
 
     Returns:
-        Treatment to level (as text) to `f1`, `auc`, `image_auc`, `false_alarm_area`, each with its
-        interval; a treatment without levels is left out.
+        Treatment to level (as text) to `METRICS`, each with its interval; a treatment without
+        levels is left out.
     """
     block: dict[str, Any] = {}
     for name, treat in TREATMENTS.items():

@@ -23,12 +23,24 @@ from components.core.files import inside, sha256_bytes
 from components.core.params import Evaluate
 from components.core.progress import Progress
 from components.core.stream import ahead, batches
-from components.data.manifest import AUTHENTIC
-from components.evaluate.calibration import BinSums, Calibration, reliability
-from components.evaluate.summary import summarise
-from components.evaluate.thresholds import Above, Sweep, above
+from components.data.manifest import AUTHENTIC, MANIPULATED
+from components.evaluate import statistics
+from components.evaluate.calibration import (
+    Above,
+    BinSums,
+    Calibration,
+    Sweep,
+    above,
+    balanced_accuracy,
+    calibration_block,
+    reliability,
+)
 
 Predict = Callable[[Sequence[np.ndarray]], list[np.ndarray]]
+Block = dict[str, Any]
+_MEANS = ("f1", "iou", "mcc", "auc", "false_alarm_area", "imdlbenco_f1")
+_PARTS = ("f1", "iou", "auc")  # of a slice of the manipulated photos
+_QUANTILES = 5
 
 IMAGES = pa.schema(
     [
@@ -56,18 +68,14 @@ class Evaluation:
 
     Attributes:
         images: columns of `IMAGES`, in the order of the manifest's rows.
-        metrics: see `summary.summarise`, and `thresholds` (see `thresholds.Sweep.rows`).
+        metrics: `f1`, `iou`, `mcc`, `auc`, `false_alarm_area`, `image_auc`, `balanced_accuracy`,
+            `ece` and `imdlbenco_f1`; `calibration` (temperature, threshold, reliability by bin);
+            `groups` by kind; `slices` by method, shape and area; counts; `thresholds` (see
+            `calibration.Sweep.rows`).
     """
 
     images: pd.DataFrame
     metrics: dict[str, Any]
-
-
-class _Counted(NamedTuple):
-    """A photo's pixels, counted against its truth: `reliability` and `thresholds.above`."""
-
-    bins: np.ndarray
-    above: Above
 
 
 class Loaded(NamedTuple):
@@ -121,8 +129,8 @@ def _predicted(loaded: Iterable[Loaded], predict: Predict) -> Iterator[tuple[Loa
 
 def _measured(
     pair: tuple[Loaded, np.ndarray], temperature: float
-) -> tuple[dict[str, Any], _Counted | None]:
-    """One row of `IMAGES`, and the photo's pixels where their truth is known."""
+) -> tuple[dict[str, Any], tuple[np.ndarray, Above] | None]:
+    """One row of `IMAGES`; the photo's `reliability` and `above` where the truth is known."""
     (row, photo, mask), prob = pair
     try:
         measure.check_probability(prob, photo.shape[:2])
@@ -136,7 +144,7 @@ def _measured(
     row = named | {"group": group} | numbers
     if mask is None:
         return row, None
-    return row, _Counted(reliability(prob, mask, temperature), above(prob, mask))
+    return row, (reliability(prob, mask, temperature), above(prob, mask))
 
 
 def evaluate(
@@ -155,7 +163,7 @@ def evaluate(
         root: the data set's folder, which paths in the rows are relative to.
         params: number of resamples, confidence, seed.
         progress: called as progress(done, total).
-        calibration: what the model brought from its validation photos, if anything.
+        calibration: set on the model's validation photos, if at all.
 
     Raises:
         InputError: no photos, a photo or mask that is missing, damaged or not the manifest's, or
@@ -170,10 +178,82 @@ def evaluate(
     for row, counted in ahead(_predicted(load_all(images, root), predict), measured):
         rows.append(row)
         if counted is not None:
-            bins.add(row["group"], counted.bins)
-            sweep.add(counted.above)
+            bins.add(row["group"], counted[0])
+            sweep.add(counted[1])
         if progress:
             progress(len(rows), len(images))
     frame = pd.DataFrame(rows, columns=IMAGES.names)
-    metrics = summarise(frame, bins, params, calibration)
+    metrics = _summarise(frame, bins, params, calibration)
     return Evaluation(frame, metrics | {"thresholds": sweep.rows()})
+
+
+def _summarise(
+    images: pd.DataFrame, bins: BinSums, params: Evaluate, calibration: Calibration
+) -> Block:
+    """All metrics, each `{value, low, high, n}`: finite numbers or None throughout.
+
+    Args:
+        images: columns of `IMAGES`.
+        bins: of the photos whose truth is known.
+        params: resamples, confidence, seed.
+        calibration: set on the model's validation photos.
+    """
+    bootstrap = statistics.Bootstrap(params.bootstrap, params.confidence, params.seed)
+    groups = images["group"].to_numpy()
+    manipulated = (images["label"] == MANIPULATED).to_numpy()
+    scores = images["score"].to_numpy()
+
+    def mean(name: str, rows: np.ndarray | slice = slice(None)) -> Block:
+        return statistics.mean(images[name].to_numpy()[rows], groups[rows], bootstrap).as_dict()
+
+    block: Block = {name: mean(name) for name in _MEANS}
+    block["image_auc"] = statistics.auc(scores, manipulated, groups, bootstrap).as_dict()
+    block["balanced_accuracy"] = balanced_accuracy(
+        scores, manipulated, groups, calibration.image_threshold, bootstrap
+    ).as_dict()
+    block |= calibration_block(bins, bootstrap, calibration)
+    kinds = images["kind"].where(manipulated)
+    block["groups"] = _parts(kinds, mean)
+    block["slices"] = {
+        "method": _parts(_half(kinds, 0), mean),
+        "shape": _parts(_half(kinds, 1), mean),
+        "area": _by_area(images["true_area"].where(manipulated), mean),
+    }
+    block["n_manipulated"] = int(manipulated.sum())
+    block["n_authentic"] = int((~manipulated).sum())
+    block["n_without_mask"] = int((manipulated & images["f1"].isna().to_numpy()).sum())
+    block["n_groups"] = int(images["group"].nunique())
+    return block
+
+
+def _half(kinds: pd.Series, place: int) -> pd.Series:
+    """Of kinds such as `splice/free` the method (0) or the shape (1), None where there is none."""
+
+    def half(kind: object) -> str | None:
+        parts = kind.split("/") if isinstance(kind, str) else []
+        return parts[place] if place < len(parts) else None
+
+    return kinds.map(half)
+
+
+def _parts(names: pd.Series, mean: Callable[[str, np.ndarray], Block]) -> Block:
+    """Metrics of the photos of each name."""
+    return {
+        name: {metric: mean(metric, (names == name).to_numpy()) for metric in _PARTS}
+        for name in sorted(names.dropna().unique())
+    }
+
+
+def _by_area(areas: pd.Series, mean: Callable[[str, np.ndarray], Block]) -> Block:
+    """Metrics by fifths of the manipulated photos, the smallest manipulated area first."""
+    known = areas.dropna()
+    if known.nunique() < _QUANTILES:
+        return {}
+    edges = np.quantile(known, np.linspace(0, 1, _QUANTILES + 1))
+    place = np.searchsorted(edges[1:-1], areas.to_numpy(), side="left")
+    found: Block = {}
+    for number in range(_QUANTILES):
+        rows = (place == number) & areas.notna().to_numpy()
+        part: Block = {"from": float(edges[number]), "to": float(edges[number + 1])}
+        found[str(number + 1)] = part | {metric: mean(metric, rows) for metric in _PARTS}
+    return found

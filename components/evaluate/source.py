@@ -76,10 +76,10 @@ def unseen(photos: Manifest, prepared: pd.DataFrame, bits: int) -> Manifest:
 def deciding(params: Params) -> pd.DataFrame:
     """`label` and `mask_path` of the photos whose figures decide on promotion.
 
-    Reads the manifest that `prepare` wrote, or the index of the data set named for the gates.
+    From the manifest that `prepare` wrote, or the index of the data set named for the gates.
 
     Raises:
-        InputError: neither can be read.
+        InputError: it cannot be read.
     """
     name = params.gate_dataset
     if name == params.prepare.dataset:
@@ -88,20 +88,12 @@ def deciding(params: Params) -> pd.DataFrame:
     rows = dataset.images
     for split in reversed(_splits(dataset)):
         rows = [row for row in dataset.images if row.get("split") == split] or rows
-    return pd.DataFrame(
-        {
-            "label": [row["label"] for row in rows],
-            "mask_path": [row.get("mask") for row in rows],
-        }
-    )
+    columns = [(row["label"], row.get("mask")) for row in rows]
+    return pd.DataFrame(columns, columns=["label", "mask_path"])
 
 
 def undecidable(images: pd.DataFrame) -> str | None:
-    """Why no version can be promoted by these test photos; None where one can.
-
-    Args:
-        images: test photos with the columns `label` and `mask_path`.
-    """
+    """Why no version can be promoted by these test photos (see `deciding`); None where one can."""
     manipulated = images[images["label"] == MANIPULATED]
     authentic = len(images) - len(manipulated)
     wanted = "give masks for the test photos"

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike
 from components.core.seeds import generator
 
 _BLOCK = 4_000_000  # numbers held at a time
+Statistic = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -30,18 +31,12 @@ class Bootstrap:
 
 @dataclass(frozen=True)
 class Interval:
-    """A statistic with its interval.
+    """A statistic with its percentile bounds."""
 
-    Attributes:
-        value: on the data as they are; None where it is undefined (an empty class).
-        low, high: percentile bounds; None where fewer than two groups leave nothing to draw.
-        n: photos behind it.
-    """
-
-    value: float | None
-    low: float | None
+    value: float | None  # on the data as they are; None where it is undefined (an empty class)
+    low: float | None  # None where fewer than two groups leave nothing to draw
     high: float | None
-    n: int
+    n: int  # photos behind it
 
     def as_dict(self) -> dict[str, float | None]:
         """For JSON: finite numbers or None."""
@@ -56,7 +51,7 @@ def _codes(groups: ArrayLike) -> tuple[np.ndarray, int]:
 
 
 def resampled(
-    statistic: Callable[[np.ndarray], np.ndarray],
+    statistic: Statistic,
     draw: Callable[[int], np.ndarray],
     resamples: int,
     width: int,
@@ -93,12 +88,7 @@ def _bounds(samples: np.ndarray, bootstrap: Bootstrap) -> tuple[float | None, fl
 
 
 def _interval(
-    value: float,
-    n: int,
-    groups: int,
-    statistic: Callable[[np.ndarray], np.ndarray],
-    width: int,
-    bootstrap: Bootstrap,
+    value: float, n: int, groups: int, statistic: Statistic, width: int, bootstrap: Bootstrap
 ) -> Interval:
     """Value and bounds of `statistic`, which maps drawn groups (R, G) to numbers (R,)."""
     if not math.isfinite(value):
@@ -117,10 +107,7 @@ def _interval(
 def mean(values: ArrayLike, groups: ArrayLike, bootstrap: Bootstrap) -> Interval:
     """Mean over photos with its interval; NaN values (undefined for that photo) are left out.
 
-    Args:
-        values: one number a photo.
-        groups: the photo's source group, the unit that is drawn again.
-        bootstrap: number of resamples, confidence, seed.
+    `groups` are the photos' source groups, the unit that is drawn again.
     """
     array = np.asarray(values, dtype=np.float64)
     keep = ~np.isnan(array)
@@ -149,15 +136,7 @@ def paired_difference(
     """Mean of `a - b` over the same photos, with its interval (candidate minus champion).
 
     Pairing removes what makes a photo hard for both, so far smaller differences show than by
-    comparing two intervals.
-
-    Args:
-        a: one number a photo; NaN where undefined.
-        b: the other model's numbers, in the same order.
-        groups: the photos' source groups.
-        resamples: number of bootstrap resamples.
-        confidence: e.g. 0.95.
-        seed: of the draws.
+    comparing two intervals. Both have one number a photo, NaN where undefined.
 
     Raises:
         ValueError: different lengths, or a photo that is defined for one model only (dropping it
@@ -181,18 +160,11 @@ def _weighted_auc(positive: np.ndarray, negative: np.ndarray) -> np.ndarray:
 
 
 def auc(
-    scores: ArrayLike,
-    positive: ArrayLike,
-    groups: ArrayLike,
-    bootstrap: Bootstrap,
+    scores: ArrayLike, positive: ArrayLike, groups: ArrayLike, bootstrap: Bootstrap
 ) -> Interval:
     """Exact image-level AUC (ties half) with its interval; None where a class is empty.
 
-    Args:
-        scores: one finite number a photo.
-        positive: whether the photo is manipulated.
-        groups: the photos' source groups.
-        bootstrap: number of resamples, confidence, seed.
+    `scores` are finite; `positive` says whether a photo is manipulated.
     """
     truth = np.asarray(positive, dtype=bool)
     order = np.argsort(np.asarray(scores, dtype=np.float64), kind="stable")
@@ -220,7 +192,7 @@ def auc(
 def of_sums(
     sums: ArrayLike,
     groups: ArrayLike,
-    statistic: Callable[[np.ndarray], np.ndarray],
+    statistic: Statistic,
     bootstrap: Bootstrap,
 ) -> Interval:
     """A statistic of sums over photos (a ratio, an error over bins) with its interval.
@@ -229,7 +201,7 @@ def of_sums(
         sums: (N, K), what each photo adds.
         groups: (N,), the photos' source groups.
         statistic: maps sums (R, K) to numbers (R,); NaN where undefined.
-        bootstrap: number of resamples, confidence, seed.
+        bootstrap: how intervals are drawn.
     """
     array = np.asarray(sums, dtype=np.float64)
     codes, count = _codes(groups)
@@ -241,21 +213,16 @@ def of_sums(
 def of_group_sums(
     by_group: np.ndarray,
     photos: int,
-    statistic: Callable[[np.ndarray], np.ndarray],
+    statistic: Statistic,
     bootstrap: Bootstrap,
 ) -> Interval:
-    """As `of_sums`, where the photos of each source group are summed already.
+    """As `of_sums`, of `photos` photos that are summed by source group already.
 
-    Args:
-        by_group: float64 (G, K), groups in the order of their names.
-        photos: how many were summed.
-        statistic: maps sums (R, K) to numbers (R,); NaN where undefined.
-        bootstrap: number of resamples, confidence, seed.
+    `by_group` is float64 (G, K), groups in the order of their names.
     """
     if not photos:
         return Interval(None, None, None, 0)
     count = len(by_group)
-
     value = float(statistic(by_group.sum(axis=0, keepdims=True))[0])
     return _interval(
         value, photos, count, lambda draw: statistic(_times(draw) @ by_group), count, bootstrap

@@ -101,13 +101,13 @@ def differences(
         with torch.inference_mode():
             expected = model(torch.from_numpy(photo)).numpy()
         try:
-            (given,) = session.run([OUTPUT], {INPUT: photo})
+            (answer,) = session.run([OUTPUT], {INPUT: photo})
         except Exception as error:  # as above
             raise CheckError(
                 f"ONNX Runtime fails at {height}x{width} ({brief(error)})", where=str(path)
             ) from None
-        same = given.shape == expected.shape
-        largest = float(np.abs(given - expected).max()) if same else float("inf")
+        same = answer.shape == expected.shape
+        largest = float(np.abs(answer - expected).max()) if same else float("inf")
         found.append(Difference(height=height, width=width, largest_difference=largest))
     return found
 

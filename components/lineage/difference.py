@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from components.core.errors import CheckError
+from components.core.params import nested
 from components.core.words import plain
 from components.data.dataset import PHOTOS
 from components.evaluate.run import IMAGES as SCORES
@@ -94,7 +95,10 @@ def _params(record: Mapping[str, Any]) -> dict[str, Any]:
     """Parameters of all stages by dotted name."""
     found: dict[str, Any] = {}
     for stage in record["stages"]:
-        found |= dict(_flat(stage["params"].get("params.yaml", {})))
+        blocks = dict(stage["params"].get("params.yaml", {}))
+        if "distill" in blocks:
+            blocks["distill"] = nested(blocks["distill"])
+        found |= dict(_flat(blocks))
     return found
 
 

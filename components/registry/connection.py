@@ -25,10 +25,10 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from components.core.errors import InputError, UnavailableError
 from components.core.files import alone, atomic
 from components.core.paths import MLFLOW_STORE, state_dir
+from components.distill.progress import IMPATIENT
 from components.registry import database
 
 SETTING = "MLFLOW_TRACKING_URI"
-_IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
 TRAINING = "?workflowType=machine_learning"
 _TEMPORARY = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "RESOURCE_EXHAUSTED")
 _NO_ANSWER = (requests.ConnectionError, requests.Timeout)
@@ -165,6 +165,6 @@ def variables(values: Mapping[str, str]) -> Iterator[None]:
 @contextmanager
 def impatient() -> Iterator[None]:
     """Wait seconds for a server in the block, not minutes; what the environment sets stays."""
-    unset = {name: value for name, value in _IMPATIENT.items() if name not in os.environ}
+    unset = {name: value for name, value in IMPATIENT.items() if name not in os.environ}
     with variables(unset):
         yield

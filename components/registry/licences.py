@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from components.core.params import nested
 from components.pseudo_label.registry import specs
 
 UNKNOWN = "unknown"
@@ -21,14 +22,15 @@ def stage_params(record: Mapping[str, Any], stage: str) -> Mapping[str, Any]:
     """A stage's own block of params.yaml, as a lineage record has it; empty where it has none."""
     for entry in record.get("stages", []):
         if entry["name"] == stage:
-            return entry["params"].get("params.yaml", {}).get(stage, {})
+            block = entry["params"].get("params.yaml", {}).get(stage, {})
+            return nested(block) if stage == "distill" else block
     return {}
 
 
 def backbone(record: Mapping[str, Any]) -> tuple[str, str]:
     """The student's network, and where its first weights came from."""
-    distill = stage_params(record, "distill")
-    return str(distill.get("backbone", UNKNOWN)), str(distill.get("weights", UNKNOWN))
+    student = stage_params(record, "distill").get("student", {})
+    return str(student.get("backbone", UNKNOWN)), str(student.get("weights", UNKNOWN))
 
 
 def code_alone(teacher: str) -> bool:

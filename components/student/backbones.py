@@ -1,7 +1,7 @@
 """Backbones by timm name, and where their first weights come from.
 
-Four scales at strides 4, 8, 16 and 32. Those in `TESTED` are; any other timm network with these
-strides builds the same way, if it takes photos of any size.
+Four scales at strides 4, 8, 16 and 32. `TESTED` ones are tested; any other timm network with these
+strides that takes photos of any size builds the same way.
 """
 
 from __future__ import annotations
@@ -22,14 +22,15 @@ from torch import Tensor, nn
 from components.core.errors import InputError, UnavailableError
 from components.core.files import sha256_file
 from components.core.weights import lite0, lite0_path
-from components.student.config import Triple
 
+Triple = tuple[float, float, float]
 STRIDES = [4, 8, 16, 32]
+BACKBONE_KEY, WEIGHTS_KEY = "distill.student.backbone", "distill.student.weights"
 HUB_FILE = "model.safetensors"
 PACKAGE_BACKBONE = "tf_efficientnet_lite0"
 TESTED = (PACKAGE_BACKBONE, "mobilenetv3_large_100", "tiny_vit_5m_224")
 NO_HUB = (
-    f"`distill.weights: package` with backbone {PACKAGE_BACKBONE}, or a .safetensors path, "
+    f"`{WEIGHTS_KEY}: package` with backbone {PACKAGE_BACKBONE}, or a .safetensors path, "
     "needs no hub"
 )
 
@@ -38,17 +39,13 @@ def _check_name(name: str) -> None:
     if not timm.is_model(name):
         raise InputError(
             f"timm has no network {name!r}",
-            where="distill.backbone",
+            where=BACKBONE_KEY,
             hint=f"e.g. {PACKAGE_BACKBONE}, mobilenetv3_large_100 or tiny_vit_5m_224",
         )
 
 
 def normalisation(name: str) -> tuple[Triple, Triple]:
-    """Mean and standard deviation per channel that a network's ImageNet weights expect.
-
-    Raises:
-        InputError: unknown name.
-    """
+    """Mean and std per channel that a network's ImageNet weights expect; InputError if unknown."""
     _check_name(name)
     config = timm.get_pretrained_cfg(name)
     mean = config.mean if config else IMAGENET_DEFAULT_MEAN
@@ -71,7 +68,7 @@ def create(name: str) -> nn.Module:
     if strides != STRIDES:
         raise InputError(
             f"{name} has feature strides {strides}, the student needs {STRIDES}",
-            where="distill.backbone",
+            where=BACKBONE_KEY,
         )
     return network
 
@@ -86,35 +83,26 @@ def widths(network: nn.Module) -> list[int]:
 
 
 def load_weights(backbone: nn.Module, name: str, weights: str) -> None:
-    """Fill a backbone in place.
+    """Fill a backbone made by `create(name)` in place.
 
-    Args:
-        backbone: made by `create(name)`.
-        name: its timm name.
-        weights: `package` (ImageNet weights from pip), `hub` (timm's pretrained), `none` (left as
-            it is) or the path of a `.safetensors` file with the state dict of timm's network,
-            with or without its classifier.
+    `weights` are `package` (ImageNet weights from pip), `hub` (timm's pretrained), `none` (left as
+    it is) or the path of a `.safetensors` file with the state dict of timm's network, with or
+    without its classifier.
 
     Raises:
         InputError: weights that are not there, not reachable or do not fit.
     """
     if weights == "none":
         return
-    if weights == "hub":
-        state = _from_hub(name)
-    elif weights == "package":
+    if weights == "package":
         state = _from_package(name)
     else:
-        state = _from_file(weights, name)
+        state = _from_file(_hub_file(name) if weights == "hub" else weights, name)
     fill(backbone, state, weights)
 
 
 def weights_sha256(name: str, weights: str) -> str | None:
-    """SHA-256 of the file that `load_weights` reads; None for `none`.
-
-    Raises:
-        InputError: a file that is not there.
-    """
+    """SHA-256 of the file that `load_weights` reads (InputError without it); None for `none`."""
     if weights == "none":
         return None
     if weights == "package":
@@ -126,17 +114,12 @@ def weights_sha256(name: str, weights: str) -> str | None:
         raise InputError(error.strerror or "unreadable", where=path, hint=NO_HUB) from None
 
 
-def _from_hub(name: str) -> dict[str, Tensor]:
-    """Pretrained weights of timm, from the hub's local cache or downloaded."""
-    return _from_file(_hub_file(name), name)
-
-
 def _hub_file(name: str) -> str:
-    """The path of pretrained weights in the hub's cache, downloaded where they are not there."""
+    """The path of timm's pretrained weights in the hub's cache, downloaded if necessary."""
     config = timm.get_pretrained_cfg(name)
     repository = config.hf_hub_id if config else None
     if not repository:
-        raise InputError(f"the model hub has no weights for {name}", where="distill.weights")
+        raise InputError(f"the model hub has no weights for {name}", where=WEIGHTS_KEY)
     path = huggingface_hub.try_to_load_from_cache(repository, HUB_FILE)
     if not isinstance(path, str):
         try:
@@ -144,12 +127,12 @@ def _hub_file(name: str) -> str:
             huggingface_hub.get_session().head(huggingface_hub.constants.ENDPOINT, timeout=10)
             path = huggingface_hub.hf_hub_download(repository, HUB_FILE)
         # No route, refused, offline switch, no such entry: which HTTP client (and so which errors)
-        # lies under the hub library differs by its version.
+        # the hub library uses differs by its version.
         except Exception as error:
             reason = str(error).strip().partition("\n")[0].partition(". ")[0]
             raise UnavailableError(
                 f"no weights for {name} from the model hub ({reason})",
-                where="distill.weights",
+                where=WEIGHTS_KEY,
                 hint=NO_HUB,
             ) from None
     return path
@@ -160,7 +143,7 @@ def _from_package(name: str) -> dict[str, Tensor]:
     if name != PACKAGE_BACKBONE:
         raise InputError(
             f"`package` holds weights of {PACKAGE_BACKBONE}, not of {name}",
-            where="distill.weights",
+            where=WEIGHTS_KEY,
             hint="use hub, none or a .safetensors path with this backbone",
         )
     return lite0()
@@ -182,7 +165,7 @@ def read_file(path: str) -> dict[str, Tensor]:
     if Path(path).suffix != ".safetensors":
         raise InputError(
             f"{path!r} is none of package, hub, none or a .safetensors path",
-            where="distill.weights",
+            where=WEIGHTS_KEY,
         )
     try:
         return load_file(path)
@@ -193,16 +176,16 @@ def read_file(path: str) -> dict[str, Tensor]:
 
 
 def _plain(key: str) -> str:
-    """A feature list of timm says `stages_0.` where the whole network says `stages.0.`."""
+    """A feature list of timm has `stages_0.` where the whole network has `stages.0.`."""
     return re.sub(r"^([a-z]+)_(\d+)\.", r"\1.\2.", key)
 
 
 def fill(network: nn.Module, state: dict[str, Tensor], where: str) -> None:
     """Copy every parameter and buffer by name; raises InputError for a missing or unfit one."""
-    given = {_plain(key): value for key, value in state.items()}
+    plain = {_plain(key): value for key, value in state.items()}
     chosen = {}
     for key, own in network.state_dict().items():
-        value = given.get(_plain(key))
+        value = plain.get(_plain(key))
         if value is None:
             raise InputError(f"{_plain(key)!r} is missing in these weights", where=where)
         if value.shape != own.shape:

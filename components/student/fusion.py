@@ -10,7 +10,7 @@ With F_i the backbone's features at scale i, all at the finest grid (stride 4) a
     A_final = alpha * (A_base * mean_i(G_i)) + (1 - alpha) * A_mem
     logits  = Conv3x3(A_final)
 
-Without gates G_i is 1; without dual guidance A_base stands alone in A_final; without a bank alpha
+Without gates G_i is 1; without dual guidance A_final has A_base alone; without a bank alpha
 is 1. Every A_* is a feature response of C channels, not a map of logits, so one head reads the
 observation and the recall alike. M is a parameter: gradients shape it during training and nothing
 changes it afterwards.
@@ -29,23 +29,14 @@ PRIOR = 0.06  # share of manipulated pixels that the untrained head answers
 
 
 class Responses(NamedTuple):
-    """The parts of the equation, on the finest scale's grid: (B, C, h, w) unless said otherwise.
+    """The parts of the equation, on the finest scale's grid: (B, C, h, w) unless said otherwise."""
 
-    Attributes:
-        gates: per scale, (B, 1, h, w) in (0, 1); empty where there are none.
-        fused: gated sum of the scales.
-        base: A_base.
-        memory: A_mem; None where there is no bank.
-        alpha: scalar in [0, 1].
-        final: A_final.
-    """
-
-    gates: list[Tensor]
-    fused: Tensor
-    base: Tensor
-    memory: Tensor | None
-    alpha: Tensor
-    final: Tensor
+    gates: list[Tensor]  # per scale, (B, 1, h, w) in (0, 1); empty where there are none
+    fused: Tensor  # gated sum of the scales
+    base: Tensor  # A_base
+    memory: Tensor | None  # A_mem; None where there is no bank
+    alpha: Tensor  # scalar in [0, 1]
+    final: Tensor  # A_final
 
 
 def _on(grid: torch.Size, part: Tensor) -> Tensor:
@@ -87,15 +78,10 @@ class MemoryGuidedFusion(nn.Module):
         gates: bool = True,
         dual_guidance: bool = True,
     ) -> None:
-        """Make the layers.
+        """Make the layers for `scales` of these channels, finest first; see `Network`.
 
-        Args:
-            scales: channels of each scale, finest first.
-            channels: C.
-            prototypes: P; 0 leaves the memory out, and alpha is then 1.
-            alpha: `learned` (sigmoid of a parameter, 0.5 at first) or fixed.
-            gates: whether each scale is gated before the sum.
-            dual_guidance: whether the mean gate weighs A_base; needs gates.
+        A learned alpha is the sigmoid of a parameter, 0.5 at first; without prototypes alpha is 1.
+        Dual guidance needs gates.
         """
         super().__init__()
         self.guided = gates and dual_guidance

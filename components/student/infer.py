@@ -12,7 +12,7 @@ The rule is part of the student's config (`view`):
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -78,19 +78,6 @@ def probabilities(student: Student, photos: Sequence[np.ndarray]) -> list[np.nda
     return maps
 
 
-def forward_only(student: Student, photos: Sequence[np.ndarray]) -> Callable[[], None]:
-    """The network alone on these photos, as a yardstick: squares made beforehand, answers left."""
-    squares = np.stack([shrink(photo, student.config.size) for photo in photos])
-    ready = [to_tensor(squares[start : start + BATCH]) for start in range(0, len(squares), BATCH)]
-
-    @torch.inference_mode()
-    def run() -> None:
-        for batch in ready:
-            student(batch)
-
-    return run
-
-
 def _squares(student: Student, squares: np.ndarray) -> Tensor:
     """Probabilities float32 (B, S, S), on the CPU, of squares uint8 (B, S, S, 3)."""
     batch = to_tensor(squares).to(student.mean.device)
@@ -102,9 +89,6 @@ def _tiled(student: Student, photo: np.ndarray) -> np.ndarray:
     size = student.config.size
     if max(photo.shape[:2]) <= size:
         return enlarge(_squares(student, shrink(photo, size)[None])[0], *photo.shape[:2])
-
-    def predict(squares: np.ndarray) -> np.ndarray:
-        """A batch of tiles."""
-        return _squares(student, squares).numpy()
-
-    return blended(photo, size, student.config.overlap, predict, BATCH)
+    return blended(
+        photo, size, student.config.overlap, lambda tiles: _squares(student, tiles).numpy(), BATCH
+    )

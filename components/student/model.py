@@ -2,20 +2,72 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Literal
+
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
 from components.core.errors import InputError, brief
-from components.core.params import Distill
+from components.core.params import Network, Share, StudentParams
 from components.student import backbones
-from components.student.config import StudentConfig
-from components.student.frontend import HighPass
+from components.student.backbones import Triple
 from components.student.fusion import MemoryGuidedFusion
 
-__all__ = ["MAX_MEGABYTES", "Student", "StudentConfig", "build", "configure"]
-
 MAX_MEGABYTES = 25  # of an exported student
+LIMIT = 3 / 255  # residuals beyond it are edges of the scene, not noise
+
+_SQUARE_3 = [[0, 0, 0, 0, 0], [0, -1, 2, -1, 0], [0, 2, -4, 2, 0], [0, -1, 2, -1, 0], [0] * 5]
+_SQUARE_5 = [
+    [-1, 2, -2, 2, -1],
+    [2, -6, 8, -6, 2],
+    [-2, 8, -12, 8, -2],
+    [2, -6, 8, -6, 2],
+    [-1, 2, -2, 2, -1],
+]
+_SECOND = [[0] * 5, [0] * 5, [0, 1, -2, 1, 0], [0] * 5, [0] * 5]
+
+
+class StudentConfig(Network):
+    """With the weights, everything that loading a student needs: its network and what it learnt."""
+
+    format: Literal[1] = 1  # version of this file
+    mean: Triple  # per channel, subtracted from photos in [0, 1]
+    std: Triple  # per channel, divides them afterwards
+    # Divides the logits; fitted on validation photos, 1 where it was not
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+    # Image scores above it mean a manipulated photo; set on validation photos, None where they
+    # were of one class only or not used
+    image_threshold: Share | None = None
+
+
+class HighPass(nn.Module):
+    """What is left of a photo after its smooth content is filtered away, added to its colours.
+
+    Three fixed high-pass filters of the spatial rich model (Fridrich & Kodovsky 2012), as chosen by
+    Zhou et al. 2018, on each colour channel. The mix that joins them to the photo starts at zero,
+    so a pretrained backbone first sees the photo alone and learns how much of the noise it wants.
+    """
+
+    filters: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        pairs = ((_SQUARE_3, 4), (_SQUARE_5, 12), (_SECOND, 2))
+        bank = torch.stack([torch.tensor(kernel) / scale for kernel, scale in pairs])
+        self.register_buffer("filters", bank.repeat(3, 1, 1)[:, None], persistent=False)
+        self.mix = nn.Conv2d(9, 3, 1, bias=False)
+        nn.init.zeros_(self.mix.weight)
+
+    def residuals(self, photos: Tensor) -> Tensor:
+        """(B, 3, H, W) in [0, 1] to (B, 9, H, W) in [-1, 1]: three filters for each channel."""
+        noise = F.conv2d(photos, self.filters, padding=2, groups=3)
+        return noise.clamp(-LIMIT, LIMIT) / LIMIT
+
+    def forward(self, photos: Tensor) -> Tensor:
+        """(B, 3, H, W) in [0, 1] to (B, 3, H, W)."""
+        return self.mix(self.residuals(photos))
 
 
 class Student(nn.Module):
@@ -63,23 +115,10 @@ class Student(nn.Module):
         return F.interpolate(coarse, size=size, mode="bilinear", align_corners=False)
 
 
-def configure(params: Distill) -> StudentConfig:
+def configure(params: StudentParams) -> StudentConfig:
     """The config a set of parameters asks for; raises InputError for an unknown backbone."""
     mean, std = backbones.normalisation(params.backbone)
-    return StudentConfig(
-        backbone=params.backbone,
-        size=params.size,
-        channels=params.channels,
-        prototypes=params.prototypes,
-        alpha=params.alpha,
-        gates=params.gates,
-        dual_guidance=params.dual_guidance,
-        frontend=params.frontend,
-        view=params.view,
-        overlap=params.overlap,
-        mean=mean,
-        std=std,
-    )
+    return StudentConfig(**params.model_dump(exclude={"weights"}), mean=mean, std=std)
 
 
 def build(config: StudentConfig, weights: str) -> Student:
@@ -105,13 +144,13 @@ def build(config: StudentConfig, weights: str) -> Student:
 
 
 def _check(student: Student) -> None:
-    """Find out before a long training what export would refuse after it."""
+    """Refuse before a long training what export would refuse after it."""
     name, size = student.config.backbone, student.config.size
     megabytes = sum(value.numel() for value in student.parameters()) * 4 / 1e6
     if megabytes > MAX_MEGABYTES:
         raise InputError(
             f"{name} makes a student of {megabytes:.0f} MB, more than {MAX_MEGABYTES}",
-            where="distill.backbone",
+            where=backbones.BACKBONE_KEY,
         )
     student.eval()
     for height, width in ((size, size), (64, 96)):
@@ -121,6 +160,6 @@ def _check(student: Student) -> None:
         except (RuntimeError, AssertionError, ValueError) as error:
             raise InputError(
                 f"{name} cannot see photos of {width}x{height} pixels ({brief(error)})",
-                where="distill.backbone",
+                where=backbones.BACKBONE_KEY,
             ) from None
     student.train()

@@ -1,4 +1,4 @@
-"""A student on disk: `student.safetensors` and the `student.json` that says how to build it.
+"""A student on disk: `student.safetensors` and the `student.json` to build it from.
 
 The JSON carries the SHA-256 of the weights and one of everything else in itself, so a file that was
 cut short or changed is one clear error and never a network that answers nonsense.
@@ -25,8 +25,7 @@ from components.core.files import (
     write_bytes,
     write_json,
 )
-from components.student.config import StudentConfig
-from components.student.model import Student
+from components.student.model import Student, StudentConfig
 
 WEIGHTS, CONFIG = "student.safetensors", "student.json"
 HASH, OWN_HASH = "weights_sha256", "config_sha256"
@@ -42,16 +41,14 @@ def save(student: Student, folder: str | Path) -> None:
     """Write both files, each atomically; the config, which vouches for the weights, last."""
     data = weights_bytes(student)
     write_bytes(Path(folder) / WEIGHTS, data)
-    values = student.config.model_dump(mode="json") | {HASH: sha256_bytes(data)}
+    config = student.config
+    values = {"format": config.format} | config.model_dump(mode="json")  # it comes first
+    values[HASH] = sha256_bytes(data)
     write_json(Path(folder) / CONFIG, values | {OWN_HASH: sha256_json(values)})
 
 
 def read_config(folder: str | Path) -> tuple[StudentConfig, str]:
-    """The config and the SHA-256 its weights must have.
-
-    Raises:
-        InputError: the file is missing, was changed or is no config.
-    """
+    """The config and the SHA-256 its weights must have; InputError for a file that was changed."""
     path = Path(folder) / CONFIG
     values = read_json(path)
     _check_unchanged(values, path)
@@ -68,12 +65,12 @@ def read_config(folder: str | Path) -> tuple[StudentConfig, str]:
 
 def _check_unchanged(values: Any, path: Path) -> None:
     """Take the file's own SHA-256 out of `values`; InputError unless it is that of the rest."""
-    told = values.pop(OWN_HASH, None) if isinstance(values, dict) else None
-    if not isinstance(told, str):
+    digest = values.pop(OWN_HASH, None) if isinstance(values, dict) else None
+    if not isinstance(digest, str):
         hint = "train the student again, e.g. with `iml run`"
         raise InputError(f"{OWN_HASH} is missing", where=str(path), hint=hint)
     try:
-        same = sha256_json(values) == told
+        same = sha256_json(values) == digest
     except ValueError:  # NaN, or half a character: nothing that `save` wrote
         same = False
     if not same:

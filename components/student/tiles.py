@@ -1,6 +1,6 @@
 """Overlapping squares over a photo, and their answers blended into one map.
 
-Squares stand on a regular grid whose first and last touch the photo's borders; a side shorter than
+Squares form a regular grid whose first and last touch the photo's borders; a side shorter than
 a square is mirrored up to it. Weights fall off linearly towards a square's rim, so no seam shows.
 Held at a time: the photo's map and one batch of squares.
 """
@@ -59,8 +59,8 @@ def blended(
     total /= _cover(photo.shape[0], rows, weight)[:, None]
     total /= _cover(photo.shape[1], columns, weight)
     # In place: a second map of a large photo would double what is held.
-    found = np.ascontiguousarray(total[:height, :width])
-    return np.clip(found, 0, 1, out=found)
+    whole = np.ascontiguousarray(total[:height, :width])
+    return np.clip(whole, 0, 1, out=whole)
 
 
 def _cover(length: int, starts: list[int], weight: np.ndarray) -> np.ndarray:

@@ -136,7 +136,7 @@ def pretrain(
     cutouts: Cutouts = None,
     backbone: Annotated[str, typer.Option(help="Its name in timm.")] = "mobilenetv3_large_100",
     start: Annotated[
-        str, typer.Option(help="Initial weights of the backbone, as for `distill.weights`.")
+        str, typer.Option(help="Initial weights of the backbone, as for `distill.student.weights`.")
     ] = "none",
     steps: Annotated[int, typer.Option(min=1)] = 3000,
     every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 250,
@@ -149,7 +149,7 @@ def pretrain(
     """Pretrain a backbone to imitate EfficientNet-Lite0 and to find pastes; needs no hub.
 
     Architecture and seed are those of `distill` in params.yaml. Use the file it makes as
-    `distill.weights`. A killed run continues where it stopped.
+    `distill.student.weights`. A killed run continues where it stopped.
     """
     from components.core import params as parameters
     from components.distill.progress import ProgressReport
@@ -158,9 +158,9 @@ def pretrain(
     from research.starts.pretraining import pretrain as make
 
     values = parameters.load().model_dump(by_alias=True)
-    values["distill"] |= {"backbone": backbone, "weights": start, "size": size, "batch": batch}
-    values["distill"] |= {"learning_rate": rate, "backbone_rate": 1.0, "ema": 0.998}
-    values["distill"] |= {"threads": threads}
+    values["distill"]["student"] |= {"backbone": backbone, "weights": start, "size": size}
+    values["distill"] |= {"batch": batch, "learning_rate": rate, "backbone_rate": 1.0}
+    values["distill"] |= {"ema": 0.998, "threads": threads}
     settings = parameters.parse(values, "iml student pretrain").distill
     check_folder(out)
     folders = _folders(photos, cutouts)

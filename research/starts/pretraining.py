@@ -84,7 +84,7 @@ def pretrain(
     Args:
         sources: what composites are made from.
         held: other ones, to judge by.
-        params: the student's shape, `size`, `batch`, rates, seed and threads; `weights` are the
+        params: the student, `batch`, rates, seed and threads; `student.weights` are the
             backbone's first ones. Epochs, data and augmentation mean nothing here.
         plan: see `Plan`.
         out: folder of checkpoints and results.
@@ -101,19 +101,19 @@ def pretrain(
     fix_torch(derive(params.seed, "pretraining"), params.threads)
     hold_memory()
     changes = {"backbone": backbones.PACKAGE_BACKBONE, "frontend": "none"}
-    reference = build(configure(params.model_copy(update=changes)), "package")
+    reference = build(configure(params.student.model_copy(update=changes)), "package")
     reference = reference.eval().requires_grad_(False)
-    student = PretrainingModel(configure(params), backbones.widths(reference.backbone))
-    backbones.load_weights(student.backbone, params.backbone, params.weights)
+    student = PretrainingModel(configure(params.student), backbones.widths(reference.backbone))
+    backbones.load_weights(student.backbone, params.student.backbone, params.student.weights)
     student.to(memory_format=torch.channels_last)
     state = begin(student, params)
-    judged = held_out(held, params.seed, params.size, plan.held_out)
+    judged = held_out(held, params.seed, params.student.size, plan.held_out)
     folder = out / "checkpoints" / _key(student, sources, held, params, plan)
     folder.mkdir(parents=True, exist_ok=True)
 
     def made(epoch: int) -> Iterator[Batch]:
         steps = range((epoch - 1) * plan.every, min(epoch * plan.every, plan.steps))
-        return batches(sources, params.seed, params.size, params.batch, steps)
+        return batches(sources, params.seed, params.student.size, params.batch, steps)
 
     def learn(batch: Batch) -> float:
         return _step(state, student, reference, batch, params)
@@ -151,16 +151,16 @@ def _write(
     state: State, params: Distill, plan: Plan, sources: Sources, out: Path
 ) -> dict[str, Any]:
     """The whole student, its backbone alone, and what was measured, each atomically."""
-    student = Student(configure(params))
+    student = Student(configure(params.student))
     kept = {name: value for name, value in state.best.items() if not name.startswith(_MATCH)}
     student.load_state_dict(kept)
     students.save(student, out)
     backbone = student.backbone.state_dict()
     write_bytes(out / BACKBONE, to_bytes({k: v.contiguous() for k, v in backbone.items()}))
     report = {
-        "backbone": params.backbone,
-        "first_weights": params.weights,
-        "size": params.size,
+        "backbone": params.student.backbone,
+        "first_weights": params.student.weights,
+        "size": params.student.size,
         "batch": params.batch,
         **asdict(plan),
         "sources": sources.digest,

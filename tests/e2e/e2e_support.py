@@ -14,7 +14,12 @@ from project import BIN, copy_project
 # Small enough for seconds a stage, large enough that every part has something to do.
 SMALL = {
     "pseudo_label": {"teacher": "grabcut"},
-    "distill": {"size": 64, "epochs": 3, "channels": 16, "prototypes": 8, "batch": 8, "threads": 1},
+    "distill": {
+        "student": {"size": 64, "channels": 16, "prototypes": 8},
+        "epochs": 3,
+        "batch": 8,
+        "threads": 1,
+    },
     "evaluate": {"bootstrap": 100, "threads": 1},
     "export": {"sizes": [[64, 64], [64, 96]]},
     "promotion": {

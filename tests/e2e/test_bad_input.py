@@ -153,6 +153,7 @@ def test_one_class_only(workspace: Workspace, tmp_path: Path) -> None:
     [
         ({"distill": {"epochs": "ten"}}, "distill.epochs"),
         ({"distill": {"epochz": 3}}, "distill.epochz: unknown parameter"),
+        ({"distill": {"size": 64}}, "distill.size: moved to distill.student.size"),
         ({"prepare": {"jitter": 0.9}}, "prepare.jitter"),
         ({"evaluate": {"datasets": []}}, "evaluate.datasets"),
     ],
@@ -178,7 +179,7 @@ def test_an_unreachable_hub_names_the_setting_that_needs_none(workspace: Workspa
     workspace.run("python", "-m", "components.prepare")
     workspace.run("python", "-m", "components.pseudo_label")
     block = {"weights": "hub", "backbone": "mobilenetv3_large_100"}
-    with changed_params(workspace, distill=block):
+    with changed_params(workspace, distill={"student": block}):
         line = workspace.refused("python", "-m", "components.distill", HF_HUB_OFFLINE="1")
     assert "weights" in line
 

@@ -57,7 +57,7 @@ def status(run: tracked.Run) -> str:
 
 def test_a_run_says_what_it_is(params: Params) -> None:
     start = tracked.start(params, "iml run")
-    assert start.name == f"{params.distill.backbone} on one"
+    assert start.name == f"{params.distill.student.backbone} on one"
     assert start.tags == {
         "mlflow.user": "ann",
         "mlflow.source.name": "iml run",

@@ -24,9 +24,12 @@ def test_a_file_that_changed_under_its_name_is_told(
     weights, digest = Path("own.weights"), sha256_bytes(b"first")
     write_json("runs/pseudo_label/summary.json", {"teacher": "vit_b", "teacher_sha256": digest})
     write_json("runs/distill/summary.json", {"backbone": {"name": "n", "sha256": digest}})
-    key = "checkpoint" if stage == "pseudo_label" else "weights"
-    block = getattr(params, stage).model_copy(update={key: str(weights)})
-    params = params.model_copy(update={stage: block})
+    values = params.model_dump(by_alias=True)
+    if stage == "pseudo_label":
+        values["pseudo_label"]["checkpoint"] = str(weights)
+    else:
+        values["distill"]["student"]["weights"] = str(weights)
+    params = parameters.parse(values)
     weights.write_bytes(b"first")
     _check_weights(params, {})
     weights.write_bytes(b"other")

@@ -49,10 +49,12 @@ MODEL = "boxpromptiml"
 COUNTS = ("--manipulated", "24", "--authentic", "14", "--seed", "5")
 # The smallest network with four scales, trained long enough to find something.
 TINY = {
-    "backbone": "test_efficientnet",
-    "weights": "none",
-    "channels": 8,
-    "prototypes": 4,
+    "student": {
+        "backbone": "test_efficientnet",
+        "weights": "none",
+        "channels": 8,
+        "prototypes": 4,
+    },
     "epochs": 20,
     "batch": 2,
     "learning_rate": 0.02,

@@ -8,6 +8,7 @@ from typing import Any
 
 from components.core.errors import CheckError, InputError
 from components.core.files import sha256_bytes, sha256_file
+from components.core.params import nested
 from components.lineage.checks.data import refused
 from components.lineage.evidence import LABELS, STUDENT, TEACHER, Evidence, parsed
 from components.lineage.verdict import Finding, Pair, broken, compared, missing, verified
@@ -83,7 +84,7 @@ def backbone(evidence: Evidence) -> Iterator[Finding]:
     if recorded is None:
         yield missing("records of schema 1 do not name the backbone's weights")
         return
-    params = evidence.stage_params("distill")["distill"]
+    params = nested(evidence.stage_params("distill")["distill"])["student"]
     try:
         summary = parsed(evidence.output(STUDENT)) or {}
     except CheckError as error:

@@ -47,9 +47,9 @@ def test_parameters_are_frozen(committed: dict[str, Any]) -> None:
         ("prepare.dataset", "../x", "prepare.dataset"),
         ("prepare.jitter", float("nan"), "prepare.jitter"),
         ("prepare.split", {"val": 0.5, "test": 0.5}, "nothing to train on"),
-        ("distill.size", 250, "distill.size"),
-        ("distill.alpha", "sometimes", "distill.alpha"),
-        ("distill.alpha", 2.0, "distill.alpha"),
+        ("distill.student.size", 250, "distill.student.size"),
+        ("distill.student.alpha", "sometimes", "distill.student.alpha"),
+        ("distill.student.alpha", 2.0, "distill.student.alpha"),
         (
             "distill.learning_rat",
             0.1,
@@ -82,6 +82,27 @@ def test_a_wrong_value_is_named(
         params.parse(values)
     assert named in caught.value.line()
     assert "\n" not in caught.value.line()
+
+
+def test_keys_that_moved_are_named_with_their_new_place(committed: dict[str, Any]) -> None:
+    student = committed["distill"].pop("student")
+    committed["distill"] |= student
+    with pytest.raises(InputError) as caught:
+        params.parse(committed)
+    line = caught.value.line()
+    first, *others = student
+    assert line.startswith(
+        f"params.yaml: distill.{first}: moved to distill.student.{first}, as did"
+    )
+    assert all(key in line for key in others)
+    assert "\n" not in line
+    assert params.nested(committed["distill"])["student"] == student
+    assert params.parse(committed | {"distill": params.nested(committed["distill"])})
+
+
+def test_a_block_in_todays_form_stays_as_it_is(committed: dict[str, Any]) -> None:
+    assert params.nested(committed["distill"]) == committed["distill"]
+    assert params.nested({"seed": 7}) == {"seed": 7}
 
 
 def test_a_missing_key_is_named(committed: dict[str, Any]) -> None:

@@ -5,8 +5,8 @@ import inspect
 import numpy as np
 import pytest
 
-from components.distill import augment as module
-from components.distill.augment import augment, plain
+from components.distill import batches as module
+from components.distill.batches import augment, plain
 
 
 def pair():

@@ -33,7 +33,7 @@ def test_student_is_calibrated_and_no_pixel_crosses_a_half(made, settings, tmp_p
     examples = made.examples()
     data = decoded(examples, settings(), tmp_path / "arrays")
     torch.manual_seed(0)
-    student = build(configure(settings()), "none").eval()
+    student = build(configure(settings().student), "none").eval()
     with torch.no_grad():
         student.fusion.head.weight.mul_(20)  # far too sure of itself
     photos = [data.photo(row)[0] for row in data.val]

@@ -26,8 +26,7 @@ import sys
 import torch
 from safetensors.torch import save_file
 from components.core.params import Loss
-from components.student.config import StudentConfig
-from components.student.model import Student
+from components.student.model import Student, StudentConfig
 from components.distill import parallel
 from components.distill.batches import Batch
 from components.distill.trainer import train_step
@@ -38,7 +37,8 @@ class Params:
 torch.manual_seed(0)
 torch.set_num_threads(1)
 config = StudentConfig(backbone="mobilenetv3_small_050", size=64, channels=8, prototypes=4,
-                       alpha="learned", mean=(0.5,) * 3, std=(0.5,) * 3)
+                       alpha="learned", gates=True, dual_guidance=True, frontend="none",
+                       view="resize", overlap=0.25, mean=(0.5,) * 3, std=(0.5,) * 3)
 student = Student(config)
 photos = torch.rand(6, 3, 64, 64)
 targets = (torch.rand(6, 1, 64, 64) > 0.8).float()

@@ -29,8 +29,10 @@ def write_params(folder: Path, **changes: object) -> None:
     values = yaml.safe_load((ROOT / "params.yaml").read_text())
     values["prepare"]["dataset"] = "tiny"
     values["evaluate"]["datasets"] = ["tiny"]
-    small = {"threads": 1, "weights": "none", "size": 64, "channels": 8, "prototypes": 4}
-    values["distill"] |= small | {"epochs": 3, "batch": 4} | changes
+    small = {"weights": "none", "size": 64, "channels": 8, "prototypes": 4}
+    student = values["distill"]["student"]
+    student |= small | {key: changes.pop(key) for key in [*changes] if key in student}
+    values["distill"] |= {"threads": 1, "epochs": 3, "batch": 4} | changes
     values["export"]["sizes"] = [[64, 64], [96, 64]]
     (folder / "params.yaml").write_text(yaml.safe_dump(values))
 
@@ -117,7 +119,7 @@ def test_bad_input_is_one_line_and_exit_code_2(made):
     code, err = finish(stage("distill", made.root, made.root / "state"))
     assert code == 2
     assert err.count("\n") == 1
-    assert "distill.backbone: timm has no network 'no_such_net'" in err
+    assert "distill.student.backbone: timm has no network 'no_such_net'" in err
 
 
 @pytest.fixture
@@ -130,7 +132,7 @@ def data(made, tmp_path, settings):
     "change", [{"seed": 4}, {"learning_rate": 0.01}, {"epochs": 9}, {"augment": False}]
 )
 def test_another_parameter_is_another_training(settings, data, change):
-    student = build(configure(settings()), "none")
+    student = build(configure(settings().student), "none")
     key = training_key(student, data, settings(), 1)
     assert training_key(student, data, settings(), 1) == key
     assert training_key(student, data, settings(**change), 1) != key
@@ -140,7 +142,7 @@ def test_another_parameter_is_another_training(settings, data, change):
 
 
 def test_other_first_weights_are_another_training(settings, data):
-    one, other = (build(configure(settings()), weights) for weights in ("none", "package"))
+    one, other = (build(configure(settings().student), weights) for weights in ("none", "package"))
     assert training_key(one, data, settings(), 1) != training_key(other, data, settings(), 1)
 
 
@@ -149,7 +151,7 @@ BESIDE = {  # they read, store, report, or build what is in the key by its conte
     *(f"components.core.{name}" for name in ("paths", "progress", "stream", "weights")),
     "components.data.manifest",
     *(f"components.distill.{name}" for name in ("cache", "checkpoint", "examples", "progress")),
-    *(f"components.student.{name}" for name in ("backbones", "config")),
+    "components.student.backbones",
 }
 
 
@@ -165,14 +167,14 @@ def test_key_covers_every_module_behind_a_training():
 def test_another_line_where_steps_are_made_is_another_training(
     settings, data, monkeypatch, module, again
 ):
-    student = build(configure(settings()), "none")
+    student = build(configure(settings().student), "none")
     key = training_key(student, data, settings(), 1)
     edited(monkeypatch, module)
     assert (training_key(student, data, settings(), 1) != key) == again
 
 
 def test_another_normalisation_is_another_training(settings, data):
-    student = build(configure(settings()), "none")
+    student = build(configure(settings().student), "none")
     key = training_key(student, data, settings(), 1)
     student.config = student.config.model_copy(update={"mean": (0.1, 0.2, 0.3)})
     assert training_key(student, data, settings(), 1) != key

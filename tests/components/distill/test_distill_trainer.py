@@ -48,7 +48,7 @@ def run(data, tmp_path):
 
     def once(params, name="a", stop_after=None, dropout=False):
         fix_torch(params.seed, 1)
-        student = build(configure(params), params.weights)
+        student = build(configure(params.student), params.student.weights)
         if dropout:
             student.fusion.base.append(torch.nn.Dropout2d(0.5))
         folder, watcher = tmp_path / name, Silent(stop_after)
@@ -61,7 +61,7 @@ def run(data, tmp_path):
 def test_learns_a_trivial_task_from_the_package_weights(run, data, settings):
     params = settings(epochs=12, weights="package", channels=16)
     fix_torch(1, 1)
-    untrained = validate(build(configure(params), "package"), data)["val_f1"]
+    untrained = validate(build(configure(params.student), "package"), data)["val_f1"]
     student, trained, _ = run(params)
     curve = trained.history
     assert curve[-1]["train_loss"] < 0.5 * curve[0]["train_loss"]
@@ -126,7 +126,7 @@ def test_early_stop_writes_what_it_has(run, settings):
 
 def test_mean_of_the_weights_follows_them(settings):
     torch.manual_seed(0)
-    state = begin(build(configure(settings()), "none"), settings(ema=0.9))
+    state = begin(build(configure(settings().student), "none"), settings(ema=0.9))
     first = {name: value.clone() for name, value in state.mean.state_dict().items()}
     with torch.no_grad():
         for parameter in state.student.parameters():
@@ -213,7 +213,7 @@ def test_schedule_warms_up_then_falls_to_nothing():
 
 def test_backbone_learns_at_its_own_rate(run, settings):
     fix_torch(3, 1)
-    start = build(configure(settings()), "none").state_dict()
+    start = build(configure(settings().student), "none").state_dict()
     student, _, _ = run(settings(backbone_rate=0.0, epochs=1))
     after = student.state_dict()
     frozen = [name for name, _ in student.named_parameters() if name.startswith("backbone.")]
@@ -227,7 +227,7 @@ def test_no_authentic_photo_is_no_hindrance_but_sets_no_threshold(made, tmp_path
     data = decoded(
         dataclasses.replace(made, manifest=only).examples(), settings(), tmp_path / "only"
     )
-    student = build(configure(settings()), "none")
+    student = build(configure(settings().student), "none")
     trained = train(student, data, settings(epochs=1), tmp_path, Silent())
     assert np.isfinite(trained.history[0]["train_loss"])
     calibrate(student, data)
@@ -239,7 +239,7 @@ def test_bfloat16_follows_float32(data, settings):
     for amp in (False, True):
         torch.manual_seed(0)
         params = settings(amp=amp)
-        state = begin(build(configure(params), "none"), params)
+        state = begin(build(configure(params.student), "none"), params)
         batch = next(iter(epoch_batches(data, params, 1)))
         losses.append(train_step(state.student.train(), state.optimiser, batch, params))
         assert all(value.dtype == torch.float32 for value in state.student.parameters())

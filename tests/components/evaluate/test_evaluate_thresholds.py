@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from components.core.metrics import image_metrics
+from components.evaluate.calibration import LEVELS, Sweep, above
 from components.evaluate.run import evaluate
-from components.evaluate.thresholds import LEVELS, Sweep, above
 
 
 def test_every_threshold_agrees_with_measuring_at_it() -> None:

@@ -29,8 +29,8 @@ SMALL = {
     "prepare": {"dataset": "made", "near_duplicate_bits": 0},
     "pseudo_label": {"teacher": "grabcut"},
     "distill": {
-        "size": 64, "epochs": 1, "channels": 8, "prototypes": 4, "batch": 8, "threads": 1,
-        "augment": False,
+        "student": {"size": 64, "channels": 8, "prototypes": 4},
+        "epochs": 1, "batch": 8, "threads": 1, "augment": False,
     },
     "evaluate": {"datasets": ["made"], "bootstrap": 100, "threads": 1},
     "export": {"sizes": [[64, 64]]},

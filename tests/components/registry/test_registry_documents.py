@@ -15,6 +15,8 @@ from components.core.files import sha256_json
 from components.registry.documents import bom, card, summary
 from components.registry.licences import licences
 
+STUDENT = {"backbone": "tf_efficientnet_lite0", "weights": "package", "size": 64}
+DISTILL = {"epochs": 3, "student": STUDENT}
 METRICS = {
     "f1": {"value": 0.5, "low": 0.4, "high": 0.6, "n": 9},
     "image_auc": {"value": None, "low": None, "high": None, "n": 0},
@@ -24,9 +26,8 @@ METRICS = {
 
 def record(**blocks: Any) -> dict[str, Any]:
     made: dict[str, Any] = copy.deepcopy(RECORD)
-    distill = {"backbone": "tf_efficientnet_lite0", "weights": "package", "epochs": 3, "size": 64}
     made["stages"] = [
-        {"name": "distill", "outs": ["x"], "params": {"params.yaml": {"distill": distill}}}
+        {"name": "distill", "outs": ["x"], "params": {"params.yaml": {"distill": DISTILL}}}
     ]
     made["evaluation"] = {"made": {"sha256": "e" * 64, "result": METRICS}}
     return {**made, **blocks}
@@ -78,15 +79,23 @@ def test_the_bill_of_materials_is_valid_and_names_the_parts(teacher: str) -> Non
     ] == sha256_json(made)
 
 
+def test_records_of_flat_parameters_give_the_same_documents() -> None:
+    flat = {"params.yaml": {"distill": {"epochs": 3, **STUDENT}}}
+    older = record(stages=[{"name": "distill", "outs": ["x"], "params": flat}])
+    assert "3 epochs at 64 pixels" in card.render("m", older)
+    assert card.render("m", older) == card.render("m", record())
+    assert licences(older) == licences(record())
+
+
 def test_licences_of_weights() -> None:
     def stage(name: str, **params: Any) -> dict[str, Any]:
         return {"name": name, "params": {"params.yaml": {name: params}}}
 
     lite = {"name": "sam_lite", "sha256": "e" * 64}
     own = stage("pseudo_label", checkpoint="mine.safetensors")
-    hub = stage("distill", backbone="tiny_vit_5m_224", weights="hub")
-    file = stage("distill", backbone="tiny_vit_5m_224", weights="mine.safetensors")
-    none = stage("distill", backbone="tiny_vit_5m_224", weights="none")
+    hub = stage("distill", student={"backbone": "tiny_vit_5m_224", "weights": "hub"})
+    file = stage("distill", student={"backbone": "tiny_vit_5m_224", "weights": "mine.safetensors"})
+    none = stage("distill", student={"backbone": "tiny_vit_5m_224", "weights": "none"})
     data = {"data set made": "CC0-1.0"}
     vit = "backbone tiny_vit_5m_224"
     assert licences(record(stages=[hub])) == {**data, vit: "Apache-2.0"}

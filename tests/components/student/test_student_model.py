@@ -14,7 +14,7 @@ from components.student.model import build, configure
 @pytest.mark.parametrize("frontend", ["none", "highpass"])
 def test_logits_at_the_photos_size_within_the_budget(settings, backbone, frontend):
     changes = {"backbone": backbone, "frontend": frontend, "channels": 48, "prototypes": 32}
-    student = build(configure(settings(**changes)), "none").eval()
+    student = build(configure(settings(**changes).student), "none").eval()
     assert sum(value.numel() for value in student.parameters()) <= 5_500_000
     with torch.no_grad():
         for shape in ((64, 96), (72, 56)):
@@ -25,14 +25,14 @@ def test_logits_at_the_photos_size_within_the_budget(settings, backbone, fronten
 
 
 def test_high_pass_sees_noise_not_shade_and_starts_at_nothing(settings):
-    student = build(configure(settings(frontend="highpass")), "none").eval()
+    student = build(configure(settings(frontend="highpass").student), "none").eval()
     slope = torch.linspace(0, 1, 32).expand(1, 3, 32, 32)
     noisy = slope + 0.02 * torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     smooth, rough = (student.frontend.residuals(photo)[..., 3:-3, 3:-3] for photo in (slope, noisy))
     assert smooth.shape[1] == 9
     assert smooth.abs().max() < 1e-3
     assert rough.abs().mean() > 0.1
-    plain = build(configure(settings()), "none").eval()
+    plain = build(configure(settings().student), "none").eval()
     plain.load_state_dict(
         {k: v for k, v in student.state_dict().items() if not k.startswith("frontend.")}
     )
@@ -70,8 +70,8 @@ def test_same_seed_same_student(make):
 
 
 def test_unknown_backbone(settings):
-    with pytest.raises(InputError, match=r"distill\.backbone"):
-        configure(settings(backbone="resnet_of_dreams"))
+    with pytest.raises(InputError, match=r"distill\.student\.backbone"):
+        configure(settings(backbone="resnet_of_dreams").student)
 
 
 @pytest.mark.parametrize(
@@ -85,4 +85,4 @@ def test_a_backbone_that_could_not_be_exported_is_refused_before_training(
     settings, name, complaint
 ):
     with pytest.raises(InputError, match=complaint):
-        build(configure(settings(backbone=name)), "none")
+        build(configure(settings(backbone=name).student), "none")

@@ -8,7 +8,7 @@ import torch
 from components.core.errors import InputError
 from components.core.files import sha256_json
 from components.student import store
-from components.student.config import StudentConfig
+from components.student.model import StudentConfig
 
 
 def test_round_trip(make, tmp_path):

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from distill_support import made, settings, steady_torch  # noqa: F401
 
-from components.distill.augment import augment
-from components.distill.batches import epoch_batches
+from components.distill.batches import augment, epoch_batches
 from components.distill.cache import decoded
 from components.synthesis import splices
 from components.synthesis.splices import spliced

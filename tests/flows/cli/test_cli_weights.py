@@ -52,8 +52,9 @@ def test_folders_to_first_weights(project: Path) -> None:
     assert report["backbone"] == "mobilenetv3_small_050"
     for name, facts in report["files"].items():
         assert sha256_file(project / "made" / name) == facts["sha256"]
-        told = params.load().distill.model_copy(update={"backbone": "mobilenetv3_small_050"})
-        build(configure(told), f"made/{name}")
+        block = params.load().distill.student
+        block = block.model_copy(update={"backbone": "mobilenetv3_small_050"})
+        build(configure(block), f"made/{name}")
 
 
 def test_a_folder_that_is_not_there(project: Path) -> None:
@@ -85,15 +86,15 @@ def test_nothing_to_hold_out_is_one_clear_line_before_any_work(
 @pytest.mark.parametrize(
     ("option", "value", "complaint"),
     [
-        ("--size", "100", "distill.size: Input should be a multiple of 32, not 100"),
+        ("--size", "100", "distill.student.size: Input should be a multiple of 32, not 100"),
         (
             "--rate",
             "3",
             "distill.learning_rate: Input should be less than or equal to 1, not 3.0",
         ),
         ("--rate", "0", "distill.learning_rate: "),
-        ("--backbone", "no such", "distill.backbone: "),
-        ("--start", "", "distill.weights: "),
+        ("--backbone", "no such", "distill.student.backbone: "),
+        ("--start", "", "distill.student.weights: "),
         ("--threads", "1000", "distill.threads: "),
     ],
 )

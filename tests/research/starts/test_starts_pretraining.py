@@ -116,7 +116,7 @@ def test_other_bytes_under_the_same_name_are_another_run(sides, settings, tmp_pa
     params = settings(weights=str(first))
     for seed in (1, 2):
         torch.manual_seed(seed)
-        student = build(configure(params), "none")
+        student = build(configure(params.student), "none")
         save_file({k: v.contiguous() for k, v in student.backbone.state_dict().items()}, first)
         watcher = Silent()
         pretrain(*sides, params, Plan(1, 1, 8), runs, watcher)
@@ -127,23 +127,23 @@ def test_students_start_from_either_file(sides, settings, tmp_path) -> None:
     pretrain(*sides, settings(), Plan(2, 2, 8), tmp_path, Silent())
     whole = load_file(tmp_path / STUDENT)
     assert whole.keys() == store.load(tmp_path).state_dict().keys()
-    student = build(configure(settings()), str(tmp_path / STUDENT))
+    student = build(configure(settings().student), str(tmp_path / STUDENT))
     assert all(torch.equal(value, whole[name]) for name, value in student.state_dict().items())
     torch.manual_seed(1)
-    alone = build(configure(settings(channels=16)), str(tmp_path / BACKBONE)).state_dict()
+    alone = build(configure(settings(channels=16).student), str(tmp_path / BACKBONE)).state_dict()
     assert torch.equal(alone["backbone.conv_stem.weight"], whole["backbone.conv_stem.weight"])
-    plain = build(configure(settings(prototypes=0)), str(tmp_path / STUDENT))
+    plain = build(configure(settings(prototypes=0).student), str(tmp_path / STUDENT))
     assert torch.equal(plain.state_dict()["fusion.head.weight"], whole["fusion.head.weight"])
     with pytest.raises(InputError, match=r"fusion\..* has shape .*, expected"):
-        build(configure(settings(channels=16)), str(tmp_path / STUDENT))
+        build(configure(settings(channels=16).student), str(tmp_path / STUDENT))
     with pytest.raises(InputError, match="missing in these weights"):
-        build(configure(settings(frontend="highpass")), str(tmp_path / STUDENT))
+        build(configure(settings(frontend="highpass").student), str(tmp_path / STUDENT))
 
 
 def test_projections_learn_to_see_as_the_other_network(settings) -> None:
     torch.manual_seed(0)
     other = backbones.create("tf_efficientnet_lite0").eval()
-    student = PretrainingModel(configure(settings()), backbones.widths(other)).train()
+    student = PretrainingModel(configure(settings().student), backbones.widths(other)).train()
     photos = torch.rand(4, 3, 64, 64)
     optimiser = torch.optim.AdamW(student.parameters(), lr=0.003)
     with torch.no_grad():
