@@ -23,10 +23,17 @@ from components.core.files import link_or_copy, printable, write_text
 from components.core.images import MAX_MEGAPIXELS, open_mask, save_grey
 from components.core.params import Prepare
 from components.core.progress import Progress
-from components.data import quarantine as quarantines
 from components.data.dataset import CARD, MASKS, PHOTOS, Dataset, save
 from components.data.manifest import MANIPULATED
-from components.data.scan import Job, Scan, run, scan
+from components.data.scan import (
+    QUARANTINE,
+    Job,
+    Scan,
+    quarantine_csv,
+    refuse_many,
+    run,
+    scan,
+)
 from components.ingest.checks import clipped, problem
 from components.ingest.formats import registry
 from components.ingest.formats.record import Box, Record
@@ -183,7 +190,7 @@ def _write(
         run(lambda pair: _place(work, *pair, max_megapixels), pairs)
         save(dataset)
         if bad:
-            write_text(work / quarantines.FILE, quarantines.as_csv(bad))
+            write_text(work / QUARANTINE, quarantine_csv(bad))
         work.rename(out)
     return replace(dataset, root=out)
 
@@ -286,5 +293,5 @@ def opened(
             max_megapixels=settings.max_megapixels,
             progress=progress,
         )
-        quarantines.refuse_many(imported.quarantined, settings.max_quarantined, source)
+        refuse_many(imported.quarantined, settings.max_quarantined, source)
         yield root

@@ -19,8 +19,8 @@ from components.core.errors import InputError
 from components.core.files import link_or_copy, sha256_file, write_text
 from components.core.images import MAX_MEGAPIXELS, open_mask
 from components.core.progress import Progress
-from components.data import quarantine
 from components.data.dataset import CARD, INDEX, MASKS, PHOTOS, Dataset, check, load, save
+from components.data.scan import QUARANTINE, quarantine_csv
 from components.ingest.importing import (
     Imported,
     import_dataset,
@@ -120,7 +120,7 @@ def _join(dataset: Dataset, made: Imported) -> Merged:
     if fresh or masks:
         # The list belongs to the data set's hash: rows alone would have everything trained anew.
         if rejected:
-            _list(dataset.root / quarantine.FILE, rejected)
+            _list(dataset.root / QUARANTINE, rejected)
         save(grown)
     added = [image["file_name"] for image in fresh]
     return Merged(grown, added, sorted(masks), known, rejected, made.notes)
@@ -258,4 +258,4 @@ def _list(path: Path, rejected: list[tuple[str, str]]) -> None:
             before = [(row[0], row[1]) for row in csv.reader(file) if len(row) == 2][1:]
     rows = list(dict.fromkeys([*before, *rejected]))
     if rows != before:
-        write_text(path, quarantine.as_csv(rows))
+        write_text(path, quarantine_csv(rows))

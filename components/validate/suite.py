@@ -20,17 +20,11 @@ _FORMAT = {"result_format": "SUMMARY", "partial_unexpected_count": 10 * EXAMPLES
 
 
 def great_expectations() -> Any:
-    """Great Expectations with its usage statistics off, which it decides while being imported."""
+    """Great Expectations, its usage statistics switched off as they must be: before the import."""
     os.environ["GX_ANALYTICS_ENABLED"] = "False"
     import great_expectations
 
     return great_expectations
-
-
-def _context(gx: Any) -> Any:
-    context = gx.get_context(mode="ephemeral")
-    context.variables.progress_bars = {"globally": False}
-    return context
 
 
 def _judge(gx: Any, context: Any, name: str, table: Table, wanted: Sequence[Check]) -> list[dict]:
@@ -47,9 +41,9 @@ def _judge(gx: Any, context: Any, name: str, table: Table, wanted: Sequence[Chec
     outcome = batch.validate(suite, result_format=_FORMAT)
     context.data_sources.delete(name)  # which would keep the table
     by_name = {r.expectation_config.meta["check"]: r for r in outcome.results}
-    for check in wanted:
-        if "element_count" not in by_name[check.name].result:
-            raise RuntimeError(f"{check.name}: {by_name[check.name].exception_info}")
+    for check_name, result in by_name.items():
+        if "element_count" not in result.result:
+            raise RuntimeError(f"{check_name}: {result.exception_info}")
     return [by_name[check.name].result for check in wanted]
 
 
@@ -91,7 +85,8 @@ def validate(manifest: Manifest, root: Path, params: Validate) -> Report:
         One result per check; equal inputs give equal reports.
     """
     gx = great_expectations()
-    context = _context(gx)
+    context = gx.get_context(mode="ephemeral")
+    context.variables.progress_bars = {"globally": False}
     every = checks(params)
     results: dict[str, Result] = {}
     for name, table in derive(manifest, root):

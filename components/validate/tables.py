@@ -8,17 +8,19 @@ Columns are float64 or strings: its comparisons are vectorised for these and slo
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from components.core.errors import InputError
+from components.core.files import inside, printable
 from components.data.manifest import AUTHENTIC, MANIPULATED, SPLITS, Manifest
-from components.validate.presence import missing
 
 LABELS = (AUTHENTIC, MANIPULATED)
 REQUIRED = ("image_id", "path", "sha256", "width", "height", "label", "split", "group")
@@ -27,14 +29,8 @@ COORDINATES = ["x0", "y0", "x1", "y1"]
 EDGE_TOLERANCE = 0.01  # pixels
 
 
-@dataclass(frozen=True)
-class Table:
-    """Columns to judge, and what each row is called.
-
-    Attributes:
-        frame: the columns, with positions 0..n-1 as index.
-        ids: a name per row, for a person: image id, split or class.
-    """
+class Table(NamedTuple):
+    """Columns to judge (index 0..n-1), and a name per row: image id, split or class."""
 
     frame: pd.DataFrame
     ids: pd.Series
@@ -55,6 +51,7 @@ def _position(values: pa.Array, among: pa.Array) -> np.ndarray:
 
 
 def _codes(values: pd.Series, known: Sequence[str]) -> np.ndarray:
+    """Index of each value among the known ones; -1 for others."""
     return _position(_strings(values), pa.array(known, pa.large_string()))
 
 
@@ -82,13 +79,41 @@ def _distinct(keys: np.ndarray, values: np.ndarray, kinds: int) -> np.ndarray:
 
 
 def _missing_fields(images: pd.DataFrame) -> np.ndarray:
-    """How many required fields a photo lacks; a side below one pixel counts as lacking."""
-    lacking = np.zeros(len(images))
+    """How many required fields a photo lacks; a side below one pixel counts as missing."""
+    absent = np.zeros(len(images))
     for name in REQUIRED:
-        lacking += images[name].isna().to_numpy()
+        absent += images[name].isna().to_numpy()
     for side in ("width", "height"):
-        lacking += _numbers(images[side]) < 1
-    return lacking
+        absent += _numbers(images[side]) < 1
+    return absent
+
+
+def _listing(root: Path, folder: str) -> pa.Array:
+    """Paths of the files in a folder below `root`; none where it is absent or leaves the root."""
+    try:
+        with os.scandir(inside(root, folder)) as entries:
+            names = [folder + printable(entry.name) for entry in entries if entry.is_file()]
+    except (InputError, OSError):
+        names = []
+    return pa.array(names, pa.string())
+
+
+def missing(root: Path, paths: pa.Array) -> np.ndarray:
+    """Which paths name no file below `root`: one listing per folder, not one look-up per file.
+
+    Args:
+        root: the data set's folder.
+        paths: strings relative to it with forward slashes; null where there is none to look for.
+
+    Returns:
+        bool (N,): True where the path is given and is no file, or leaves the root.
+    """
+    folders = pc.unique(pc.replace_substring_regex(paths, "[^/]*$", "")).drop_null()
+    listings = [_listing(root, folder) for folder in folders.to_pylist()]
+    present = pa.chunked_array(listings, pa.string())
+    found = pc.or_kleene(pc.is_in(paths, value_set=present), pc.is_null(paths))
+    pa.default_memory_pool().release_unused()
+    return ~found.to_numpy(zero_copy_only=False)
 
 
 def _mask_offset(images: pd.DataFrame) -> np.ndarray:
