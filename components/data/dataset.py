@@ -188,28 +188,35 @@ def _check_rows(
 
 
 def _image_problem(image: dict[str, Any]) -> str | None:
-    name, label, split = image["file_name"], image.get("label"), image.get("split")
+    name = image["file_name"]
     plain = isinstance(name, str) and name and posixpath.normpath(name) == name
     if not plain or printable(name) != name:
         return f"file_name {name!r} is not a plain relative path"
+    problem = fault({"label": None, **image})
+    if not problem and not is_text(image.get("group")):
+        problem = "group is not text"
+    return problem and f"{name}: {problem}"
+
+
+def fault(image: dict[str, Any]) -> str | None:
+    """What is wrong with the keys that `Dataset` adds to a COCO image (all optional), or None."""
+    label, split = image.get("label", AUTHENTIC), image.get("split")
     if label not in (AUTHENTIC, MANIPULATED):
-        return f"{name}: label {label!r} is not {AUTHENTIC} or {MANIPULATED}"
+        return f"label {label!r} is not {AUTHENTIC} or {MANIPULATED}"
     if split not in (None, *SPLITS):
-        return f"{name}: split {split!r} is not one of {', '.join(SPLITS)}"
-    for key in ("mask", "group", "source", "kind"):
+        return f"split {split!r} is not one of {', '.join(SPLITS)}"
+    for key in ("mask", "source", "kind"):
         if not is_text(image.get(key)):
-            return f"{name}: {key} is not text"
-    return None if are_texts(image.get("origins")) else f"{name}: origins is not a list of texts"
+            return f"{key} is not text"
+    origins = image.get("origins")
+    if origins is None or (isinstance(origins, list) and all(o and is_text(o) for o in origins)):
+        return None
+    return "origins is not a list of texts"
 
 
 def is_text(value: Any) -> bool:
     """Whether a value is None or text that can be encoded in UTF-8."""
     return value is None or (isinstance(value, str) and printable(value) == value)
-
-
-def are_texts(value: Any) -> bool:
-    """Whether a value is None or a list of such texts, none of them empty."""
-    return value is None or (isinstance(value, list) and all(one and is_text(one) for one in value))
 
 
 def number(value: Any) -> float | None:

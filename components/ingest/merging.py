@@ -1,9 +1,9 @@
 """Adding to a data set: new photos and boxes are checked as any import, then the index grows.
 
-Photos are put in place first and the index is replaced last, in one step: whoever reads the data
-set meanwhile, or after a crash, sees it as it was. Taking the same source in twice adds nothing.
-The annotations of a photo already in the data set are never changed: a source that differs is
-listed, for a person to decide. A true mask for a known photo that has none is added.
+Photos are put in place first and the index is replaced last, in one step: readers meanwhile, or
+after a crash, see the data set as it was. Adding the same source twice adds nothing. Annotations of
+a photo already in the data set are never changed: a source that differs is listed, for a person to
+decide. A true mask for a known photo that has none is added.
 """
 
 from __future__ import annotations
@@ -21,15 +21,10 @@ from components.core.images import MAX_MEGAPIXELS, open_mask
 from components.core.progress import Progress
 from components.data.dataset import CARD, INDEX, MASKS, PHOTOS, Dataset, check, load, save
 from components.data.scan import QUARANTINE, quarantine_csv
-from components.ingest.importing import (
-    Imported,
-    import_dataset,
-    unboxed,
-)
-from components.ingest.staging import staging
+from components.ingest.importing import Imported, import_dataset, staging, unboxed
 
 _ROUNDING = 0.5  # pixels
-_LARGEST = 1000.0  # megapixels, the most that params.yaml allows: both masks were admitted once
+_LARGEST = 1000.0  # megapixels, the most that params.yaml allows: both masks passed its limit
 
 
 @dataclass(frozen=True)
@@ -127,7 +122,7 @@ def _join(dataset: Dataset, made: Imported) -> Merged:
 
 
 class _Stated(NamedTuple):
-    """What a data set says of a photo; boxes are float64 (N, 4), COCO `x, y, width, height`."""
+    """A photo's annotations in a data set; boxes are float64 (N, 4), `x, y, width, height`."""
 
     label: str
     boxes: np.ndarray
@@ -150,13 +145,13 @@ def _stated(dataset: Dataset) -> dict[str, _Stated]:
 
 
 def _changed(before: _Stated, now: _Stated) -> str | None:
-    """What is said otherwise of a known photo, or None; exporters round, so boxes nearly agree."""
+    """How a known photo is annotated differently now, or None; boxes may differ by rounding."""
     if before.label != now.label:
         return f"known, but as {before.label}"
     if before.mask and now.mask and not _same_mask(before.mask, now.mask):
         return "known, but with another mask"
     if now.mask and not len(now.boxes):
-        return None  # a mask alone says nothing about boxes
+        return None  # a mask alone states nothing about boxes
     apart = np.abs(before.boxes[:, None] - now.boxes[None]).max(axis=2)
     near = apart < _ROUNDING
     same = len(before.boxes) == len(now.boxes) and near.any(axis=0).all() and near.any(axis=1).all()
@@ -190,25 +185,20 @@ def _grow(
     dataset: Dataset, new: Dataset, fresh: list[dict[str, Any]], masks: dict[str, Path]
 ) -> Dataset:
     """The data set with fresh photos under new numbers and more masks; files are put in place."""
-    first = _next(dataset.images)
-    numbers = {image["id"]: first + place for place, image in enumerate(fresh)}
+    numbers = {image["id"]: number for number, image in enumerate(fresh, _next(dataset.images))}
     boxes = [row for row in new.annotations if row["image_id"] in numbers]
     kind = _kind(dataset, fresh, boxes)
-    start = _next(dataset.annotations)
-    annotations = [
-        {**row, "id": start + place, "image_id": numbers[row["image_id"]]}
-        for place, row in enumerate(boxes)
+    added = [
+        {**row, "id": number, "image_id": numbers[row["image_id"]]}
+        for number, row in enumerate(boxes, _next(dataset.annotations))
     ]
-    known = [
-        _with_mask(dataset.root, image, masks.get(image["file_name"])) for image in dataset.images
-    ]
-    images = [_place(dataset.root, new.root, image, numbers[image["id"]]) for image in fresh]
-    return replace(
-        dataset,
-        boxes=kind,
-        images=[*known, *images],
-        annotations=[*dataset.annotations, *annotations],
-    )
+    images = [_with_mask(dataset.root, row, masks.get(row["file_name"])) for row in dataset.images]
+    for image in fresh:
+        name, mask = image["file_name"], image.get("mask")
+        link_or_copy(new.root / PHOTOS / name, dataset.root / PHOTOS / name)
+        row = {**image, "id": numbers[image["id"]]}
+        images.append(_with_mask(dataset.root, row, new.root / mask if mask else None))
+    return replace(dataset, boxes=kind, images=images, annotations=[*dataset.annotations, *added])
 
 
 def _kind(dataset: Dataset, fresh: list[dict[str, Any]], boxes: list[dict[str, Any]]) -> str:
@@ -231,13 +221,6 @@ def _kind(dataset: Dataset, fresh: list[dict[str, Any]], boxes: list[dict[str, A
 def _next(rows: list[dict[str, Any]]) -> int:
     """A number above every number used as an id."""
     return 1 + max((row["id"] for row in rows if isinstance(row["id"], int)), default=0)
-
-
-def _place(root: Path, source: Path, image: dict[str, Any], number: int) -> dict[str, Any]:
-    """Put one photo and its mask in; gives its row of the index."""
-    name, mask = image["file_name"], image.get("mask")
-    link_or_copy(source / PHOTOS / name, root / PHOTOS / name)
-    return _with_mask(root, {**image, "id": number}, source / mask if mask else None)
 
 
 def _with_mask(root: Path, image: dict[str, Any], mask: Path | None) -> dict[str, Any]:

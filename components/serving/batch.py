@@ -6,8 +6,7 @@ written last, so where it stands the pictures beside it are complete.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -19,10 +18,10 @@ from components.core.metrics import THRESHOLD
 from components.core.progress import Progress
 from components.core.stream import ahead
 from components.evaluate.pictures import overlay
+from components.serving.inference import Limits, Scored, scored
 from components.serving.origin import Origin
 from components.serving.predictor import Predictor
-from components.serving.scorer import Scored, scored
-from components.serving.suitability import Limits
+from components.serving.sources import walk
 
 MASK, OVERLAY, RECORD = ".mask.png", ".overlay.png", ".json"
 _LONGEST = 200  # bytes of a result's name, so that number and suffix fit into 255
@@ -74,8 +73,9 @@ def find(paths: Sequence[Path], out: Path) -> list[Task]:
     seen: set[Path] = set()
     tasks = []
     for given in paths:
-        for photo in _walk(given, out) if given.is_dir() else [given]:
-            if photo.resolve() in seen:
+        for photo in walk(given, out) if given.is_dir() else [given]:
+            earlier = given.is_dir() and photo.name.endswith((MASK, OVERLAY))
+            if earlier or photo.resolve() in seen:
                 continue
             seen.add(photo.resolve())
             below = photo.relative_to(given) if given.is_dir() else Path(photo.name)
@@ -83,20 +83,6 @@ def find(paths: Sequence[Path], out: Path) -> list[Task]:
     if not tasks:
         raise InputError("no photos in it", where=", ".join(str(path) for path in paths))
     return tasks
-
-
-def _walk(folder: Path, out: Path) -> Iterator[Path]:
-    """Photos below a folder in order of their names; earlier results are not photos."""
-    results = out.resolve()
-    for place, folders, files in os.walk(folder):
-        here = Path(place)
-        folders[:] = sorted(
-            name for name in folders if name[0] != "." and (here / name).resolve() != results
-        )
-        for name in sorted(files):
-            known = Path(name).suffix.lower() in images.SUFFIXES
-            if known and not name.startswith(".") and not name.endswith((MASK, OVERLAY)):
-                yield here / name
 
 
 def _result(below: Path) -> str:

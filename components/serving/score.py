@@ -23,11 +23,10 @@ from components.core.stream import ahead
 from components.data.manifest import read_table, write_table
 from components.evaluate.pictures import overlay, thumbnail
 from components.serving import triage
+from components.serving.inference import Limits, Scored, scored
 from components.serving.origin import Origin
 from components.serving.predictor import Predictor
-from components.serving.scorer import Scored, scored
 from components.serving.sources import Item, Source
-from components.serving.suitability import Limits
 
 TABLE, SETTINGS = "scores.parquet", "score.json"
 PARTS, OVERLAYS = "parts", "overlays"

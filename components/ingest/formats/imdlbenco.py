@@ -21,7 +21,7 @@ NEGATIVE = "negative"
 
 
 def matches(source: Path) -> bool:
-    """Whether this is such a list, or a folder with such lists and nothing better."""
+    """Whether this is such a list or a folder with such lists."""
     return bool(_lists(source))
 
 
