@@ -27,7 +27,7 @@ def build(
     Args:
         dataset_root: the data set's folder.
         params: jitter, seed, split shares, near-duplicate distance, size limit.
-        progress: called as `progress(done, total)` with photos.
+        progress: called with photos.
 
     Returns:
         The manifest, and the photos that cannot be used (not in the manifest).

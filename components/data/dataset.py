@@ -37,13 +37,13 @@ class Dataset:
     """A data set's card and index.
 
     Attributes:
-        root: its folder; `photos/` and `masks/` lie below.
+        root: its folder, with `photos/` and `masks/`.
         name, licence, source: as in `dataset.yaml`.
         boxes: `given`; `simulate` (drawn from the masks when the manifest is made); `mixed` (drawn
             for manipulated photos that have a mask and no annotation).
         split: `given` (images carry `split`), or `grouped` (drawn by source group).
         images: COCO images with the extra keys `label`, and optionally `mask`, `split`, `group`,
-            `origins`, `source`, `kind`; `file_name` lies below `photos/`, `mask` below the folder.
+            `origins`, `source`, `kind`; `file_name` is below `photos/`, `mask` below the folder.
             Photos that share a `group`, or one of their `origins` (ids of the photos they were
             made from), stay in one split.
         annotations: COCO annotations, `bbox` [x, y, width, height] in pixels, optionally with

@@ -70,9 +70,9 @@ def import_dataset(
         source_name: where they come from.
         format: a name in `formats.registry`; None detects it.
         quarantine: leave bad rows out and list them, instead of refusing the import.
-        validated: the photos go to a data set with a `val` of its own: a given one stays `val`.
+        validated: the photos go to a data set with a `val` of its own, so a stated `val` stays.
         max_megapixels: larger photos are bad rows.
-        progress: called as `progress(done, total)` with photos checked.
+        progress: called with photos checked.
 
     Raises:
         InputError: `out` exists, the source is structurally wrong, or a row is bad.
@@ -348,7 +348,7 @@ def opened(
         source: a data set's folder, or a file or folder in any importable format.
         scratch: where a temporary data set may be made.
         settings: `max_quarantined` photos may be unusable, `max_megapixels` limits each.
-        progress: called as progress(done, total) with photos checked.
+        progress: called with photos checked.
 
     Raises:
         InputError: nothing readable, or too many unusable photos.

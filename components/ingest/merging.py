@@ -29,22 +29,14 @@ _LARGEST = 1000.0  # megapixels, the most that params.yaml allows: both masks pa
 
 @dataclass(frozen=True)
 class Merged:
-    """What was added.
+    """What was added."""
 
-    Attributes:
-        dataset: as it is now.
-        added: names of the new photos.
-        masked: names of known photos that got their true mask.
-        known: photos that were there before, byte for byte, with the same label and boxes.
-        rejected: rows left out as (photo, reason).
-    """
-
-    dataset: Dataset
-    added: list[str]
-    masked: list[str]
-    known: int
-    rejected: list[tuple[str, str]]
-    notes: list[str]
+    dataset: Dataset  # as it is now
+    added: list[str]  # names of the new photos
+    masked: list[str]  # names of known photos that got their true mask
+    known: int  # photos that were there before, byte for byte, with the same label and boxes
+    rejected: list[tuple[str, str]]  # rows left out as (photo, reason)
+    notes: list[str]  # remarks of the import
 
 
 def merge(
@@ -62,7 +54,7 @@ def merge(
         root: the data set's folder; its licence, source and split rule stay.
         format: a name in `formats.registry`; None detects it.
         max_megapixels: larger photos are rejected.
-        progress: called as `progress(done, total)` with photos checked.
+        progress: called with photos checked.
 
     Raises:
         InputError: no such data set or one that cannot be written again (a box of it is not
@@ -113,7 +105,7 @@ def _join(dataset: Dataset, made: Imported) -> Merged:
             known += twin == name
     grown = _grow(dataset, new, fresh, masks)
     if fresh or masks:
-        # The list belongs to the data set's hash: rows alone would have everything trained anew.
+        # The list is part of the data set's hash: new rows alone would cause a new training.
         if rejected:
             _list(dataset.root / QUARANTINE, rejected)
         save(grown)
@@ -202,10 +194,10 @@ def _grow(
 
 
 def _kind(dataset: Dataset, fresh: list[dict[str, Any]], boxes: list[dict[str, Any]]) -> str:
-    """Where the boxes of the grown data set come from.
+    """Where the boxes of the larger data set come from.
 
     Raises:
-        InputError: boxes that the data set lists and does not use would begin to count.
+        InputError: boxes that the data set lists but ignores would be used from now on.
     """
     if dataset.boxes == "given":
         return "mixed" if unboxed(fresh, boxes, dataset.split) else "given"
@@ -219,7 +211,7 @@ def _kind(dataset: Dataset, fresh: list[dict[str, Any]], boxes: list[dict[str, A
 
 
 def _next(rows: list[dict[str, Any]]) -> int:
-    """A number above every number used as an id."""
+    """The first number above all ids."""
     return 1 + max((row["id"] for row in rows if isinstance(row["id"], int)), default=0)
 
 

@@ -1,13 +1,12 @@
 """Batch scoring: every photo of a folder or S3 prefix into a table, overlays and a triage page.
 
-Rows are kept in parts of a few photos, each written whole, so a run that was killed goes on where
-it was; a photo is scored again when it changed. Memory does not grow with the number of photos'
-pixels.
+Rows are kept in parts of a few photos, each written whole, so an interrupted run continues where it
+was; a photo that has changed is scored again. Memory does not grow with the photos' pixels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -75,11 +74,11 @@ def score(
     Args:
         source: where the photos are.
         predictor: the model.
-        out: folder of the results; one that holds results goes on.
+        out: folder of the results; if it holds some already, the run continues them.
         source_name: of the source, for people.
         origin: of the answers, kept beside them; its time and program are the last run's.
         limits: where to abstain.
-        progress: called as progress(done, total).
+        progress: called with photos.
 
     Raises:
         InputError: no photos, or `out` holds results of another source, model or limits.
@@ -92,7 +91,8 @@ def score(
     done = _finished(out)
     todo = [item for item in items if done.get(item.name) != item.mark]
     finished, number = 0, len(_parts(out))
-    rows = _rows(source, predictor, todo, out, limits)
+    found = scored(todo, source.read, predictor, limits, abstain=True)
+    rows = ahead(found, lambda one: _row(one, out))
     while part := list(islice(rows, _PART)):
         number += 1
         write_table(out / PARTS / f"{number:06d}.parquet", _frame(part), SCORES)
@@ -102,13 +102,12 @@ def score(
     table = _table(out, items)
     write_table(out / TABLE, table, SCORES)
     triage.write(out, table, about)
-    found = table["status"].value_counts()
-    scored, abstained, failed = (int(found.get(s, 0)) for s in (SCORED, ABSTAINED, FAILED))
-    return Summary(scored, abstained, failed, len(todo))
+    counts = table["status"].value_counts()
+    return Summary(*(int(counts.get(s, 0)) for s in (SCORED, ABSTAINED, FAILED)), len(todo))
 
 
 def _claim(out: Path, settings: dict[str, object]) -> None:
-    """Note what the results belong to; raises InputError for a folder with others."""
+    """Record what the results belong to; raises InputError for a folder with other results."""
     path = out / SETTINGS
     if path.is_file():
         kept = read_json(path)
@@ -128,7 +127,7 @@ def _frame(rows: Iterable[dict[str, object]]) -> pd.DataFrame:
 
 
 def _parts(out: Path) -> list[Path]:
-    """The finished parts in their order; what a kill left half written begins with a dot."""
+    """The finished parts in their order; the name of an unfinished one begins with a dot."""
     return sorted((out / PARTS).glob("[0-9]*.parquet"))
 
 
@@ -151,14 +150,6 @@ def _table(out: Path, items: list[Item]) -> pd.DataFrame:
     rows = _kept(out)
     rows = rows[rows["name"].isin([item.name for item in items])]
     return rows.sort_values(["score", "name"], ascending=[False, True], na_position="last")
-
-
-def _rows(
-    source: Source, predictor: Predictor, todo: list[Item], out: Path, limits: Limits
-) -> Iterator[dict[str, object]]:
-    """A finished row for each item, in order."""
-    found = scored(todo, source.read, predictor, limits, abstain=True)
-    return ahead(found, lambda one: _row(one, out))
 
 
 def _row(one: Scored[Item], out: Path) -> dict[str, object]:

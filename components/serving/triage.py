@@ -1,4 +1,4 @@
-"""The triage page: scored photos to sort, filter, look at and tick; one self-contained file."""
+"""The triage page: scored photos to sort, filter, view and tick; one self-contained file."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _ROW = ("name", "status", "reason", "score", "area", "width", "height", "sha256"
 
 
 def write(out: Path, table: pd.DataFrame, about: Mapping[str, Any]) -> None:
-    """Write the page. Its pictures are small; beside the overlays it opens those.
+    """Write the page; its small pictures open the overlays in the same folder.
 
     Args:
         out: folder of the results.
@@ -62,7 +62,7 @@ def above(scores: np.ndarray) -> list[int]:
 
 
 def _picture(out: Path, overlay: str | None) -> str | None:
-    """An overlay as a small data URI; None where there is none, or not any more."""
+    """An overlay as a small data URI; None where there is none, or no longer one."""
     if overlay is None:
         return None
     try:

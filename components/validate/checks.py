@@ -18,29 +18,17 @@ Severity = Literal["critical", "warning"]
 
 @dataclass(frozen=True)
 class Check:
-    """One expectation and how a person reads it.
+    """One expectation and its wording."""
 
-    Attributes:
-        name: stable key of result.json.
-        severity: what a failure does.
-        table: which table of `tables.derive` is judged.
-        column: the judged column; null values are left out.
-        arguments: what the expectation gets beside its column: limits, a set, or nothing.
-        rule: what holds when it passes.
-        fault: what the failing rows are; reads on as "FAULT: 3 of 120".
-        hint: what to do about them.
-        threshold: the number behind it that params.yaml sets, if any.
-    """
-
-    name: str
+    name: str  # stable key of result.json
     severity: Severity
-    table: str
-    column: str
-    arguments: dict[str, Any]
-    rule: str
-    fault: str
-    hint: str
-    threshold: float | None = None
+    table: str  # one of `tables.derive`
+    column: str  # of the table; null values are left out
+    arguments: dict[str, Any]  # of the expectation: limits, a set of values, or none
+    rule: str  # what holds when it passes
+    fault: str  # what the failing rows are; continues as "FAULT: 3 of 120"
+    hint: str  # what to do about them
+    threshold: float | None = None  # the number behind it that params.yaml sets, if any
 
     @property
     def expectation(self) -> str:

@@ -27,29 +27,17 @@ def shown(name: str) -> str:
 
 @dataclass(frozen=True)
 class Result:
-    """The outcome of one check.
-
-    Attributes:
-        name: the check's key.
-        severity: "critical" or "warning".
-        passed: whether no row failed.
-        rows_checked: rows that the check could judge.
-        rows_failed: rows among them that fail.
-        examples: the first failing rows by name, each once, at most 20.
-        threshold: the number of params.yaml behind the check, if any.
-        sentence: the outcome in plain words.
-        hint: what to do when it failed.
-    """
+    """The outcome of one check; see `components.validate.checks.Check`."""
 
     name: str
     severity: Severity
-    passed: bool
-    rows_checked: int
+    passed: bool  # whether no row failed
+    rows_checked: int  # rows that the check applies to
     rows_failed: int
-    examples: tuple[str, ...]
+    examples: tuple[str, ...]  # the first failing rows by name, each once, at most 20
     threshold: float | None
-    sentence: str
-    hint: str
+    sentence: str  # the outcome in plain words
+    hint: str  # what to do when it failed
 
 
 @dataclass(frozen=True)

@@ -74,15 +74,9 @@ def _result(check: Check, table: Table, found: dict) -> Result:
 
 
 def validate(manifest: Manifest, root: Path, params: Validate) -> Report:
-    """Judge a manifest and its boxes.
+    """One result per check of a manifest, whose photos and masks must exist below `root`.
 
-    Args:
-        manifest: both tables, as `prepare` writes them.
-        root: the data set's folder, where photos and masks must exist.
-        params: thresholds.
-
-    Returns:
-        One result per check; equal inputs give equal reports.
+    Equal inputs give equal reports.
     """
     gx = great_expectations()
     context = gx.get_context(mode="ephemeral")

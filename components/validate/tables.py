@@ -1,8 +1,8 @@
-"""The numbers that the expectations look at, derived from a manifest in vectorised passes.
+"""The numbers that the expectations examine, derived from a manifest in vectorised passes.
 
-Four tables: one row per photo, per box, per split and per class. A number is null where the row
-cannot be judged by it - its photo is unknown, say, or it has failed a more basic check already -
-and Great Expectations leaves null values out, so that one fault is reported once.
+Four tables: one row per photo, per box, per split and per class. A number is null where it does not
+apply to the row - its photo is unknown, say, or a more basic check has failed already - and Great
+Expectations leaves null values out, so that each fault is reported once.
 Columns are float64 or strings: its comparisons are vectorised for these and slow for other types.
 """
 
@@ -126,12 +126,12 @@ def _mask_offset(images: pd.DataFrame) -> np.ndarray:
 def _content(
     images: pd.DataFrame, rows: np.ndarray, labels: np.ndarray, splits: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Photos whose files have the same bytes: their labels, their splits, their number."""
+    """Per photo, the number of labels, of splits and of photos among files with its bytes."""
     hashes = _strings(images["sha256"])
     same = _position(hashes, hashes)
     of_label = _distinct(same, labels, len(LABELS))
     of_split = _distinct(same, splits, len(SPLITS))
-    # A photo whose id stands twice is one photo here; that fault has its own check.
+    # A photo whose id occurs twice is one photo here; that fault has its own check.
     counted = (same >= 0) & (rows == np.arange(len(rows)))
     copies = np.bincount(same[counted], minlength=len(rows))[same]
     agreeing = (same >= 0) & (of_label <= 1) & (of_split <= 1)

@@ -1,4 +1,4 @@
-"""The readers by name, and which of them a source is for."""
+"""The readers by name, and which of them reads a source."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from components.ingest.formats.record import Reading
 
 
 class Format(NamedTuple):
-    """A reader: `matches` looks at names and first bytes, `read` yields the records."""
+    """A reader: `matches` tells whether a source is of its format, `read` returns the records."""
 
     matches: Callable[[Path], bool]
     read: Callable[[Path], Reading]
