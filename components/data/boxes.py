@@ -20,13 +20,9 @@ MOST = 4096
 
 
 def component_boxes(mask: np.ndarray) -> np.ndarray:
-    """The tight boxes of a mask's components, largest component first.
+    """The tight boxes of the components of a mask, bool (H, W); largest component first.
 
-    Args:
-        mask: bool (H, W).
-
-    Returns:
-        float64 (N, 4), `x0, y0, x1, y1` in pixels, half-open; N is 0 for an empty mask.
+    Returns float64 (N, 4), `x0, y0, x1, y1` in pixels, half-open; N is 0 for an empty mask.
 
     Raises:
         PhotoError: more than `MOST` components, which nobody would draw boxes round.
@@ -64,15 +60,9 @@ def loosen(
 ) -> np.ndarray:
     """Move each side outwards by a random share (0..jitter) of the box's side, inside the photo.
 
-    Each photo has its own random stream, so adding a photo changes no other photo's boxes.
-
-    Args:
-        boxes: float64 (N, 4), `x0, y0, x1, y1` in pixels, half-open; returned in the same form.
-        width: of the photo, in pixels.
-        height: of the photo, in pixels.
-        jitter: largest share, e.g. 0.1.
-        seed: of the whole data set.
-        image_id: of the photo.
+    `boxes` and the result are float64 (N, 4), `x0, y0, x1, y1` in pixels, half-open; `width` and
+    `height` are the photo's. Each photo has its own random stream, so adding a photo changes no
+    other photo's boxes.
     """
     shares = generator(seed, "boxes", image_id).uniform(0, jitter, size=(len(boxes), 4))
     size = boxes[:, 2:] - boxes[:, :2]

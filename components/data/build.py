@@ -22,15 +22,9 @@ from components.data.scan import Job, Quarantined, Scan, scan
 def build(
     dataset_root: Path, params: Prepare, progress: Progress | None = None
 ) -> tuple[Manifest, list[Quarantined]]:
-    """Make the manifest of a data set, on all cores; equal files give equal tables.
+    """The manifest of a data set's folder, and the photos that cannot be used (not in it).
 
-    Args:
-        dataset_root: the data set's folder.
-        params: jitter, seed, split shares, near-duplicate distance, size limit.
-        progress: called with photos.
-
-    Returns:
-        The manifest, and the photos that cannot be used (not in the manifest).
+    Runs on all cores; equal files give equal tables.
 
     Raises:
         InputError: the folder is no usable data set.

@@ -29,14 +29,11 @@ def _cosines() -> np.ndarray:
 
 
 def phash(photo: np.ndarray) -> str:
-    """The 64-bit DCT perceptual hash (pHash) of a decoded photo, as 16 hex digits.
+    """The 64-bit DCT perceptual hash (pHash) of an RGB photo, uint8 (H, W, 3), as 16 hex digits.
 
     Grey, 32x32 (by area averaging), DCT, the 8x8 lowest frequencies compared with their median;
     bits in row order. On a 32x32 grey photo it equals `imagehash.phash`; that library takes 12
     times as long on 12 megapixels, and its bits differ from those that registered versions carry.
-
-    Args:
-        photo: uint8 (H, W, 3), RGB.
     """
     # For 32 rows every second one of a large photo is plenty, and half the work.
     rows = photo[::2] if photo.shape[0] >= 8 * _SIDE else photo
@@ -53,17 +50,10 @@ def phash(photo: np.ndarray) -> str:
 
 
 def near_pairs(hashes: np.ndarray, bits: int) -> np.ndarray:
-    """All pairs of hashes that differ in at most `bits` bits, equal ones linked as a chain.
+    """All pairs of hashes, uint64 (N,), that differ in at most `bits` bits; equal ones as a chain.
 
     Two hashes within k bits agree exactly in one of k + 1 bands, so only hashes that share a
-    band's value are compared (pigeonhole), not all pairs.
-
-    Args:
-        hashes: uint64 (N,).
-        bits: largest Hamming distance.
-
-    Returns:
-        int64 (P, 2), indices into `hashes`.
+    band's value are compared (pigeonhole), not all pairs. Returns their indices, int64 (P, 2).
     """
     values, inverse = np.unique(hashes, return_inverse=True)
     order = np.argsort(inverse, kind="stable")

@@ -123,7 +123,7 @@ def quarantine_csv(rows: Sequence[tuple[str, str]]) -> str:
 def refuse_many(
     rows: Sequence[tuple[str, str]], limit: int, where: Path, listed: Path | None = None
 ) -> None:
-    """Raise InputError when more photos are unusable than `prepare.max_quarantined` allows.
+    """Raise InputError for more unusable photos (with reasons) than `prepare.max_quarantined`.
 
     Args:
         rows: photo and reason.

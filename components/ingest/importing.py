@@ -318,10 +318,8 @@ def _known(row: dict[str, Any]) -> dict[str, Any]:
 def staging(root: Path) -> Iterator[Path]:
     """An empty folder beside a data set's, on the same file system; removed at the end.
 
-    Other processes that want to change the same data set wait; what a killed one left is removed.
-
-    Args:
-        root: the data set's folder, which need not exist yet.
+    Other processes that want to change the same data set (which need not exist yet) wait; what a
+    killed one left is removed.
     """
     new = not root.parent.exists()
     root.parent.mkdir(parents=True, exist_ok=True)
@@ -342,16 +340,10 @@ def staging(root: Path) -> Iterator[Path]:
 def opened(
     source: Path, scratch: Path, settings: Prepare, progress: Progress | None = None
 ) -> Iterator[Path]:
-    """A data set's folder: `source` itself if it is one, else a temporary import of it.
-
-    Args:
-        source: a data set's folder, or a file or folder in any importable format.
-        scratch: where a temporary data set may be made.
-        settings: `max_quarantined` photos may be unusable, `max_megapixels` limits each.
-        progress: called with photos checked.
+    """A data set's folder: `source` itself if it is one, else a temporary import below `scratch`.
 
     Raises:
-        InputError: nothing readable, or too many unusable photos.
+        InputError: nothing readable, or more than `settings.max_quarantined` unusable photos.
     """
     if (source / CARD).is_file():
         yield source

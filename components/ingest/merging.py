@@ -47,14 +47,9 @@ def merge(
     max_megapixels: float = MAX_MEGAPIXELS,
     progress: Progress | None = None,
 ) -> Merged:
-    """Add the usable photos of a source to a data set; list the others.
+    """Add the usable photos of a source to the data set in the folder `root`; list the others.
 
-    Args:
-        source: a file or folder in a readable format.
-        root: the data set's folder; its licence, source and split rule stay.
-        format: a name in `formats.registry`; None detects it.
-        max_megapixels: larger photos are rejected.
-        progress: called with photos checked.
+    Parameters are as in `import_dataset`; the data set's licence, source and split rule stay.
 
     Raises:
         InputError: no such data set or one that cannot be written again (a box of it is not

@@ -26,15 +26,10 @@ _SIDE, _WARM_UP, _TIMES = 512, 2, 11
 
 @dataclass(frozen=True)
 class Limits:
-    """Below these a photo is unsuitable.
+    """Below these a photo is unsuitable."""
 
-    Attributes:
-        side: pixels of a photo's shorter side.
-        quality: JPEG quality, 1..100; traces of an edit do not survive less.
-    """
-
-    side: int = 64
-    quality: int = 30
+    side: int = 64  # pixels of a photo's shorter side
+    quality: int = 30  # of a JPEG, 1..100; traces of an edit do not survive less
 
 
 class Scored(NamedTuple, Generic[Item]):
@@ -50,12 +45,9 @@ class Scored(NamedTuple, Generic[Item]):
 
 
 def unsuitable(photo: np.ndarray, quality: float | None, limits: Limits) -> str | None:
-    """Why a photo is unsuitable, in a few words; None for a suitable one.
+    """Why a photo, uint8 (H, W, 3), is unsuitable, in a few words; None for a suitable one.
 
-    Args:
-        photo: uint8 (H, W, 3).
-        quality: of its JPEG file (`components.core.jpeg`), None for other files.
-        limits: below them it is unsuitable.
+    `quality` is that of its JPEG file (`components.core.jpeg`), None for other files.
     """
     height, width = photo.shape[:2]
     if min(height, width) < limits.side:
@@ -79,13 +71,8 @@ def scored(
 ) -> Iterator[Scored[Item]]:
     """Read, decode, examine and predict every item, in order and in batches.
 
-    Args:
-        items: the photos.
-        read: a photo's bytes, from any thread; raises `images.PhotoError`.
-        predictor: the model.
-        limits: of a suitable photo.
-        abstain: whether unsuitable photos get no answer.
-        max_megapixels: larger photos are refused.
+    `read` gives an item's bytes from any thread, or raises `images.PhotoError`. With `abstain`,
+    photos below the limits get no answer.
 
     Raises:
         InputError: the model's answer is unusable.

@@ -6,22 +6,23 @@ was; a photo that has changed is scored again. Memory does not grow with the pho
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from components.core import images
+from components.core import images, pages
 from components.core.errors import InputError
-from components.core.files import read_json, sha256_bytes, write_json
+from components.core.files import read_json, sha256_bytes, write_json, write_text
 from components.core.progress import Progress
 from components.core.stream import ahead
 from components.data.manifest import read_table, write_table
-from components.evaluate.pictures import overlay, thumbnail
-from components.serving import triage
+from components.evaluate.pictures import data_uri, overlay, thumbnail
 from components.serving.inference import Limits, Scored, scored
 from components.serving.origin import Origin
 from components.serving.predictor import Predictor
@@ -32,6 +33,18 @@ PARTS, OVERLAYS = "parts", "overlays"
 SCORED, ABSTAINED, FAILED = "scored", "abstained", "failed"
 _PART = 64  # photos a part; what a kill costs at most
 _SIDE = 640  # pixels of an overlay's longer side
+PAGE = "triage.html"
+SHOWN = 500  # photos of each kind, scored or not; the table has all
+_THUMBNAIL, _QUALITY = 320, 70  # of a picture: pixels of its longer side, JPEG
+_STEPS = 100  # of the threshold's slider
+_FACTS = {
+    "model": "Model",
+    "version": "Version",
+    "weights_sha256": "Weights (SHA-256)",
+    "made_at": "Scored",
+    "program": "Program",
+}
+_CELLS = ("name", "status", "reason", "score", "area", "width", "height", "sha256")
 
 SCORES = pa.schema(
     [
@@ -101,9 +114,10 @@ def score(
             progress(finished, len(todo))
     table = _table(out, items)
     write_table(out / TABLE, table, SCORES)
-    triage.write(out, table, about)
+    write_page(out, table, about)
     counts = table["status"].value_counts()
-    return Summary(*(int(counts.get(s, 0)) for s in (SCORED, ABSTAINED, FAILED)), len(todo))
+    answered, abstained, failed = (int(counts.get(s, 0)) for s in (SCORED, ABSTAINED, FAILED))
+    return Summary(answered, abstained, failed, len(todo))
 
 
 def _claim(out: Path, settings: dict[str, object]) -> None:
@@ -167,3 +181,45 @@ def _row(one: Scored[Item], out: Path) -> dict[str, object]:
     images.save_photo(out / picture, thumbnail(marked, _SIDE))
     numbers = {"score": round(one.found.score, 6), "area": round(one.found.area, 6)}
     return {**row, **numbers, "status": SCORED, "overlay": picture}
+
+
+def write_page(out: Path, table: pd.DataFrame, about: Mapping[str, Any]) -> None:
+    """Write the triage page: photos to sort, filter, view and tick, in one self-contained file.
+
+    Its small pictures open the overlays below `out`. `table` has the columns `SCORES` and is sorted
+    by score; `about` has `source` and the fields of `Origin`.
+    """
+    answered = table[table["score"].notna()]
+    others = table[table["score"].isna()]
+    shown = pd.concat([answered.head(SHOWN), others.head(SHOWN)])
+    shown = shown.astype({"width": "Int32", "height": "Int32"}).astype(object)
+    rows = shown.where(shown.notna(), None).to_dict("records")
+    values = {
+        "facts": {what: about[key] for key, what in _FACTS.items() if about.get(key)},
+        "source": about["source"],
+        "cards": list(ahead(rows, lambda row: (row, _picture(out, row["overlay"])))),
+        "rows": [[row[name] for name in _CELLS] for row in rows],
+        "columns": _CELLS,
+        "above": above(answered["score"].to_numpy(float)),
+        "n_scored": len(answered),
+        "n_others": len(others),
+        "left_out": len(table) - len(shown),
+    }
+    write_text(out / PAGE, pages.render("triage.html", values))
+
+
+def above(scores: np.ndarray) -> list[int]:
+    """How many scores are at or above each step of the slider, from 0 to 1."""
+    steps = np.arange(_STEPS + 1) / _STEPS
+    return (len(scores) - np.searchsorted(np.sort(scores), steps)).tolist()
+
+
+def _picture(out: Path, name: str | None) -> str | None:
+    """An overlay as a small data URI; None where there is none, or no longer one."""
+    if name is None:
+        return None
+    try:
+        picture = images.open_photo(out / name)
+    except images.PhotoError:
+        return None
+    return data_uri(thumbnail(picture, _THUMBNAIL), _QUALITY)

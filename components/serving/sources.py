@@ -29,12 +29,7 @@ class Item(NamedTuple):
 
 
 def walk(folder: Path, out: Path) -> Iterator[Path]:
-    """Photos below a folder, in order of their names; hidden files and the results are left out.
-
-    Args:
-        folder: where they lie.
-        out: the folder of the results.
-    """
+    """Photos below a folder, by name, without hidden files and the results in `out`."""
     results = out.resolve()
     for place, folders, files in os.walk(folder):
         here = Path(place)
@@ -123,11 +118,7 @@ Source = _Folder | _Bucket
 
 
 def open_source(place: str, out: Path) -> Source:
-    """The source behind a folder's path or an `s3://bucket/prefix`.
-
-    Args:
-        place: where the photos are.
-        out: the folder of the results, which is never a source itself.
+    """The source at a folder's path or an `s3://bucket/prefix`; the results `out` are left out.
 
     Raises:
         InputError: neither a folder nor a bucket.

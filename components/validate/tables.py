@@ -67,10 +67,7 @@ def _numbers(values: pd.Series) -> np.ndarray:
 def _distinct(keys: np.ndarray, values: np.ndarray, kinds: int) -> np.ndarray:
     """Count the distinct known values among the rows that share a key; NaN without a key.
 
-    Args:
-        keys: int, in -1..len(keys)-1; -1 is no key.
-        values: int, in -1..kinds-1; -1 is unknown.
-        kinds: how many values there are.
+    Keys are in -1..len(keys)-1, values in -1..kinds-1; -1 is none.
     """
     seen = np.zeros((len(keys), kinds), dtype=bool)
     known = (keys >= 0) & (values >= 0)
@@ -101,12 +98,8 @@ def _listing(root: Path, folder: str) -> pa.Array:
 def missing(root: Path, paths: pa.Array) -> np.ndarray:
     """Which paths name no file below `root`: one listing per folder, not one look-up per file.
 
-    Args:
-        root: the data set's folder.
-        paths: strings relative to it with forward slashes; null where there is none to look for.
-
-    Returns:
-        bool (N,): True where the path is given and is no file, or leaves the root.
+    Paths are relative, with forward slashes, or null where there is none to look for. Returns bool
+    (N,): True where there is a path and it names no file, or leaves the root.
     """
     folders = pc.unique(pc.replace_substring_regex(paths, "[^/]*$", "")).drop_null()
     listings = [_listing(root, folder) for folder in folders.to_pylist()]
@@ -246,9 +239,7 @@ def _classes(table: pd.DataFrame) -> Table:
 def derive(manifest: Manifest, root: Path) -> Iterator[tuple[str, Table]]:
     """Derive the tables `photos`, `boxes`, `splits` and `classes`, one at a time to save memory.
 
-    Args:
-        manifest: images and boxes as `prepare` wrote them, or any tables with those columns.
-        root: the data set's folder, where photo and mask files are looked for.
+    Photo and mask files are looked for below `root`. Any tables with a manifest's columns will do.
     """
     manifest = Manifest(
         manifest.images.reset_index(drop=True), manifest.boxes.reset_index(drop=True)

@@ -18,7 +18,7 @@ from typing import Any
 
 from components.core.errors import InputError
 from components.core.files import printable, read_json
-from components.data.dataset import Inside, check_bbox, fault, number, rows, unique
+from components.data.dataset import Inside, check_bbox, fault, number, rows
 from components.data.manifest import AUTHENTIC, MANIPULATED
 from components.ingest.formats.record import Box, Reading, Record, first_file, split_named
 
@@ -58,7 +58,6 @@ def read(source: Path) -> Reading:
     for file in files:
         split = (split_named(file.stem) or split_named(file.parent.name)) if files[1:] else None
         records += _read_file(root, file, split)
-    unique("photo", (record.name for record in records), str(source))
     unlabelled = sum(record.label == AUTHENTIC for record in records)
     notes = [f"{unlabelled} photos without a box count as authentic"] if unlabelled else []
     return Reading(records, notes)

@@ -11,7 +11,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from components.core.errors import InputError
-from components.data.dataset import Inside, unique
+from components.data.dataset import Inside
 from components.data.manifest import AUTHENTIC, MANIPULATED, SPLITS
 from components.ingest.formats.record import Box, Reading, Record, first_file
 
@@ -33,9 +33,7 @@ def read(source: Path) -> Reading:
     """
     files = _annotations(source)
     splits = _splits(source, {path.stem for path in files})
-    records = [_record(source, path, splits.get(path.stem)) for path in files]
-    unique("photo", (record.name for record in records), str(source))
-    return Reading(records)
+    return Reading([_record(source, path, splits.get(path.stem)) for path in files])
 
 
 def _annotations(source: Path) -> list[Path]:
