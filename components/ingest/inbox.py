@@ -23,7 +23,6 @@ from botocore.exceptions import BotoCoreError, ClientError
 from components.core.errors import CheckError, InputError, UnavailableError
 from components.core.files import inside, read_json, sha256_json, write_json
 from components.core.paths import INBOX, state_dir
-from components.core.progress import Progress
 
 RECORD, INDEX = "inbox.json", "annotations.json"
 _CONFIG = Config(connect_timeout=5, read_timeout=60, retries={"max_attempts": 5})
@@ -131,11 +130,7 @@ def _new_file(path: Path, key: str) -> BinaryIO:
 
 
 def take(
-    inbox: Inbox,
-    batches: Sequence[Batch],
-    dataset: Path,
-    max_megapixels: float,
-    progress: Progress | None = None,
+    inbox: Inbox, batches: Sequence[Batch], dataset: Path, max_megapixels: float
 ) -> dict[str, Taken]:
     """Add batches (from `Inbox.waiting`) to a data set's folder; photos may be rejected.
 
@@ -148,7 +143,7 @@ def take(
     from components.data import dataset as datasets
 
     datasets.load(dataset)
-    new = {batch.name: _take(inbox, batch, dataset, max_megapixels, progress) for batch in batches}
+    new = {batch.name: _take(inbox, batch, dataset, max_megapixels) for batch in batches}
     write_json(RECORD, {**_record(), **{name: asdict(row) for name, row in new.items()}})
     return new
 
@@ -157,9 +152,7 @@ def _record() -> dict[str, Any]:
     return read_json(RECORD) if Path(RECORD).exists() else {}
 
 
-def _take(
-    inbox: Inbox, batch: Batch, dataset: Path, max_megapixels: float, progress: Progress | None
-) -> Taken:
+def _take(inbox: Inbox, batch: Batch, dataset: Path, max_megapixels: float) -> Taken:
     from components.ingest.merging import merge
 
     folder = state_dir() / INBOX
@@ -167,8 +160,7 @@ def _take(
     folder.mkdir(parents=True)
     try:
         inbox.fetch(batch, folder)
-        index, limit = folder / INDEX, max_megapixels
-        made = merge(index, dataset, format="coco", max_megapixels=limit, progress=progress)
+        made = merge(folder / INDEX, dataset, format="coco", max_megapixels=max_megapixels)
     except InputError as error:
         name = error.where.removeprefix(f"{folder}/")  # a file of the batch, or something else
         reason = error.what if name == error.where else f"{name}: {error.what}"

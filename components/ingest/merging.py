@@ -77,7 +77,7 @@ def _join(dataset: Dataset, made: Imported) -> Merged:
     """Sort new from known and clashing photos, place the new ones, replace the index."""
     new = made.dataset
     sizes = _by_size(dataset)
-    before, stated = _stated(dataset), _stated(new)
+    before, now = _annotated(dataset), _annotated(new)
     rejected = list(made.quarantined)
     known, fresh = 0, []
     masks: dict[str, Path] = {}
@@ -89,10 +89,10 @@ def _join(dataset: Dataset, made: Imported) -> Merged:
                 rejected.append((name, "there is already another photo of this name"))
             else:
                 fresh.append(image)
-        elif changed := _changed(before[twin], stated[name]):
+        elif changed := _changed(before[twin], now[name]):
             rejected.append((name, changed))
         else:
-            mask = stated[name].mask
+            mask = now[name].mask
             if mask and not before[twin].mask:
                 masks.setdefault(twin, mask)
             elif twin != name:
@@ -108,7 +108,7 @@ def _join(dataset: Dataset, made: Imported) -> Merged:
     return Merged(grown, added, sorted(masks), known, rejected, made.notes)
 
 
-class _Stated(NamedTuple):
+class _Annotated(NamedTuple):
     """A photo's annotations in a data set; boxes are float64 (N, 4), `x, y, width, height`."""
 
     label: str
@@ -116,13 +116,13 @@ class _Stated(NamedTuple):
     mask: Path | None
 
 
-def _stated(dataset: Dataset) -> dict[str, _Stated]:
+def _annotated(dataset: Dataset) -> dict[str, _Annotated]:
     """Label, boxes and mask by photo."""
     boxes: dict[Any, list[list[float]]] = {image["id"]: [] for image in dataset.images}
     for row in dataset.annotations:
         boxes[row["image_id"]].append(row["bbox"])
     return {
-        image["file_name"]: _Stated(
+        image["file_name"]: _Annotated(
             image["label"],
             np.array(boxes[image["id"]], np.float64).reshape(-1, 4),
             dataset.root / image["mask"] if image.get("mask") else None,
@@ -131,7 +131,7 @@ def _stated(dataset: Dataset) -> dict[str, _Stated]:
     }
 
 
-def _changed(before: _Stated, now: _Stated) -> str | None:
+def _changed(before: _Annotated, now: _Annotated) -> str | None:
     """How a known photo is annotated differently now, or None; boxes may differ by rounding."""
     if before.label != now.label:
         return f"known, but as {before.label}"

@@ -31,7 +31,7 @@ from components.serving.sources import Item, Source
 TABLE, SETTINGS = "scores.parquet", "score.json"
 PARTS, OVERLAYS = "parts", "overlays"
 SCORED, ABSTAINED, FAILED = "scored", "abstained", "failed"
-_PART = 64  # photos a part; what a kill costs at most
+_PART = 64  # photos a part, the most that a killed run loses
 _SIDE = 640  # pixels of an overlay's longer side
 PAGE = "triage.html"
 SHOWN = 500  # photos of each kind, scored or not; the table has all
