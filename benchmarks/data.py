@@ -39,15 +39,7 @@ def bench_prepare(n: int, folder: Path) -> dict[str, float]:
     """
     root = folder / "made"
     paths = make_photos(root, n)
-    settings = Prepare(
-        dataset="made",
-        seed=_SEED,
-        jitter=0.1,
-        split=Split(val=0.15, test=0.3),
-        near_duplicate_bits=4,
-        max_megapixels=64.0,
-        max_quarantined=0,
-    )
+    settings = prepare_settings(near_duplicate_bits=4)
     files = [str(path) for path in paths]
     bare, full = [], []
     for _ in range(_ROUNDS):
@@ -60,6 +52,19 @@ def bench_prepare(n: int, folder: Path) -> dict[str, float]:
         "prepare_seconds": min(full),
         "ratio": min(bare) / min(full),
     }
+
+
+def prepare_settings(near_duplicate_bits: int) -> Prepare:
+    """How benches make a manifest of made or given photos."""
+    return Prepare(
+        dataset="made",
+        seed=7,
+        jitter=0.1,
+        split=Split(val=0.15, test=0.3),
+        near_duplicate_bits=near_duplicate_bits,
+        max_megapixels=64.0,
+        max_quarantined=0,
+    )
 
 
 def _seconds(work: Callable[[], object]) -> float:

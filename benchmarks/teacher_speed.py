@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.data import make_photos
+from benchmarks.data import make_photos, prepare_settings
 from components.core.files import inside
 from components.core.images import open_mask, open_photo, save_grey
-from components.core.params import Prepare, PseudoLabel, Split
+from components.core.params import PseudoLabel
 from components.data import build as prepare
 from components.data import scan
 from components.data.manifest import MANIPULATED, Manifest
@@ -53,21 +53,9 @@ def bench_speed(data: Path | None, made: int, params: PseudoLabel) -> dict[str, 
             import_dataset(
                 data, root, name="bench", licence="bench", source_name="bench", quarantine=True
             )
-        manifest, _ = prepare.build(root, _settings())
+        manifest, _ = prepare.build(root, prepare_settings(near_duplicate_bits=0))
         manifest = manifest.select(label=MANIPULATED)
         return _measure(manifest, root, params, Path(scratch))
-
-
-def _settings() -> Prepare:
-    return Prepare(
-        dataset="bench",
-        seed=7,
-        jitter=0.1,
-        split=Split(val=0.15, test=0.3),
-        near_duplicate_bits=0,
-        max_megapixels=64.0,
-        max_quarantined=0,
-    )
 
 
 def _measure(manifest: Manifest, root: Path, params: PseudoLabel, scratch: Path) -> dict[str, Any]:

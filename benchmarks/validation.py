@@ -101,7 +101,7 @@ def _peak_mb() -> float:
 def measure(folder: Path) -> dict[str, Any]:
     """Read, validate and render one prepared folder in this process, then the plain pass."""
     start = time.perf_counter()
-    from components.validate.page import render
+    from components.validate.report import render
     from components.validate.suite import great_expectations, validate
 
     great_expectations()

@@ -41,7 +41,7 @@ from components.registry.package import Package
 from components.registry.promotion import Decision
 from components.registry.runs import Start
 from components.registry.versions import Registry, registration
-from components.serving import latency
+from components.serving import inference
 from components.serving.predictor import Predictor
 from flows import tracked
 
@@ -128,7 +128,7 @@ def decide(params: Params, version: int) -> Decision:
         dirty=workspace.git_dirty(),
         champion=current,
         comparison=_compare(params, champion, album) if champion else None,
-        latency_ms=None if budget is None else latency.milliseconds(Predictor(paths.EXPORTED)),
+        latency_ms=None if budget is None else inference.milliseconds(Predictor(paths.EXPORTED)),
     )
     decision = promotion.decide_and_promote(
         registry, version, found, params.promotion, actor=actor_here()

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 def score_source(source: str, out: str, model: str) -> Summary:
     """Score what is not scored yet; a run that was killed continues."""
     from components.registry.downloads import fetch
+    from components.serving.inference import Limits
     from components.serving.origin import Origin
     from components.serving.predictor import Predictor
     from components.serving.score import score as run
     from components.serving.sources import open_source
-    from components.serving.suitability import Limits
 
     photos = open_source(source, Path(out))
     student = fetch(model)

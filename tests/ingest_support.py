@@ -12,18 +12,20 @@ from data_support import Coco, coco_index, write_mask, write_photo
 
 from components.core.params import Prepare, Split
 
+SETTINGS = Prepare(
+    dataset="made",
+    seed=7,
+    jitter=0.1,
+    split=Split(val=0.2, test=0.3),
+    near_duplicate_bits=4,
+    max_megapixels=1.0,
+    max_quarantined=0,
+)
+
 
 @pytest.fixture
 def settings() -> Prepare:
-    return Prepare(
-        dataset="made",
-        seed=7,
-        jitter=0.1,
-        split=Split(val=0.2, test=0.3),
-        near_duplicate_bits=4,
-        max_megapixels=1.0,
-        max_quarantined=0,
-    )
+    return SETTINGS
 
 
 @pytest.fixture

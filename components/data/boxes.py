@@ -1,9 +1,9 @@
 """Coarse boxes simulated from true masks: the model of a person's loose box.
 
 One box per 8-connected component of the mask. A component of fewer than `SPECK` pixels, or narrower
-or lower than `SLIVER`, is dirt of the mask unless there is nothing better; a box that lies inside
-another one is dropped, because a person would not draw it. Each side is then moved outwards by its
-own random share of the box's width or height, uniform in 0..jitter, and clipped to the photo.
+or lower than `SLIVER`, is noise in the mask unless there is nothing better; a box inside another is
+dropped, because a person would not draw it. Each side is then moved outwards by its own random
+share of the box's width or height, uniform in 0..jitter, and clipped to the photo.
 """
 
 from __future__ import annotations
@@ -20,16 +20,12 @@ MOST = 4096
 
 
 def component_boxes(mask: np.ndarray) -> np.ndarray:
-    """The tight boxes of a mask's components, largest component first.
+    """The tight boxes of the components of a mask, bool (H, W); largest component first.
 
-    Args:
-        mask: bool (H, W).
-
-    Returns:
-        float64 (N, 4), `x0, y0, x1, y1` in pixels, half-open; N is 0 for an empty mask.
+    Returns float64 (N, 4), `x0, y0, x1, y1` in pixels, half-open; N is 0 for an empty mask.
 
     Raises:
-        PhotoError: more than `MOST` boxes: noise, which nobody would draw boxes round.
+        PhotoError: more than `MOST` components, which nobody would draw boxes round.
     """
     count, _, statistics, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
     if count < 2:
@@ -48,7 +44,7 @@ def component_boxes(mask: np.ndarray) -> np.ndarray:
 
 
 def _drop_inner(boxes: np.ndarray) -> np.ndarray:
-    """Without the boxes that lie inside another; of equal ones the first stays."""
+    """Without the boxes inside another one; of equal boxes the first stays."""
     area = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
     kept: list[int] = []
     for index in np.argsort(-area, kind="stable"):
@@ -64,18 +60,9 @@ def loosen(
 ) -> np.ndarray:
     """Move each side outwards by a random share (0..jitter) of the box's side, inside the photo.
 
-    The stream is the photo's own, so adding a photo changes no other photo's boxes.
-
-    Args:
-        boxes: float64 (N, 4), `x0, y0, x1, y1` in pixels, half-open.
-        width: of the photo, in pixels.
-        height: of the photo, in pixels.
-        jitter: largest share, e.g. 0.1.
-        seed: of the whole data set.
-        image_id: of the photo.
-
-    Returns:
-        float64 (N, 4).
+    `boxes` and the result are float64 (N, 4), `x0, y0, x1, y1` in pixels, half-open; `width` and
+    `height` are the photo's. Each photo has its own random stream, so adding a photo changes no
+    other photo's boxes.
     """
     shares = generator(seed, "boxes", image_id).uniform(0, jitter, size=(len(boxes), 4))
     size = boxes[:, 2:] - boxes[:, :2]

@@ -1,7 +1,7 @@
 """A data set on disk: `boxes.json` (COCO detection JSON, the index) and `dataset.yaml`.
 
 `load` refuses what makes the index unusable (unknown or duplicate ids, paths that leave the
-folder, missing files, nothing in it). Whether a box is any good is the validation stage's job.
+folder, missing files, nothing in it). Whether a box is sound is for the validation stage to decide.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import math
 import os
 import posixpath
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,15 @@ from components.core.files import inside, printable, read_json, write_json, writ
 from components.data.manifest import AUTHENTIC, MANIPULATED, SPLITS
 
 INDEX, CARD, PHOTOS, MASKS = "boxes.json", "dataset.yaml", "photos", "masks"
-CATEGORIES = [{"id": 1, "name": MANIPULATED}]
-_CHOICES = {"boxes": ("given", "simulate", "mixed"), "split": ("given", "grouped")}
+_IMPORT = "make the data set with `iml dataset import`"
+# The fields of dataset.yaml with their choices; without any, a field is free text.
+_CARD: dict[str, tuple[str, ...]] = {
+    "name": (),
+    "licence": (),
+    "source": (),
+    "boxes": ("given", "simulate", "mixed"),
+    "split": ("given", "grouped"),
+}
 
 
 @dataclass(frozen=True)
@@ -30,13 +37,13 @@ class Dataset:
     """A data set's card and index.
 
     Attributes:
-        root: its folder; `photos/` and `masks/` lie below.
+        root: its folder, with `photos/` and `masks/`.
         name, licence, source: as in `dataset.yaml`.
         boxes: `given`; `simulate` (drawn from the masks when the manifest is made); `mixed` (drawn
             for manipulated photos that have a mask and no annotation).
         split: `given` (images carry `split`), or `grouped` (drawn by source group).
         images: COCO images with the extra keys `label`, and optionally `mask`, `split`, `group`,
-            `origins`, `source`, `kind`; `file_name` lies below `photos/`, `mask` below the folder.
+            `origins`, `source`, `kind`; `file_name` is below `photos/`, `mask` below the folder.
             Photos that share a `group`, or one of their `origins` (ids of the photos they were
             made from), stay in one split.
         annotations: COCO annotations, `bbox` [x, y, width, height] in pixels, optionally with
@@ -52,7 +59,7 @@ class Dataset:
     split: str
     images: list[dict[str, Any]]
     annotations: list[dict[str, Any]]
-    description: str = field(default="")
+    description: str = ""
 
     def drawn(self) -> set[Any]:
         """Ids of the photos whose boxes are drawn from their masks."""
@@ -67,27 +74,18 @@ class Dataset:
 
 
 def load(root: str | Path) -> Dataset:
-    """Read a data set's folder.
-
-    Raises:
-        InputError: naming the first thing that makes the folder unusable as a data set.
-    """
+    """Read a data set's folder; raises InputError naming the first thing that makes it unusable."""
     root = Path(root)
     if not root.is_dir():
-        raise InputError(
-            "no such data set", where=str(root), hint="make it with `iml dataset import`"
-        )
+        raise InputError("no such data set", where=str(root), hint=_IMPORT)
     card = _read_card(root / CARD)
-    index = read_json(root / INDEX)
-    where = str(root / INDEX)
+    index, where = read_json(root / INDEX), str(root / INDEX)
     if not isinstance(index, dict):
         raise InputError("not a COCO detection file", where=where)
-    images = _rows(index, "images", where)
-    annotations = _rows(index, "annotations", where)
+    images, annotations = rows(index, "images", where), rows(index, "annotations", where)
     if not images:
         raise InputError("no photos in it", where=where, hint="import some")
-    _check_images(images, where)
-    _check_annotations(annotations, images, where)
+    _check_rows(images, annotations, where)
     _check_files(root, images)
     return Dataset(root=root, images=images, annotations=annotations, **card)
 
@@ -97,11 +95,10 @@ def check(dataset: Dataset) -> None:
 
     Raises:
         InputError: as `load`; or a number is not finite, which `load` leaves to validation but
-            JSON cannot say.
+            JSON cannot express.
     """
     where = str(dataset.root / INDEX)
-    _check_images(dataset.images, where)
-    _check_annotations(dataset.annotations, dataset.images, where)
+    _check_rows(dataset.images, dataset.annotations, where)
     for row in (*dataset.images, *dataset.annotations):
         values = (*row.values(), *row.get("bbox", ()))
         if not all(math.isfinite(value) for value in values if isinstance(value, float)):
@@ -119,15 +116,9 @@ def save(dataset: Dataset) -> None:
         "licenses": [{"id": 1, "name": dataset.licence, "url": ""}],
         "images": dataset.images,
         "annotations": dataset.annotations,
-        "categories": CATEGORIES,
+        "categories": [{"id": 1, "name": MANIPULATED}],
     }
-    card = {
-        "name": dataset.name,
-        "licence": dataset.licence,
-        "source": dataset.source,
-        "boxes": dataset.boxes,
-        "split": dataset.split,
-    }
+    card = {key: getattr(dataset, key) for key in _CARD}
     if dataset.description:
         card["description"] = dataset.description
     write_json(dataset.root / INDEX, index)
@@ -136,35 +127,31 @@ def save(dataset: Dataset) -> None:
 
 def _read_card(path: Path) -> dict[str, str]:
     """The fields of dataset.yaml."""
+    where = str(path)
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise InputError(
-            "no such file", where=str(path), hint="make the data set with `iml dataset import`"
-        ) from None
+        raise InputError("no such file", where=where, hint=_IMPORT) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"not valid YAML ({error})", where=str(path)) from None
+        raise InputError(f"not valid YAML ({error})", where=where) from None
     if not isinstance(values, dict):
-        raise InputError("not a mapping of keys to values", where=str(path))
-    card: dict[str, str] = {}
-    for key in ("name", "licence", "source", "boxes", "split"):
+        raise InputError("not a mapping of keys to values", where=where)
+    for key, choices in _CARD.items():
         if not isinstance(values.get(key), str) or not values[key].strip():
-            raise InputError(f"{key}: missing or not text", where=str(path))
-        if values[key] not in _CHOICES.get(key, (values[key],)):
-            choices = " or ".join(_CHOICES[key])
-            raise InputError(f"{key}: {values[key]!r} is not {choices}", where=str(path))
-        card[key] = values[key]
-    card["description"] = str(values.get("description") or "")
-    return card
+            raise InputError(f"{key}: missing or not text", where=where)
+        if choices and values[key] not in choices:
+            raise InputError(f"{key}: {values[key]!r} is not {' or '.join(choices)}", where=where)
+    description = str(values.get("description") or "")
+    return {**{key: values[key] for key in _CARD}, "description": description}
 
 
-def _rows(index: dict[str, Any], key: str, where: str) -> list[dict[str, Any]]:
-    """A COCO list of objects, each with an id of its own."""
-    rows = index.get(key)
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+def rows(index: dict[str, Any], key: str, where: str) -> list[dict[str, Any]]:
+    """A COCO list of objects, each with an id of its own; raises InputError for anything else."""
+    found = index.get(key)
+    if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
         raise InputError(f"{key}: not a list of objects", where=where)
-    unique(f"{key}: id", (row.get("id") for row in rows), where)
-    return rows
+    unique(f"{key}: id", (row.get("id") for row in found), where)
+    return found
 
 
 def unique(what: str, values: Iterable[Any], where: str) -> None:
@@ -178,44 +165,14 @@ def unique(what: str, values: Iterable[Any], where: str) -> None:
         seen.add(value)
 
 
-def _check_images(images: list[dict[str, Any]], where: str) -> None:
-    """Names, labels and splits of all images."""
+def _check_rows(
+    images: list[dict[str, Any]], annotations: list[dict[str, Any]], where: str
+) -> None:
+    """Each image has a name and a label; each annotation has four numbers and a known image."""
     unique("images: file_name", (image.get("file_name") for image in images), where)
     for image in images:
-        name = image["file_name"]
-        plain = isinstance(name, str) and name and posixpath.normpath(name) == name
-        if not plain or printable(name) != name:
-            raise InputError(f"file_name {name!r} is not a plain relative path", where=where)
-        if image.get("label") not in (AUTHENTIC, MANIPULATED):
-            raise InputError(
-                f"{name}: label {image.get('label')!r} is not {AUTHENTIC} or {MANIPULATED}",
-                where=where,
-            )
-        if image.get("split") not in (None, *SPLITS):
-            raise InputError(
-                f"{name}: split {image['split']!r} is not one of {', '.join(SPLITS)}", where=where
-            )
-        for key in ("mask", "group", "source", "kind"):
-            if not is_text(image.get(key)):
-                raise InputError(f"{name}: {key} is not text", where=where)
-        if not are_texts(image.get("origins")):
-            raise InputError(f"{name}: origins is not a list of texts", where=where)
-
-
-def is_text(value: Any) -> bool:
-    """Whether a value is text that UTF-8 can say, or None."""
-    return value is None or (isinstance(value, str) and printable(value) == value)
-
-
-def are_texts(value: Any) -> bool:
-    """Whether a value is a list of such texts, or None."""
-    return value is None or (isinstance(value, list) and all(one and is_text(one) for one in value))
-
-
-def _check_annotations(
-    annotations: list[dict[str, Any]], images: list[dict[str, Any]], where: str
-) -> None:
-    """Every annotation has four numbers, points at an image, and says who and how long in order."""
+        if problem := _image_problem(image):
+            raise InputError(problem, where=where)
     known = {image["id"] for image in images}
     for row in annotations:
         if not isinstance(row.get("image_id"), str | int) or row["image_id"] not in known:
@@ -228,6 +185,38 @@ def _check_annotations(
             raise InputError(f"annotation {row['id']}: annotator is not text", where=where)
         if row.get("seconds") is not None and number(row["seconds"]) is None:
             raise InputError(f"annotation {row['id']}: seconds is not a number", where=where)
+
+
+def _image_problem(image: dict[str, Any]) -> str | None:
+    name = image["file_name"]
+    plain = isinstance(name, str) and name and posixpath.normpath(name) == name
+    if not plain or printable(name) != name:
+        return f"file_name {name!r} is not a plain relative path"
+    problem = fault({"label": None, **image})
+    if not problem and not is_text(image.get("group")):
+        problem = "group is not text"
+    return problem and f"{name}: {problem}"
+
+
+def fault(image: dict[str, Any]) -> str | None:
+    """What is wrong with the keys that `Dataset` adds to a COCO image (all optional), or None."""
+    label, split = image.get("label", AUTHENTIC), image.get("split")
+    if label not in (AUTHENTIC, MANIPULATED):
+        return f"label {label!r} is not {AUTHENTIC} or {MANIPULATED}"
+    if split not in (None, *SPLITS):
+        return f"split {split!r} is not one of {', '.join(SPLITS)}"
+    for key in ("mask", "source", "kind"):
+        if not is_text(image.get(key)):
+            return f"{key} is not text"
+    origins = image.get("origins")
+    if origins is None or (isinstance(origins, list) and all(o and is_text(o) for o in origins)):
+        return None
+    return "origins is not a list of texts"
+
+
+def is_text(value: Any) -> bool:
+    """Whether a value is None or text that can be encoded in UTF-8."""
+    return value is None or (isinstance(value, str) and printable(value) == value)
 
 
 def number(value: Any) -> float | None:
@@ -267,7 +256,7 @@ def _check_files(root: Path, images: list[dict[str, Any]]) -> None:
 class Inside:
     """`files.inside` for many paths of one root: each folder is resolved and listed once.
 
-    A plain file in a folder that lies below the root cannot leave it; only links need a look.
+    A plain file in a folder below the root cannot leave it; only links need a closer look.
     """
 
     def __init__(self, root: str | Path) -> None:
@@ -279,20 +268,14 @@ class Inside:
         folder, _, name = relative.rpartition("/")
         if folder not in self._folders:
             inside(self.root, relative)  # its complaint names the whole path
-            self._folders[folder] = _plain_files(inside(self.root, folder or "."))
+            try:
+                with os.scandir(inside(self.root, folder or ".")) as entries:
+                    files = [one.name for one in entries if one.is_file(follow_symlinks=False)]
+            except OSError:
+                files = []
+            self._folders[folder] = frozenset(files)
         return name in self._folders[folder]
 
     def __call__(self, relative: str) -> Path:
         """The joined path; raises InputError when it leaves the root."""
         return self.root / relative if self.plain(relative) else inside(self.root, relative)
-
-
-def _plain_files(folder: Path) -> frozenset[str]:
-    """The names of the regular files in a folder; none where there is no such folder."""
-    try:
-        with os.scandir(folder) as entries:
-            return frozenset(
-                entry.name for entry in entries if entry.is_file(follow_symlinks=False)
-            )
-    except OSError:
-        return frozenset()

@@ -1,7 +1,7 @@
-"""Source groups: what must not cross splits.
+"""Source groups: photos that must stay in one split.
 
-Photos belong together when the data set says so or when their perceptual hashes nearly agree - a
-manipulated photo and the photo it was made from usually do.
+Photos belong together when the data set says so or when their perceptual hashes nearly agree, as
+those of a manipulated photo and its original usually do.
 """
 
 from __future__ import annotations
@@ -29,19 +29,16 @@ def _cosines() -> np.ndarray:
 
 
 def phash(photo: np.ndarray) -> str:
-    """The 64-bit DCT perceptual hash (pHash) of a decoded photo, as 16 hex digits.
+    """The 64-bit DCT perceptual hash (pHash) of an RGB photo, uint8 (H, W, 3), as 16 hex digits.
 
     Grey, 32x32 (by area averaging), DCT, the 8x8 lowest frequencies compared with their median;
-    bits in row order. On a 32x32 grey photo it equals `imagehash.phash`. The library takes 12 times
-    as long on 12 megapixels, and its bits differ from those that registered versions carry.
-
-    Args:
-        photo: uint8 (H, W, 3), RGB.
+    bits in row order. On a 32x32 grey photo it equals `imagehash.phash`; that library takes 12
+    times as long on 12 megapixels, and its bits differ from those that registered versions carry.
     """
-    # Every second row of a large photo is plenty for 32 of them, and half the work.
+    # For 32 rows every second one of a large photo is plenty, and half the work.
     rows = photo[::2] if photo.shape[0] >= 8 * _SIDE else photo
     grey = cv2.cvtColor(rows, cv2.COLOR_RGB2GRAY)
-    # Exact halves are what OpenCV averages fastest: ten times on a photo of 12 megapixels.
+    # OpenCV averages exact halves fastest: ten times as fast on a photo of 12 megapixels.
     while min(grey.shape) >= 4 * _SIDE:
         height, width = grey.shape[0] // 2, grey.shape[1] // 2
         even = grey[: 2 * height, : 2 * width]
@@ -53,17 +50,10 @@ def phash(photo: np.ndarray) -> str:
 
 
 def near_pairs(hashes: np.ndarray, bits: int) -> np.ndarray:
-    """All pairs of hashes that differ in at most `bits` bits, equal ones linked as a chain.
+    """All pairs of hashes, uint64 (N,), that differ in at most `bits` bits; equal ones as a chain.
 
     Two hashes within k bits agree exactly in one of k + 1 bands, so only hashes that share a
-    band's value are compared (pigeonhole), not all pairs.
-
-    Args:
-        hashes: uint64 (N,).
-        bits: largest Hamming distance.
-
-    Returns:
-        int64 (P, 2), indices into `hashes`.
+    band's value are compared (pigeonhole), not all pairs. Returns their indices, int64 (P, 2).
     """
     values, inverse = np.unique(hashes, return_inverse=True)
     order = np.argsort(inverse, kind="stable")
@@ -105,15 +95,11 @@ def _pairs_sharing(keys: np.ndarray, values: np.ndarray, bits: int) -> np.ndarra
 
 
 def link(keys: Sequence[Sequence[str]], pairs: np.ndarray | None = None) -> list[str]:
-    """One group name per row: rows that share a key, or are paired, share a group.
+    """One group name per row, the smallest key of its group; shared keys and pairs make groups.
 
     Args:
-        keys: per row any number of keys (source ids); a row without keys stands alone.
-        pairs: int64 (P, 2), rows that belong together besides.
-
-    Returns:
-        The smallest key of each row's group; rows need at least one key for a name, so callers
-        pass the row's own id where there is none.
+        keys: per row at least one key: source ids, or the row's own id where it has none.
+        pairs: int64 (P, 2), other rows that belong together.
     """
     names = sorted({key for row in keys for key in row})
     place = {name: index + len(keys) for index, name in enumerate(names)}
@@ -127,6 +113,6 @@ def link(keys: Sequence[Sequence[str]], pairs: np.ndarray | None = None) -> list
         coo_array((ones, (joined[:, 0], joined[:, 1])), shape=(size, size)), directed=False
     )
     smallest: dict[int, str] = {}
-    for name in names:  # sorted, so the first to come is the smallest
+    for name in names:  # sorted, so the first one is the smallest
         smallest.setdefault(int(component[place[name]]), name)
     return [smallest[int(component[row])] for row in range(len(keys))]

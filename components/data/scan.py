@@ -1,11 +1,13 @@
-"""One look at every photo and mask of a data set: hash, size, perceptual hash, mask components.
+"""One look at every photo and mask of a data set, and a list of those that cannot be used.
 
-Each file is read once and its bytes serve hashing and decoding. Threads, because decoding and
-hashing leave Python's lock and nothing has to be sent between processes.
+Each file is read once; its bytes are both hashed and decoded. Threads, because decoding and hashing
+release Python's lock and nothing has to be sent between processes.
 """
 
 from __future__ import annotations
 
+import csv
+import io
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,6 +17,7 @@ import cv2
 import numpy as np
 
 from components.core import images
+from components.core.errors import InputError
 from components.core.files import sha256_bytes
 from components.core.progress import Progress
 from components.core.stream import ahead
@@ -23,6 +26,8 @@ from components.data.groups import phash
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+QUARANTINE = "quarantine.csv"
 
 
 class Job(NamedTuple):
@@ -60,18 +65,18 @@ def look(job: Job, max_megapixels: float) -> Scan:
     except images.PhotoError as error:
         return Scan(problem=error.reason)
     try:
-        mask = _look_at_mask(job, max_megapixels) if job.mask else None
+        mask = _mask(job.mask, job.components, max_megapixels) if job.mask else None
     except images.PhotoError as error:
         return Scan(problem=f"mask {error.reason}")
     height, width = photo.shape[:2]
     return Scan(sha256_bytes(data), (width, height), phash(photo), mask)
 
 
-def _look_at_mask(job: Job, max_megapixels: float) -> Mask:
-    """Hash and size of the mask; it is decoded too, for a truncated one must not pass."""
-    data = images.read_bytes(job.mask or "", max_megapixels)
-    mask = images.decode_mask(data, str(job.mask), max_megapixels)
-    boxes = component_boxes(mask) if job.components else None
+def _mask(path: str | Path, components: bool, max_megapixels: float) -> Mask:
+    data = images.read_bytes(path, max_megapixels)
+    # Decoded even if no components are wanted: a truncated mask must not pass.
+    mask = images.decode_mask(data, str(path), max_megapixels)
+    boxes = component_boxes(mask) if components else None
     return Mask(sha256_bytes(data), (mask.shape[1], mask.shape[0]), boxes)
 
 
@@ -85,8 +90,8 @@ def scan(
 def run(
     work: Callable[[Item], Result], items: Sequence[Item], progress: Progress | None = None
 ) -> list[Result]:
-    """`work` for every item, in order, on all cores; `progress(done, total)` as it goes on."""
-    # OpenCV's own threads would only fight with ours.
+    """`work` on every item, in order, on all cores; calls `progress(done, total)` after each."""
+    # OpenCV's own threads would only compete with ours.
     cv2.setNumThreads(1)
     results: list[Result] = []
     for result in ahead(items, work, cores()):
@@ -99,3 +104,39 @@ def run(
 def cores() -> int:
     """The cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Quarantined(NamedTuple):
+    """A photo left out, and why."""
+
+    photo: str
+    reason: str
+
+
+def quarantine_csv(rows: Sequence[tuple[str, str]]) -> str:
+    """The text of a quarantine list: columns photo, reason."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([("photo", "reason"), *rows])
+    return text.getvalue()
+
+
+def refuse_many(
+    rows: Sequence[tuple[str, str]], limit: int, where: Path, listed: Path | None = None
+) -> None:
+    """Raise InputError for more unusable photos (with reasons) than `prepare.max_quarantined`.
+
+    Args:
+        rows: photo and reason.
+        limit: how many may be left out.
+        where: the data set.
+        listed: a file that lists them.
+    """
+    if len(rows) > limit:
+        photo, reason = rows[0]
+        more = f" and {len(rows) - 1} more" if len(rows) > 1 else ""
+        see = f"see {listed}; " if listed else ""
+        raise InputError(
+            f"{photo}: {reason}{more}, {limit} may be left out",
+            where=str(where),
+            hint=f"{see}correct them or raise prepare.max_quarantined",
+        )

@@ -15,7 +15,7 @@ from components.data import groups
 from components.data import manifest as manifests
 from components.data.build import build
 from components.data.manifest import AUTHENTIC, MANIPULATED, Manifest
-from components.data.quarantine import refuse_many
+from components.data.scan import refuse_many
 
 
 def held_back(

@@ -1,8 +1,8 @@
-"""The inbox: batches of new photos below an S3 prefix, each taken in once.
+"""The inbox: batches of new photos below an S3 prefix, each added to the data set once.
 
 A batch is everything below `PREFIX/NAME/`: photos and, uploaded last, their COCO index
-`annotations.json`. What became of each batch stands in `inbox.json`, under the hash of its keys
-and ETags, so that a batch is taken again only when somebody changed it.
+`annotations.json`. `inbox.json` records the outcome of each batch with the hash of its keys and
+ETags, so that a batch is added again only if it has changed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from botocore.exceptions import BotoCoreError, ClientError
 from components.core.errors import CheckError, InputError, UnavailableError
 from components.core.files import inside, read_json, sha256_json, write_json
 from components.core.paths import INBOX, state_dir
-from components.core.progress import Progress
 
 RECORD, INDEX = "inbox.json", "annotations.json"
 _CONFIG = Config(connect_timeout=5, read_timeout=60, retries={"max_attempts": 5})
@@ -45,20 +44,13 @@ class Batch:
 
 @dataclass(frozen=True)
 class Taken:
-    """What became of a batch.
+    """The outcome of a batch."""
 
-    Attributes:
-        fingerprint: of the batch as it was.
-        added, known: numbers of photos.
-        rejected: "photo: reason" of those left out.
-        refused: why the batch as a whole was not taken, or None.
-    """
-
-    fingerprint: str
-    added: int
-    known: int
-    rejected: list[str]
-    refused: str | None
+    fingerprint: str  # of the batch as it was
+    added: int  # photos
+    known: int  # photos that the data set already had
+    rejected: list[str]  # "photo: reason" of those left out
+    refused: str | None  # why the batch as a whole was not added
 
 
 class Inbox:
@@ -67,11 +59,8 @@ class Inbox:
     def __init__(self, address: str) -> None:
         parts = urlsplit(address)
         if parts.scheme != "s3" or not parts.netloc:
-            raise InputError(
-                f"{address!r} is not an inbox address",
-                where="IML_INBOX",
-                hint="use s3://bucket/prefix",
-            )
+            what = f"{address!r} is not an inbox address"
+            raise InputError(what, where="IML_INBOX", hint="use s3://bucket/prefix")
         self.address, self._bucket = address, parts.netloc
         path = parts.path.strip("/")
         self._prefix = f"{path}/" if path else ""
@@ -102,7 +91,7 @@ class Inbox:
         ]
 
     def waiting(self) -> list[Batch]:
-        """The complete batches that `inbox.json` does not know as they are."""
+        """The complete batches that are new or have changed since `inbox.json` recorded them."""
         known = _record()
         return [
             batch
@@ -114,63 +103,47 @@ class Inbox:
         """Copy a batch into a folder, each object exactly as it was listed.
 
         Raises:
-            InputError: a key leaves the folder, or is no name that a file can have.
-            CheckError: an object was changed since, or the store does not answer.
+            InputError: a key leaves the folder, or cannot be a file's name.
+            UnavailableError: an object has changed since, or the store does not answer.
+            CheckError: an object arrived incomplete.
         """
         for key, etag, size in batch.objects:
             target = inside(folder, key)
             with self._answering(), _new_file(target, key) as file:
-                answer = self._client.get_object(
-                    Bucket=self._bucket, Key=batch.prefix + key, IfMatch=etag
-                )
+                where = {"Bucket": self._bucket, "Key": batch.prefix + key}
+                answer = self._client.get_object(**where, IfMatch=etag)
                 shutil.copyfileobj(answer["Body"], file)
             if target.stat().st_size != size:
                 raise CheckError("arrived incomplete", where=f"{self.address}: {batch.name}/{key}")
 
 
-_NO_NAMES = {errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTDIR, errno.EISDIR}
-
-
 def _new_file(path: Path, key: str) -> BinaryIO:
-    """A new file at the end of new folders; InputError for a key that can be none here."""
+    """A new file, its folders made; raises InputError for a key that cannot be a file name here."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         return open(path, "xb")
     except OSError as error:
-        if error.errno not in _NO_NAMES:
+        if error.errno not in (errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTDIR, errno.EISDIR):
             raise
-        raise InputError(
-            f"key {key[:80]!r} cannot be a file name here ({error.strerror})"
-        ) from None
+        what = f"key {key[:80]!r} cannot be a file name here ({error.strerror})"
+        raise InputError(what) from None
 
 
 def take(
-    inbox: Inbox,
-    batches: Sequence[Batch],
-    dataset: Path,
-    max_megapixels: float,
-    progress: Progress | None = None,
+    inbox: Inbox, batches: Sequence[Batch], dataset: Path, max_megapixels: float
 ) -> dict[str, Taken]:
-    """Add batches to a data set and write down what became of them in `inbox.json`.
+    """Add batches (from `Inbox.waiting`) to a data set's folder; photos may be rejected.
 
-    Args:
-        inbox: where they lie.
-        batches: from `Inbox.waiting`.
-        dataset: the data set's folder.
-        max_megapixels: larger photos are rejected.
-        progress: called as `progress(done, total)` with photos checked.
+    Returns the outcome of each by its name, of refused ones too, as recorded in `inbox.json`.
 
     Raises:
         InputError: no such data set.
-        CheckError: the store does not answer, or an object changed meanwhile.
-
-    Returns:
-        What became of each, by name; also of those that were refused.
+        UnavailableError, CheckError: as `Inbox.fetch`.
     """
     from components.data import dataset as datasets
 
     datasets.load(dataset)
-    new = {batch.name: _take(inbox, batch, dataset, max_megapixels, progress) for batch in batches}
+    new = {batch.name: _take(inbox, batch, dataset, max_megapixels) for batch in batches}
     write_json(RECORD, {**_record(), **{name: asdict(row) for name, row in new.items()}})
     return new
 
@@ -179,9 +152,7 @@ def _record() -> dict[str, Any]:
     return read_json(RECORD) if Path(RECORD).exists() else {}
 
 
-def _take(
-    inbox: Inbox, batch: Batch, dataset: Path, max_megapixels: float, progress: Progress | None
-) -> Taken:
+def _take(inbox: Inbox, batch: Batch, dataset: Path, max_megapixels: float) -> Taken:
     from components.ingest.merging import merge
 
     folder = state_dir() / INBOX
@@ -189,17 +160,11 @@ def _take(
     folder.mkdir(parents=True)
     try:
         inbox.fetch(batch, folder)
-        made = merge(
-            folder / INDEX,
-            dataset,
-            format="coco",
-            max_megapixels=max_megapixels,
-            progress=progress,
-        )
+        made = merge(folder / INDEX, dataset, format="coco", max_megapixels=max_megapixels)
     except InputError as error:
         name = error.where.removeprefix(f"{folder}/")  # a file of the batch, or something else
-        said = error.what if name == error.where else f"{name}: {error.what}"
-        return Taken(batch.fingerprint, 0, 0, [], said)
+        reason = error.what if name == error.where else f"{name}: {error.what}"
+        return Taken(batch.fingerprint, 0, 0, [], reason)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     rejected = [f"{photo}: {reason}" for photo, reason in made.rejected]

@@ -1,9 +1,9 @@
 """Adding to a data set: new photos and boxes are checked as any import, then the index grows.
 
-Photos are put in place first and the index is replaced last, in one step: whoever reads the data
-set meanwhile, or after a crash, sees it as it was. Taking the same source in twice adds nothing.
-The annotations of a photo already in the data set are never changed: a source that differs is
-listed, for a person to decide. A true mask for a known photo that has none is added.
+Photos are put in place first and the index is replaced last, in one step: readers meanwhile, or
+after a crash, see the data set as it was. Adding the same source twice adds nothing. Annotations of
+a photo already in the data set are never changed: a source that differs is listed, for a person to
+decide. A true mask for a known photo that has none is added.
 """
 
 from __future__ import annotations
@@ -19,37 +19,24 @@ from components.core.errors import InputError
 from components.core.files import link_or_copy, sha256_file, write_text
 from components.core.images import MAX_MEGAPIXELS, open_mask
 from components.core.progress import Progress
-from components.data import quarantine
 from components.data.dataset import CARD, INDEX, MASKS, PHOTOS, Dataset, check, load, save
-from components.ingest.importing import (
-    Imported,
-    import_dataset,
-    unboxed,
-)
-from components.ingest.staging import staging
+from components.data.scan import QUARANTINE, quarantine_csv
+from components.ingest.importing import Imported, import_dataset, staging, unboxed
 
 _ROUNDING = 0.5  # pixels
-_LARGEST = 1000.0  # megapixels, the most that params.yaml allows: both masks were admitted once
+_LARGEST = 1000.0  # megapixels, the most that params.yaml allows: both masks passed its limit
 
 
 @dataclass(frozen=True)
 class Merged:
-    """What was added.
+    """What was added."""
 
-    Attributes:
-        dataset: as it is now.
-        added: names of the new photos.
-        masked: names of known photos that got their true mask.
-        known: photos that were there before, byte for byte, with the same label and boxes.
-        rejected: rows left out as (photo, reason).
-    """
-
-    dataset: Dataset
-    added: list[str]
-    masked: list[str]
-    known: int
-    rejected: list[tuple[str, str]]
-    notes: list[str]
+    dataset: Dataset  # as it is now
+    added: list[str]  # names of the new photos
+    masked: list[str]  # names of known photos that got their true mask
+    known: int  # photos that were there before, byte for byte, with the same label and boxes
+    rejected: list[tuple[str, str]]  # rows left out as (photo, reason)
+    notes: list[str]  # remarks of the import
 
 
 def merge(
@@ -60,14 +47,9 @@ def merge(
     max_megapixels: float = MAX_MEGAPIXELS,
     progress: Progress | None = None,
 ) -> Merged:
-    """Add the usable photos of a source to a data set; list the others.
+    """Add the usable photos of a source to the data set in the folder `root`; list the others.
 
-    Args:
-        source: a file or folder in a readable format.
-        root: the data set's folder; its licence, source and split rule stay.
-        format: a name in `formats.registry`; None detects it.
-        max_megapixels: larger photos are rejected.
-        progress: called as `progress(done, total)` with photos checked.
+    Parameters are as in `import_dataset`; the data set's licence, source and split rule stay.
 
     Raises:
         InputError: no such data set or one that cannot be written again (a box of it is not
@@ -95,7 +77,7 @@ def _join(dataset: Dataset, made: Imported) -> Merged:
     """Sort new from known and clashing photos, place the new ones, replace the index."""
     new = made.dataset
     sizes = _by_size(dataset)
-    before, stated = _stated(dataset), _stated(new)
+    before, now = _annotated(dataset), _annotated(new)
     rejected = list(made.quarantined)
     known, fresh = 0, []
     masks: dict[str, Path] = {}
@@ -107,10 +89,10 @@ def _join(dataset: Dataset, made: Imported) -> Merged:
                 rejected.append((name, "there is already another photo of this name"))
             else:
                 fresh.append(image)
-        elif changed := _changed(before[twin], stated[name]):
+        elif changed := _changed(before[twin], now[name]):
             rejected.append((name, changed))
         else:
-            mask = stated[name].mask
+            mask = now[name].mask
             if mask and not before[twin].mask:
                 masks.setdefault(twin, mask)
             elif twin != name:
@@ -118,29 +100,29 @@ def _join(dataset: Dataset, made: Imported) -> Merged:
             known += twin == name
     grown = _grow(dataset, new, fresh, masks)
     if fresh or masks:
-        # The list belongs to the data set's hash: rows alone would have everything trained anew.
+        # The list is part of the data set's hash: new rows alone would cause a new training.
         if rejected:
-            _list(dataset.root / quarantine.FILE, rejected)
+            _list(dataset.root / QUARANTINE, rejected)
         save(grown)
     added = [image["file_name"] for image in fresh]
     return Merged(grown, added, sorted(masks), known, rejected, made.notes)
 
 
-class _Stated(NamedTuple):
-    """What a data set says of a photo; boxes are float64 (N, 4), COCO `x, y, width, height`."""
+class _Annotated(NamedTuple):
+    """A photo's annotations in a data set; boxes are float64 (N, 4), `x, y, width, height`."""
 
     label: str
     boxes: np.ndarray
     mask: Path | None
 
 
-def _stated(dataset: Dataset) -> dict[str, _Stated]:
+def _annotated(dataset: Dataset) -> dict[str, _Annotated]:
     """Label, boxes and mask by photo."""
     boxes: dict[Any, list[list[float]]] = {image["id"]: [] for image in dataset.images}
     for row in dataset.annotations:
         boxes[row["image_id"]].append(row["bbox"])
     return {
-        image["file_name"]: _Stated(
+        image["file_name"]: _Annotated(
             image["label"],
             np.array(boxes[image["id"]], np.float64).reshape(-1, 4),
             dataset.root / image["mask"] if image.get("mask") else None,
@@ -149,14 +131,14 @@ def _stated(dataset: Dataset) -> dict[str, _Stated]:
     }
 
 
-def _changed(before: _Stated, now: _Stated) -> str | None:
-    """What is said otherwise of a known photo, or None; exporters round, so boxes nearly agree."""
+def _changed(before: _Annotated, now: _Annotated) -> str | None:
+    """How a known photo is annotated differently now, or None; boxes may differ by rounding."""
     if before.label != now.label:
         return f"known, but as {before.label}"
     if before.mask and now.mask and not _same_mask(before.mask, now.mask):
         return "known, but with another mask"
     if now.mask and not len(now.boxes):
-        return None  # a mask alone says nothing about boxes
+        return None  # a mask alone states nothing about boxes
     apart = np.abs(before.boxes[:, None] - now.boxes[None]).max(axis=2)
     near = apart < _ROUNDING
     same = len(before.boxes) == len(now.boxes) and near.any(axis=0).all() and near.any(axis=1).all()
@@ -190,32 +172,27 @@ def _grow(
     dataset: Dataset, new: Dataset, fresh: list[dict[str, Any]], masks: dict[str, Path]
 ) -> Dataset:
     """The data set with fresh photos under new numbers and more masks; files are put in place."""
-    first = _next(dataset.images)
-    numbers = {image["id"]: first + place for place, image in enumerate(fresh)}
+    numbers = {image["id"]: number for number, image in enumerate(fresh, _next(dataset.images))}
     boxes = [row for row in new.annotations if row["image_id"] in numbers]
     kind = _kind(dataset, fresh, boxes)
-    start = _next(dataset.annotations)
-    annotations = [
-        {**row, "id": start + place, "image_id": numbers[row["image_id"]]}
-        for place, row in enumerate(boxes)
+    added = [
+        {**row, "id": number, "image_id": numbers[row["image_id"]]}
+        for number, row in enumerate(boxes, _next(dataset.annotations))
     ]
-    known = [
-        _with_mask(dataset.root, image, masks.get(image["file_name"])) for image in dataset.images
-    ]
-    images = [_place(dataset.root, new.root, image, numbers[image["id"]]) for image in fresh]
-    return replace(
-        dataset,
-        boxes=kind,
-        images=[*known, *images],
-        annotations=[*dataset.annotations, *annotations],
-    )
+    images = [_with_mask(dataset.root, row, masks.get(row["file_name"])) for row in dataset.images]
+    for image in fresh:
+        name, mask = image["file_name"], image.get("mask")
+        link_or_copy(new.root / PHOTOS / name, dataset.root / PHOTOS / name)
+        row = {**image, "id": numbers[image["id"]]}
+        images.append(_with_mask(dataset.root, row, new.root / mask if mask else None))
+    return replace(dataset, boxes=kind, images=images, annotations=[*dataset.annotations, *added])
 
 
 def _kind(dataset: Dataset, fresh: list[dict[str, Any]], boxes: list[dict[str, Any]]) -> str:
-    """Where the boxes of the grown data set come from.
+    """Where the boxes of the larger data set come from.
 
     Raises:
-        InputError: boxes that the data set lists and does not use would begin to count.
+        InputError: boxes that the data set lists but ignores would be used from now on.
     """
     if dataset.boxes == "given":
         return "mixed" if unboxed(fresh, boxes, dataset.split) else "given"
@@ -229,15 +206,8 @@ def _kind(dataset: Dataset, fresh: list[dict[str, Any]], boxes: list[dict[str, A
 
 
 def _next(rows: list[dict[str, Any]]) -> int:
-    """A number above every number used as an id."""
+    """The first number above all ids."""
     return 1 + max((row["id"] for row in rows if isinstance(row["id"], int)), default=0)
-
-
-def _place(root: Path, source: Path, image: dict[str, Any], number: int) -> dict[str, Any]:
-    """Put one photo and its mask in; gives its row of the index."""
-    name, mask = image["file_name"], image.get("mask")
-    link_or_copy(source / PHOTOS / name, root / PHOTOS / name)
-    return _with_mask(root, {**image, "id": number}, source / mask if mask else None)
 
 
 def _with_mask(root: Path, image: dict[str, Any], mask: Path | None) -> dict[str, Any]:
@@ -258,4 +228,4 @@ def _list(path: Path, rejected: list[tuple[str, str]]) -> None:
             before = [(row[0], row[1]) for row in csv.reader(file) if len(row) == 2][1:]
     rows = list(dict.fromkeys([*before, *rejected]))
     if rows != before:
-        write_text(path, quarantine.as_csv(rows))
+        write_text(path, quarantine_csv(rows))

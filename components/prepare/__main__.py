@@ -9,12 +9,10 @@ from components.core.errors import InputError, exit_on_error
 from components.core.files import write_json, write_text
 from components.core.paths import DATA, PREPARED
 from components.data import manifest as manifests
-from components.data import quarantine as quarantines
 from components.data.build import build, summary
 from components.data.dataset import load
 from components.data.manifest import AUTHENTIC, MANIPULATED, Manifest
-
-QUARANTINE = PREPARED / quarantines.FILE
+from components.data.scan import QUARANTINE, quarantine_csv, refuse_many
 
 
 def main() -> None:
@@ -27,8 +25,9 @@ def main() -> None:
     root = DATA / settings.dataset
     manifest, quarantine = build(root, settings)
     # Written before the stage may stop: it is where people look up the rows.
-    write_text(QUARANTINE, quarantines.as_csv(quarantine))
-    quarantines.refuse_many(quarantine, settings.max_quarantined, root, QUARANTINE)
+    listed = PREPARED / QUARANTINE
+    write_text(listed, quarantine_csv(quarantine))
+    refuse_many(quarantine, settings.max_quarantined, root, listed)
     _refuse_one_class(manifest, root)
     manifests.write(PREPARED, manifest)
     write_json(PREPARED / "summary.json", summary(load(root).licence, manifest, quarantine))

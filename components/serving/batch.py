@@ -1,13 +1,12 @@
 """Predict photo files: find them, score them as a stream, write mask, overlay and JSON of each.
 
 A photo that cannot be read is an outcome with a reason, never the end of the batch. The JSON is
-written last, so where it stands the pictures beside it are complete.
+written last, so where there is one the pictures beside it are complete.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -19,10 +18,10 @@ from components.core.metrics import THRESHOLD
 from components.core.progress import Progress
 from components.core.stream import ahead
 from components.evaluate.pictures import overlay
+from components.serving.inference import Limits, Scored, scored
 from components.serving.origin import Origin
 from components.serving.predictor import Predictor
-from components.serving.scorer import Scored, scored
-from components.serving.suitability import Limits
+from components.serving.sources import walk
 
 MASK, OVERLAY, RECORD = ".mask.png", ".overlay.png", ".json"
 _LONGEST = 200  # bytes of a result's name, so that number and suffix fit into 255
@@ -37,35 +36,24 @@ class Task(NamedTuple):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one photo: its numbers, or `error`.
+    """The result for one photo: its numbers, or `error`."""
 
-    Attributes:
-        photo: the file as given or found, in UTF-8.
-        name: of its results, below the output folder, without suffix.
-        score: how manipulated the photo looks as a whole, 0..1.
-        area: share of its pixels above the threshold.
-        width, height: pixels, upright.
-        sha256: of the file.
-        unsuitable: why these numbers say little of this photo; None for a suitable one.
-        error: why the photo cannot be used.
-    """
-
-    photo: str
-    name: str
-    score: float | None = None
-    area: float | None = None
-    width: int | None = None
+    photo: str  # the file as named or found, in UTF-8
+    name: str  # of its results, below the output folder, without suffix
+    score: float | None = None  # how manipulated the photo looks as a whole, 0..1
+    area: float | None = None  # share of its pixels above the threshold
+    width: int | None = None  # pixels, upright
     height: int | None = None
-    sha256: str | None = None
-    unsuitable: str | None = None
-    error: str | None = None
+    sha256: str | None = None  # of the file
+    unsuitable: str | None = None  # why these numbers say little about this photo
+    error: str | None = None  # why the photo cannot be used
 
 
 def find(paths: Sequence[Path], out: Path) -> list[Task]:
-    """The photos to predict: files as given, folders walked (by suffix, hidden files left out).
+    """The photos to predict: files as named, folders searched (by suffix, without hidden files).
 
-    Results are named after the photo without its suffix, below the same sub-folders; where two
-    photos would share a name the later one gets a number, and one too long for the suffixes is cut.
+    Results are named after the photo without its suffix, below the same sub-folders. Where two
+    photos would share a name the later one gets a number; a name too long for the suffixes is cut.
 
     Raises:
         InputError: no photo at all.
@@ -74,8 +62,9 @@ def find(paths: Sequence[Path], out: Path) -> list[Task]:
     seen: set[Path] = set()
     tasks = []
     for given in paths:
-        for photo in _walk(given, out) if given.is_dir() else [given]:
-            if photo.resolve() in seen:
+        for photo in walk(given, out) if given.is_dir() else [given]:
+            earlier = given.is_dir() and photo.name.endswith((MASK, OVERLAY))
+            if earlier or photo.resolve() in seen:
                 continue
             seen.add(photo.resolve())
             below = photo.relative_to(given) if given.is_dir() else Path(photo.name)
@@ -85,22 +74,8 @@ def find(paths: Sequence[Path], out: Path) -> list[Task]:
     return tasks
 
 
-def _walk(folder: Path, out: Path) -> Iterator[Path]:
-    """Photos below a folder in order of their names; earlier results are not photos."""
-    results = out.resolve()
-    for place, folders, files in os.walk(folder):
-        here = Path(place)
-        folders[:] = sorted(
-            name for name in folders if name[0] != "." and (here / name).resolve() != results
-        )
-        for name in sorted(files):
-            known = Path(name).suffix.lower() in images.SUFFIXES
-            if known and not name.startswith(".") and not name.endswith((MASK, OVERLAY)):
-                yield here / name
-
-
 def _result(below: Path) -> str:
-    """A photo's path without suffix, in UTF-8 and no longer than names of files may be."""
+    """A photo's path without suffix, in UTF-8, its name cut to what a file's may have."""
     path = Path(printable(str(below.with_suffix(""))))
     stem = path.name.encode()
     if len(stem) <= _LONGEST:
@@ -110,7 +85,7 @@ def _result(below: Path) -> str:
 
 
 def _free(name: str, names: dict[str, int]) -> str:
-    """`name`, or `name-2`, `name-3` ... where it is taken (also on file systems without case)."""
+    """`name`, or `name-2`, `name-3` ... where it is taken, ignoring case like some file systems."""
     candidate, number = name, 1
     while candidate.lower() in names:
         number += 1
@@ -122,10 +97,11 @@ def _free(name: str, names: dict[str, int]) -> str:
 def _write(one: Scored[Task], out: Path, origin: Origin) -> Outcome:
     """Write a photo's three files."""
     task, photo, found = one.item, one.photo, one.found
+    path = printable(str(task.photo))
     if photo is None or found is None:
-        return Outcome(printable(str(task.photo)), task.name, error=one.error)
+        return Outcome(path, task.name, error=one.error)
     outcome = Outcome(
-        printable(str(task.photo)),
+        path,
         task.name,
         score=round(found.score, 6),
         area=round(found.area, 6),
@@ -152,19 +128,11 @@ def predict_files(
 ) -> list[Outcome]:
     """Predict every task and write `NAME.mask.png`, `NAME.overlay.png` and `NAME.json` below `out`.
 
-    Args:
-        predictor: the model.
-        tasks: from `find`.
-        out: folder of the results; existing ones of the same name are replaced.
-        origin: of the answers, noted in each JSON.
-        max_megapixels: larger photos are refused.
-        progress: called as progress(done, total).
-
-    Returns:
-        One outcome per task, in their order.
+    Existing results of the same name are replaced; each JSON names the origin. Returns one outcome
+    per task, in their order.
 
     Raises:
-        InputError: the model's answer is unusable; of that photo nothing is written.
+        InputError: the model's answer is unusable; nothing is written for that photo.
     """
     found = scored(
         tasks,

@@ -1,12 +1,12 @@
 """Drift: two sets of scored photos compared column by column, and the page that shows it.
 
 A source is a table of scores (that of `iml score`, or any Parquet or CSV) or a folder with the
-JSON that `iml predict` writes beside each mask, whose photos are looked up for their JPEG quality.
+JSON that `iml predict` writes beside each mask, whose photos are read for their JPEG quality.
 
-Each column gets a two-sample Kolmogorov-Smirnov test (scipy); the false discovery rate over the
-columns is held by Benjamini-Hochberg. With many photos any difference is significant, so drift is
-also asked to be large: the statistic, the greatest distance between the two distribution
-functions, has to reach a given effect.
+Each column gets a two-sample Kolmogorov-Smirnov test (scipy); Benjamini-Hochberg controls the false
+discovery rate over the columns. With many photos any difference is significant, so drift must also
+be large: the statistic, the greatest distance between the two distribution functions, has to reach
+a minimum effect.
 """
 
 from __future__ import annotations
@@ -31,23 +31,15 @@ _BINS = 20
 
 @dataclass(frozen=True)
 class Column:
-    """One column's comparison.
-
-    Attributes:
-        reference, current: numbers of photos that have it.
-        medians: of the two.
-        distance: the Kolmogorov-Smirnov statistic, 0..1.
-        p: after Benjamini-Hochberg.
-        drifted: significant and large.
-    """
+    """One column's comparison."""
 
     name: str
-    reference: int
+    reference: int  # photos that have it
     current: int
-    medians: tuple[float, float]
-    distance: float
-    p: float
-    drifted: bool
+    medians: tuple[float, float]  # of the two
+    distance: float  # the Kolmogorov-Smirnov statistic, 0..1
+    p: float  # after Benjamini-Hochberg
+    drifted: bool  # significant and large
 
 
 @dataclass(frozen=True)
@@ -66,8 +58,8 @@ class Drift:
     @property
     def sentence(self) -> str:
         """The outcome for people."""
-        found = [f"{c.name} ({c.medians[0]:.4g} to {c.medians[1]:.4g})" for c in self.columns
-                 if c.drifted]  # fmt: skip
+        drifted = [column for column in self.columns if column.drifted]
+        found = [f"{c.name} ({c.medians[0]:.4g} to {c.medians[1]:.4g})" for c in drifted]
         return f"drift in {', '.join(found)}" if found else "no drift"
 
     def row(self) -> dict[str, Any]:
@@ -119,7 +111,7 @@ def _records(folder: Path) -> pd.DataFrame:
 
 
 def _quality(photo: Path) -> float:
-    """JPEG quality of a photo that still is where it was; NaN for others and other files."""
+    """JPEG quality of a photo that is still in its place; NaN for others and other files."""
     try:
         quality = jpeg_quality(photo.read_bytes())
     except OSError:
@@ -134,13 +126,10 @@ def compare(
     significance: float = SIGNIFICANCE,
     effect: float = EFFECT,
 ) -> Drift:
-    """Compare the columns that both have for at least 30 photos.
+    """Compare the columns that both tables (from `read`) have for at least 30 photos.
 
-    Args:
-        reference: from `read`.
-        current: the same, later.
-        significance: of the corrected p-value.
-        effect: the least distance that counts.
+    A column drifts if its corrected p-value is below `significance` and its distance reaches
+    `effect`.
 
     Raises:
         InputError: no column has enough photos on both sides.

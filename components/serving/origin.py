@@ -15,17 +15,11 @@ _CODE = Path(__file__).parents[2]
 
 
 class Student(NamedTuple):
-    """A student's folder on this machine, and what it is.
+    """A student's folder on this machine, and what it is."""
 
-    Attributes:
-        folder: with `student.safetensors` and `student.json`.
-        model: its name in the registry; of a folder that was named directly, its path.
-        version: its number in the registry; None for a folder that was named directly.
-    """
-
-    folder: Path
-    model: str
-    version: int | None
+    folder: Path  # with `student.safetensors` and `student.json`
+    model: str  # its name in the registry, or the path of a folder that was named directly
+    version: int | None  # its number in the registry; None for a folder that was named directly
 
     @property
     def name(self) -> str:
@@ -35,24 +29,17 @@ class Student(NamedTuple):
 
 @dataclass(frozen=True)
 class Origin:
-    """What gave an answer.
-
-    Attributes:
-        model, version: as of `Student`; never an alias, which moves.
-        weights_sha256: of the student's weights.
-        made_at: UTC, ISO 8601, to the second.
-        program: this program's name, version and, run from its repository, commit.
-    """
+    """What gave an answer; `model` and `version` as in `Student`, never an alias, which moves."""
 
     model: str
     version: int | None
-    weights_sha256: str
-    made_at: str
-    program: str
+    weights_sha256: str  # of the student's weights
+    made_at: str  # UTC, ISO 8601, to the second
+    program: str  # see `program`
 
     @classmethod
     def of(cls, student: Student, weights_sha256: str) -> Origin:
-        """The origin of an answer that is given now."""
+        """The origin of answers made now."""
         now = datetime.now(UTC).isoformat(timespec="seconds")
         return cls(student.model, student.version, weights_sha256, now, program())
 

@@ -15,17 +15,11 @@ from components.student import infer, store
 
 @dataclass(frozen=True)
 class Prediction:
-    """The answer for one photo.
+    """The answer for one photo."""
 
-    Attributes:
-        probability: float32 (H, W) in 0..1, at the photo's native size.
-        score: how manipulated the photo looks as a whole, 0..1 (mean of its highest 1 %).
-        area: share of its pixels above 0.5.
-    """
-
-    probability: np.ndarray
-    score: float
-    area: float
+    probability: np.ndarray  # float32 (H, W) in 0..1, at the photo's native size
+    score: float  # how manipulated the photo looks as a whole, 0..1 (mean of its highest 1 %)
+    area: float  # share of its pixels above 0.5
 
     def grey(self) -> np.ndarray:
         """The probability as a picture: uint8 (H, W), rounded probability times 255."""
@@ -53,7 +47,7 @@ class Predictor:
         """Photos uint8 (H, W, 3), RGB, of any size, to one `Prediction` each, in order.
 
         Raises:
-            InputError: an answer that is no probability map, as weights that are NaN give.
+            InputError: an answer is no probability map, for example because weights are NaN.
         """
         maps = self.probabilities(photos)
         try:

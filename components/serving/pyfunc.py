@@ -117,12 +117,7 @@ class StudentModel(PythonModel):
         model_input: pd.DataFrame,
         params: dict[str, Any] | None = None,
     ) -> pd.DataFrame:
-        """Score every image of the table.
-
-        Args:
-            context: as in `load_context`.
-            model_input: a table with the column `image`.
-            params: there are none.
+        """Score every image of the table; there are no `params`.
 
         Raises:
             MlflowException: INVALID_PARAMETER_VALUE, naming the first bad row and what is wrong;

@@ -1,39 +1,50 @@
 """Batch scoring: every photo of a folder or S3 prefix into a table, overlays and a triage page.
 
-Rows are kept in parts of a few photos, each written whole, so a run that was killed goes on where
-it was; a photo is scored again when it changed. Memory does not grow with the number of photos'
-pixels.
+Rows are kept in parts of a few photos, each written whole, so an interrupted run continues where it
+was; a photo that has changed is scored again. Memory does not grow with the photos' pixels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from components.core import images
+from components.core import images, pages
 from components.core.errors import InputError
-from components.core.files import read_json, sha256_bytes, write_json
+from components.core.files import read_json, sha256_bytes, write_json, write_text
 from components.core.progress import Progress
 from components.core.stream import ahead
 from components.data.manifest import read_table, write_table
-from components.evaluate.pictures import overlay, thumbnail
-from components.serving import triage
+from components.evaluate.pictures import data_uri, overlay, thumbnail
+from components.serving.inference import Limits, Scored, scored
 from components.serving.origin import Origin
 from components.serving.predictor import Predictor
-from components.serving.scorer import Scored, scored
 from components.serving.sources import Item, Source
-from components.serving.suitability import Limits
 
 TABLE, SETTINGS = "scores.parquet", "score.json"
 PARTS, OVERLAYS = "parts", "overlays"
 SCORED, ABSTAINED, FAILED = "scored", "abstained", "failed"
-_PART = 64  # photos a part; what a kill costs at most
+_PART = 64  # photos a part, the most that a killed run loses
 _SIDE = 640  # pixels of an overlay's longer side
+PAGE = "triage.html"
+SHOWN = 500  # photos of each kind, scored or not; the table has all
+_THUMBNAIL, _QUALITY = 320, 70  # of a picture: pixels of its longer side, JPEG
+_STEPS = 100  # of the threshold's slider
+_FACTS = {
+    "model": "Model",
+    "version": "Version",
+    "weights_sha256": "Weights (SHA-256)",
+    "made_at": "Scored",
+    "program": "Program",
+}
+_CELLS = ("name", "status", "reason", "score", "area", "width", "height", "sha256")
 
 SCORES = pa.schema(
     [
@@ -76,11 +87,11 @@ def score(
     Args:
         source: where the photos are.
         predictor: the model.
-        out: folder of the results; one that holds results goes on.
+        out: folder of the results; if it holds some already, the run continues them.
         source_name: of the source, for people.
         origin: of the answers, kept beside them; its time and program are the last run's.
         limits: where to abstain.
-        progress: called as progress(done, total).
+        progress: called with photos.
 
     Raises:
         InputError: no photos, or `out` holds results of another source, model or limits.
@@ -93,7 +104,8 @@ def score(
     done = _finished(out)
     todo = [item for item in items if done.get(item.name) != item.mark]
     finished, number = 0, len(_parts(out))
-    rows = _rows(source, predictor, todo, out, limits)
+    found = scored(todo, source.read, predictor, limits, abstain=True)
+    rows = ahead(found, lambda one: _row(one, out))
     while part := list(islice(rows, _PART)):
         number += 1
         write_table(out / PARTS / f"{number:06d}.parquet", _frame(part), SCORES)
@@ -102,14 +114,14 @@ def score(
             progress(finished, len(todo))
     table = _table(out, items)
     write_table(out / TABLE, table, SCORES)
-    triage.write(out, table, about)
-    found = table["status"].value_counts()
-    scored, abstained, failed = (int(found.get(s, 0)) for s in (SCORED, ABSTAINED, FAILED))
-    return Summary(scored, abstained, failed, len(todo))
+    write_page(out, table, about)
+    counts = table["status"].value_counts()
+    answered, abstained, failed = (int(counts.get(s, 0)) for s in (SCORED, ABSTAINED, FAILED))
+    return Summary(answered, abstained, failed, len(todo))
 
 
 def _claim(out: Path, settings: dict[str, object]) -> None:
-    """Note what the results belong to; raises InputError for a folder with others."""
+    """Record what the results belong to; raises InputError for a folder with other results."""
     path = out / SETTINGS
     if path.is_file():
         kept = read_json(path)
@@ -129,7 +141,7 @@ def _frame(rows: Iterable[dict[str, object]]) -> pd.DataFrame:
 
 
 def _parts(out: Path) -> list[Path]:
-    """The finished parts in their order; what a kill left half written begins with a dot."""
+    """The finished parts in their order; the name of an unfinished one begins with a dot."""
     return sorted((out / PARTS).glob("[0-9]*.parquet"))
 
 
@@ -154,14 +166,6 @@ def _table(out: Path, items: list[Item]) -> pd.DataFrame:
     return rows.sort_values(["score", "name"], ascending=[False, True], na_position="last")
 
 
-def _rows(
-    source: Source, predictor: Predictor, todo: list[Item], out: Path, limits: Limits
-) -> Iterator[dict[str, object]]:
-    """A finished row for each item, in order."""
-    found = scored(todo, source.read, predictor, limits, abstain=True)
-    return ahead(found, lambda one: _row(one, out))
-
-
 def _row(one: Scored[Item], out: Path) -> dict[str, object]:
     """The row of a photo; writes its overlay."""
     row: dict[str, object] = {"name": one.item.name, "mark": one.item.mark}
@@ -177,3 +181,45 @@ def _row(one: Scored[Item], out: Path) -> dict[str, object]:
     images.save_photo(out / picture, thumbnail(marked, _SIDE))
     numbers = {"score": round(one.found.score, 6), "area": round(one.found.area, 6)}
     return {**row, **numbers, "status": SCORED, "overlay": picture}
+
+
+def write_page(out: Path, table: pd.DataFrame, about: Mapping[str, Any]) -> None:
+    """Write the triage page: photos to sort, filter, view and tick, in one self-contained file.
+
+    Its small pictures open the overlays below `out`. `table` has the columns `SCORES` and is sorted
+    by score; `about` has `source` and the fields of `Origin`.
+    """
+    answered = table[table["score"].notna()]
+    others = table[table["score"].isna()]
+    shown = pd.concat([answered.head(SHOWN), others.head(SHOWN)])
+    shown = shown.astype({"width": "Int32", "height": "Int32"}).astype(object)
+    rows = shown.where(shown.notna(), None).to_dict("records")
+    values = {
+        "facts": {what: about[key] for key, what in _FACTS.items() if about.get(key)},
+        "source": about["source"],
+        "cards": list(ahead(rows, lambda row: (row, _picture(out, row["overlay"])))),
+        "rows": [[row[name] for name in _CELLS] for row in rows],
+        "columns": _CELLS,
+        "above": above(answered["score"].to_numpy(float)),
+        "n_scored": len(answered),
+        "n_others": len(others),
+        "left_out": len(table) - len(shown),
+    }
+    write_text(out / PAGE, pages.render("triage.html", values))
+
+
+def above(scores: np.ndarray) -> list[int]:
+    """How many scores are at or above each step of the slider, from 0 to 1."""
+    steps = np.arange(_STEPS + 1) / _STEPS
+    return (len(scores) - np.searchsorted(np.sort(scores), steps)).tolist()
+
+
+def _picture(out: Path, name: str | None) -> str | None:
+    """An overlay as a small data URI; None where there is none, or no longer one."""
+    if name is None:
+        return None
+    try:
+        picture = images.open_photo(out / name)
+    except images.PhotoError:
+        return None
+    return data_uri(thumbnail(picture, _THUMBNAIL), _QUALITY)

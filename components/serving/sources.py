@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Protocol
+from typing import Any, NamedTuple
 
 from components.core import images
 from components.core.errors import InputError, UnavailableError
@@ -20,49 +19,24 @@ _MOST_BYTES = 256 * 2**20  # of an object, which is read into memory
 _SETTINGS = "check AWS_ENDPOINT_URL, AWS_PROFILE and the keys"
 
 
-@dataclass(frozen=True)
-class Item:
-    """One photo.
+class Item(NamedTuple):
+    """One photo."""
 
-    Attributes:
-        name: path below the source, with `/`, in UTF-8.
-        mark: changes when the photo's bytes may have: size and time of a file, ETag of an object.
-        size: bytes.
-        place: its file, or its key in the bucket.
-    """
-
-    name: str
-    mark: str
-    size: int
-    place: str
+    name: str  # path below the source, with `/`, in UTF-8
+    mark: str  # changes when its bytes may have: size and time of a file, ETag of an object
+    size: int  # bytes
+    place: str  # its file, or its key in the bucket
 
 
-class Source(Protocol):
-    """Photos that can be listed and read; reading is safe from several threads."""
-
-    def items(self) -> list[Item]:
-        """Every photo, by name; raises InputError when the source cannot be listed."""
-
-    def read(self, item: Item) -> bytes:
-        """The photo's bytes; raises `images.PhotoError` when it is gone or too large."""
-
-
-def open_source(place: str, out: Path) -> Source:
-    """The source behind a folder's path or an `s3://bucket/prefix`.
-
-    Args:
-        place: where the photos are.
-        out: the folder of the results, which is never a source itself.
-
-    Raises:
-        InputError: neither a folder nor a bucket.
-    """
-    if place.startswith(SCHEME):
-        return _Bucket(place)
-    folder = Path(place)
-    if not folder.is_dir():
-        raise InputError("no such folder", where=place, hint=f"use a folder or {SCHEME}bucket/dir")
-    return _Folder(folder, out)
+def walk(folder: Path, out: Path) -> Iterator[Path]:
+    """Photos below a folder, by name, without hidden files and the results in `out`."""
+    results = out.resolve()
+    for place, folders, files in os.walk(folder):
+        here = Path(place)
+        folders[:] = sorted(
+            name for name in folders if name[0] != "." and (here / name).resolve() != results
+        )
+        yield from (here / name for name in sorted(files) if _is_photo(name))
 
 
 def _is_photo(name: str) -> bool:
@@ -72,25 +46,18 @@ def _is_photo(name: str) -> bool:
 
 class _Folder:
     def __init__(self, folder: Path, out: Path) -> None:
-        self._folder, self._out = folder, out.resolve()
+        self._folder, self._out = folder, out
 
     def items(self) -> list[Item]:
-        return sorted(self._walk(), key=lambda item: item.name)
+        return sorted(map(self._item, walk(self._folder, self._out)), key=lambda item: item.name)
 
-    def _walk(self) -> Iterator[Item]:
-        for place, folders, files in os.walk(self._folder):
-            here = Path(place)
-            folders[:] = [f for f in folders if f[0] != "." and (here / f).resolve() != self._out]
-            for file in filter(_is_photo, files):
-                path = here / file
-                name = printable(path.relative_to(self._folder).as_posix())
-                try:
-                    about = path.stat()
-                except OSError:  # gone, or a link to nothing: reading it says so
-                    yield Item(name, "", 0, str(path))
-                    continue
-                mark = f"{about.st_size}-{about.st_mtime_ns}"
-                yield Item(name, mark, about.st_size, str(path))
+    def _item(self, path: Path) -> Item:
+        name = printable(path.relative_to(self._folder).as_posix())
+        try:
+            about = path.stat()
+        except OSError:  # gone, or a broken link: reading it gives the reason
+            return Item(name, "", 0, str(path))
+        return Item(name, f"{about.st_size}-{about.st_mtime_ns}", about.st_size, str(path))
 
     def read(self, item: Item) -> bytes:
         return images.read_bytes(item.place)
@@ -127,7 +94,7 @@ class _Bucket:
                         found.append(Item(name, mark, entry["Size"], key))
         except (BotoCoreError, ClientError) as error:
             what = f"cannot be listed ({error})"
-            # An answer is a refusal; only silence may end by itself.
+            # An answer is a refusal; only silence is worth retrying.
             kind = InputError if isinstance(error, ClientError) else UnavailableError
             raise kind(what, where=self._place, hint=_SETTINGS) from None
         return sorted(found, key=lambda item: item.name)
@@ -143,3 +110,22 @@ class _Bucket:
         except (BotoCoreError, ClientError) as error:
             raise images.PhotoError(f"cannot be fetched ({error})", item.name) from None
         return data
+
+
+# Photos that can be listed and read. `items` gives them by name, or raises InputError; `read` gives
+# one's bytes from any thread, or raises `images.PhotoError` when it is gone or too large.
+Source = _Folder | _Bucket
+
+
+def open_source(place: str, out: Path) -> Source:
+    """The source at a folder's path or an `s3://bucket/prefix`; the results `out` are left out.
+
+    Raises:
+        InputError: neither a folder nor a bucket.
+    """
+    if place.startswith(SCHEME):
+        return _Bucket(place)
+    folder = Path(place)
+    if not folder.is_dir():
+        raise InputError("no such folder", where=place, hint=f"use a folder or {SCHEME}bucket/dir")
+    return _Folder(folder, out)

@@ -7,7 +7,7 @@ from components.core.errors import exit_on_error
 from components.core.files import write_json, write_text
 from components.core.paths import DATA, PREPARED, VALIDATION, VALIDATION_PAGE
 from components.data import manifest
-from components.validate.page import render
+from components.validate.report import render
 from components.validate.suite import validate
 
 

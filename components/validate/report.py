@@ -1,46 +1,43 @@
-"""What validation found: plain values, as result.json and as one error line."""
+"""What validation found: as result.json, as one error line and as a self-contained HTML page."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any
 
-from components.core.errors import InputError
-from components.validate.checks import Severity
+import numpy as np
+import pandas as pd
 
-TOLD = 3  # failed checks told in the error line; the page has all
+from components.core import pages
+from components.core.errors import InputError
+from components.data.manifest import MANIPULATED, SPLITS, Manifest
+from components.validate.checks import Severity
+from components.validate.tables import COORDINATES, LABELS, counts
+
+_NAMED = 3  # failed checks in the error line; the page has all
+AREA_EDGES = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)  # shares of the photo
+MOST_BOXES = 5  # photos with this many boxes or more are counted together
 
 
 def shown(name: str) -> str:
-    """A name that came from outside, safe to print: control characters are escaped."""
+    """A name from outside, safe to print: control characters are escaped."""
     return name if name.isprintable() else name.encode("unicode_escape").decode()
 
 
 @dataclass(frozen=True)
 class Result:
-    """The outcome of one check.
-
-    Attributes:
-        name: the check's key.
-        severity: "critical" or "warning".
-        passed: whether no row failed.
-        rows_checked: rows that the check could judge.
-        rows_failed: rows among them that fail.
-        examples: the first failing rows by name, each once, at most 20.
-        threshold: the number of params.yaml behind the check, if any.
-        sentence: the outcome in plain words.
-        hint: what to do when it failed.
-    """
+    """The outcome of one check; see `components.validate.checks.Check`."""
 
     name: str
     severity: Severity
-    passed: bool
-    rows_checked: int
+    passed: bool  # whether no row failed
+    rows_checked: int  # rows that the check applies to
     rows_failed: int
-    examples: tuple[str, ...]
+    examples: tuple[str, ...]  # the first failing rows by name, each once, at most 20
     threshold: float | None
-    sentence: str
-    hint: str
+    sentence: str  # the outcome in plain words
+    hint: str  # what to do when it failed
 
 
 @dataclass(frozen=True)
@@ -84,7 +81,52 @@ class Report:
         """Raise InputError with rows and hint of the critical checks that failed."""
         if self.passed:
             return
-        told = [f"{result.sentence}, {result.hint}" for result in self.critical[:TOLD]]
-        if len(self.critical) > TOLD:
-            told.append(f"and {len(self.critical) - TOLD} more critical checks failed")
-        raise InputError("; ".join(told), where=f"data/{self.dataset}", hint=f"see {page}")
+        lines = [f"{result.sentence}, {result.hint}" for result in self.critical[:_NAMED]]
+        if len(self.critical) > _NAMED:
+            lines.append(f"and {len(self.critical) - _NAMED} more critical checks failed")
+        raise InputError("; ".join(lines), where=f"data/{self.dataset}", hint=f"see {page}")
+
+
+def area_shares(manifest: Manifest) -> list[tuple[str, int]]:
+    """Boxes by their share of the photo's area; those without a finite share are left out."""
+    sizes = manifest.images.drop_duplicates("image_id").set_index("image_id")[["width", "height"]]
+    boxes = manifest.boxes[["image_id", *COORDINATES]].join(sizes, on="image_id")
+    with np.errstate(invalid="ignore", over="ignore"):
+        area = (boxes["x1"] - boxes["x0"]) * (boxes["y1"] - boxes["y0"])
+    share = (area / (boxes["width"] * boxes["height"])).to_numpy(dtype=np.float64, na_value=np.nan)
+    tops = [*AREA_EDGES[1:], np.inf]
+    found = np.histogram(share[np.isfinite(share)], bins=[AREA_EDGES[0], *tops])[0]
+    names = [f"{low * 100:g}-{top * 100:g} %" for low, top in pairwise(AREA_EDGES)]
+    return list(zip([*names, f"over {AREA_EDGES[-1] * 100:g} %"], found.tolist(), strict=True))
+
+
+def boxes_per_photo(manifest: Manifest) -> list[tuple[str, int]]:
+    """Manipulated photos by how many boxes they have."""
+    drawn = manifest.boxes["image_id"].value_counts()
+    photos = manifest.images.loc[manifest.images["label"] == MANIPULATED, "image_id"]
+    number = photos.map(drawn).fillna(0).to_numpy(dtype=np.int64)
+    found = np.bincount(np.minimum(number, MOST_BOXES), minlength=MOST_BOXES + 1)
+    names = [str(n) for n in range(MOST_BOXES)] + [f"{MOST_BOXES} or more"]
+    return list(zip(names, found.tolist(), strict=True))
+
+
+def photos_by_split(images: pd.DataFrame) -> list[tuple[str, int]]:
+    """Photos by split and class."""
+    number = counts(images).to_numpy(dtype=np.int64)
+    return [
+        (f"{split}, {label}", int(number[row, column]))
+        for column, split in enumerate(SPLITS)
+        for row, label in enumerate(LABELS)
+    ]
+
+
+def render(report: Report, manifest: Manifest) -> str:
+    """The page of a report, as HTML; control characters in names of photos are made visible."""
+    values = {
+        "report": report,
+        "groups": manifest.images["group"].nunique(),
+        "photos": photos_by_split(manifest.images),
+        "area_shares": area_shares(manifest),
+        "boxes_per_photo": boxes_per_photo(manifest),
+    }
+    return pages.render("validation.html", values, {"shown": shown})

@@ -20,21 +20,15 @@ _FORMAT = {"result_format": "SUMMARY", "partial_unexpected_count": 10 * EXAMPLES
 
 
 def great_expectations() -> Any:
-    """Great Expectations with its usage statistics off, which it decides while being imported."""
+    """Great Expectations, its usage statistics switched off as they must be: before the import."""
     os.environ["GX_ANALYTICS_ENABLED"] = "False"
     import great_expectations
 
     return great_expectations
 
 
-def _context(gx: Any) -> Any:
-    context = gx.get_context(mode="ephemeral")
-    context.variables.progress_bars = {"globally": False}
-    return context
-
-
-def _judge(gx: Any, context: Any, name: str, table: Table, wanted: Sequence[Check]) -> list[dict]:
-    """Great Expectations' result of each check on one table, in the order of `wanted`."""
+def _run(gx: Any, context: Any, name: str, table: Table, wanted: Sequence[Check]) -> dict[str, Any]:
+    """Great Expectations' result of each check on one table, by the check's name."""
     suite = gx.ExpectationSuite(name=name)
     for check in wanted:
         expectation = getattr(gx.expectations, check.expectation)
@@ -46,26 +40,19 @@ def _judge(gx: Any, context: Any, name: str, table: Table, wanted: Sequence[Chec
     batch = definition.get_batch(batch_parameters={"dataframe": table.frame})
     outcome = batch.validate(suite, result_format=_FORMAT)
     context.data_sources.delete(name)  # which would keep the table
-    by_name = {r.expectation_config.meta["check"]: r for r in outcome.results}
+    found = {r.expectation_config.meta["check"]: r for r in outcome.results}
     for check in wanted:
-        if "element_count" not in by_name[check.name].result:
-            raise RuntimeError(f"{check.name}: {by_name[check.name].exception_info}")
-    return [by_name[check.name].result for check in wanted]
+        if "element_count" not in found[check.name].result:
+            raise RuntimeError(f"{check.name}: {found[check.name].exception_info}")
+    return {check: one.result for check, one in found.items()}
 
 
-def _sentence(check: Check, checked: int, failed: int, names: Sequence[str]) -> str:
-    if not failed:
-        return check.rule
-    listed = ", ".join(shown(name) for name in names[:NAMED])
-    more = ", ..." if len(names) > NAMED else ""
-    return f"{check.fault}: {failed:,} of {checked:,} ({listed}{more})"
-
-
-def _result(check: Check, table: Table, found: dict) -> Result:
+def _result(check: Check, table: Table, found: dict[str, Any]) -> Result:
     checked = found["element_count"] - found.get("missing_count", 0)
     failed = found.get("unexpected_count", 0)
     rows = table.ids.iloc[found.get("partial_unexpected_index_list") or []]
     names = tuple(dict.fromkeys(rows.fillna("(no id)").astype(str)))[:EXAMPLES]
+    listed = ", ".join([*map(shown, names[:NAMED]), *(["..."] if len(names) > NAMED else [])])
     return Result(
         name=check.name,
         severity=check.severity,
@@ -74,30 +61,25 @@ def _result(check: Check, table: Table, found: dict) -> Result:
         rows_failed=failed,
         examples=names,
         threshold=check.threshold,
-        sentence=_sentence(check, checked, failed, names),
+        sentence=f"{check.fault}: {failed:,} of {checked:,} ({listed})" if failed else check.rule,
         hint=check.hint,
     )
 
 
 def validate(manifest: Manifest, root: Path, params: Validate) -> Report:
-    """Judge a manifest and its boxes.
+    """One result per check of a manifest, whose photos and masks must exist below `root`.
 
-    Args:
-        manifest: both tables, as `prepare` writes them.
-        root: the data set's folder, where photos and masks must exist.
-        params: thresholds.
-
-    Returns:
-        One result per check; equal inputs give equal reports.
+    Equal inputs give equal reports.
     """
     gx = great_expectations()
-    context = _context(gx)
+    context = gx.get_context(mode="ephemeral")
+    context.variables.progress_bars = {"globally": False}
     every = checks(params)
     results: dict[str, Result] = {}
     for name, table in derive(manifest, root):
         wanted = [check for check in every if check.table == name]
-        for check, found in zip(wanted, _judge(gx, context, name, table, wanted), strict=True):
-            results[check.name] = _result(check, table, found)
+        found = _run(gx, context, name, table, wanted)
+        results |= {check.name: _result(check, table, found[check.name]) for check in wanted}
         del table  # before the next one is made
     ordered = tuple(results[check.name] for check in every)
     return Report(root.name, len(manifest.images), len(manifest.boxes), ordered)

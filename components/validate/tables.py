@@ -1,24 +1,26 @@
-"""The numbers that the expectations look at, derived from a manifest in vectorised passes.
+"""The numbers that the expectations examine, derived from a manifest in vectorised passes.
 
-Four tables: one row per photo, per box, per split and per class. A number is null where the row
-cannot be judged by it - its photo is unknown, say, or it has failed a more basic check already -
-and Great Expectations leaves null values out, so that one fault is reported once.
+Four tables: one row per photo, per box, per split and per class. A number is null where it does not
+apply to the row - its photo is unknown, say, or a more basic check has failed already - and Great
+Expectations leaves null values out, so that each fault is reported once.
 Columns are float64 or strings: its comparisons are vectorised for these and slow for other types.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from components.core.errors import InputError
+from components.core.files import inside, printable
 from components.data.manifest import AUTHENTIC, MANIPULATED, SPLITS, Manifest
-from components.validate.presence import missing
 
 LABELS = (AUTHENTIC, MANIPULATED)
 REQUIRED = ("image_id", "path", "sha256", "width", "height", "label", "split", "group")
@@ -27,14 +29,8 @@ COORDINATES = ["x0", "y0", "x1", "y1"]
 EDGE_TOLERANCE = 0.01  # pixels
 
 
-@dataclass(frozen=True)
-class Table:
-    """Columns to judge, and what each row is called.
-
-    Attributes:
-        frame: the columns, with positions 0..n-1 as index.
-        ids: a name per row, for a person: image id, split or class.
-    """
+class Table(NamedTuple):
+    """Columns to judge (index 0..n-1), and a name per row: image id, split or class."""
 
     frame: pd.DataFrame
     ids: pd.Series
@@ -55,6 +51,7 @@ def _position(values: pa.Array, among: pa.Array) -> np.ndarray:
 
 
 def _codes(values: pd.Series, known: Sequence[str]) -> np.ndarray:
+    """Index of each value among the known ones; -1 for others."""
     return _position(_strings(values), pa.array(known, pa.large_string()))
 
 
@@ -70,10 +67,7 @@ def _numbers(values: pd.Series) -> np.ndarray:
 def _distinct(keys: np.ndarray, values: np.ndarray, kinds: int) -> np.ndarray:
     """Count the distinct known values among the rows that share a key; NaN without a key.
 
-    Args:
-        keys: int, in -1..len(keys)-1; -1 is no key.
-        values: int, in -1..kinds-1; -1 is unknown.
-        kinds: how many values there are.
+    Keys are in -1..len(keys)-1, values in -1..kinds-1; -1 is none.
     """
     seen = np.zeros((len(keys), kinds), dtype=bool)
     known = (keys >= 0) & (values >= 0)
@@ -82,13 +76,37 @@ def _distinct(keys: np.ndarray, values: np.ndarray, kinds: int) -> np.ndarray:
 
 
 def _missing_fields(images: pd.DataFrame) -> np.ndarray:
-    """How many required fields a photo lacks; a side below one pixel counts as lacking."""
-    lacking = np.zeros(len(images))
+    """How many required fields a photo lacks; a side below one pixel counts as missing."""
+    absent = np.zeros(len(images))
     for name in REQUIRED:
-        lacking += images[name].isna().to_numpy()
+        absent += images[name].isna().to_numpy()
     for side in ("width", "height"):
-        lacking += _numbers(images[side]) < 1
-    return lacking
+        absent += _numbers(images[side]) < 1
+    return absent
+
+
+def _listing(root: Path, folder: str) -> pa.Array:
+    """Paths of the files in a folder below `root`; none where it is absent or leaves the root."""
+    try:
+        with os.scandir(inside(root, folder)) as entries:
+            names = [folder + printable(entry.name) for entry in entries if entry.is_file()]
+    except (InputError, OSError):
+        names = []
+    return pa.array(names, pa.string())
+
+
+def missing(root: Path, paths: pa.Array) -> np.ndarray:
+    """Which paths name no file below `root`: one listing per folder, not one look-up per file.
+
+    Paths are relative, with forward slashes, or null where there is none to look for. Returns bool
+    (N,): True where there is a path and it names no file, or leaves the root.
+    """
+    folders = pc.unique(pc.replace_substring_regex(paths, "[^/]*$", "")).drop_null()
+    listings = [_listing(root, folder) for folder in folders.to_pylist()]
+    present = pa.chunked_array(listings, pa.string())
+    found = pc.or_kleene(pc.is_in(paths, value_set=present), pc.is_null(paths))
+    pa.default_memory_pool().release_unused()
+    return ~found.to_numpy(zero_copy_only=False)
 
 
 def _mask_offset(images: pd.DataFrame) -> np.ndarray:
@@ -101,12 +119,12 @@ def _mask_offset(images: pd.DataFrame) -> np.ndarray:
 def _content(
     images: pd.DataFrame, rows: np.ndarray, labels: np.ndarray, splits: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Photos whose files have the same bytes: their labels, their splits, their number."""
+    """Per photo, the number of labels, of splits and of photos among files with its bytes."""
     hashes = _strings(images["sha256"])
     same = _position(hashes, hashes)
     of_label = _distinct(same, labels, len(LABELS))
     of_split = _distinct(same, splits, len(SPLITS))
-    # A photo whose id stands twice is one photo here; that fault has its own check.
+    # A photo whose id occurs twice is one photo here; that fault has its own check.
     counted = (same >= 0) & (rows == np.arange(len(rows)))
     copies = np.bincount(same[counted], minlength=len(rows))[same]
     agreeing = (same >= 0) & (of_label <= 1) & (of_split <= 1)
@@ -221,9 +239,7 @@ def _classes(table: pd.DataFrame) -> Table:
 def derive(manifest: Manifest, root: Path) -> Iterator[tuple[str, Table]]:
     """Derive the tables `photos`, `boxes`, `splits` and `classes`, one at a time to save memory.
 
-    Args:
-        manifest: images and boxes as `prepare` wrote them, or any tables with those columns.
-        root: the data set's folder, where photo and mask files are looked for.
+    Photo and mask files are looked for below `root`. Any tables with a manifest's columns will do.
     """
     manifest = Manifest(
         manifest.images.reset_index(drop=True), manifest.boxes.reset_index(drop=True)

@@ -144,10 +144,10 @@ def score(
     student = _find_student(model)
     out = out or _default_out("score", source, student)
     photos = open_source(source, check_folder(out))
+    from components.serving.inference import Limits
     from components.serving.origin import Origin
     from components.serving.predictor import Predictor
     from components.serving.score import score as run
-    from components.serving.suitability import Limits
 
     limits, predictor = Limits(min_side, min_quality), Predictor(student.folder)
     origin = Origin.of(student, predictor.weights_sha256)

@@ -34,7 +34,7 @@ def read(source: Path) -> Reading:
         InputError: a malformed `split.csv`, or manipulated photos without any mask.
     """
     masks = _masks(source)
-    # An empty Sp/ or Gt/ beside authentic photos is nobody's mistake.
+    # An empty Sp/ or Gt/ beside authentic photos is no mistake.
     if not masks and any(any(_photos(folder)) for folder in _folders(source, _MANIPULATED)):
         raise InputError(
             "manipulated photos but no masks",
@@ -47,7 +47,7 @@ def read(source: Path) -> Reading:
 
 
 def _folders(source: Path, names: tuple[str, ...]) -> list[Path]:
-    """The sub-folders that bear one of these names, whatever their case."""
+    """The sub-folders with one of these names, in any case."""
     return sorted(p for p in source.iterdir() if p.name.lower() in names and p.is_dir())
 
 
@@ -97,22 +97,22 @@ def _record(source: Path, photo: Path, mask: Path | None, split: str | None) -> 
 
 
 def _from_folders(source: Path, masks: dict[str, Path]) -> Iterator[Record]:
-    """Every photo below the folders, and every mask left without one."""
+    """Every photo below the folders, and every mask without a photo."""
     left = dict(masks)
     for folder in _folders(source, (*_MANIPULATED, *_AUTHENTIC)):
         manipulated = folder.name.lower() in _MANIPULATED
         for photo in _photos(folder):
-            mask = masks.get(_key(photo, folder)) if manipulated else None
+            key = _key(photo, folder)
             if manipulated:
-                left.pop(_key(photo, folder), None)
-            yield _record(source, photo, mask, None)
+                left.pop(key, None)
+            yield _record(source, photo, masks.get(key), None)
     for path in left.values():
         name = path.relative_to(source).as_posix()
         yield Record(path, name, MANIPULATED, problem="mask without a photo of that name")
 
 
 def _from_list(source: Path, masks: dict[str, Path]) -> list[Record]:
-    """The photos of `split.csv`; those lying there unlisted are named as a problem."""
+    """The photos of `split.csv`; those in the folders that it does not list become problems."""
     where = str(source / _SPLITS)
     check, records = Inside(source), []
     for line, row in enumerate(_rows(source / _SPLITS), start=2):

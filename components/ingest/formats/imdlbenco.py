@@ -12,7 +12,7 @@ from typing import Any
 
 from components.core.errors import InputError
 from components.core.files import read_json
-from components.data.dataset import Inside, unique
+from components.data.dataset import Inside
 from components.data.manifest import AUTHENTIC, MANIPULATED
 from components.ingest.formats import casia
 from components.ingest.formats.record import Reading, Record, split_named
@@ -21,7 +21,7 @@ NEGATIVE = "negative"
 
 
 def matches(source: Path) -> bool:
-    """Whether this is such a list, or a folder with such lists and nothing better."""
+    """Whether this is such a list or a folder with such lists."""
     return bool(_lists(source))
 
 
@@ -29,8 +29,7 @@ def read(source: Path) -> Reading:
     """All pairs of the list or lists.
 
     Raises:
-        InputError: something other than pairs of paths, a path that leaves the folder, a photo
-            named twice.
+        InputError: something other than pairs of paths, or a path that leaves the folder.
     """
     files = _lists(source)
     if not files:
@@ -39,7 +38,6 @@ def read(source: Path) -> Reading:
     for file in files:
         split = split_named(file.stem) if len(files) > 1 else None
         records += [_record(file, row, split) for row in read_json(file)]
-    unique("photo", (record.name for record in records), str(source))
     return Reading(records)
 
 

@@ -1,4 +1,4 @@
-"""What every reader yields: one neutral record per photo, nothing decoded yet."""
+"""What every reader returns: one neutral record per photo, nothing decoded yet."""
 
 from __future__ import annotations
 
@@ -7,15 +7,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-SPLIT_NAMES = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-    "testing": "test",
+_SYNONYMS = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation"),
+    "test": ("test", "testing"),
 }
+SPLIT_NAMES = {name: split for split, names in _SYNONYMS.items() for name in names}
 
 
 @dataclass(frozen=True)
@@ -32,38 +29,24 @@ class Box:
 
 @dataclass(frozen=True)
 class Record:
-    """One photo and what is said of it.
+    """One photo and its annotations."""
 
-    Attributes:
-        photo: the file, which may turn out to be missing.
-        name: the photo's path below `photos/` of the data set to be, unique.
-        label: `authentic` or `manipulated`.
-        mask: the true mask's file, or None.
-        boxes: as annotated, unchecked.
-        split: `train`, `val` or `test` where the source says so.
-        origins: ids of the photos it was made from; photos that share one share a group.
-        kind: what was done, e.g. `splice/free`.
-        source: where the photo comes from, if not from the data set's one source.
-        size: (width, height) in pixels as the annotations claim, or None.
-        problem: why the reader itself finds it unusable, or None.
-    """
-
-    photo: Path
-    name: str
-    label: str
-    mask: Path | None = None
-    boxes: tuple[Box, ...] = ()
-    split: str | None = None
-    origins: tuple[str, ...] = ()
-    kind: str | None = None
-    source: str | None = None
-    size: tuple[int, int] | None = None
-    problem: str | None = None
+    photo: Path  # the file, which may be missing
+    name: str  # the photo's path below `photos/` of the data set to be, unique
+    label: str  # `authentic` or `manipulated`
+    mask: Path | None = None  # the true mask's file
+    boxes: tuple[Box, ...] = ()  # as annotated, unchecked
+    split: str | None = None  # `train`, `val` or `test` if the source states one
+    origins: tuple[str, ...] = ()  # ids of the photos it was made from; sharing one shares a group
+    kind: str | None = None  # what was done, e.g. `splice/free`
+    source: str | None = None  # where the photo comes from, if not from the data set's one source
+    size: tuple[int, int] | None = None  # (width, height) in pixels according to the annotations
+    problem: str | None = None  # why the reader itself finds it unusable
 
 
 @dataclass(frozen=True)
 class Reading:
-    """All records of a source, and remarks on what the reader took for granted."""
+    """All records of a source, and remarks on what the reader assumed."""
 
     records: list[Record]
     notes: list[str] = field(default_factory=list)

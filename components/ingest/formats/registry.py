@@ -1,4 +1,4 @@
-"""The readers by name, and which of them a source is for."""
+"""The readers by name, and which of them reads a source."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from components.core.errors import InputError
+from components.data.dataset import unique
 from components.ingest.formats import coco, folders, imdlbenco, voc
 from components.ingest.formats.record import Reading
 
 
 class Format(NamedTuple):
-    """A reader: `matches` looks at names and first bytes, `read` yields the records."""
+    """A reader: `matches` tells whether a source is of its format, `read` returns the records."""
 
     matches: Callable[[Path], bool]
     read: Callable[[Path], Reading]
@@ -47,7 +48,8 @@ def read(source: Path, format: str | None = None) -> Reading:
     """Read a source in the given format, or the detected one.
 
     Raises:
-        InputError: unknown format, nothing readable, a structural error, or no photo at all.
+        InputError: unknown format, nothing readable, a structural error, a photo listed twice, or
+            no photo at all.
     """
     name = format or detect(source)
     if name not in FORMATS:
@@ -57,4 +59,5 @@ def read(source: Path, format: str | None = None) -> Reading:
     reading = FORMATS[name].read(source)
     if not reading.records:
         raise InputError("no photos in it", where=str(source))
+    unique("photo", (record.name for record in reading.records), str(source))
     return reading

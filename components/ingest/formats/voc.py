@@ -11,7 +11,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from components.core.errors import InputError
-from components.data.dataset import Inside, unique
+from components.data.dataset import Inside
 from components.data.manifest import AUTHENTIC, MANIPULATED, SPLITS
 from components.ingest.formats.record import Box, Reading, Record, first_file
 
@@ -33,9 +33,7 @@ def read(source: Path) -> Reading:
     """
     files = _annotations(source)
     splits = _splits(source, {path.stem for path in files})
-    records = [_record(source, path, splits.get(path.stem)) for path in files]
-    unique("photo", (record.name for record in records), str(source))
-    return Reading(records)
+    return Reading([_record(source, path, splits.get(path.stem)) for path in files])
 
 
 def _annotations(source: Path) -> list[Path]:
@@ -53,25 +51,20 @@ def _splits(source: Path, stems: set[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for split in SPLITS:
         path = source / "ImageSets" / "Main" / f"{split}.txt"
-        if path.is_file():
-            for line in _lines(path):
-                found[line if line in stems else line.rsplit(maxsplit=1)[0]] = split
+        try:
+            lines = path.read_text(encoding="utf-8-sig").splitlines() if path.is_file() else []
+        except UnicodeDecodeError as error:
+            what = f"not UTF-8 ({error})"
+            raise InputError(what, where=str(path), hint="save it as UTF-8") from None
+        for line in filter(None, map(str.strip, lines)):
+            found[line if line in stems else line.rsplit(maxsplit=1)[0]] = split
     return found
 
 
-def _lines(path: Path) -> list[str]:
-    """The lines of a list, blank ones left out."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise InputError(f"not UTF-8 ({error})", where=str(path), hint="save it as UTF-8") from None
-    return [line.strip() for line in lines if line.strip()]
-
-
 def _parse(path: Path) -> ElementTree.Element:
-    """The root element; a document type or entity is refused before it is parsed."""
+    """The root element; document types and entities are refused before parsing."""
     data = path.read_bytes()
-    # Entities can only be declared in a DOCTYPE; other encodings could hide one from this look.
+    # Entities can only be declared in a DOCTYPE, which other encodings could hide from this check.
     if b"\0" in data or b"<!DOCTYPE" in data or b"<!ENTITY" in data:
         raise InputError("document types and entities are not accepted", where=str(path))
     try:
@@ -102,7 +95,7 @@ def _record(source: Path, path: Path, split: str | None) -> Record:
 
 
 def _size(root: ElementTree.Element) -> tuple[int, int] | None:
-    """(width, height) as annotated; tools write 0 where they do not know."""
+    """(width, height) as annotated; tools write 0 for unknown."""
     try:
         width = int(root.findtext("size/width") or 0)
         height = int(root.findtext("size/height") or 0)

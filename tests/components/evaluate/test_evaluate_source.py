@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import ingest_support
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,22 +12,14 @@ import yaml
 
 from components.core.errors import InputError
 from components.core.images import save_grey, save_photo
-from components.core.params import Prepare, Split, parse
+from components.core.params import parse
 from components.data.manifest import Manifest
 from components.evaluate.source import deciding, held_back, undecidable, unseen
 from components.ingest.importing import import_dataset, opened
 
 ROOT = Path(__file__).parents[3]
 
-SETTINGS = Prepare(
-    dataset="d",
-    seed=7,
-    jitter=0.1,
-    split=Split(val=0.2, test=0.3),
-    near_duplicate_bits=0,
-    max_megapixels=1,
-    max_quarantined=0,
-)
+SETTINGS = ingest_support.SETTINGS.model_copy(update={"dataset": "d", "near_duplicate_bits": 0})
 
 
 @pytest.fixture

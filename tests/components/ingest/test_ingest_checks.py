@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from components.data.scan import Mask, Scan
-from components.ingest.checks import clipped, problem
 from components.ingest.formats.record import Box, Record
+from components.ingest.importing import clipped, problem
 
 SEEN = Scan(sha256="x", size=(96, 64), phash="0" * 16)
 

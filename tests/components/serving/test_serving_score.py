@@ -19,11 +19,11 @@ from components.core.errors import InputError
 from components.core.files import atomic, read_json, write_json
 from components.core.jpeg import jpeg_quality
 from components.serving import score as scoring
+from components.serving.inference import Limits
 from components.serving.origin import Origin, Student, program
 from components.serving.predictor import Predictor
 from components.serving.score import Summary, score
 from components.serving.sources import Item, Source, open_source
-from components.serving.suitability import Limits
 
 LIMITS = Limits(side=32, quality=30)
 STUDENT = Student(Path("cached"), "m", 1)

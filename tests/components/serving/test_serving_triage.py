@@ -13,7 +13,7 @@ import pytest
 from browsers import Page, Pages
 
 from components.core.images import save_photo
-from components.serving import triage
+from components.serving import score as scoring
 from components.serving.score import SCORES
 
 HOSTILE = "<script>alert(1)</script>\"'&,{{ 7*7 }}.jpg"
@@ -28,8 +28,8 @@ def row(name: str, score: float | None, area: float | None, **more: object) -> d
 def written(out: Path, rows: list[dict[str, object]], settings: dict[str, object]) -> Path:
     table = pd.DataFrame(rows, columns=SCORES.names)
     table = table.sort_values(["score", "name"], ascending=[False, True], na_position="last")
-    triage.write(out, table, settings)
-    return out / triage.PAGE
+    scoring.write_page(out, table, settings)
+    return out / scoring.PAGE
 
 
 def overlay(out: Path, name: str, side: int = 600) -> str:
@@ -166,12 +166,12 @@ def test_the_page_says_what_the_scores_belong_to(tmp_path: Path) -> None:
 
 
 def test_what_does_not_fit_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(triage, "SHOWN", 3)
+    monkeypatch.setattr(scoring, "SHOWN", 3)
     rows = [row(f"{number}.jpg", number / 10, 0.1) for number in range(8)]
     html = written(tmp_path, rows, SETTINGS).read_text()
     assert html.count("data-card=") == 3
     assert "5 photos are not on this page" in html
-    assert triage.above(np.arange(8) / 10)[::50] == [8, 3, 0]
+    assert scoring.above(np.arange(8) / 10)[::50] == [8, 3, 0]
 
 
 def test_500_photos_are_one_small_file_that_opens_fast(tmp_path: Path, browse: Pages) -> None:

@@ -10,7 +10,7 @@ import pandas as pd
 from browsers import Pages
 from validate_support import Made
 
-from components.validate.page import area_shares, boxes_per_photo, render
+from components.validate.report import area_shares, boxes_per_photo, render
 
 HOSTILE = '<script>alert(1)</script>"><img src=x onerror=alert(2)>\x1b[31m.jpg'
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from components.serving.suitability import Limits, unsuitable
+from components.serving.inference import Limits, unsuitable
 
 LIMITS = Limits(side=20, quality=30)
 PLAIN = "featureless (all pixels are equal)"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from components.validate.presence import missing
+from components.validate.tables import missing
 
 
 def absent(root: Path, *paths: str | None) -> list[bool]:
