@@ -58,6 +58,11 @@ def run(data, tmp_path):
     return once
 
 
+def outcome(state):
+    """What a training came to, beside its weights."""
+    return state.history, state.best_epoch
+
+
 def test_learns_a_trivial_task_from_the_package_weights(run, data, settings):
     params = settings(epochs=12, weights="package", channels=16)
     fix_torch(1, 1)
@@ -83,7 +88,7 @@ def test_interrupted_equals_uninterrupted(run, settings, dropout, ema):
         run(params, "parts", stop_after=1, dropout=dropout)
     again, trained, watcher = run(params, "parts", dropout=dropout)
     assert watcher.resumed == 1
-    assert trained == expected
+    assert outcome(trained) == outcome(expected)
     assert weights_bytes(again) == weights_bytes(whole)
 
 
@@ -120,7 +125,7 @@ def test_early_stop_writes_what_it_has(run, settings):
     assert trained.best_epoch == len(trained.history) - 1
     again, same, watcher = run(settings(epochs=30, patience=1, learning_rate=1e-6))
     assert watcher.steps == 0
-    assert same == trained
+    assert outcome(same) == outcome(trained)
     assert weights_bytes(again) == weights_bytes(student)
 
 
@@ -143,7 +148,7 @@ def test_finished_training_is_read_back_not_repeated(run, settings):
     first, expected, _ = run(settings(epochs=2))
     again, trained, watcher = run(settings(epochs=2))
     assert watcher.steps == 0
-    assert trained == expected
+    assert outcome(trained) == outcome(expected)
     assert weights_bytes(again) == weights_bytes(first)
 
 
