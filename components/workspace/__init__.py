@@ -22,6 +22,7 @@ import yaml
 from components.core.errors import CheckError, ImlError, InputError
 from components.core.files import held, read_json, write_json
 from components.core.paths import DATA, RUN_LOCK, RUNNING, state_dir
+from components.workspace import remote
 from components.workspace.processes import (
     call,
     dvc,
@@ -198,8 +199,13 @@ def dvc_add(path: Path) -> None:
 
 
 def push(datasets: Iterable[str]) -> None:
-    """Copy the outputs of all stages, and the named data sets, to the default remote."""
-    dvc("push", *_targets(datasets))
+    """Copy the outputs of all stages, and the named data sets, to the default remote.
+
+    Raises EvidenceError where it does not have every object afterwards.
+    """
+    targets = _targets(datasets)
+    dvc("push", *targets)
+    remote.fill(targets)
 
 
 @contextmanager
