@@ -70,8 +70,17 @@ class StageError(ImlError):
 
 
 def git_commit() -> str:
-    """The 40-digit id of HEAD."""
-    return call("git", "rev-parse", "HEAD").strip()
+    """The 40-digit id of HEAD; raises InputError where there is none that git reads."""
+    try:
+        return call("git", "rev-parse", "HEAD").strip()
+    except CheckError as error:
+        if "dubious ownership" in error.what:
+            what = "git does not read a repository of another account"
+            hint = f"if you trust it: `git config --global --add safe.directory {Path.cwd()}`"
+        else:
+            what = "this folder is not in a git repository that has a commit"
+            hint = "start from a clone of the project, or run `git init` and commit"
+        raise InputError(what, hint=hint) from None
 
 
 def git_dirty() -> list[str]:
@@ -163,13 +172,7 @@ def require(datasets: Iterable[str]) -> None:
 
     Raises InputError: no git, no repository or commit in it, or a data set that is absent.
     """
-    try:
-        git_commit()
-    except CheckError:
-        raise InputError(
-            "this folder is not in a git repository that has a commit",
-            hint="start from a clone of the project, or run `git init` and commit",
-        ) from None
+    git_commit()
     for folder in (DATA / name for name in datasets):
         if folder.is_dir():
             continue
