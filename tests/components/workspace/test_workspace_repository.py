@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from components import workspace
-from components.core.errors import CheckError, UnavailableError
+from components.core.errors import CheckError, InputError, UnavailableError
 from components.workspace import history, repository
 
 WHO = ("-c", "user.name=Test", "-c", "user.email=test@example.org")
@@ -223,3 +223,23 @@ def test_a_persons_tag_stays_where_its_number_counts(origin: Path, tmp_path: Pat
         repository.pin("m", 1, git(person, "rev-parse", "HEAD"))
     git(person, "push", "--quiet", "--follow-tags", str(tmp_path / "shared"), "main")
     assert git(tmp_path / "shared", "tag") == ""
+
+
+def test_a_push_that_is_refused_is_not_for_another_try(
+    origin: Path, clone: Path, tmp_path: Path
+) -> None:
+    git(origin, "checkout", "--quiet", "-b", "retrain")
+    change(origin, "value: two")
+    git(origin, "checkout", "--quiet", "main")
+    with pytest.raises(InputError, match=r"^git push --quiet: ! \[rejected\]"):
+        repository.push()
+    git(origin, "branch", "--quiet", "-D", "retrain")
+    hook = origin / ".git/hooks/pre-receive"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text("#!/bin/sh\necho protected >&2\nexit 1\n")
+    hook.chmod(0o755)
+    with pytest.raises(InputError, match="hook declined"):
+        repository.push()
+    origin.rename(tmp_path / "away")
+    with pytest.raises(UnavailableError, match="git push"):
+        repository.push()
