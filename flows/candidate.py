@@ -43,6 +43,7 @@ from components.registry.runs import Start
 from components.registry.versions import Registry, registration
 from components.serving import inference
 from components.serving.predictor import Predictor
+from components.workspace import repository
 from flows import tracked
 
 _Expected = tuple[Path, Callable[[Path], str], str | None]  # a file, how it is hashed, to what
@@ -84,7 +85,12 @@ def package(params: Params, start: Start) -> Package:
 
 
 def register(
-    params: Params, warn: Callable[[str], None], source: str, run_id: str | None = None
+    params: Params,
+    warn: Callable[[str], None],
+    source: str,
+    run_id: str | None = None,
+    *,
+    pin: bool = False,
 ) -> tuple[int, bool]:
     """The version of the workspace's student, and whether it is new in the registry.
 
@@ -93,6 +99,7 @@ def register(
         warn: called with a sentence for each thing that had to be put right first.
         source: the command or deployment that registers it.
         run_id: the MLflow run that trained it; a new one where there is none.
+        pin: whether to tag a new version's commit here; deployments push a tag of their own.
     """
     registry = Registry.open(params.promotion.model)
     for note in reconcile(registry):
@@ -101,7 +108,10 @@ def register(
     made = package(params, tracked.start(params, source))
     clean = made.record["git"]["clean"]
     version = promotion.register(registry, made, clean=clean, actor=actor_here(), run_id=run_id)
-    return version, version not in before
+    new = version not in before
+    if new and pin:
+        repository.pin(params.promotion.model, version, made.record["git"]["commit"])
+    return version, new
 
 
 def decide(params: Params, version: int) -> Decision:

@@ -95,12 +95,14 @@ def begin_tracking(run: tracked.Run) -> None:
 
 
 @step("register", repeatable=True)
-def register(params: parameters.Params, source: str, run_id: str | None) -> tuple[int, bool]:
+def register(
+    params: parameters.Params, source: str, run_id: str | None, *, pin: bool
+) -> tuple[int, bool]:
     """Register the workspace's student with its MLflow run, unless it is registered."""
     # The registry's imports take seconds; a run that a stage stops does without them.
     from flows import candidate
 
-    return candidate.register(params, run_logger().warning, source, run_id)
+    return candidate.register(params, run_logger().warning, source, run_id, pin=pin)
 
 
 @step("decide", repeatable=True)
@@ -121,7 +123,7 @@ def _stages(
         # Its photos would be in no cache, no remote and no commit: nobody could audit the version.
         raise CheckError(
             f"the data differ from {', '.join(data)}",
-            hint=f"take them in with `dvc commit {data[0]}`, or undo with `dvc checkout`",
+            hint=f"take them in with `dvc commit -f {data[0]}`, or undo with `dvc checkout`",
         )
     if not changed:
         run_logger().info("nothing has changed since the last run")
@@ -181,7 +183,7 @@ def _run(
         elif commit:
             repository.commit_lock(publishing.commit_message(params))
         with catalogue.decisions():
-            version, new = register(params, run.source, run.id)
+            version, new = register(params, run.source, run.id, pin=not publish)
             decision = decide(params, version)
     return Outcome(
         stages=stages,

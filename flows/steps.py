@@ -93,9 +93,9 @@ def step(name: str, *, repeatable: bool = False) -> Callable[[Callable[P, T]], C
 
     Args:
         name: of its runs; may use the function's arguments, as in "{stage}".
-        repeatable: it talks to servers and may be done twice: where one does not answer, Prefect
-            tries again as often as `PREFECT_TASKS_DEFAULT_RETRIES` says: never in `iml run`,
-            several times in a deployment.
+        repeatable: it talks to servers and may be done twice: where one does not answer
+            (UnavailableError), and for no other reason, Prefect tries again as often as
+            `PREFECT_TASKS_DEFAULT_RETRIES` says: never in `iml run`, several times in a deployment.
     """
 
     def make(function: Callable[P, T]) -> Callable[P, T]:
@@ -119,8 +119,6 @@ def step(name: str, *, repeatable: bool = False) -> Callable[[Callable[P, T]], C
 def _task(function: Callable[..., Any], name: str, repeatable: bool) -> Any:
     from prefect import task
     from prefect.cache_policies import NO_CACHE
-    from prefect.runtime import task_run
-    from prefect.settings import get_current_settings
     from prefect.states import Failed
 
     @wraps(function)
@@ -128,10 +126,11 @@ def _task(function: Callable[..., Any], name: str, repeatable: bool) -> Any:
         try:
             return function(*args, **kwargs)
         except ImlError as error:
-            tries_left = task_run.run_count <= get_current_settings().tasks.default_retries
-            if repeatable and tries_left and isinstance(error, UnavailableError):
-                raise  # what Prefect tries again
             return Failed(message=error.line(), data=error)
 
-    tries: dict[str, Any] = {} if repeatable else {"retries": 0}
-    return task(task_run_name=name, cache_policy=NO_CACHE, persist_result=False, **tries)(quiet)
+    def worthwhile(_task: Any, _run: Any, state: State[Any]) -> bool:
+        return repeatable and isinstance(state.data, UnavailableError)
+
+    options: dict[str, Any] = {"cache_policy": NO_CACHE, "persist_result": False}
+    # Without a condition Prefect tries again whatever fails, a returned state too.
+    return task(task_run_name=name, retry_condition_fn=worthwhile, **options)(quiet)

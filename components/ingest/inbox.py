@@ -25,6 +25,8 @@ from components.core.files import inside, read_json, sha256_json, write_json
 from components.core.paths import INBOX, state_dir
 
 RECORD, INDEX = "inbox.json", "annotations.json"
+# Answers that would be the same again; those of an object that has just changed would not.
+_REFUSED = ("AccessDenied", "InvalidAccessKeyId", "NoSuchBucket", "SignatureDoesNotMatch")
 _CONFIG = Config(connect_timeout=5, read_timeout=60, retries={"max_attempts": 5})
 
 
@@ -71,11 +73,14 @@ class Inbox:
         try:
             yield
         except (BotoCoreError, ClientError) as error:
+            answer = error.response["Error"]["Code"] if isinstance(error, ClientError) else ""
+            if answer in _REFUSED:
+                raise InputError(f"the inbox is refused ({error})", where=self.address) from None
             what = f"the inbox does not answer ({error})"
             raise UnavailableError(what, where=self.address) from None
 
     def batches(self) -> list[Batch]:
-        """Every complete batch, by name; raises UnavailableError when the store does not answer."""
+        """Every complete batch, by name; raises UnavailableError, or InputError as an answer."""
         found: dict[str, list[tuple[str, str, int]]] = {}
         with self._answering():
             pages = self._client.get_paginator("list_objects_v2")

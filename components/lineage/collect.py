@@ -12,7 +12,7 @@ import mlflow
 from mlflow.exceptions import MlflowException
 
 from components import workspace
-from components.core.errors import CheckError, InputError
+from components.core.errors import InputError
 from components.lineage.evidence import Evidence, Run
 from components.registry import chain, layout
 from components.registry.chain import Event
@@ -63,7 +63,7 @@ def collect(reference: str, *, whole: bool = True) -> Iterator[Evidence]:
             run=_run(entry, run) if run and run.info.lifecycle_stage == "active" else None,
             files=_fetch(model, Path(scratch, layout.FOLDER), part),
             signature=own / layout.SIGNATURE,
-            repository=Path.cwd() if _or_none(workspace.git_commit, CheckError) else None,
+            repository=Path.cwd() if _or_none(workspace.git_commit, InputError) else None,
             objects=_or_none(Objects.of_workspace, InputError),
         )
 

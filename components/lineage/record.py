@@ -49,8 +49,7 @@ def collect(params: Mapping[str, Any]) -> dict[str, Any]:
         evaluation, files, environment, seeds_and_threads.
 
     Raises:
-        InputError: a stage has not run, or a data set names no licence.
-        CheckError: git has no commit here.
+        InputError: a stage has not run, a data set names no licence, or git has no commit here.
     """
     lock, dirty = workspace.lock_text(), workspace.git_dirty()
     names = sorted({params["prepare"]["dataset"], *params["evaluate"]["datasets"]})

@@ -141,9 +141,7 @@ def prepare(evidence: Evidence, folder: Path) -> None:
         raise CheckError("there is no git repository or DVC remote here", where=evidence.name)
     _require_signed(evidence)
     if not history.has_commit(root, commit):
-        raise EvidenceError(
-            f"the git repository does not have commit {commit}", where=evidence.name
-        )
+        raise EvidenceError(history.absent(root), where=f"{evidence.name}, commit {commit}")
     # git checks out an object without hashing it, and a clone on one machine copies it so.
     if damage := history.damage(root):
         raise EvidenceError(damage[0], where="git repository", hint="see `iml audit`")

@@ -18,6 +18,7 @@ from sqlalchemy.exc import ArgumentError, IntegrityError, OperationalError, SQLA
 
 from components.core.errors import InputError, UnavailableError
 
+_REFUSED = ("authentication failed", "readonly database")  # would be the same again
 _WAIT = 30  # seconds a writer waits for another one
 _EXAMPLES = "use sqlite:////folder/file.db or postgresql://user:password@host/database"
 
@@ -69,7 +70,8 @@ def _clear(url: URL, setting: str) -> Iterator[None]:
         raise
     except (SQLAlchemyError, OSError) as error:
         message = scrub(str(getattr(error, "orig", None) or error), url)[:300]
-        kind = UnavailableError if isinstance(error, OperationalError) else InputError
+        away = isinstance(error, OperationalError) and not any(map(message.count, _REFUSED))
+        kind = UnavailableError if away else InputError
         what = f"the database does not answer ({message})"
         raise kind(what, where=safe_name(url), hint=f"check {setting}") from None
 
@@ -114,8 +116,8 @@ def transaction(engine: Engine, setting: str, *, writing: bool = False) -> Itera
     Writing takes SQLite's write lock at the start; a waiting writer gives up after 30 s.
 
     Raises:
-        UnavailableError: unreachable, locked or read-only database.
-        InputError: no database.
+        UnavailableError: unreachable or locked database.
+        InputError: no database, one that is read-only, or a wrong password.
         sqlalchemy.exc.IntegrityError: a constraint was violated (someone else was faster).
     """
     with (

@@ -22,6 +22,7 @@ import yaml
 from components.core.errors import CheckError, ImlError, InputError
 from components.core.files import held, read_json, write_json
 from components.core.paths import DATA, RUN_LOCK, RUNNING, state_dir
+from components.workspace import remote
 from components.workspace.processes import (
     call,
     dvc,
@@ -69,8 +70,17 @@ class StageError(ImlError):
 
 
 def git_commit() -> str:
-    """The 40-digit id of HEAD."""
-    return call("git", "rev-parse", "HEAD").strip()
+    """The 40-digit id of HEAD; raises InputError where there is none that git reads."""
+    try:
+        return call("git", "rev-parse", "HEAD").strip()
+    except CheckError as error:
+        if "dubious ownership" in error.what:
+            what = "git does not read a repository of another account"
+            hint = f"if you trust it: `git config --global --add safe.directory {Path.cwd()}`"
+        else:
+            what = "this folder is not in a git repository that has a commit"
+            hint = "start from a clone of the project, or run `git init` and commit"
+        raise InputError(what, hint=hint) from None
 
 
 def git_dirty() -> list[str]:
@@ -162,13 +172,7 @@ def require(datasets: Iterable[str]) -> None:
 
     Raises InputError: no git, no repository or commit in it, or a data set that is absent.
     """
-    try:
-        git_commit()
-    except CheckError:
-        raise InputError(
-            "this folder is not in a git repository that has a commit",
-            hint="start from a clone of the project, or run `git init` and commit",
-        ) from None
+    git_commit()
     for folder in (DATA / name for name in datasets):
         if folder.is_dir():
             continue
@@ -198,8 +202,13 @@ def dvc_add(path: Path) -> None:
 
 
 def push(datasets: Iterable[str]) -> None:
-    """Copy the outputs of all stages, and the named data sets, to the default remote."""
-    dvc("push", *_targets(datasets))
+    """Copy the outputs of all stages, and the named data sets, to the default remote.
+
+    Raises EvidenceError where it does not have every object afterwards.
+    """
+    targets = _targets(datasets)
+    dvc("push", *targets)
+    remote.fill(targets)
 
 
 @contextmanager

@@ -12,10 +12,12 @@ import re
 import subprocess
 import tarfile
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from components.core.errors import EvidenceError, InputError
 
 _TREE = 1 << 29  # bytes of a commit's files; packed, a small bundle may hold far more
+UNSHALLOW = "git fetch --unshallow --tags"
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
@@ -57,6 +59,18 @@ def _full(commit: str) -> str:
 def has_commit(root: Path, commit: str) -> bool:
     """Whether the repository holds this commit."""
     return is_commit(commit) and not _git(root, "cat-file", "-e", f"{commit}^{{commit}}").returncode
+
+
+def shallow(root: Path) -> bool:
+    """Whether the repository is a clone that lacks the older commits."""
+    return _git(root, "rev-parse", "--is-shallow-repository").stdout.strip() == b"true"
+
+
+def absent(root: Path) -> str:
+    """Why a commit may be absent, for people."""
+    if shallow(root):
+        return f"the commit is not in this clone, which is shallow: run `{UNSHALLOW}`"
+    return "the commit is not in the git repository"
 
 
 def damage(root: Path) -> list[str]:
@@ -118,17 +132,31 @@ def tree(root: Path, commit: str) -> dict[str, bytes]:
 def bundle(root: Path, commit: str, tag: str, target: Path) -> None:
     """Write a commit with its whole history as a git bundle whose one branch is `audited`.
 
-    The tag of the version goes with it where there is one.
+    The tag of the version goes with it where there is one. Nothing is written to the repository.
+
+    Raises:
+        EvidenceError: the commit or a part of its history is missing.
     """
-    name = "refs/heads/audited"
-    before = _git(root, "rev-parse", "--verify", "--quiet", name).stdout.decode().strip()
-    tags = [f"refs/tags/{tag}"] if tagged(root, tag) else []
-    _must(root, "update-ref", name, _full(commit))
-    try:
-        _must(root, "bundle", "create", "--quiet", str(target.absolute()), name, *tags)
-    finally:
-        undo = ("update-ref", name, before) if before else ("update-ref", "-d", name)
-        _git(root, *undo)
+    where = f"commit {_full(commit)}"
+    if not has_commit(root, commit):
+        raise EvidenceError(absent(root), where=where)
+    if shallow(root):
+        what = f"this clone is shallow and lacks a part of its history: run `{UNSHALLOW}`"
+        raise EvidenceError(what, where=where)
+    names = {"refs/heads/audited": commit}
+    if tagged(root, tag):
+        name = f"refs/tags/{tag}"
+        names[name] = _must(root, "rev-parse", name).decode().strip()
+    objects = root / _must(root, "rev-parse", "--git-path", "objects").decode().strip()
+    with TemporaryDirectory(prefix="iml-bundle-") as scratch:
+        own = Path(scratch)
+        kind = "sha1" if len(commit) == 40 else "sha256"
+        _must(own, "init", "--quiet", "--bare", "--template=", f"--object-format={kind}")
+        (own / "objects/info").mkdir(exist_ok=True)
+        (own / "objects/info/alternates").write_text(f"{objects.resolve()}\n", encoding="utf-8")
+        for name, target_id in names.items():
+            _must(own, "update-ref", name, target_id)
+        _must(own, "bundle", "create", "--quiet", str(target.absolute()), *names)
 
 
 def clone(source: str | Path, target: Path, *, bare: bool = False) -> None:

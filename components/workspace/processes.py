@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,9 +13,14 @@ from pathlib import Path
 
 import psutil
 
-from components.core.errors import CheckError, InputError, UnavailableError
+from components.core.errors import CheckError, ImlError, InputError, UnavailableError
 
 _NETWORK = {"clone", "fetch", "pull", "push"}  # of git and of DVC
+# Answers, of a server or of DVC's configuration, that would be the same again.
+_REFUSED = re.compile(
+    r"\[rejected\]|hook declined|Permission.* denied|Authentication failed|Forbidden|AccessDenied|"
+    r"InvalidAccessKeyId|SignatureDoesNotMatch|NoSuchBucket|config file error|no remote "
+)
 
 
 def environment() -> dict[str, str]:
@@ -28,8 +34,8 @@ def call(*command: str, folder: Path | None = None) -> str:
     """Run a short command and return its stdout.
 
     Raises:
-        InputError: it is not installed.
-        UnavailableError: it talks to a server and failed.
+        InputError: it is not installed, or the server that it talks to refused.
+        UnavailableError: it talks to a server and failed for another reason.
         CheckError: it failed; its last line, or the last that it marks as an error.
     """
     try:
@@ -42,9 +48,12 @@ def call(*command: str, folder: Path | None = None) -> str:
         ) from None
     if done.returncode:
         lines = (done.stderr.strip() or done.stdout.strip()).splitlines() or ["no message"]
-        # DVC's last line may be an offer of help.
-        lines = [line for line in lines if line.startswith("ERROR: ")] or lines
-        kind = UnavailableError if _NETWORK & set(command[1:5]) else CheckError
+        # The last line of DVC or git may be an offer of help.
+        marked = ("ERROR: ", "! [rejected]", "! [remote rejected]")
+        lines = [line for line in lines if line.strip().startswith(marked)] or lines
+        kind: type[ImlError] = CheckError
+        if _NETWORK & set(command[1:5]):
+            kind = InputError if _REFUSED.search(done.stderr) else UnavailableError
         raise kind(lines[-1].removeprefix("ERROR: "), where=" ".join(command[:3]))
     return done.stdout
 
@@ -56,7 +65,7 @@ def dvc(*arguments: str, folder: Path | None = None) -> str:
     """
     try:
         return call(sys.executable, "-m", "dvc", *arguments, folder=folder)
-    except (CheckError, UnavailableError) as error:
+    except (CheckError, InputError, UnavailableError) as error:
         raise type(error)(error.what, where=f"dvc {arguments[0]}") from None
 
 

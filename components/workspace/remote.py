@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from io import FileIO
 from pathlib import Path
 from typing import Any
 
-from components.core.errors import EvidenceError, InputError
+from components.core.errors import EvidenceError, InputError, UnavailableError, brief
 
 FOLDER = "files/md5"  # of DVC 3's layout, below the remote's root
 _NAME = re.compile(r"[0-9a-f]{32}(\.dir)?")
@@ -79,6 +79,35 @@ class Objects:
             raise EvidenceError(f"its MD5 is {found}, expected {md5}", where=self.path(md5))
         return data
 
+    def fill(self, named: Mapping[str, str], cache: Any) -> None:
+        """Copy the named objects that the store lacks from DVC's cache.
+
+        Args:
+            named: MD5 by path.
+            cache: of the workspace.
+
+        Raises:
+            MissingError: the cache does not have one either, or has other bytes under its name.
+        """
+        if not (lost := self.missing(named.values())):
+            return
+        # DVC calls back where it cannot copy; `verify` removes a copy with other bytes.
+        self._store.add(
+            [cache.oid_to_path(md5) for md5 in lost],
+            cache.fs,
+            lost,
+            verify=True,
+            on_error=lambda md5, error: None,
+        )
+        if lost := self.missing(lost):
+            path = next(path for path, md5 in named.items() if md5 == lost[0])
+            others = f", and {len(lost) - 1} others" if len(lost) > 1 else ""
+            raise MissingError(
+                f"object {lost[0]}{others} cannot be copied from DVC's cache to {self.name}",
+                where=path,
+                hint="`dvc commit -f` takes a file of the workspace into the cache again",
+            )
+
     def missing(self, names: Iterable[str]) -> list[str]:
         """Those of the objects that the store does not have; nothing is changed or removed."""
         wanted = set(names)
@@ -90,6 +119,33 @@ class Objects:
         else:
             there = self._store.oids_exist(real, jobs=8)
         return sorted(wanted - set(there))
+
+
+def fill(targets: list[str]) -> None:
+    """Copy every object of these DVC targets that the default remote lacks from the cache.
+
+    `dvc push` does not look for the files of a folder whose listing is in the remote.
+
+    Raises:
+        EvidenceError: an object is lost, or a folder's listing in the remote has changed.
+        UnavailableError: the remote does not answer.
+    """
+    from botocore.exceptions import BotoCoreError
+    from dvc.repo import Repo
+
+    with Repo() as repo:
+        outs = repo.index.targets_view(targets).outs
+        named = {str(out): out.hash_info.value for out in outs if out.use_cache and out.hash_info}
+        objects, cache = Objects.of_workspace(), repo.cache.local
+        try:
+            objects.fill(named, cache)
+            for path, md5 in [*named.items()]:
+                if md5.endswith(".dir"):
+                    files = listed(objects.read(md5), path)
+                    named |= {f"{path}/{name}": file for name, file in files.items()}
+            objects.fill(named, cache)
+        except (OSError, BotoCoreError) as error:
+            raise UnavailableError(brief(error), where=objects.name) from None
 
 
 def listed(data: bytes, where: str) -> dict[str, str]:

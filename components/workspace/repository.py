@@ -142,13 +142,23 @@ def add(message: str, *paths: str) -> str:
 
 
 def push() -> None:
-    """Push the branch and its versions' tags; raises UnavailableError when refused."""
+    """Push the branch and its versions' tags; raises InputError where the server refuses."""
     call("git", "push", "--quiet", "--follow-tags", "origin", BRANCH)
 
 
 def tag_name(model: str, version: int) -> str:
     """The git tag that keeps what a version needs."""
     return f"model/{model}/v{version}"
+
+
+def pin(model: str, version: int, commit: str) -> None:
+    """Tag a version's commit here, unless the version is tagged: a squash merge would lose it.
+
+    For versions of a person's ledger. The tag has no message, so `git push --follow-tags` leaves
+    it here, where its number counts; git needs no name of the person for it.
+    """
+    if not has_tag(model, version):
+        call("git", "update-ref", f"refs/tags/{tag_name(model, version)}", commit)
 
 
 def tag(model: str, version: int) -> None:

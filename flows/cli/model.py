@@ -231,7 +231,7 @@ def register(as_json: AsJson = False) -> None:
     settings = params.load()
     name = settings.promotion.model
     with workspace.exclusive(), Catalogue(name).decisions():
-        version, new = candidate.register(settings, _warn, "iml model register")
+        version, new = candidate.register(settings, _warn, "iml model register", pin=True)
     if as_json:
         print_json({"model": name, "version": version, "registered": new})
     else:

@@ -1,11 +1,13 @@
 """The stack's addresses and generated passwords: one file, which shells and systemd can read too.
 
 `.state/stack/environment` (mode 0600) is made by the first `iml stack up` and then kept: KEY=value
-lines, `set -a; . .state/stack/environment` puts a shell on the stack.
+lines, `set -a; . .state/stack/environment` puts a shell on the stack. `.state/stack` is a link to a
+state folder outside the project, which `git clean -x` in the project leaves alone.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 import shlex
@@ -65,8 +67,33 @@ def _port_name(service: str) -> str:
     return f"IML_{service.upper()}_PORT"
 
 
+def home() -> Path:
+    """The stack's state folder: `$IML_STATE`, else the one of `.state/stack`, else one outside.
+
+    The one outside is named after the project's path, so that it is found again without the link.
+    """
+    here = state_dir()
+    if os.environ.get("IML_STATE"):
+        return here
+    if (here / STACK).is_dir():
+        return (here / STACK).resolve().parent
+    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state"
+    project = Path.cwd()
+    digest = hashlib.sha256(os.fsencode(project)).hexdigest()
+    return Path(base, "boxpromptiml", f"{project.name}-{digest[:6]}")
+
+
+def _link() -> None:
+    """Let `.state/stack` lead to the stack, if that lies elsewhere."""
+    link, folder = state_dir() / STACK, home() / STACK
+    if not link.is_dir():
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.unlink(missing_ok=True)  # one that leads nowhere
+        link.symlink_to(folder)
+
+
 def load() -> Settings | None:
-    """The stack of this state folder; None where none was ever started."""
+    """The project's stack; None where none was ever started."""
     return _read(_NOW)
 
 
@@ -76,7 +103,7 @@ def proposed() -> Settings | None:
 
 
 def _read(name: str) -> Settings | None:
-    folder = state_dir() / STACK
+    folder = home() / STACK
     try:
         text = (folder / name).read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -87,12 +114,13 @@ def _read(name: str) -> Settings | None:
 
 
 def load_or_make() -> Settings:
-    """The stack of this state folder, with new passwords where there is none yet."""
+    """The project's stack, with new passwords where there is none yet."""
     made = load()
     if made is None:
-        folder = state_dir() / STACK
+        folder = home() / STACK
         made = Settings(folder, _new_environment(folder))
         _write(made)
+    _link()
     return made
 
 
@@ -139,8 +167,8 @@ def _new_environment(folder: Path) -> dict[str, str]:
         "IML_DVC_REMOTE": "s3://dvc",
         "IML_INBOX": "s3://inbox",
         "IML_REPOSITORY": str(Path.cwd()),
-        "IML_STATE": str(state_dir()),
-        "PREFECT_HOME": str(state_dir() / PREFECT),
+        "IML_STATE": str(folder.parent),
+        "PREFECT_HOME": str(folder.parent / PREFECT),
     }
 
 

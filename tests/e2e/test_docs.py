@@ -122,6 +122,7 @@ def test_operations_in_a_clone_of_its_own(
         reader.run("iml", "stack", "down")
         reader.folder.rename(lost)
         reader.folder.mkdir()
+        (place / "home/.local").rename(place / "lost-state")
 
     before = {
         "git clone ../backup/repository.git": lose_the_machine,

@@ -13,11 +13,13 @@ import yaml
 
 from components import workspace
 from components.core import params as parameters
+from components.core.errors import CheckError
 from components.core.params import Params
 from components.registry.chain import Event
 from components.registry.ledger import Entry, Ledger
 from components.workspace import repository
-from flows import pipeline
+from flows import pipeline, tracked
+from flows.catalogue import Catalogue
 from flows.pipeline import Outcome, StageRun
 
 ROOT = Path(__file__).parents[2]
@@ -126,6 +128,17 @@ def test_a_new_commit_or_another_store_counts(here: Path, monkeypatch: pytest.Mo
     assert pipeline.finished(parameters.load()) is not None
     commit()
     assert pipeline.finished(parameters.load()) is None
+
+
+def test_the_command_that_is_named_takes_changed_data_in(here: Path) -> None:
+    edit_photo(here)
+    params = parameters.load()
+    run, catalogue = tracked.Run(params, "iml run"), Catalogue(params.promotion.model)
+    with pytest.raises(CheckError, match=r"the data differ from data/demo\.dvc") as told:
+        pipeline._stages(params, workspace.changed(params.datasets), catalogue, run)
+    command = told.value.line().split("`")[1]
+    subprocess.run([sys.executable, "-m", *command.split()], check=True, stdin=subprocess.DEVNULL)
+    assert "data/demo.dvc" not in workspace.changed(params.datasets)
 
 
 def test_dvc_lock_alone_is_committed_where_asked(here: Path) -> None:

@@ -17,6 +17,8 @@ from components.workspace import history
 from components.workspace.remote import folder_md5
 from components.workspace.repository import tag_name
 
+_SHALLOW = f"this clone is shallow, so its history is unknown: run `{history.UNSHALLOW}`"
+
 
 def commit(evidence: Evidence) -> Iterator[Finding]:
     """That the recorded commit is in the repository, intact, and part of its history."""
@@ -27,11 +29,13 @@ def commit(evidence: Evidence) -> Iterator[Finding]:
         return
     found = [broken(line, "git repository") for line in history.damage(root)]
     if not history.has_commit(root, git["commit"]):
-        yield from [*found, missing("the commit is not in the git repository", where)]
+        yield from [*found, missing(history.absent(root), where)]
         return
     found += _tagged(evidence, root, git["commit"])
     refs = history.refs_to(root, git["commit"])
-    if not refs:
+    if not refs and history.shallow(root):
+        found.append(missing(_SHALLOW, where))
+    elif not refs:
         found.append(broken("no branch or tag leads to it: history was rewritten", where))
     if not evidence.clean:
         dirty = git["dirty"]
@@ -50,6 +54,9 @@ def _tagged(evidence: Evidence, root: Path, name: str) -> Iterator[Finding]:
     if pinned in (None, name):
         return
     if not history.descends(root, str(pinned), name):
+        if history.shallow(root):
+            yield missing(_SHALLOW, where)
+            return
         yield broken("points at another commit, not at a later one", where, name, pinned)
         return
     try:

@@ -153,5 +153,5 @@ def test_an_object_that_changes_while_it_is_fetched_is_noticed(bucket: Any, tmp_
 def test_an_inbox_that_is_none(bucket: Any) -> None:
     with pytest.raises(InputError, match="IML_INBOX"):
         inbox.Inbox("http://example.org/x")
-    with pytest.raises(UnavailableError, match="NoSuchBucket"):
+    with pytest.raises(InputError, match="NoSuchBucket"):
         inbox.Inbox("s3://no-such-bucket-here/in").batches()

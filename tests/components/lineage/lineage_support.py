@@ -91,13 +91,13 @@ def run_stages() -> None:
     run(Path.cwd(), sys.executable, "-m", "dvc", "commit", "--force", "--quiet")
 
 
-def register(root: Path) -> int:
+def register(root: Path, *, pin: bool = False) -> int:
     """What the flow does after the stages."""
     from flows import candidate
 
     settings = parameters.load()
     workspace.push(settings.datasets)
-    version, _ = candidate.register(settings, lambda note: None, "iml run")
+    version, _ = candidate.register(settings, lambda note: None, "iml run", pin=pin)
     candidate.decide(settings, version)
     return version
 
@@ -136,8 +136,7 @@ def build(root: Path) -> Path:
         commit(root, "data")
         run_stages()
         commit(root, "dvc.lock of the first run")
-        assert register(root) == 1
-        run(root, "git", "tag", f"model/{MODEL}/v1")
+        assert register(root, pin=True) == 1
         _second(root)
     return root
 

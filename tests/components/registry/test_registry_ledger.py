@@ -241,7 +241,7 @@ def refused(kind: type[ImlError], url: str, said: str) -> None:
 
 
 def test_a_wrong_password_is_not_repeated(database: str) -> None:
-    with pytest.raises(UnavailableError) as caught:
+    with pytest.raises(InputError) as caught:
         Ledger(database.replace("://iml:s3cr3t-of-the-tests", "://iml:hunter2"))
     assert "password authentication failed" in caught.value.line()
     assert "hunter2" not in caught.value.line()

@@ -160,7 +160,7 @@ def test_no_lock_yet(here: Path) -> None:
 def test_a_remote_that_is_missing_is_one_line(here: Path) -> None:
     (here / "first").write_text("x")
     workspace.reproduce("first", lambda line: None)
-    with pytest.raises(UnavailableError, match="dvc push"):
+    with pytest.raises(InputError, match=r"dvc push: .*no remote"):
         workspace.push([])
 
 

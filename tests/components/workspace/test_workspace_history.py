@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from components.core.errors import CheckError
+from components.core.errors import CheckError, EvidenceError
 from components.workspace import history
 
 Call = Callable[[Path, str], object]
@@ -72,3 +72,28 @@ def test_which_commit_descends_from_which(repository: Path) -> None:
     for pair in (("HEAD", first), (first, "HEAD"), ("--help", first)):
         with pytest.raises(CheckError, match="no full commit id"):
             history.descends(repository, *pair)
+
+
+def test_a_bundle_is_written_without_a_trace(repository: Path, tmp_path: Path) -> None:
+    first = git(repository, "rev-parse", "HEAD").strip()
+    git(repository, "tag", "--annotate", "-m", "x", "made")
+    second = commit(repository)
+    before = {p: p.read_bytes() for p in sorted(repository.rglob("*")) if p.is_file()}
+    history.bundle(repository, first, "made", tmp_path / "out.bundle")
+    assert {p: p.read_bytes() for p in sorted(repository.rglob("*")) if p.is_file()} == before
+    history.clone(tmp_path / "out.bundle", tmp_path / "copy", bare=True)
+    assert git(tmp_path / "copy", "cat-file", "-t", "made").strip() == "tag"
+    assert history.tagged(tmp_path / "copy", "made") == first
+    assert not history.has_commit(tmp_path / "copy", second)
+    with pytest.raises(EvidenceError, match=r"^commit 0+: .* is not in the git repository$"):
+        history.bundle(repository, "0" * 40, "made", tmp_path / "out.bundle")
+
+
+def test_a_shallow_clone_is_told_from_a_loss(repository: Path, tmp_path: Path) -> None:
+    first = git(repository, "rev-parse", "HEAD").strip()
+    second = commit(repository)
+    git(tmp_path, "clone", "--quiet", "--depth", "1", f"file://{repository}", "shallow")
+    assert [history.shallow(root) for root in (repository, tmp_path / "shallow")] == [False, True]
+    for name in (first, second):
+        with pytest.raises(EvidenceError, match=r"shallow.*`git fetch --unshallow --tags`$"):
+            history.bundle(tmp_path / "shallow", name, "none", tmp_path / "out.bundle")

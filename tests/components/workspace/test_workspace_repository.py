@@ -6,14 +6,15 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import chdir
 from pathlib import Path
 
 import pytest
 import yaml
 
 from components import workspace
-from components.core.errors import CheckError, UnavailableError
-from components.workspace import repository
+from components.core.errors import CheckError, InputError, UnavailableError
+from components.workspace import history, repository
 
 WHO = ("-c", "user.name=Test", "-c", "user.email=test@example.org")
 STAGES = {
@@ -190,3 +191,55 @@ def test_a_clone_that_was_cut_off_is_made_anew(origin: Path, tmp_path: Path) -> 
 def test_a_repository_that_does_not_answer_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(UnavailableError, match="git clone"):
         prepare(tmp_path)
+
+
+def test_a_persons_version_outlives_a_squash_merge(
+    origin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(origin)
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "none"))  # git knows no name
+    git(origin, "checkout", "--quiet", "-b", "work")
+    commits = []
+    for number in (1, 2):
+        change(origin, f"value: {number}")
+        commits.append(git(origin, "rev-parse", "HEAD"))
+    repository.pin("m", 1, commits[0])
+    repository.pin("m", 1, commits[1])  # the version is tagged
+    git(origin, "checkout", "--quiet", "main")
+    git(origin, "merge", "--quiet", "--squash", "work")
+    git(origin, "commit", "--quiet", "-m", "squashed")
+    git(origin, "branch", "--quiet", "-D", "work")
+    git(origin, "reflog", "expire", "--expire=now", "--all")
+    git(origin, "gc", "--quiet", "--prune=now")
+    assert [history.has_commit(origin, commit) for commit in commits] == [True, False]
+    assert history.refs_to(origin, commits[0]) == ["refs/tags/model/m/v1"]
+
+
+def test_a_persons_tag_stays_where_its_number_counts(origin: Path, tmp_path: Path) -> None:
+    git(tmp_path, "init", "--quiet", "--bare", "shared")
+    git(tmp_path, "clone", "--quiet", "origin", "person")
+    person = tmp_path / "person"
+    with chdir(person):
+        repository.pin("m", 1, git(person, "rev-parse", "HEAD"))
+    git(person, "push", "--quiet", "--follow-tags", str(tmp_path / "shared"), "main")
+    assert git(tmp_path / "shared", "tag") == ""
+
+
+def test_a_push_that_is_refused_is_not_for_another_try(
+    origin: Path, clone: Path, tmp_path: Path
+) -> None:
+    git(origin, "checkout", "--quiet", "-b", "retrain")
+    change(origin, "value: two")
+    git(origin, "checkout", "--quiet", "main")
+    with pytest.raises(InputError, match=r"^git push --quiet: ! \[rejected\]"):
+        repository.push()
+    git(origin, "branch", "--quiet", "-D", "retrain")
+    hook = origin / ".git/hooks/pre-receive"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text("#!/bin/sh\necho protected >&2\nexit 1\n")
+    hook.chmod(0o755)
+    with pytest.raises(InputError, match="hook declined"):
+        repository.push()
+    origin.rename(tmp_path / "away")
+    with pytest.raises(UnavailableError, match="git push"):
+        repository.push()
