@@ -42,7 +42,12 @@ _WITHOUT_RECORD = list(CHECKS)[: list(CHECKS).index("commit")]
 _ODD = (KeyError, TypeError, ValueError, AttributeError, IndexError)  # of evidence of another shape
 
 _WIDTH, _BOX, _HEIGHT, _GAP, _STEP = 980, 172, 46, 24, 78  # of the drawing, in pixels
-_MARKS = {Verdict.VERIFIED: "✓", Verdict.BROKEN: "✗", Verdict.UNVERIFIABLE: "?"}
+_MARKS = {
+    Verdict.VERIFIED: "✓",
+    Verdict.BROKEN: "✗",
+    Verdict.UNVERIFIABLE: "?",
+    Verdict.REMARK: "!",
+}
 
 
 def audit(evidence: Evidence, *, deep: bool = False, progress: Progress | None = None) -> Audit:
@@ -61,11 +66,11 @@ def audit(evidence: Evidence, *, deep: bool = False, progress: Progress | None =
             hashed = deep_check.deep_check(evidence, progress)
         except _ODD as error:
             hashed = deep_check.DeepCheck([_unforeseen(evidence, error)])
-    named = {finding.where for finding in found if finding.verdict != Verdict.VERIFIED}
+    named = {finding.where for finding in found if finding.fault}
     found += [
         replace(finding, link="data")
         for finding in hashed.findings
-        if finding.verdict == Verdict.VERIFIED or finding.where not in named
+        if not finding.fault or finding.where not in named
     ]
     return Audit(
         model=evidence.model,
@@ -104,7 +109,8 @@ def render(result: Audit) -> str:
         "width": _WIDTH,
         "box": (_BOX, _HEIGHT),
         "marks": _MARKS,
-        "wrong": [f for f in result.findings if f.verdict != Verdict.VERIFIED],
+        "wrong": [f for f in result.findings if f.fault],
+        "remarks": result.of(Verdict.REMARK),
         "counts": {verdict: len(result.of(verdict)) for verdict in Verdict},
         **_drawing(),
     }

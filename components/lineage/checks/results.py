@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,7 +19,7 @@ from components.lineage.evidence import (
     Evidence,
     parsed,
 )
-from components.lineage.verdict import Finding, Pair, broken, compared, missing
+from components.lineage.verdict import Finding, Pair, broken, close, compared, missing
 from components.registry import curve, layout
 from components.registry.package import numbers
 
@@ -83,15 +82,8 @@ def _means(evidence: Evidence, path: str, result: dict[str, Any]) -> Iterator[Fi
     for name in ("f1", "false_alarm_area"):
         recorded, mean = (result.get(name) or {}).get("value"), rows[name].astype(float).mean()
         again = None if pd.isna(mean) else float(mean)
-        if not _close(recorded, again):
+        if not close(recorded, again):
             yield broken(f"mean {name} differs", path, recorded, again)
-
-
-def _close(one: float | None, other: float | None) -> bool:
-    """Equal but for the order of a sum."""
-    if one is None or other is None:
-        return one is other
-    return math.isclose(one, other, rel_tol=1e-9, abs_tol=1e-12)
 
 
 def _metrics(evidence: Evidence) -> list[Finding]:
