@@ -16,7 +16,8 @@ from components.core import pages
 from components.core.progress import Progress
 from components.lineage import deep_check
 from components.lineage.checks import code, data, gates, registry, results, weights
-from components.lineage.evidence import Evidence
+from components.lineage.evidence import Evidence, UnknownError
+from components.lineage.record import is_known
 from components.lineage.verdict import LINKS, Audit, Finding, Verdict, broken, missing, worst
 
 Check = Callable[[Evidence], Iterable[Finding]]
@@ -90,6 +91,8 @@ def check(link: str, evidence: Evidence) -> list[Finding]:
     else:
         try:
             found = list(CHECKS[link](evidence))
+        except UnknownError as error:
+            found = [missing(error.what, error.where)]
         except _ODD as error:
             found = [_unforeseen(evidence, error)]
     return [replace(finding, link=link) for finding in found]
@@ -97,7 +100,8 @@ def check(link: str, evidence: Evidence) -> list[Finding]:
 
 def _unforeseen(evidence: Evidence, error: Exception) -> Finding:
     what = f"the evidence has another shape ({type(error).__name__}: {error})"
-    return broken(what, evidence.name)
+    known = not evidence.has_record or is_known(evidence.record)
+    return broken(what, evidence.name) if known else missing(what, evidence.name)
 
 
 def render(result: Audit) -> str:

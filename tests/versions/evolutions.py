@@ -14,7 +14,7 @@ from pathlib import Path
 Evolution = Callable[[Path], None]
 EVOLUTIONS: dict[str, Evolution] = {}
 # What says how records of each schema were laid out; history, which no change of today touches.
-HISTORY = ("components/lineage/schemas.py",)
+HISTORY = ("components/registry/schemas.py",)
 
 
 def evolution(make: Evolution) -> Evolution:
@@ -69,7 +69,6 @@ def results_column(root: Path) -> None:
         '        ("true_area", pa.float64()),',
         '        ("perimeter", pa.float64()),\n        ("true_area", pa.float64()),',
     )
-    everywhere(root, r'"true_area": ', '"perimeter": 0.0, "true_area": ')
 
 
 @evolution
@@ -77,10 +76,11 @@ def curve_column(root: Path) -> None:
     """The training curve gets a column."""
     edit(
         root,
-        "components/registry/curve.py",
-        'if name != "epoch")',
-        'if name != "epoch") + ("momentum",)',
+        "components/distill/progress.py",
+        "    epoch: int  # from 1\n",
+        "    epoch: int  # from 1\n    momentum: float\n",
     )
+    everywhere(root, r"\btrain_loss=", "momentum=0.9, train_loss=")
 
 
 @evolution
@@ -132,11 +132,8 @@ def _gate(root: Path, threshold: str) -> None:
     edit(
         root,
         "components/registry/gates.py",
-        "    if gates.max_ece is not None:\n",
-        "    if gates.min_recall is not None:\n"
-        '        recall = measured(metrics, "recall")\n'
-        '        found.append(at_least("min_recall", "recall", recall, gates.min_recall))\n'
-        "    if gates.max_ece is not None:\n",
+        '        "max_ece": (',
+        '        "min_recall": ("recall", metric(metrics, "recall")),\n        "max_ece": (',
     )
 
 
@@ -146,9 +143,9 @@ def yes_or_no_gate(root: Path) -> None:
     edit(
         root,
         "components/registry/gates.py",
-        "        verdicts.lineage_complete(evidence.record),\n",
-        "        verdicts.lineage_complete(evidence.record),\n"
-        '        verdicts.said_yes("photos_consented", "consent", evidence.validation),\n',
+        "        _lineage(evidence.record),\n",
+        "        _lineage(evidence.record),\n"
+        '        Gate("photos_consented", "yes", "yes", True, "everyone said yes"),\n',
     )
 
 
@@ -158,7 +155,7 @@ def gate_removed(root: Path) -> None:
     edit(
         root,
         "components/registry/gates.py",
-        "        verdicts.onnx_parity(evidence.parity),\n",
+        "        parity(evidence.parity),\n",
         "",
     )
 
@@ -184,8 +181,7 @@ def parameter_renamed(root: Path) -> None:
 def stage_renamed(root: Path) -> None:
     """The stage `validate` becomes `check`; its package stays."""
     everywhere(root, r"(?m)^  validate:\n    desc", "  check:\n    desc")
-    everywhere(root, r'stage_params\("validate"\)', 'stage_params("check")')
-    everywhere(root, r'stage\("validate"\)', 'stage("check")')
+    edit(root, "components/lineage/record.py", '"validation": "validate"', '"validation": "check"')
 
 
 @evolution
@@ -202,9 +198,6 @@ def package_renamed(root: Path) -> None:
     shutil.move(root / "components/evaluate", root / "components/assess")
     everywhere(root, r"\bcomponents\.evaluate\b", "components.assess")
     everywhere(root, r"\bcomponents/evaluate\b", "components/assess")
-    everywhere(
-        root, r"from components import evaluate\b", "from components import assess as evaluate"
-    )
 
 
 @evolution

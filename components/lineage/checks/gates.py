@@ -15,7 +15,7 @@ from typing import Any
 from components.core.errors import CheckError
 from components.core.files import sha256_bytes
 from components.lineage.checks.data import refused
-from components.lineage.evidence import PARITY, Evidence, parsed
+from components.lineage.evidence import Evidence, parsed
 from components.lineage.verdict import (
     Finding,
     Pair,
@@ -78,7 +78,7 @@ def _gating(evidence: Evidence, row: Row) -> Iterator[Finding]:
     """One gating: it used this version's evidence, and its gates return the same verdicts again."""
     facts, record, where = row.facts(), evidence.record, f"ledger row {row.sequence}"
     try:
-        parity = evidence.output(PARITY)
+        parity = evidence.output("parity")
     except CheckError as error:
         yield refused(error)
         return

@@ -82,8 +82,8 @@ def test_the_bill_of_materials_is_valid_and_names_the_parts(teacher: str) -> Non
 def test_records_of_flat_parameters_give_the_same_documents() -> None:
     flat = {"params.yaml": {"distill": {"epochs": 3, **STUDENT}}}
     older = record(stages=[{"name": "distill", "outs": ["x"], "params": flat}])
-    assert "3 epochs at 64 pixels" in card.render("m", older)
-    assert card.render("m", older) == card.render("m", record())
+    assert "3 epochs at 64 pixels" in card("m", older)
+    assert card("m", older) == card("m", record())
     assert licences(older) == licences(record())
 
 
