@@ -181,6 +181,14 @@ def test_a_tag_may_stand_on_a_later_commit_with_the_same_lock_and_data(copied: P
     assert "not at a later one" in finding.what
 
 
+def test_an_auditors_line_ends_change_nothing(copied: Path) -> None:
+    support.run(copied, "git", "config", "core.autocrlf", "true")
+    with collect(ONE) as evidence:
+        answer = audit(evidence)
+    assert [finding.line() for finding in answer.of(Verdict.BROKEN)] == []
+    assert answer.exit_code == 0
+
+
 def test_an_unknown_version_is_one_line(project: Path, standing: Stand) -> None:
     standing(project)
     with pytest.raises(InputError, match="known versions: 1, 2"), collect(f"{support.MODEL}/9"):
