@@ -146,6 +146,11 @@ class Audit:
         """0 all verified, 1 something is broken, 2 something cannot be verified."""
         return {Verdict.VERIFIED: 0, Verdict.BROKEN: 1, Verdict.UNVERIFIABLE: 2}[self.verdict]
 
+    @property
+    def left_out(self) -> str:
+        """What was not looked at."""
+        return "" if self.deep else "photos and outputs not hashed: --deep"
+
     def by_link(self) -> dict[str, list[Finding]]:
         """The findings of every link, in the order of the chain."""
         return {name: [f for f in self.findings if f.link == name] for name in LINKS}
@@ -162,7 +167,7 @@ class Audit:
             outcome = "is broken" if bad else "cannot be verified in full"
             more = f" (and {len(first) - 1} more)" if len(first) > 1 else ""
             return f"{name} {outcome}: {first[0].line()}{more}"
-        how = f", {self.objects} objects hashed again" if self.deep else ""
+        how = f"; {self.left_out}" if self.left_out else f", {self.objects} objects hashed again"
         return f"{name} is verified: all {len(LINKS)} links hold{how}."
 
     def row(self) -> dict[str, Any]:
@@ -177,6 +182,7 @@ class Audit:
             "verdict": self.verdict,
             "sentence": self.sentence(),
             "deep": self.deep,
+            "left_out": self.left_out,
             "source": self.source,
             "objects": self.objects,
             "bytes": self.bytes,

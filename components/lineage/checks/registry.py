@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 
 from components.core.errors import ImlError
 from components.core.files import sha256_file, sha256_json
 from components.lineage.evidence import Evidence
 from components.lineage.record import SCHEMA, is_known
-from components.lineage.verdict import Finding, Pair, broken, compared, missing, verified
+from components.lineage.verdict import Finding, Pair, broken, compared, missing, remark, verified
 from components.registry import chain, layout, signing
-from components.registry.chain import Event, LedgerHead
+from components.registry.chain import Event, LedgerHead, Row
 from components.registry.layout import IDENTITY, RECORD_HASH, SIGNATURE_HASH, SIGNER
 
 _NO_ROW = "depends on its row in the ledger, which is missing or broken"
@@ -32,7 +35,17 @@ def ledger(evidence: Evidence) -> list[Finding]:
         found.append(missing("MLflow has no note of the ledger's last row", where))
     if (evidence.version, Event.REGISTERED) not in [(row.version, row.event) for row in rows]:
         found.append(missing(f"no row registers version {evidence.version}", where))
-    return found or [verified(f"{len(rows)} rows, hash chain and its end", where)]
+    found = found or [verified(f"{len(rows)} rows, hash chain and its end", where)]
+    return [*found, *_clock(rows, where)]
+
+
+def _clock(rows: Sequence[Row], where: str) -> Iterator[Finding]:
+    """Rows are in the order of their hashes; a time before that of the row above is remarked on."""
+    for before, row in pairwise(rows):
+        with suppress(TypeError, ValueError):  # no time: then the row was edited
+            if datetime.fromisoformat(row.time) < datetime.fromisoformat(before.time):
+                sequences = f"row {before.sequence} and row {row.sequence}"
+                yield remark(f"the clock went back between {sequences}", where)
 
 
 def alias(evidence: Evidence) -> list[Finding]:
