@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from components import workspace
 from components.core.errors import ImlError
 from components.core.files import read_json
-from components.core.paths import VALIDATION
+from components.core.paths import BOXES, MANIFEST, VALIDATION
 
 if TYPE_CHECKING:
     from openlineage.client.event_v2 import RunEvent
@@ -116,6 +116,8 @@ class Catalogue:
             commit=workspace.git_commit(),
             read=lambda path, md5: Path(path).read_bytes(),
             validation=lambda: read_json(VALIDATION),
+            manifest=str(MANIFEST),
+            boxes=str(BOXES),
         )
         entry = workspace.read_lock()["stages"][execution.stage]
         return execution.completed(_now(), facts, record.stage(execution.stage, entry))

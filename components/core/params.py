@@ -6,7 +6,6 @@ of one line that names the key.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -258,13 +257,6 @@ def _keys(block: list[str]) -> list[str]:
         inner = fields[name].annotation
         model = inner if isinstance(inner, type) and issubclass(inner, BaseModel) else Params
     return [field.alias or key for key, field in model.model_fields.items()]
-
-
-def nested(distill: Mapping[str, Any]) -> dict[str, Any]:
-    """A recorded block `distill` in today's form; older versions have the student's keys in it."""
-    student = {key: distill[key] for key in StudentParams.model_fields if key in distill}
-    rest = {key: value for key, value in distill.items() if key not in student}
-    return {**rest, "student": student} if student else rest
 
 
 def parse(values: Any, where: str = "params.yaml") -> Params:

@@ -16,7 +16,8 @@ from components.core import pages
 from components.core.progress import Progress
 from components.lineage import deep_check
 from components.lineage.checks import code, data, gates, registry, results, weights
-from components.lineage.evidence import Evidence
+from components.lineage.evidence import Evidence, UnknownError
+from components.lineage.record import is_known
 from components.lineage.verdict import LINKS, Audit, Finding, Verdict, broken, missing, worst
 
 Check = Callable[[Evidence], Iterable[Finding]]
@@ -42,7 +43,12 @@ _WITHOUT_RECORD = list(CHECKS)[: list(CHECKS).index("commit")]
 _ODD = (KeyError, TypeError, ValueError, AttributeError, IndexError)  # of evidence of another shape
 
 _WIDTH, _BOX, _HEIGHT, _GAP, _STEP = 980, 172, 46, 24, 78  # of the drawing, in pixels
-_MARKS = {Verdict.VERIFIED: "✓", Verdict.BROKEN: "✗", Verdict.UNVERIFIABLE: "?"}
+_MARKS = {
+    Verdict.VERIFIED: "✓",
+    Verdict.BROKEN: "✗",
+    Verdict.UNVERIFIABLE: "?",
+    Verdict.REMARK: "!",
+}
 
 
 def audit(evidence: Evidence, *, deep: bool = False, progress: Progress | None = None) -> Audit:
@@ -61,11 +67,11 @@ def audit(evidence: Evidence, *, deep: bool = False, progress: Progress | None =
             hashed = deep_check.deep_check(evidence, progress)
         except _ODD as error:
             hashed = deep_check.DeepCheck([_unforeseen(evidence, error)])
-    named = {finding.where for finding in found if finding.verdict != Verdict.VERIFIED}
+    named = {finding.where for finding in found if finding.fault}
     found += [
         replace(finding, link="data")
         for finding in hashed.findings
-        if finding.verdict == Verdict.VERIFIED or finding.where not in named
+        if not finding.fault or finding.where not in named
     ]
     return Audit(
         model=evidence.model,
@@ -85,6 +91,8 @@ def check(link: str, evidence: Evidence) -> list[Finding]:
     else:
         try:
             found = list(CHECKS[link](evidence))
+        except UnknownError as error:
+            found = [missing(error.what, error.where)]
         except _ODD as error:
             found = [_unforeseen(evidence, error)]
     return [replace(finding, link=link) for finding in found]
@@ -92,7 +100,8 @@ def check(link: str, evidence: Evidence) -> list[Finding]:
 
 def _unforeseen(evidence: Evidence, error: Exception) -> Finding:
     what = f"the evidence has another shape ({type(error).__name__}: {error})"
-    return broken(what, evidence.name)
+    known = not evidence.has_record or is_known(evidence.record)
+    return broken(what, evidence.name) if known else missing(what, evidence.name)
 
 
 def render(result: Audit) -> str:
@@ -104,7 +113,8 @@ def render(result: Audit) -> str:
         "width": _WIDTH,
         "box": (_BOX, _HEIGHT),
         "marks": _MARKS,
-        "wrong": [f for f in result.findings if f.verdict != Verdict.VERIFIED],
+        "wrong": [f for f in result.findings if f.fault],
+        "remarks": result.of(Verdict.REMARK),
         "counts": {verdict: len(result.of(verdict)) for verdict in Verdict},
         **_drawing(),
     }

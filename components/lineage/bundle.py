@@ -87,7 +87,8 @@ def export(evidence: Evidence, target: Path, *, photos: bool) -> dict[str, int]:
             if evidence.signature.is_file():
                 archive.add(evidence.signature, layout.SIGNATURE)
             named = {md5: path for path, md5 in data.contents(evidence)}
-            added = [md5 for md5, path in named.items() if photos or not _is_photo(path)]
+            of_data = evidence.names.path("dataset")
+            added = [md5 for md5, path in named.items() if photos or not _is_photo(path, of_data)]
             for md5 in added:
                 # Where a DVC remote has it.
                 with evidence.objects.open(md5) as source, open(root / "object", "wb") as copy:
@@ -97,10 +98,10 @@ def export(evidence: Evidence, target: Path, *, photos: bool) -> dict[str, int]:
     return {"objects": len(added), "left_out": len(named) - len(added), "bytes": size}
 
 
-def _is_photo(path: str) -> bool:
+def _is_photo(path: str, root: str) -> bool:
     """A photo or mask of a data set, not what describes them (boxes, licence)."""
-    parts = path.split("/")
-    return parts[0] == "data" and parts[2:3] in (["photos"], ["masks"])
+    inner = path.removeprefix(root).split("/")[1:2]
+    return path.startswith(root) and inner in (["photos"], ["masks"])
 
 
 @contextmanager

@@ -8,12 +8,10 @@ from typing import Any
 import pandas as pd
 
 from components.core.errors import CheckError
-from components.core.params import nested
 from components.core.words import plain
 from components.data.dataset import PHOTOS
-from components.evaluate.run import IMAGES as SCORES
 from components.lineage import photos
-from components.lineage.evidence import EVALUATED, IMAGES, Evidence
+from components.lineage.evidence import Evidence
 
 _SHOWN = 8  # names in a sentence
 _METRICS = {"f1": "F1", "image_auc": "image AUC", "false_alarm_area": "false-alarm area"}
@@ -30,7 +28,9 @@ def explain(old: Evidence, new: Evidence) -> dict[str, list[str]]:
     before, after = old.record, new.record
     return {
         "data": [*_photos(old, new), *_datasets(before["datasets"], after["datasets"])],
-        "parameters": list(_each_changed("", _params(before), _params(after), "unset")),
+        "parameters": list(
+            _each_changed("", old.names.parameters(), new.names.parameters(), "unset")
+        ),
         "code": list(_code(old, new)),
         "environment": list(environment(before["environment"], after["environment"])),
         "weights": list(_weights(before, after)),
@@ -72,6 +72,8 @@ def _photos(old: Evidence, new: Evidence) -> Iterator[str]:
     yield from _count(sorted(set(b.index) - set(a.index)), "photo", "added")
     yield from _count(sorted(set(a.index) - set(b.index)), "photo", "removed")
     for column, verb in _CHANGED_PHOTOS.items():
+        if column not in a or column not in b:
+            continue
         changed = [n for n in both if _text(a.at[n, column]) != _text(b.at[n, column])]
         yield from _count(changed, "photo", verb)
     boxes = photos.boxes_by_photo(before.boxes), photos.boxes_by_photo(after.boxes)
@@ -91,28 +93,9 @@ def _datasets(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[s
             yield from _changed(f"{field} of {name}", before[name][field], after[name][field])
 
 
-def _params(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Parameters of all stages by dotted name."""
-    found: dict[str, Any] = {}
-    for stage in record["stages"]:
-        blocks = dict(stage["params"].get("params.yaml", {}))
-        if "distill" in blocks:
-            blocks["distill"] = nested(blocks["distill"])
-        found |= dict(_flat(blocks))
-    return found
-
-
-def _flat(block: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in block.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
-
-
 def _code(old: Evidence, new: Evidence) -> Iterator[str]:
     """Files of the code that differ; without git, the packages whose hash differs."""
-    a, b = _code_hashes(old.record), _code_hashes(new.record)
+    a, b = _code_hashes(old), _code_hashes(new)
     changed = sorted(path for path in a.keys() | b.keys() if a.get(path) != b.get(path))
     if changed and old.tree is not None and new.tree is not None:
         one, two = _under(old.tree, changed), _under(new.tree, changed)
@@ -126,10 +109,10 @@ def _code(old: Evidence, new: Evidence) -> Iterator[str]:
             yield f"{evidence.name} was made with uncommitted changes: {_names(git['dirty'])}."
 
 
-def _code_hashes(record: Mapping[str, Any]) -> dict[str, str]:
-    rows = [row for stage in record["stages"] for row in stage["deps"]]
-    code = [row for row in rows if not row["path"].startswith(("data/", "runs/"))]
-    return {row["path"]: row.get("md5", "") for row in code}
+def _code_hashes(evidence: Evidence) -> dict[str, str]:
+    rows = [row for stage in evidence.record["stages"] for row in stage["deps"]]
+    data = evidence.inputs().keys() | evidence.outs().keys()
+    return {row["path"]: row.get("md5", "") for row in rows if row["path"] not in data}
 
 
 def _under(tree: Mapping[str, bytes], paths: list[str]) -> dict[str, bytes]:
@@ -140,7 +123,7 @@ def _under(tree: Mapping[str, bytes], paths: list[str]) -> dict[str, bytes]:
 def environment(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
     """Python, system, processors and packages that differ."""
     for name in ("python", "system", "cpu", "cores", "gpus", "cuda"):
-        yield from _changed(name, before[name], after[name])
+        yield from _changed(name, before.get(name), after.get(name))
     yield from _each_changed("package ", before["packages"], after["packages"], "absent")
 
 
@@ -179,8 +162,8 @@ def _results(old: Evidence, new: Evidence) -> Iterator[str]:
 
 def _tested(evidence: Evidence, name: str) -> dict[str, str | None]:
     """MD5 by name of each photo that a version was scored on; raises as `Evidence.read` does."""
-    files = evidence.input_files(f"data/{name}")
-    scored = evidence.table(f"{EVALUATED}/{name}/{IMAGES}", SCORES.names)
+    files = evidence.input_files(evidence.names.path("dataset", name))
+    scored = evidence.table("images", ["image_id"], dataset=name)
     return {str(photo): files.get(f"{PHOTOS}/{photo}") for photo in scored["image_id"]}
 
 

@@ -37,7 +37,7 @@ from openlineage.client.transport.http import HttpConfig, HttpTransport
 from openlineage.client.uuid import generate_static_uuid
 
 from components.core.errors import EvidenceError, ImlError, UnavailableError
-from components.lineage.evidence import BOXES, MANIFEST, Evidence
+from components.lineage.evidence import Evidence
 from components.registry.chain import CHAMPION_EVENTS, Row
 
 PRODUCER = "urn:boxpromptiml:lineage"
@@ -53,12 +53,15 @@ class Facts:
         read: the bytes of a path by its MD5; raises ImlError or OSError where they are not
             available, and then only the data set's version is given.
         validation: gives the result of the stage `validate`.
+        manifest, boxes: paths of the two tables.
     """
 
     space: str
     commit: str
     read: Callable[[str, str], bytes]
     validation: Callable[[], Mapping[str, Any]]
+    manifest: str
+    boxes: str
 
 
 @dataclass(frozen=True)
@@ -150,7 +153,12 @@ def events(evidence: Evidence) -> list[RunEvent]:
         raise EvidenceError("its row in the ledger is missing or broken", where=evidence.name)
     time, space = registration.time, evidence.model
     facts = Facts(
-        space, record["git"]["commit"], evidence.read, lambda: record["validation"]["result"]
+        space=space,
+        commit=record["git"]["commit"],
+        read=evidence.read,
+        validation=lambda: record["validation"]["result"],
+        manifest=evidence.names.path("manifest"),
+        boxes=evidence.names.path("boxes"),
     )
     found = []
     for stage in record["stages"]:
@@ -188,7 +196,7 @@ def _version(name: str) -> Any:
 def _input(facts: Facts, row: Mapping[str, Any]) -> InputDataset:
     """What a stage read; a table's rows and nulls, and the validation's checks of the manifest."""
     quality: dict[str, Any] = {}
-    if row["path"] == MANIFEST:
+    if row["path"] == facts.manifest:
         assertions = [
             data_quality_assertions_dataset.Assertion(
                 assertion=check["name"], success=check["passed"]
@@ -200,7 +208,7 @@ def _input(facts: Facts, row: Mapping[str, Any]) -> InputDataset:
                 assertions=assertions, producer=PRODUCER
             )
         )
-    if row["path"] in (MANIFEST, BOXES) and (data := _read(facts, row)):
+    if row["path"] in (facts.manifest, facts.boxes) and (data := _read(facts, row)):
         table = pq.read_table(data)
         columns = {
             name: data_quality_metrics_input_dataset.ColumnMetrics(

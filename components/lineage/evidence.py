@@ -17,20 +17,14 @@ import yaml
 
 from components.core.errors import CheckError, EvidenceError, InputError
 from components.core.files import read_json, sha256_json
-from components.registry import layout
+from components.registry import layout, schemas
 from components.registry.chain import Event, Row
 from components.workspace import history
 from components.workspace.remote import MissingError, Objects, listed
 
-# What the stages of recorded versions wrote, by record schema 1 and 2. These are not the paths of
-# `core.paths`, which may change: a version's outputs keep the names that its record gives them.
-MANIFEST, BOXES = "runs/prepare/manifest.parquet", "runs/prepare/boxes.parquet"
-VALIDATION = "runs/validate/result.json"
-LABELS, TEACHER = "runs/pseudo_label/labels.parquet", "runs/pseudo_label/summary.json"
-CURVE, STUDENT = "runs/distill/history.csv", "runs/distill/summary.json"
-EVALUATED = "runs/evaluate"  # a folder per data set, with these files
-METRICS, IMAGES = "metrics.json", "images.parquet"
-PARITY = "runs/export/parity.json"
+
+class UnknownError(EvidenceError):
+    """Evidence in a form that this program does not know."""
 
 
 @dataclass(frozen=True)
@@ -126,24 +120,27 @@ class Evidence:
             raise EvidenceError(what, where=self.name, hint="see `iml audit`")
         return self._registered_record
 
+    @cached_property
+    def names(self) -> schemas.Names:
+        """What the record calls stages, parameters, files and columns."""
+        return schemas.of(self.record)
+
     @property
     def dataset(self) -> str:
         """The prepared data set; the record's stages name it."""
-        return str(self.stage_params("validate")["prepare.dataset"])
+        name = self.names.parameter("dataset")
+        if name is None:
+            raise UnknownError("names no prepared data set that this program knows", where="record")
+        return str(name)
 
     @property
     def gate_dataset(self) -> str:
         """The data set that the gates read; the prepared one in records that name none."""
-        block = self.stage_params(f"evaluate@{self.dataset}").get("evaluate") or {}
-        return str(block.get("gate_dataset") or self.dataset)
+        return str(self.names.parameter("gate_dataset") or self.dataset)
 
     def stage(self, name: str) -> dict[str, Any]:
         """A stage of the record; raises KeyError."""
         return {stage["name"]: stage for stage in self.record.get("stages", [])}[name]
-
-    def stage_params(self, name: str) -> dict[str, Any]:
-        """A stage's parameters, by dotted key."""
-        return dict(self.stage(name)["params"].get("params.yaml", {}))
 
     def outs(self) -> dict[str, str]:
         """MD5 by path of every output of the record's stages."""
@@ -153,7 +150,8 @@ class Evidence:
         """MD5 by path of the data that the record's stages read and none of them wrote."""
         made = self.outs()
         found = self._paths("deps")
-        return {p: h for p, h in found.items() if p.startswith("data/") and p not in made}
+        root = self.names.path("dataset")
+        return {p: h for p, h in found.items() if p.startswith(root) and p not in made}
 
     def _paths(self, kind: str) -> dict[str, str]:
         rows = [row for stage in self.record.get("stages", []) for row in stage[kind]]
@@ -192,19 +190,39 @@ class Evidence:
                 raise type(error)(error.what, where=path) from None
         return self._read[md5]
 
-    def output(self, path: str) -> bytes:
-        """An output of the record's stages; raises as `read` does."""
-        return self.read(path, self.outs()[path])
+    def output(self, name: str, dataset: str = "") -> bytes:
+        """An output of the record's stages by its role (see `schemas`); raises as `read` does.
 
-    def table(self, path: str, columns: Sequence[str] = ()) -> pd.DataFrame:
-        """A Parquet output with at least these columns; raises as `read` does."""
+        Raises UnknownError where the stages have no such output.
+        """
+        path, outs = self.names.path(name, dataset), self.outs()
+        if path not in outs:
+            raise UnknownError("is no output of the recorded stages", where=path)
+        return self.read(path, outs[path])
+
+    def table(
+        self,
+        name: str,
+        columns: Sequence[str],
+        *,
+        optional: Sequence[str] = (),
+        dataset: str = "",
+    ) -> pd.DataFrame:
+        """Columns of a Parquet output, by its and their roles; raises as `output` does.
+
+        Raises UnknownError where it is no Parquet file or lacks a column that is not `optional`.
+        """
+        path, data = self.names.path(name, dataset), self.output(name, dataset)
         try:
-            found = pq.read_table(io.BytesIO(self.output(path)))
+            found = pq.read_table(io.BytesIO(data))
         except pa.ArrowInvalid as error:
-            raise EvidenceError(f"not a Parquet file ({error})", where=path) from None
-        if not set(columns) <= set(found.schema.names):
-            raise EvidenceError(f"has columns {found.schema.names}", where=path)
-        return found.to_pandas()
+            raise UnknownError(f"not a Parquet file ({error})", where=path) from None
+        wanted = self.names.columns(name, [*columns, *optional])
+        there = {role: column for role, column in wanted.items() if column in found.schema.names}
+        if lacking := [wanted[role] for role in columns if role not in there]:
+            raise UnknownError(f"this program needs column {lacking[0]!r}", where=path)
+        frame = found.select(list(there.values())).to_pandas()
+        return frame.rename(columns={column: role for role, column in there.items()})
 
     def listing(self, path: str, md5: str) -> dict[str, str]:
         """The files of a folder in the remote: path below it to MD5; raises as `read` does."""

@@ -12,22 +12,25 @@ from typing import Any
 import pandas as pd
 
 from components.core.errors import CheckError, InputError
-from components.data import manifest
 from components.data.manifest import Manifest
 from components.lineage.collect import collect
-from components.lineage.evidence import BOXES, MANIFEST, Evidence
+from components.lineage.evidence import Evidence
 from components.registry.chain import Event
 from components.registry.versions import Registry
 
 EVALUATED = "evaluated"  # in a data set on which the version was only scored
-_FIELDS = ("image_id", "path", "sha256", "label", "split", "group", "source", "n_boxes")
+_NEEDED = ("image_id", "path", "sha256", "label", "split")
+_FIELDS = (*_NEEDED, "group", "source", "n_boxes")
+_COMPARED = ("mask_sha256",)
 _ROLES = {"train": "trained on", "val": "chose the checkpoint", "test": "scored on"}
 
 
 def tables(evidence: Evidence) -> Manifest:
     """The version's manifest and boxes; raises EvidenceError where they are missing or changed."""
+    more = (*_FIELDS[len(_NEEDED) :], *_COMPARED)
     return Manifest(
-        evidence.table(MANIFEST, manifest.IMAGES.names), evidence.table(BOXES, manifest.BOXES.names)
+        evidence.table("manifest", _NEEDED, optional=more),
+        evidence.table("boxes", ("image_id", "x0", "y0", "x1", "y1")),
     )
 
 
@@ -37,7 +40,7 @@ def rows(evidence: Evidence) -> list[dict[str, Any]]:
     boxes = boxes_by_photo(found.boxes)
     return [
         {
-            **{name: None if pd.isna(row[name]) else row[name] for name in _FIELDS},
+            **{name: None if pd.isna(row.get(name)) else row[name] for name in _FIELDS},
             "role": _ROLES.get(row["split"], ""),
             "boxes": boxes.get(row["image_id"], []),
         }
@@ -107,16 +110,17 @@ def _uses(evidence: Evidence, sha256: str, md5: set[str]) -> Iterator[Use]:
     """Uses in one version: by the manifest, and by bytes in the sets it was only scored on."""
     found = tables(evidence)
     boxes = boxes_by_photo(found.boxes)
-    prepared = f"data/{evidence.dataset}"
+    prepared = evidence.names.path("dataset", evidence.dataset)
     own = evidence.input_files(prepared)
     known = set(md5)
     for row in found.images[found.images["sha256"] == sha256].to_dict("records"):
         known.add(own.get(row["path"], ""))
         path = f"{evidence.dataset}/{row['path']}"
         yield Use(evidence.version, path, row["split"], boxes.get(row["image_id"], []))
+    data = evidence.names.path("dataset")
     for root in evidence.inputs():
         if root == prepared:
             continue
         for name, other in evidence.input_files(root).items():
             if other in known:
-                yield Use(evidence.version, f"{root.removeprefix('data/')}/{name}", EVALUATED, [])
+                yield Use(evidence.version, f"{root.removeprefix(data)}/{name}", EVALUATED, [])

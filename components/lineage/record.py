@@ -24,16 +24,69 @@ from components import workspace
 from components.core.errors import InputError
 from components.core.files import read_json, sha256_bytes, sha256_file, sha256_json
 from components.core.paths import (
+    BOXES,
+    CURVE,
     DATA,
     DISTILL_SUMMARY,
     EVALUATED,
     EXPORTED,
+    IMAGES,
+    LABELS,
+    MANIFEST,
     METRICS,
+    PARITY,
     PSEUDO_LABEL_SUMMARY,
     VALIDATION,
 )
+from components.registry import layout
 
-SCHEMA = 2
+SCHEMA = 3
+# What this program calls things, by role: a record carries it, and whoever reads the record asks it
+# (`components.registry.schemas`). A name that changes in code or dvc.yaml changes here (tested).
+LAYOUT: dict[str, dict[str, Any]] = {
+    "stages": {"validation": "validate", "evaluation": "evaluate@{dataset}"},
+    "parameters": {
+        "dataset": "prepare.dataset",
+        "gate_dataset": "evaluate.gate_dataset",
+        "teacher": "pseudo_label.teacher",
+        "checkpoint": "pseudo_label.checkpoint",
+        "training": "distill",
+        "backbone": "distill.student.backbone",
+        "weights": "distill.student.weights",
+    },
+    "paths": {
+        "manifest": str(MANIFEST),
+        "boxes": str(BOXES),
+        "validation": str(VALIDATION),
+        "labels": str(LABELS),
+        "teacher": str(PSEUDO_LABEL_SUMMARY),
+        "curve": str(CURVE),
+        "student": str(DISTILL_SUMMARY),
+        "metrics": str(EVALUATED / "{dataset}" / METRICS),
+        "images": str(EVALUATED / "{dataset}" / IMAGES),
+        "parity": str(PARITY),
+        "dataset": str(DATA / "{dataset}"),
+        "server": "components/serving/pyfunc.py",
+    },
+    "files": {
+        "manifest": layout.MANIFEST,
+        "curve": layout.CURVE,
+        "validation": "validation",
+        "evaluation": "evaluation/{dataset}",
+    },
+    "columns": {
+        "manifest": {
+            name: name
+            for name in (
+                *("image_id", "path", "sha256", "label", "mask_path", "mask_sha256"),
+                *("split", "group", "source", "n_boxes"),
+            )
+        },
+        "boxes": {name: name for name in ("image_id", "x0", "y0", "x1", "y1")},
+        "labels": {"teacher_sha256": "teacher_sha256"},
+        "images": {name: name for name in ("image_id", "f1", "false_alarm_area")},
+    },
+}
 HASHES = ("md5", "etag", "checksum")
 _RUN = "run `iml run`"  # the hint
 
@@ -45,7 +98,7 @@ def collect(params: Mapping[str, Any]) -> dict[str, Any]:
         params: params.yaml as plain values.
 
     Returns:
-        Finite JSON: schema, git, dvc_lock, stages, datasets, teacher, backbone, validation,
+        Finite JSON: schema, layout, git, dvc_lock, stages, datasets, teacher, backbone, validation,
         evaluation, files, environment, seeds_and_threads.
 
     Raises:
@@ -55,6 +108,7 @@ def collect(params: Mapping[str, Any]) -> dict[str, Any]:
     names = sorted({params["prepare"]["dataset"], *params["evaluate"]["datasets"]})
     return {
         "schema": SCHEMA,
+        "layout": LAYOUT,
         "git": {"commit": workspace.git_commit(), "clean": not dirty, "dirty": dirty},
         "dvc_lock": {
             "sha256": sha256_bytes(lock.encode()),
@@ -71,6 +125,12 @@ def collect(params: Mapping[str, Any]) -> dict[str, Any]:
         "environment": environment(),
         "seeds_and_threads": _seeds_and_threads(params),
     }
+
+
+def is_known(record: Mapping[str, Any]) -> bool:
+    """Whether this program knows the schema of a record."""
+    schema = record.get("schema")
+    return isinstance(schema, int) and schema <= SCHEMA
 
 
 def _stages() -> list[dict[str, Any]]:

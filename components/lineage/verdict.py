@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
@@ -14,6 +15,7 @@ class Verdict(StrEnum):
     VERIFIED = "verified"
     BROKEN = "broken"
     UNVERIFIABLE = "unverifiable"
+    REMARK = "remark"  # nothing is wrong, but a person should know
 
 
 Pair = tuple[str, object, object]  # place, expected, found
@@ -45,7 +47,7 @@ class Finding:
 
     Attributes:
         link: a name of `LINKS`; empty until the audit adds it.
-        verdict: verified | broken | unverifiable.
+        verdict: verified | broken | unverifiable | remark.
         what: one sentence: what was recomputed, what is wrong, or what is missing.
         where: the file, row, tag or object; empty where the link itself is meant.
         expected, found: both sides of a comparison that failed.
@@ -58,6 +60,11 @@ class Finding:
     expected: str | None = None
     found: str | None = None
 
+    @property
+    def fault(self) -> bool:
+        """Whether something is broken or cannot be verified."""
+        return self.verdict in (Verdict.BROKEN, Verdict.UNVERIFIABLE)
+
     def line(self) -> str:
         """On one line, for people."""
         sides = f" (expected {self.expected}, found {self.found})" if self.expected else ""
@@ -68,6 +75,11 @@ class Finding:
 def verified(what: str, where: str = "") -> Finding:
     """A check that passed."""
     return Finding("", Verdict.VERIFIED, what, where)
+
+
+def remark(what: str, where: str = "") -> Finding:
+    """What a person should know, and what is no fault."""
+    return Finding("", Verdict.REMARK, what, where)
 
 
 def missing(what: str, where: str = "") -> Finding:
@@ -84,6 +96,13 @@ def broken(what: str, where: str = "", expected: object = None, found: object = 
 def _short(value: object) -> str:
     text = " ".join(str(value).split())
     return text if len(text) <= 200 else f"{text[:197]}..."
+
+
+def close(one: float | None, other: float | None) -> bool:
+    """Equal but for the order of a sum."""
+    if one is None or other is None:
+        return one is other
+    return math.isclose(one, other, rel_tol=1e-9, abs_tol=1e-12)
 
 
 def compared(what: str, where: str, pairs: Iterable[Pair]) -> list[Finding]:
@@ -127,6 +146,11 @@ class Audit:
         """0 all verified, 1 something is broken, 2 something cannot be verified."""
         return {Verdict.VERIFIED: 0, Verdict.BROKEN: 1, Verdict.UNVERIFIABLE: 2}[self.verdict]
 
+    @property
+    def left_out(self) -> str:
+        """What was not looked at."""
+        return "" if self.deep else "photos and outputs not hashed: --deep"
+
     def by_link(self) -> dict[str, list[Finding]]:
         """The findings of every link, in the order of the chain."""
         return {name: [f for f in self.findings if f.link == name] for name in LINKS}
@@ -143,7 +167,7 @@ class Audit:
             outcome = "is broken" if bad else "cannot be verified in full"
             more = f" (and {len(first) - 1} more)" if len(first) > 1 else ""
             return f"{name} {outcome}: {first[0].line()}{more}"
-        how = f", {self.objects} objects hashed again" if self.deep else ""
+        how = f"; {self.left_out}" if self.left_out else f", {self.objects} objects hashed again"
         return f"{name} is verified: all {len(LINKS)} links hold{how}."
 
     def row(self) -> dict[str, Any]:
@@ -158,6 +182,7 @@ class Audit:
             "verdict": self.verdict,
             "sentence": self.sentence(),
             "deep": self.deep,
+            "left_out": self.left_out,
             "source": self.source,
             "objects": self.objects,
             "bytes": self.bytes,
@@ -166,6 +191,6 @@ class Audit:
 
 
 def worst(findings: Iterable[Finding]) -> Verdict:
-    """The worst verdict of some findings; nothing checked is unverifiable."""
-    verdicts = (finding.verdict for finding in findings)
+    """The worst verdict, remarks aside; nothing checked is unverifiable."""
+    verdicts = (finding.verdict for finding in findings if finding.verdict != Verdict.REMARK)
     return max(verdicts, key=_WORSE.index, default=Verdict.UNVERIFIABLE)

@@ -8,13 +8,12 @@ import math
 from typing import NamedTuple
 
 from components.core.errors import InputError
-from components.distill.progress import Epoch
 
-COLUMNS = tuple(name for name in Epoch.__annotations__ if name != "epoch")
+_EPOCH = "epoch"
 
 
 class Point(NamedTuple):
-    """One number of the curve: of `COLUMNS`, after that epoch (from 1)."""
+    """One number of the curve: of a column, after that epoch (from 1)."""
 
     name: str
     epoch: int
@@ -32,8 +31,9 @@ def points(data: bytes, where: str) -> list[Point]:
         InputError: not a curve.
     """
     try:
-        rows = list(csv.DictReader(io.StringIO(data.decode())))
-        found = [Point(n, int(row["epoch"]), float(row[n])) for row in rows for n in COLUMNS]
+        reader = csv.DictReader(io.StringIO(data.decode()))
+        names = [name for name in reader.fieldnames or () if name != _EPOCH]
+        found = [Point(n, int(row[_EPOCH]), float(row[n])) for row in reader for n in names]
     except (KeyError, TypeError, ValueError, csv.Error) as error:
         raise InputError(f"not a training curve ({error!r})", where=where) from None
     return [point for point in found if math.isfinite(point.value)]

@@ -24,8 +24,8 @@ from packageurl import PackageURL
 
 from components.core import pages
 from components.core.files import sha256_json
-from components.registry import layout
-from components.registry.licences import backbone, code_alone, licences, stage_params
+from components.registry import layout, schemas
+from components.registry.licences import backbone, code_alone, licences
 
 _NAMESPACE = uuid.UUID("6f6c1c1e-3c0a-5b0e-9d0c-2b8a7e0f4a55")  # of serial numbers, drawn once
 
@@ -49,7 +49,7 @@ def card(name: str, record: Mapping[str, Any]) -> str:
         "record": record,
         "network": network,
         "weights": weights,
-        "distill": stage_params(record, "distill"),
+        "training": schemas.of(record).parameters_of("training"),
         "licences": sorted(licences(record).items()),
         "figures": {name: _rows(block["result"]) for name, block in record["evaluation"].items()},
         "unclean": "" if git["clean"] else f", with {len(git['dirty'])} uncommitted changes",

@@ -102,7 +102,7 @@ def judge(version: int, evidence: GateEvidence, promotion: Promotion) -> list[Ga
     return [
         _validation(evidence.validation),
         *_limits(evidence, gates),
-        _parity(evidence.parity),
+        parity(evidence.parity),
         _lineage(evidence.record),
         _signature(evidence.signer, evidence.signature_problem),
         *_licences(evidence.licences, gates.allowed_licences),
@@ -124,7 +124,7 @@ def _limits(evidence: GateEvidence, gates: Gates) -> Iterator[Gate]:
         "min_image_auc": ("image AUC", metric(metrics, "image_auc")),
         "max_false_alarm_area": ("false-alarm area", metric(metrics, "false_alarm_area")),
         "max_ece": ("ECE", metric(metrics, "ece")),
-        "min_robustness": ("F1 kept under distortion", _robustness(metrics)),
+        "min_robustness": ("F1 kept under distortion", robustness(metrics)),
         "max_megabytes": ("size in MB", evidence.megabytes),
         LATENCY: ("ms for a photo", evidence.latency_ms),
     }
@@ -183,7 +183,7 @@ def _no_masks(metrics: Mapping[str, Any] | None) -> str | None:
     return f"F1 is not measured: 0 of {photos:.0f} manipulated test photos have a true mask"
 
 
-def _robustness(metrics: Mapping[str, Any] | None) -> float | None:
+def robustness(metrics: Mapping[str, Any] | None) -> float | None:
     """Mean F1 over every recorded distortion, as a share of the F1 on the photos as they are.
 
     Reads the block `robustness` of a `metrics.json`, however its distortions and levels nest: each
@@ -220,7 +220,7 @@ def _validation(result: Mapping[str, Any] | None) -> Gate:
     return Gate(name, verdict, "passed", answer, f"data validation {verdict}")
 
 
-def _parity(parity: Mapping[str, Any] | None) -> Gate:
+def parity(parity: Mapping[str, Any] | None) -> Gate:
     """Passes an ONNX export whose every recorded difference from torch is within its tolerance."""
     name, record = "onnx_parity", parity or {}
     tolerance, sizes = finite(record.get("tolerance")), record.get("sizes")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from components.core.params import nested
 from components.pseudo_label.registry import specs
+from components.registry import schemas
 
 UNKNOWN = "unknown"
 # Of first weights that others made, by how params.yaml names them.
@@ -18,19 +18,11 @@ _BACKBONES = {
 }
 
 
-def stage_params(record: Mapping[str, Any], stage: str) -> Mapping[str, Any]:
-    """A stage's own block of params.yaml, as a lineage record has it; empty where it has none."""
-    for entry in record.get("stages", []):
-        if entry["name"] == stage:
-            block = entry["params"].get("params.yaml", {}).get(stage, {})
-            return nested(block) if stage == "distill" else block
-    return {}
-
-
 def backbone(record: Mapping[str, Any]) -> tuple[str, str]:
     """The student's network, and where its first weights came from."""
-    student = stage_params(record, "distill").get("student", {})
-    return str(student.get("backbone", UNKNOWN)), str(student.get("weights", UNKNOWN))
+    names = schemas.of(record)
+    first, weights = names.parameter("backbone"), names.parameter("weights")
+    return str(first or UNKNOWN), str(weights or UNKNOWN)
 
 
 def code_alone(teacher: str) -> bool:
@@ -44,7 +36,7 @@ def _teacher(record: Mapping[str, Any]) -> str:
     spec = specs().get(record["teacher"]["name"])
     if spec is None or spec.weights is None:
         return UNKNOWN
-    own = stage_params(record, "pseudo_label").get("checkpoint")
+    own = schemas.of(record).parameter("checkpoint")
     other = record["teacher"]["sha256"] != spec.weights.sha256
     return UNKNOWN if own and other else spec.licence
 

@@ -141,15 +141,16 @@ class Package:
         # MLflow lists them as they come: what people look for before its intervals.
         found = sorted(numbers(self.metrics), key=lambda pair: pair[0].endswith(_BOUNDS))
         metrics = [Metric(name, value, now, 0, model_id=model_id) for name, value in found]
+        path = self.files.get(layout.CURVE)
+        points = curve.points(path.read_bytes(), str(path)) if path else []
         logged = {
             (name, point.step)
-            for name in curve.COLUMNS
+            for name in {point.name for point in points}
             for point in client.get_metric_history(run_id, name)
         }
-        path = self.files.get(layout.CURVE)
         metrics += [
             Metric(point.name, point.value, now, point.epoch)
-            for point in (curve.points(path.read_bytes(), str(path)) if path else [])
+            for point in points
             if (point.name, point.epoch) not in logged
         ]
         for start in range(0, len(metrics), 1000):

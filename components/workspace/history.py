@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import re
 import subprocess
-import tarfile
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -26,15 +25,18 @@ def _command(root: Path, *arguments: str) -> tuple[str, ...]:
     return ("git", "--no-replace-objects", "-C", str(root), *arguments)
 
 
-def _git(root: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+def _git(
+    root: Path, *arguments: str, data: bytes | None = None
+) -> subprocess.CompletedProcess[bytes]:
     try:
-        return subprocess.run(_command(root, *arguments), capture_output=True, check=False)
+        command = _command(root, *arguments)
+        return subprocess.run(command, input=data, capture_output=True, check=False)
     except FileNotFoundError:
         raise InputError("git is not installed") from None
 
 
-def _must(root: Path, *arguments: str) -> bytes:
-    done = _git(root, *arguments)
+def _must(root: Path, *arguments: str, data: bytes | None = None) -> bytes:
+    done = _git(root, *arguments, data=data)
     if done.returncode:
         raise EvidenceError(_last_line(done.stderr), where=f"git {arguments[0]}")
     return done.stdout
@@ -104,29 +106,37 @@ def tagged(root: Path, tag: str) -> str | None:
 
 
 def tree(root: Path, commit: str) -> dict[str, bytes]:
-    """Every file of a commit by path.
+    """Every file of a commit by path, as committed: no attribute or setting changes its bytes.
 
     Raises:
         EvidenceError: a missing commit, a corrupt object, or more than half a gigabyte of files.
     """
-    command = _command(root, "archive", "--format=tar", _full(commit))
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        if process.stdout is None or process.stderr is None:
-            raise OSError("git has no output")
-        packed = process.stdout.read(_TREE + 1)
-        if len(packed) > _TREE:
-            process.kill()
-            what = f"its files are more than {_TREE >> 20} MB"
-            raise EvidenceError(what, where=f"commit {commit}")
-        errors = process.stderr.read()
-    if process.returncode:
-        raise EvidenceError(_last_line(errors), where="git archive")
-    with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
-        return {
-            member.name: file.read()
-            for member in archive
-            if member.isfile() and (file := archive.extractfile(member)) is not None
-        }
+    listing = _must(root, "ls-tree", "-r", "-l", "-z", _full(commit))
+    files: list[tuple[str, int, str]] = []  # object, size, path
+    for line in listing.decode(errors="surrogateescape").split("\0")[:-1]:
+        about, _, path = line.partition("\t")
+        mode, _, name, size = about.split()
+        if not mode.startswith("100"):  # a link, or another repository
+            continue
+        if not size.isdecimal():
+            raise _lost(name, commit)
+        files.append((name, int(size), path))
+    if sum(size for _, size, _ in files) > _TREE:
+        raise EvidenceError(f"its files are more than {_TREE >> 20} MB", where=f"commit {commit}")
+    wanted = "".join(f"{name}\n" for name, _, _ in files).encode()
+    found = io.BytesIO(_must(root, "cat-file", "--batch", data=wanted))
+    read = {}
+    for name, _, path in files:
+        head = found.readline().split()
+        if head[:2] != [name.encode(), b"blob"]:
+            raise _lost(name, commit)
+        read[path] = found.read(int(head[2]))
+        found.read(1)
+    return read
+
+
+def _lost(name: str, commit: str) -> EvidenceError:
+    return EvidenceError(f"object {name} is missing or corrupt", where=f"commit {commit}")
 
 
 def bundle(root: Path, commit: str, tag: str, target: Path) -> None:
@@ -160,8 +170,11 @@ def bundle(root: Path, commit: str, tag: str, target: Path) -> None:
 
 
 def clone(source: str | Path, target: Path, *, bare: bool = False) -> None:
-    """Clone a repository or a bundle with all its branches and tags; nothing is checked out."""
-    kind = ("--mirror",) if bare else ("--no-checkout",)
+    """Clone a repository or a bundle with all its branches and tags; nothing is checked out.
+
+    A checkout of the clone gives files as committed, whatever this machine's line ends are.
+    """
+    kind = ("--mirror",) if bare else ("--no-checkout", "--config", "core.autocrlf=false")
     _must(Path.cwd(), "clone", "--quiet", *kind, str(source), str(target))
 
 

@@ -232,11 +232,13 @@ def _show_audit(answer: Audit) -> None:
         what = "; ".join(f.what for f in findings if f.verdict == verdict)[:300]
         add_row(table, LINKS[name][0], verdict, what, styles={1: _STYLES[verdict]})
     show(table)
-    wrong = [f for f in answer.findings if f.verdict != Verdict.VERIFIED]
+    wrong = [f for f in answer.findings if f.fault]
     for finding in wrong[:_FINDINGS_SHOWN]:
         show(f"{finding.verdict}: {finding.line()}", _STYLES[finding.verdict])
     if len(wrong) > _FINDINGS_SHOWN:
         show(f"and {len(wrong) - _FINDINGS_SHOWN} more; see --json or --page")
+    for finding in answer.of(Verdict.REMARK):
+        show(f"{finding.verdict}: {finding.line()}")
     show(answer.sentence())
 
 

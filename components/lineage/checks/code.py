@@ -69,7 +69,7 @@ def _tagged(evidence: Evidence, root: Path, name: str) -> Iterator[Finding]:
     if found != lock:
         yield broken("points at a later commit with another dvc.lock", where, lock, found)
     for key, described in evidence.record["datasets"].items():
-        file = f"data/{key}.dvc"
+        file = f"{evidence.names.path('dataset', key)}.dvc"
         if described["dvc"] and parsed(tree.get(file, b"")) != described["dvc"]:
             yield broken(f"points at a later commit with another {file}", where)
 
@@ -97,7 +97,10 @@ def stages(evidence: Evidence) -> Iterator[Finding]:
     pairs: list[Pair] = []
     for stage in recorded:
         name, entry = stage["name"], locked.get(stage["name"])
-        pairs.append((name, stage, entry and recording.stage(name, entry)))
+        again = entry and recording.stage(name, entry)
+        both = stage.keys() & (again or stage).keys()
+        sides = ({key: side[key] for key in both} if side else None for side in (stage, again))
+        pairs.append((name, *sides))
         pairs.append((f"{name} params", stage["params_sha256"], sha256_json(stage["params"])))
     yield from compared("the record's stages match dvc.lock", "dvc.lock", pairs)
     yield from compared(
@@ -138,7 +141,8 @@ def _hash(row: Mapping[str, Any]) -> tuple[str, str]:
 def _commit_pairs(evidence: Evidence, tree: Mapping[str, bytes]) -> Iterator[Pair]:
     """Commands, parameters and code of every stage, and the commit's own files."""
     written = (parsed(tree.get("dvc.yaml", b"")) or {}).get("stages", {})
-    params, outs = parsed(tree.get("params.yaml", b"")) or {}, evidence.outs()
+    params = parsed(tree.get("params.yaml", b"")) or {}
+    outs, data = evidence.outs(), evidence.names.path("dataset")
     for stage in evidence.record["stages"]:
         base, _, item = stage["name"].partition("@")
         block = written.get(base, {})
@@ -147,7 +151,7 @@ def _commit_pairs(evidence: Evidence, tree: Mapping[str, bytes]) -> Iterator[Pai
         for key, value in stage["params"].get("params.yaml", {}).items():
             yield f"params.yaml {key}", value, _at(params, key)
         for row in stage["deps"]:
-            if not row["path"].startswith("data/") and row["path"] not in outs:
+            if not row["path"].startswith(data) and row["path"] not in outs:
                 yield row["path"], row.get("md5"), _code_hash(tree, row["path"])
 
 

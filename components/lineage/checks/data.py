@@ -10,18 +10,17 @@ import pandas as pd
 
 from components.core.errors import CheckError
 from components.core.files import sha256_bytes
-from components.data import manifest
-from components.lineage.evidence import MANIFEST, Evidence, parsed
+from components.lineage.evidence import Evidence, UnknownError, parsed
 from components.lineage.verdict import Finding, Pair, broken, compared, missing, verified
-from components.registry import layout
 from components.workspace.remote import MissingError
 
+_COLUMNS = ("path", "sha256", "mask_path", "mask_sha256")  # of the manifest
 _NAMED = 10  # missing objects that are named one by one
 
 
 def refused(error: CheckError, where: str = "") -> Finding:
     """The finding for an object that could not be read."""
-    if isinstance(error, MissingError):
+    if isinstance(error, MissingError | UnknownError):
         return missing(error.what, where or error.where)
     return broken(f"the object in the remote was changed: {error.what}", where or error.where)
 
@@ -32,7 +31,7 @@ def data(evidence: Evidence) -> Iterator[Finding]:
         yield from _dataset(evidence, name, described)
     yield from _present(evidence)
     try:
-        rows = evidence.table(MANIFEST, manifest.IMAGES.names)
+        rows = evidence.table("manifest", _COLUMNS)
     except CheckError as error:
         yield refused(error)
     else:
@@ -41,7 +40,7 @@ def data(evidence: Evidence) -> Iterator[Finding]:
 
 def _dataset(evidence: Evidence, name: str, described: dict[str, Any]) -> Iterator[Finding]:
     """One data set: its DVC file, its listing, its description and its boxes."""
-    path = f"data/{name}"
+    path = evidence.names.path("dataset", name)
     md5 = evidence.inputs().get(path)
     tracked = {row.get("path"): row.get("md5") for row in (described["dvc"] or {}).get("outs", [])}
     if md5 is None or not tracked:
@@ -113,7 +112,7 @@ def _present(evidence: Evidence) -> Iterator[Finding]:
 
 def _manifest(evidence: Evidence, rows: pd.DataFrame) -> Iterator[Finding]:
     """Every photo and mask of the manifest is a file of the data set."""
-    root = f"data/{evidence.dataset}"
+    root = evidence.names.path("dataset", evidence.dataset)
     try:
         files = evidence.input_files(root)
     except CheckError:
@@ -121,18 +120,19 @@ def _manifest(evidence: Evidence, rows: pd.DataFrame) -> Iterator[Finding]:
     named = [*rows["path"], *rows["mask_path"].dropna()]
     pairs: list[Pair] = [(path, True, path in files or None) for path in named]
     yield from compared("every photo and mask of the manifest is in the data set", root, pairs)
-    copy, md5 = evidence.files / layout.MANIFEST, None
+    place = evidence.names.file("manifest")
+    copy, md5 = evidence.files / place, None
     if copy.is_file():
         md5 = hashlib.md5(copy.read_bytes(), usedforsecurity=False).hexdigest()
     what = "the version's copy of the manifest matches the stage's output"
-    pair = (layout.MANIFEST, evidence.outs()[MANIFEST], md5)
+    pair = (place, evidence.outs()[evidence.names.path("manifest")], md5)
     yield from compared(what, "MLflow model", [pair])
 
 
 def photo_hashes(evidence: Evidence) -> dict[str, str]:
     """SHA-256 that the manifest gives of every photo and mask, by path below the workspace."""
     try:
-        rows = evidence.table(MANIFEST, manifest.IMAGES.names)
+        rows = evidence.table("manifest", _COLUMNS)
     except (CheckError, KeyError):
         return {}
     masks = rows[rows["mask_path"].notna() & rows["mask_sha256"].notna()]
@@ -140,4 +140,5 @@ def photo_hashes(evidence: Evidence) -> dict[str, str]:
         *zip(rows["path"], rows["sha256"], strict=True),
         *zip(masks["mask_path"], masks["mask_sha256"], strict=True),
     ]
-    return {f"data/{evidence.dataset}/{path}": digest for path, digest in both}
+    root = evidence.names.path("dataset", evidence.dataset)
+    return {f"{root}/{path}": digest for path, digest in both}

@@ -1,24 +1,65 @@
-"""Checks of the decisions on a version: the gates run again on the recorded evidence."""
+"""Checks of the decisions on a version: each gate of the ledger judged again, by its own row.
+
+A gate is judged by the thresholds of its row and the numbers of the version's evidence. Gates that
+came later do not count, wording does not either, and a gate that this program does not know is
+remarked on. A gate whose rule changes therefore gets a new name.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
-
-from pydantic import ValidationError
 
 from components.core.errors import CheckError
 from components.core.files import sha256_bytes
-from components.core.params import Promotion
-from components.lineage.evidence import PARITY, Evidence, parsed
-from components.lineage.verdict import Finding, Pair, broken, compared, missing, verified
+from components.lineage.checks.data import refused
+from components.lineage.evidence import Evidence, parsed
+from components.lineage.verdict import (
+    Finding,
+    Pair,
+    broken,
+    close,
+    compared,
+    missing,
+    remark,
+    verified,
+)
 from components.registry import gates as rules
 from components.registry import layout
 from components.registry.chain import Event, Row
-from components.registry.comparison import Comparison, Difference
-from components.registry.gates import GateEvidence
-from components.registry.licences import licences
 from components.registry.package import FILES
+
+_Gate = Mapping[str, Any]  # a verdict as the ledger has it
+_Sides = tuple[bool, object, object]  # passed, value, threshold
+
+
+@dataclass(frozen=True)
+class _Case:
+    """One `gated` row and the evidence that it was judged on."""
+
+    evidence: Evidence
+    facts: Mapping[str, Any]
+    metrics: Mapping[str, Any]
+    parity: Mapping[str, Any]
+
+    @property
+    def thresholds(self) -> Mapping[str, Any]:
+        """What the row asked for."""
+        return self.facts["thresholds"]
+
+    def megabytes(self) -> float | None:
+        """Size of the student's weights."""
+        student = self.evidence.files / layout.ARTIFACTS / FILES[0]
+        return student.stat().st_size / 1e6 if student.is_file() else None
+
+    def uncontested(self) -> bool:
+        """Whether there was no champion, or one with the same weights, as this version itself."""
+        rows = (row for row in self.evidence.rows if row.event == Event.REGISTERED)
+        weights = {row.version: row.facts()["files"][FILES[0]] for row in rows}
+        champion = self.facts["champion"]
+        return champion is None or weights.get(champion) == weights[self.evidence.version]
 
 
 def gates(evidence: Evidence) -> Iterator[Finding]:
@@ -37,13 +78,14 @@ def _gating(evidence: Evidence, row: Row) -> Iterator[Finding]:
     """One gating: it used this version's evidence, and its gates return the same verdicts again."""
     facts, record, where = row.facts(), evidence.record, f"ledger row {row.sequence}"
     try:
-        parity = evidence.output(PARITY)
-    except CheckError:
-        yield missing("the parity of the ONNX export cannot be read", PARITY)
+        parity = evidence.output("parity")
+    except CheckError as error:
+        yield refused(error)
         return
+    evaluation = record["evaluation"][evidence.gate_dataset]
     expected = {
         "validation": record["validation"]["sha256"],
-        "evaluation": record["evaluation"][evidence.gate_dataset]["sha256"],
+        "evaluation": evaluation["sha256"],
         "parity": sha256_bytes(parity),
     }
     pairs: list[Pair] = [
@@ -53,68 +95,109 @@ def _gating(evidence: Evidence, row: Row) -> Iterator[Finding]:
     ]
     pairs.append(("record", evidence.facts["record_sha256"], facts["record_sha256"]))
     yield from compared("the gates used this version's evidence", where, pairs)
-    try:
-        promotion = Promotion.model_validate(
-            {"model": evidence.model, "mode": facts.get("mode"), "gates": facts["thresholds"]}
-        )
-    except ValidationError:
-        yield missing("its gates are unknown to this program", where)
-        return
-    recorded = {gate["name"]: gate for gate in facts["gates"]}
-    again = rules.judge(
-        evidence.version, _gate_evidence(evidence, facts, recorded, parsed(parity)), promotion
-    )
-    pairs = [
-        (gate.name, _sides(recorded.get(gate.name)), (gate.passed, gate.value, gate.threshold))
-        for gate in again
-    ]
+    yield from _verdicts(_Case(evidence, facts, evaluation["result"], parsed(parity) or {}), where)
+
+
+def _verdicts(case: _Case, where: str) -> Iterator[Finding]:
+    """Every gate that the row has, judged again as far as this program knows it."""
+    pairs: list[Pair] = []
+    for gate in case.facts["gates"]:
+        name = gate["name"]
+        if name not in _JUDGES:
+            yield remark(f"gate {name}: not judged again, unknown to this program", where)
+        elif (again := _JUDGES[name](case, gate)) is None:
+            what = "this program does not find what it measured, or why it passed"
+            yield missing(what, f"{where} {name}")
+        else:
+            pairs.append((name, (gate["passed"], gate["value"], gate["threshold"]), again))
     yield from compared("the gates return the same verdicts again", where, pairs)
 
 
-def _gate_evidence(
-    evidence: Evidence, facts: dict[str, Any], recorded: dict[str, Any], parity: Any
-) -> GateEvidence:
-    """The evidence at the time; what only the gates recorded is taken from them."""
-    record = evidence.record
-    student = evidence.files / layout.ARTIFACTS / FILES[0]
-    return GateEvidence(
-        validation=record["validation"]["result"],
-        metrics=record["evaluation"][evidence.gate_dataset]["result"],
-        parity=parity,
-        dirty=_dirty(recorded.get("workspace_clean", {})),
-        record=record,
-        licences=licences(record),
-        signer=evidence.facts.get(layout.SIGNER),
-        signature_problem="",
-        megabytes=student.stat().st_size / 1e6 if student.is_file() else None,
-        latency_ms=rules.finite(recorded.get(rules.LATENCY, {}).get("value")),
-        comparison=_comparison(recorded, facts["champion"]),
-        champion=facts["champion"],
-        hashes=facts["hashes"],
-    )
+def _limit(case: _Case, gate: _Gate, measured: float | None, threshold: Any) -> _Sides | None:
+    """A gate on a number: `min_` is the least that passes, of any other it is the most."""
+    name, value = gate["name"], gate["value"]
+    if measured is None:
+        return (False, None, threshold) if value is None else None
+    if rules.finite(value) is not None and close(value, measured):
+        measured = value
+    passed = measured >= threshold if name.startswith("min_") else measured <= threshold
+    return passed, measured, threshold
 
 
-def _sides(gate: dict[str, Any] | None) -> object:
-    return gate and (gate["passed"], gate["value"], gate["threshold"])
+def _measured(find: Callable[[_Case], float | None]) -> Callable[[_Case, _Gate], _Sides | None]:
+    """A gate whose number the evidence holds, too."""
+    return lambda case, gate: _limit(case, gate, find(case), case.thresholds[gate["name"]])
 
 
-def _dirty(gate: dict[str, Any]) -> list[str] | None:
-    """As many uncommitted paths as the gate counted."""
-    value = str(gate.get("value"))
-    if value == "clean":
-        return []
-    number = value.partition(" ")[0]
-    return ["?"] * int(number) if number.isdecimal() else None
+def _metric(name: str) -> Callable[[_Case, _Gate], _Sides | None]:
+    return _measured(lambda case: rules.metric(case.metrics, name))
 
 
-def _comparison(recorded: dict[str, Any], champion: int | None) -> Comparison | None:
-    """The bounds that the gates record; the photos behind them were those of that day."""
-    if champion is None:
-        return None
-    low = rules.finite(recorded.get(rules.F1_GATE, {}).get("value"))
-    high = rules.finite(recorded.get(rules.ALARM_GATE, {}).get("value"))
-    f1 = Difference(0.0, 0.0, 0.0, low, None, 0, 0)
-    return Comparison(champion, f1, Difference(0.0, 0.0, 0.0, None, high, 0, 0), 0)
+def _latency(case: _Case, gate: _Gate) -> _Sides | None:
+    """Of the machine that measured it, so the row alone has it."""
+    return _limit(case, gate, rules.finite(gate["value"]), case.thresholds[gate["name"]])
+
+
+def _parity(case: _Case, gate: _Gate) -> _Sides | None:
+    again = rules.parity(case.parity)
+    return _limit(case, gate, rules.finite(again.value), again.threshold)
+
+
+def _contest(case: _Case, gate: _Gate) -> _Sides | None:
+    """A comparison with the champion; the photos behind its bound were those of that day."""
+    name, value = gate["name"], rules.finite(gate["value"])
+    margin = {
+        rules.F1_GATE: -case.thresholds.get("champion_margin", math.nan),
+        rules.ALARM_GATE: case.thresholds.get("champion_alarm_margin", math.nan),
+        rules.BETTER_GATE: 0.0,
+    }[name]
+    if value is None:  # it passes only where there was nothing to compare with
+        passed = gate["passed"]
+        return (passed, gate["value"], margin) if not passed or case.uncontested() else None
+    return value < margin if name == rules.ALARM_GATE else value > margin, value, margin
+
+
+def _answer(find: Callable[[_Case], bool | None]) -> Callable[[_Case, _Gate], _Sides | None]:
+    """A gate that asks yes or no: compared by that alone, and not where None is found."""
+
+    def judge(case: _Case, gate: _Gate) -> _Sides:
+        found = find(case)
+        passed = gate["passed"] if found is None else found
+        return passed, gate["value"], gate["threshold"]
+
+    return judge
+
+
+def _licensed(case: _Case) -> bool | None:
+    """False where a data set's licence is not allowed; those of weights each program knows."""
+    allowed = case.thresholds["allowed_licences"] or []
+    named = {data["licence"] for data in case.evidence.record["datasets"].values()}
+    return None if named <= set(allowed) else False
+
+
+_JUDGES: dict[str, Callable[[_Case, _Gate], _Sides | None]] = {
+    "data_validation": _answer(lambda case: case.evidence.record["validation"]["result"]["passed"]),
+    "min_f1": _metric("f1"),
+    "min_image_auc": _metric("image_auc"),
+    "max_false_alarm_area": _metric("false_alarm_area"),
+    "max_ece": _metric("ece"),
+    "min_robustness": _measured(lambda case: rules.robustness(case.metrics)),
+    "max_megabytes": _measured(_Case.megabytes),
+    rules.LATENCY: _latency,
+    "onnx_parity": _parity,
+    # The audit itself walks the record and checks the signature.
+    "lineage_complete": _answer(lambda case: None),
+    "signature_valid": _answer(lambda case: None if case.evidence.facts[layout.SIGNER] else False),
+    "licences_allowed": _answer(_licensed),
+    # Whether it was clean that day the row alone says.
+    "workspace_clean": _answer(lambda case: None),
+    **dict.fromkeys(rules.COMPARISONS, _contest),
+}
+
+
+def _failed(gated: Row) -> set[str]:
+    """Names of the gates that a row says failed."""
+    return {gate["name"] for gate in gated.facts()["gates"] if not gate["passed"]}
 
 
 def _wrong_decisions(own: list[Row], gated: dict[str, Row]) -> Iterator[Finding]:
@@ -127,10 +210,10 @@ def _wrong_decisions(own: list[Row], gated: dict[str, Row]) -> Iterator[Finding]
         if base is None:
             yield broken("rests on no gating of this version", where)
             continue
-        passed = all(gate["passed"] for gate in base.facts()["gates"])
+        approval = approved.get(row.facts().get("approved", ""))
+        passed = not _failed(base)
         if passed != (row.event == Event.PROMOTED):
             yield broken(f"{row.event} against its gates", where, not passed, passed)
-        approval = approved.get(row.facts().get("approved", ""))
         by_hand = row.event == Event.PROMOTED and base.facts().get("mode") == "approve"
         if by_hand and (approval is None or approval.facts().get("gated") != base.hash):
             yield broken("was promoted without the approval it needs", where)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 
 from components.core.errors import ImlError
 from components.core.files import sha256_file, sha256_json
 from components.lineage.evidence import Evidence
-from components.lineage.record import SCHEMA
-from components.lineage.verdict import Finding, Pair, broken, compared, missing, verified
+from components.lineage.record import SCHEMA, is_known
+from components.lineage.verdict import Finding, Pair, broken, compared, missing, remark, verified
 from components.registry import chain, layout, signing
-from components.registry.chain import Event, LedgerHead
+from components.registry.chain import Event, LedgerHead, Row
 from components.registry.layout import IDENTITY, RECORD_HASH, SIGNATURE_HASH, SIGNER
 
 _NO_ROW = "depends on its row in the ledger, which is missing or broken"
@@ -32,7 +35,17 @@ def ledger(evidence: Evidence) -> list[Finding]:
         found.append(missing("MLflow has no note of the ledger's last row", where))
     if (evidence.version, Event.REGISTERED) not in [(row.version, row.event) for row in rows]:
         found.append(missing(f"no row registers version {evidence.version}", where))
-    return found or [verified(f"{len(rows)} rows, hash chain and its end", where)]
+    found = found or [verified(f"{len(rows)} rows, hash chain and its end", where)]
+    return [*found, *_clock(rows, where)]
+
+
+def _clock(rows: Sequence[Row], where: str) -> Iterator[Finding]:
+    """Rows are in the order of their hashes; a time before that of the row above is remarked on."""
+    for before, row in pairwise(rows):
+        with suppress(TypeError, ValueError):  # no time: then the row was edited
+            if datetime.fromisoformat(row.time) < datetime.fromisoformat(before.time):
+                sequences = f"row {before.sequence} and row {row.sequence}"
+                yield remark(f"the clock went back between {sequences}", where)
 
 
 def alias(evidence: Evidence) -> list[Finding]:
@@ -122,17 +135,18 @@ def run(evidence: Evidence) -> Iterator[Finding]:
     yield from compared("finished, and of this version", f"run {run.run_id}", pairs)
     # A version of uncommitted changes was made from other files.
     if evidence.clean and evidence.tree is not None and any(evidence.files.iterdir()):
-        pairs = list(_served_code(evidence.files, evidence.tree))
+        server = evidence.tree.get(evidence.names.path("server"), b"no such file")
+        pairs = list(_served_code(evidence.files, evidence.tree, server))
         yield from compared("packaged code matches the commit", "MLflow model", pairs)
 
 
-def _served_code(files: Path, tree: dict[str, bytes]) -> Iterator[Pair]:
+def _served_code(files: Path, tree: dict[str, bytes], server: bytes) -> Iterator[Pair]:
     for path in sorted((files / "code").rglob("*.py")):
         name = path.relative_to(files / "code").as_posix()
         yield f"code/{name}", tree.get(name, b"no such file"), path.read_bytes()
     entry = files / "pyfunc.py"
     packaged = entry.read_bytes() if entry.is_file() else None
-    yield entry.name, tree.get("components/serving/pyfunc.py"), packaged
+    yield entry.name, server, packaged
 
 
 def record(evidence: Evidence) -> list[Finding]:
@@ -149,7 +163,7 @@ def record(evidence: Evidence) -> list[Finding]:
         except ValueError:
             found = "not JSON"
         return [broken("was changed", where, registered, found)]
-    schema = evidence.record.get("schema")
-    if not isinstance(schema, int) or schema > SCHEMA:
+    if not is_known(evidence.record):
+        schema = evidence.record.get("schema")
         return [missing(f"has schema {schema}; this program knows up to {SCHEMA}", where)]
     return [verified(f"SHA-256 {registered} matches the ledger", where)]

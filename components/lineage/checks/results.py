@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,43 +10,41 @@ import pandas as pd
 from components.core.errors import CheckError, InputError
 from components.core.files import sha256_bytes, sha256_file
 from components.lineage.checks.data import refused
-from components.lineage.evidence import (
-    CURVE,
-    EVALUATED,
-    IMAGES,
-    METRICS,
-    VALIDATION,
-    Evidence,
-    parsed,
-)
-from components.lineage.verdict import Finding, Pair, broken, compared, missing
-from components.registry import curve, layout
+from components.lineage.evidence import Evidence, parsed
+from components.lineage.verdict import Finding, Pair, broken, close, compared, missing
+from components.registry import curve
 from components.registry.package import numbers
 
 
 def validation(evidence: Evidence) -> Iterator[Finding]:
     """The validation's result: record, remote and MLflow agree, and it passed."""
-    recorded = evidence.record["validation"]
-    yield from _result(evidence, VALIDATION, recorded)
-    yield from _reports(evidence, "validation", "validate")
-    if recorded["result"].get("passed") is not True:
-        yield broken("the data did not pass", VALIDATION, True, False)
+    recorded, names = evidence.record["validation"], evidence.names
+    yield from _result(evidence, "validation", "", recorded)
+    yield from _reports(evidence, names.file("validation"), names.stage("validation"))
+    passed = recorded["result"].get("passed")
+    if passed is None:
+        yield missing("does not say whether the data passed", names.path("validation"))
+    elif passed is not True:
+        yield broken("the data did not pass", names.path("validation"), True, passed)
 
 
 def evaluation(evidence: Evidence) -> Iterator[Finding]:
     """Every data set's figures and the training curve: record, remote, rows and MLflow agree."""
+    names = evidence.names
     for name, recorded in evidence.record["evaluation"].items():
-        yield from _result(evidence, f"{EVALUATED}/{name}/{METRICS}", recorded)
-        yield from _reports(evidence, f"evaluation/{name}", f"evaluate@{name}")
-        yield from _means(evidence, f"{EVALUATED}/{name}/{IMAGES}", recorded["result"])
+        yield from _result(evidence, "metrics", name, recorded)
+        folder, stage = names.file("evaluation", name), names.stage("evaluation", name)
+        yield from _reports(evidence, folder, stage)
+        yield from _means(evidence, name, recorded["result"])
     yield from _metrics(evidence)
     yield from _curve(evidence)
 
 
-def _result(evidence: Evidence, path: str, recorded: dict[str, Any]) -> list[Finding]:
+def _result(evidence: Evidence, name: str, dataset: str, recorded: dict[str, Any]) -> list[Finding]:
     """A stage's JSON result: the object's SHA-256 and content against the record."""
+    path = evidence.names.path(name, dataset)
     try:
-        data = evidence.output(path)
+        data = evidence.output(name, dataset)
     except CheckError as error:
         return [refused(error)]
     pairs: list[Pair] = [
@@ -73,25 +70,19 @@ def _reports(evidence: Evidence, folder: str, stage: str) -> Iterator[Finding]:
         yield from compared("MLflow's copies match the stage's files", "MLflow model", pairs)
 
 
-def _means(evidence: Evidence, path: str, result: dict[str, Any]) -> Iterator[Finding]:
+def _means(evidence: Evidence, dataset: str, result: dict[str, Any]) -> Iterator[Finding]:
     """F1 and false-alarm area, computed again from the per-photo rows."""
+    path, figures = evidence.names.path("images", dataset), ("f1", "false_alarm_area")
     try:
-        rows = evidence.table(path)
+        rows = evidence.table("images", figures, dataset=dataset)
     except CheckError as error:
         yield refused(error)
         return
-    for name in ("f1", "false_alarm_area"):
+    for name in figures:
         recorded, mean = (result.get(name) or {}).get("value"), rows[name].astype(float).mean()
         again = None if pd.isna(mean) else float(mean)
-        if not _close(recorded, again):
+        if not close(recorded, again):
             yield broken(f"mean {name} differs", path, recorded, again)
-
-
-def _close(one: float | None, other: float | None) -> bool:
-    """Equal but for the order of a sum."""
-    if one is None or other is None:
-        return one is other
-    return math.isclose(one, other, rel_tol=1e-9, abs_tol=1e-12)
 
 
 def _metrics(evidence: Evidence) -> list[Finding]:
@@ -113,19 +104,21 @@ def _curve(evidence: Evidence) -> list[Finding]:
 
     Versions that were registered before curves were kept have neither copy nor metrics.
     """
-    file = evidence.files / layout.CURVE
-    metrics = evidence.run.metrics if evidence.run else {}
-    if not file.is_file() and not set(curve.COLUMNS) & set(metrics):
+    place, metrics = evidence.names.file("curve"), evidence.run.metrics if evidence.run else {}
+    file, path = evidence.files / place, evidence.names.path("curve")
+    if not file.is_file() and path not in evidence.outs():
         return []
     try:
-        data = evidence.output(CURVE)
-        last = {point.name: point.value for point in curve.points(data, CURVE)}
+        data = evidence.output("curve")
+        last = {point.name: point.value for point in curve.points(data, path)}
     except CheckError as error:
         return [refused(error)]
     except InputError as error:
-        return [broken(error.what, CURVE)]
+        return [missing(error.what, path)]
+    if not file.is_file() and not last.keys() & metrics.keys():
+        return []
     copy = sha256_file(file) if file.is_file() else None
-    pairs: list[Pair] = [(layout.CURVE, sha256_bytes(data), copy)]
+    pairs: list[Pair] = [(place, sha256_bytes(data), copy)]
     if evidence.run:
-        pairs += [(name, last.get(name), metrics.get(name)) for name in curve.COLUMNS]
+        pairs += [(name, value, metrics.get(name)) for name, value in last.items()]
     return compared("the training curve matches the stage's output", "MLflow", pairs)

@@ -8,9 +8,8 @@ from typing import Any
 
 from components.core.errors import CheckError, InputError
 from components.core.files import sha256_bytes, sha256_file
-from components.core.params import nested
 from components.lineage.checks.data import refused
-from components.lineage.evidence import LABELS, STUDENT, TEACHER, Evidence, parsed
+from components.lineage.evidence import Evidence, parsed
 from components.lineage.verdict import Finding, Pair, broken, compared, missing, verified
 from components.pseudo_label.registry import specs
 
@@ -19,31 +18,28 @@ _HASH = "teacher_sha256"  # in the labels and the summary
 
 def teacher(evidence: Evidence) -> Iterator[Finding]:
     """The teacher's weights: record, stage, every label, and the weights themselves."""
-    recorded = evidence.record["teacher"]
-    params = evidence.stage_params("pseudo_label")["pseudo_label"]
-    pairs: list[Pair] = [("params.yaml", recorded["name"], params["teacher"])]
+    recorded, names = evidence.record["teacher"], evidence.names
+    pairs: list[Pair] = [("params.yaml", recorded["name"], names.parameter("teacher"))]
     try:
-        summary = parsed(evidence.output(TEACHER)) or {}
-        labels = set(evidence.table(LABELS, [_HASH])[_HASH].astype(str))
+        summary = parsed(evidence.output("teacher")) or {}
+        labels = set(evidence.table("labels", [_HASH])[_HASH].astype(str))
     except CheckError as error:
         yield refused(error)
         return
-    pairs.append((TEACHER, recorded["sha256"], summary.get(_HASH)))
-    pairs += [(LABELS, recorded["sha256"], digest) for digest in sorted(labels)]
+    pairs.append((names.path("teacher"), recorded["sha256"], summary.get(_HASH)))
+    pairs += [(names.path("labels"), recorded["sha256"], digest) for digest in sorted(labels)]
     yield from compared(f"{recorded['name']} made every pseudo-mask, as recorded", "", pairs)
-    yield _teacher_weights(evidence, recorded, params)
+    yield _teacher_weights(evidence, recorded)
 
 
-def _teacher_weights(
-    evidence: Evidence, recorded: dict[str, Any], params: dict[str, Any]
-) -> Finding:
+def _teacher_weights(evidence: Evidence, recorded: dict[str, Any]) -> Finding:
     """The weights: a file, of the commit, or published elsewhere; with any teacher of any time."""
     name, digest = recorded["name"], recorded["sha256"]
     spec = specs().get(name)
     if spec and spec.weights is None:
         return verified("it has no weights; the hash names its algorithm", name)
-    if params.get("checkpoint"):
-        return _file(Path(params["checkpoint"]), digest)
+    if checkpoint := evidence.names.parameter("checkpoint"):
+        return _file(Path(checkpoint), digest)
     if spec is None or spec.weights is None or not spec.weights.address:
         return _committed(evidence, name, digest)
     if digest != spec.weights.sha256:
@@ -84,16 +80,16 @@ def backbone(evidence: Evidence) -> Iterator[Finding]:
     if recorded is None:
         yield missing("records of schema 1 do not name the backbone's weights")
         return
-    params = nested(evidence.stage_params("distill")["distill"])["student"]
+    names = evidence.names
     try:
-        summary = parsed(evidence.output(STUDENT)) or {}
+        summary = parsed(evidence.output("student")) or {}
     except CheckError as error:
         yield refused(error)
         return
     pairs: list[Pair] = [
-        ("params.yaml backbone", recorded["name"], params["backbone"]),
-        ("params.yaml weights", recorded["weights"], params["weights"]),
-        (STUDENT, recorded, summary.get("backbone")),
+        ("params.yaml backbone", recorded["name"], names.parameter("backbone")),
+        ("params.yaml weights", recorded["weights"], names.parameter("weights")),
+        (names.path("student"), recorded, summary.get("backbone")),
     ]
     what = f"{recorded['name']} with weights {recorded['weights']}, as recorded"
     yield from compared(what, "", pairs)

@@ -96,13 +96,6 @@ def test_keys_that_moved_are_named_with_their_new_place(committed: dict[str, Any
     )
     assert all(key in line for key in others)
     assert "\n" not in line
-    assert params.nested(committed["distill"])["student"] == student
-    assert params.parse(committed | {"distill": params.nested(committed["distill"])})
-
-
-def test_a_block_in_todays_form_stays_as_it_is(committed: dict[str, Any]) -> None:
-    assert params.nested(committed["distill"]) == committed["distill"]
-    assert params.nested({"seed": 7}) == {"seed": 7}
 
 
 def test_a_missing_key_is_named(committed: dict[str, Any]) -> None:

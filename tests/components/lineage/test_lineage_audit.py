@@ -6,7 +6,7 @@ import json
 import random
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import corruptions_remote
@@ -22,6 +22,7 @@ from components.lineage.audit import CHECKS, audit, render
 from components.lineage.collect import collect
 from components.lineage.evidence import Evidence
 from components.lineage.verdict import LINKS, Finding, Verdict, broken, missing, verified
+from components.registry.chain import Row, digest
 
 ONE = f"{support.MODEL}/1"
 Stand = Callable[[Path], None]
@@ -40,7 +41,11 @@ def test_the_answer_as_json_and_as_a_page(project: Path, standing: Stand) -> Non
     assert list(said["links"]) == list(LINKS)
     assert {link["verdict"] for link in said["links"].values()} == {"verified"}
     assert said["deep"] is False
+    unseen = "photos and outputs not hashed: --deep"
+    assert said["left_out"] == unseen
+    assert said["sentence"] == f"{ONE} is verified: all {len(LINKS)} links hold; {unseen}."
     page = render(answer)
+    assert page.count(unseen) == 2
     assert page.count("<rect") == len(LINKS)
     assert "http://" not in page
     assert "https://" not in page
@@ -179,6 +184,41 @@ def test_a_tag_may_stand_on_a_later_commit_with_the_same_lock_and_data(copied: P
     support.run(copied, "git", "tag", "--force", one, f"{two}~4")
     (finding,) = committed(ONE)
     assert "not at a later one" in finding.what
+
+
+def test_a_clock_that_went_back_is_remarked_on(
+    project: Path, standing: Stand, tmp_path: Path
+) -> None:
+    standing(project)
+    with collect(ONE) as evidence:
+        rows = list(evidence.rows)
+        early = [replace(row, time="2020-01-01T00:00:00+00:00") for row in rows[2:3]]
+        chained: list[Row] = []
+        for row in [*rows[:2], *early, *rows[3:]]:
+            before = chained[-1].hash if chained else row.previous_hash
+            row = replace(row, previous_hash=before)
+            chained.append(replace(row, hash=digest(asdict(row))))
+        head = f"{len(rows)}:{chained[-1].hash}"
+        answer = audit(replace(evidence, rows=chained[: len(rows)], ledger_head=head))
+    ledger = answer.row()["links"]["ledger"]
+    assert ledger["verdict"] == "verified"
+    assert answer.of(Verdict.REMARK) == [
+        Finding(
+            "ledger",
+            Verdict.REMARK,
+            "the clock went back between row 2 and row 3",
+            f"ledger of {support.MODEL}",
+        )
+    ]
+    assert "the clock went back" in render(answer)
+
+
+def test_an_auditors_line_ends_change_nothing(copied: Path) -> None:
+    support.run(copied, "git", "config", "core.autocrlf", "true")
+    with collect(ONE) as evidence:
+        answer = audit(evidence)
+    assert [finding.line() for finding in answer.of(Verdict.BROKEN)] == []
+    assert answer.exit_code == 0
 
 
 def test_an_unknown_version_is_one_line(project: Path, standing: Stand) -> None:

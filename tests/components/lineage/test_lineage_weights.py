@@ -11,6 +11,7 @@ from components.core.files import sha256_bytes
 from components.lineage.checks import weights
 from components.lineage.verdict import Verdict
 from components.pseudo_label.registry import specs
+from components.registry import schemas
 
 PINNED = "d" * 64
 TREE = {
@@ -38,5 +39,6 @@ OFFICIAL = specs()["vit_h"].weights.sha256
 )
 def test_weights_of_any_teacher(name: str, digest: str, tree: Any, verdict: Verdict) -> None:
     recorded = {"name": name, "sha256": digest}
-    found = weights._teacher_weights(SimpleNamespace(tree=tree), recorded, {"teacher": name})
+    evidence = SimpleNamespace(tree=tree, names=schemas.of({}))
+    found = weights._teacher_weights(evidence, recorded)
     assert found.verdict == verdict

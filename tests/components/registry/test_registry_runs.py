@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from components.registry import curve, layout
+from components.distill.progress import Epoch
+from components.registry import layout
 from components.registry.package import Package
 from components.registry.promotion import register
 from components.registry.runs import Input, Live, Start
@@ -94,8 +95,9 @@ def test_runs_that_a_killed_process_left_here_are_ended(
 @pytest.fixture
 def package(make_package: Make, tmp_path: Path) -> Package:
     """With a training curve of two epochs."""
-    values = ",".join("0.5" for _ in curve.COLUMNS)
-    text = f"epoch,{','.join(curve.COLUMNS)}\n1,{values}\n2,{values}\n"
+    names = [name for name in Epoch.__annotations__ if name != "epoch"]
+    values = ",".join("0.5" for _ in names)
+    text = f"epoch,{','.join(names)}\n1,{values}\n2,{values}\n"
     (tmp_path / "history.csv").write_text(text)
     return replace(make_package(), files={layout.CURVE: tmp_path / "history.csv"})
 

@@ -21,7 +21,8 @@ CALLS: dict[str, Call] = {
 
 
 @pytest.fixture
-def repository(tmp_path: Path) -> Path:
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
     root = tmp_path / "repository"
     root.mkdir()
     git(root, "init", "--quiet", "--initial-branch", "main")
@@ -97,3 +98,41 @@ def test_a_shallow_clone_is_told_from_a_loss(repository: Path, tmp_path: Path) -
     for name in (first, second):
         with pytest.raises(EvidenceError, match=r"shallow.*`git fetch --unshallow --tags`$"):
             history.bundle(tmp_path / "shallow", name, "none", tmp_path / "out.bundle")
+
+
+def test_a_commits_files_are_as_committed_whatever_the_settings(
+    repository: Path, tmp_path: Path
+) -> None:
+    files = {
+        "lf.txt": b"one\ntwo\n",
+        "crlf.txt": b"one\r\ntwo\r\n",
+        "marked.txt": b"$Format:%H$\n",
+        ".gitattributes": b"marked.txt export-subst\nleft.txt export-ignore\n",
+        "left.txt": b"",
+        'folder/n\xc3\xa4me "x"\n.bin': bytes(range(256)),
+    }
+    for name, data in files.items():
+        path = repository / name.encode("latin-1").decode()
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(data)
+    (repository / "link").symlink_to("lf.txt")
+    one = commit(repository)
+    expected = {name.encode("latin-1").decode(): data for name, data in files.items()}
+    git(repository, "config", "core.autocrlf", "true")
+    assert history.tree(repository, one) == {**expected, "kept": b"one"}
+    # A checkout to make a version again in is as committed, too, on a machine with that setting.
+    git(repository, "config", "--global", "core.autocrlf", "true")
+    clone = tmp_path / "clone"
+    history.clone(repository, clone)
+    history.checkout(clone, one)
+    assert (clone / "lf.txt").read_bytes() == files["lf.txt"]
+
+
+def test_a_commit_of_a_missing_file_is_one_line(repository: Path) -> None:
+    one = git(repository, "rev-parse", "HEAD").strip()
+    name = git(repository, "rev-parse", "HEAD:kept").strip()
+    (repository / ".git/objects" / name[:2] / name[2:]).unlink()
+    with pytest.raises(CheckError) as caught:
+        history.tree(repository, one)
+    assert name in str(caught.value)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,143 @@
+"""Later code on versions of today and of old: the same answers as before the change.
+
+Each evolution is committed on top of a workspace with versions, the commands run, then the commit
+is taken back. The normal suite applies all of them at once to two old versions; with `--campaigns`
+each one by one, to three old and three new versions.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from e2e_support import commit_all
+from evolutions import EVOLUTIONS
+from project import BIN
+from test_versions import ARCHIVES, Old, unpack, upgrade
+
+pytestmark = pytest.mark.e2e
+PROGRAM = Path(__file__).with_name("commands.py")
+OLD, ALL = (1, 3), range(1, 7)
+CHANGING = {"made_at", "program", "status"}
+ROUNDING = 0.005  # a version that its own code serves answers in multiples of 1/255
+
+
+class Evolved(Old):
+    """A workspace that runs its own, changed code."""
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """With this folder's code before the installed one."""
+        return {**super().environment, "PYTHONPATH": str(self.root)}
+
+    def answers(self, numbers: Sequence[int]) -> dict[str, Any]:
+        """What the commands answer of these versions, by command: JSON, or an error's line."""
+        commands = {" ".join(words): words for n in numbers for words in self._commands(n)}
+        done = subprocess.run(
+            [BIN / "python", PROGRAM],
+            cwd=self.root,
+            env=self.environment,
+            input=json.dumps(list(commands.values())),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        return {
+            name: _said(name, answer)
+            for name, answer in zip(commands, json.loads(done.stdout), strict=True)
+        }
+
+    def _commands(self, number: int) -> list[list[str]]:
+        name, out = self.name(number), self.root / ".state/answers"
+        shutil.rmtree(out, ignore_errors=True)
+        return [
+            ["model", "show", name, "--json"],
+            ["predict", "../photo.jpg", "--model", name, "--out", f"{out}/p{number}", "--json"],
+            [
+                "evaluate",
+                "--data",
+                "data/demo",
+                "--model",
+                name,
+                "--out",
+                f"{out}/e{number}",
+                "--json",
+            ],
+            ["audit", name, "--deep", "--json"],
+            ["lineage", "diff", self.name(2), name, "--json"],
+            ["model", "rollback", name, "--reason", "a test"],
+            ["model", "list", "--json"],
+        ]
+
+
+def _said(command: str, answer: dict[str, Any]) -> Any:
+    """An answer as JSON; of a rollback, that the version is champion; else an error's text."""
+    text = answer["stdout"] + answer["stderr"]
+    if "Traceback" in answer["stderr"]:
+        return text[-1500:]
+    if command.startswith("model rollback"):
+        return "champion" if " is champion again " in text or "already" in text else text
+    try:
+        return json.loads(answer["stdout"])
+    except ValueError:
+        return text
+
+
+def _same(before: Any, after: Any) -> bool:
+    """Equal but for rounding, what a run's own time changes, and who is champion meanwhile."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        keys = before.keys() - CHANGING
+        return all(key in after and _same(before[key], after[key]) for key in keys)
+    if isinstance(before, list) and isinstance(after, list):
+        return len(before) == len(after) and all(map(_same, before, after))
+    if isinstance(before, float) and isinstance(after, float):
+        return after == pytest.approx(before, abs=ROUNDING)
+    return before == after
+
+
+@contextmanager
+def evolved(workspace: Evolved, names: Sequence[str]) -> Iterator[None]:
+    """Under later code, committed."""
+    for name in names:
+        EVOLUTIONS[name](workspace.root)
+    commit_all(workspace, ", ".join(names))
+    try:
+        yield
+    finally:
+        workspace.run("git", "reset", "--quiet", "--hard", "HEAD~1")
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory, campaigns: bool) -> Iterator[Evolved]:
+    """Old versions under today's code; with campaigns, as many new ones after them."""
+    folder = tmp_path_factory.mktemp("evolving")
+    made = Evolved(unpack(ARCHIVES[-1], folder).root)
+    upgrade(made)
+    made.run("dvc", "pull", "data/demo.dvc")
+    if campaigns:
+        for seed in (11, 12, 13):
+            made.params(distill={"seed": seed})
+            commit_all(made, f"seed {seed}")
+            made.iml("run", "--commit")
+    yield made
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_later_code_answers_as_today(workspace: Evolved, campaigns: bool) -> None:
+    chosen = [[name] for name in EVOLUTIONS] if campaigns else [list(EVOLUTIONS)]
+    numbers = ALL if campaigns else OLD
+    before, wrong = workspace.answers(numbers), {}
+    for names in chosen:
+        with evolved(workspace, names):
+            after = workspace.answers(numbers)
+        differs = {key: after[key] for key in before if not _same(before[key], after[key])}
+        if differs:
+            wrong[", ".join(names)] = differs
+    assert not wrong, json.dumps(wrong, indent=1)[:20_000]
