@@ -73,7 +73,7 @@ def unknown_to(version: Path, photos: pd.DataFrame) -> pd.DataFrame:
 
     The version's folder (from `verified_copy`) carries its own manifest.
     """
-    known = manifest.read_table(version / layout.MANIFEST, manifest.IMAGES)
+    known = manifest.read_columns(version / layout.MANIFEST, "sha256", "split")
     known = known[known["split"] != "test"]
     return photos[~photos["sha256"].isin(known["sha256"])].reset_index(drop=True)
 
