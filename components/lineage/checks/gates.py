@@ -12,8 +12,8 @@ from components.core.files import sha256_bytes
 from components.core.params import Promotion
 from components.lineage.evidence import PARITY, Evidence, parsed
 from components.lineage.verdict import Finding, Pair, broken, compared, missing, verified
+from components.registry import chain, layout
 from components.registry import gates as rules
-from components.registry import layout
 from components.registry.chain import Event, Row
 from components.registry.comparison import Comparison, Difference
 from components.registry.gates import GateEvidence
@@ -91,6 +91,7 @@ def _gate_evidence(
         comparison=_comparison(recorded, facts["champion"]),
         champion=facts["champion"],
         hashes=facts["hashes"],
+        incomparable=_incomparable(recorded),
     )
 
 
@@ -107,19 +108,31 @@ def _dirty(gate: dict[str, Any]) -> list[str] | None:
     return ["?"] * int(number) if number.isdecimal() else None
 
 
+def _incomparable(recorded: dict[str, Any]) -> str:
+    """Why the champion could not be compared, where a gate records that."""
+    found = (gate for gate in recorded.values() if gate["value"] == chain.NOT_COMPARABLE)
+    return next((gate["reason"] for gate in found), "")
+
+
 def _comparison(recorded: dict[str, Any], champion: int | None) -> Comparison | None:
     """The bounds that the gates record; the photos behind them were those of that day."""
     if champion is None:
         return None
     low = rules.finite(recorded.get(rules.F1_GATE, {}).get("value"))
     high = rules.finite(recorded.get(rules.ALARM_GATE, {}).get("value"))
-    f1 = Difference(0.0, 0.0, 0.0, low, None, 0, 0)
-    return Comparison(champion, f1, Difference(0.0, 0.0, 0.0, None, high, 0, 0), 0)
+    # Of the counts the gates record the least, which is that of the comparison or of the metrics.
+    counts = [recorded.get(name, {}).get("value") or 0 for name in rules.COUNTS]
+    f1 = Difference(0.0, 0.0, 0.0, low, None, *counts)
+    return Comparison(champion, f1, Difference(0.0, 0.0, 0.0, None, high, *counts), 0)
 
 
 def _wrong_decisions(own: list[Row], gated: dict[str, Row]) -> Iterator[Finding]:
-    """Promotions that do not rest on passed gates and, where a person decides, on an approval."""
-    approved = {row.hash: row for row in own if row.event == Event.APPROVED}
+    """Promotions that do not rest on passed gates and, where a person decides, on an approval.
+
+    An approval may overrule the gates that lacked a comparison, if the version failed no other.
+    """
+    yes = (row for row in own if row.event == Event.APPROVED)
+    approvals = {(row.hash, row.facts().get("gated")): row for row in yes}
     for row in own:
         if row.event not in (Event.PROMOTED, Event.REJECTED):
             continue
@@ -127,10 +140,11 @@ def _wrong_decisions(own: list[Row], gated: dict[str, Row]) -> Iterator[Finding]
         if base is None:
             yield broken("rests on no gating of this version", where)
             continue
+        promoted = row.event == Event.PROMOTED
         passed = all(gate["passed"] for gate in base.facts()["gates"])
-        if passed != (row.event == Event.PROMOTED):
+        approval = approvals.get((row.facts().get("approved", ""), base.hash))
+        overruled = approval.facts().get(chain.OVERRULED) if approval else None
+        if (passed or bool(overruled and overruled == chain.incomparable(base))) != promoted:
             yield broken(f"{row.event} against its gates", where, not passed, passed)
-        approval = approved.get(row.facts().get("approved", ""))
-        by_hand = row.event == Event.PROMOTED and base.facts().get("mode") == "approve"
-        if by_hand and (approval is None or approval.facts().get("gated") != base.hash):
+        if promoted and base.facts().get("mode") == "approve" and approval is None:
             yield broken("was promoted without the approval it needs", where)

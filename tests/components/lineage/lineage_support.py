@@ -35,7 +35,10 @@ SMALL = {
     "evaluate": {"datasets": ["made"], "bootstrap": 100, "threads": 1},
     "export": {"sizes": [[64, 64]]},
 }  # fmt: skip
-GATES = {"min_f1": 0.0, "min_image_auc": 0.0, "max_false_alarm_area": 1.0}
+GATES = {
+    "min_f1": 0.0, "min_image_auc": 0.0, "max_false_alarm_area": 1.0,
+    "min_photos": 1, "min_groups": 1,
+}  # fmt: skip
 
 
 def run(root: Path, *command: str) -> str:
@@ -113,7 +116,9 @@ def lay_out(root: Path, changes: dict[str, dict]) -> None:
             shutil.copy(source, root / name)
     values = yaml.safe_load((ROOT / "params.yaml").read_text())
     for block, changed in changes.items():
-        values[block] |= changed
+        for key, value in changed.items():
+            inner = isinstance(value, dict)
+            values[block][key] = {**values[block][key], **value} if inner else value
     values["promotion"]["gates"] |= GATES
     (root / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
     run(root, "git", "init", "--quiet", "--initial-branch", "main")
