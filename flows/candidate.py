@@ -29,6 +29,7 @@ from components.registry import (
     evidence,
     layout,
     promotion,
+    signing,
 )
 from components.registry.alias import reconcile
 from components.registry.chain import Row
@@ -99,6 +100,7 @@ def register(
     for note in reconcile(registry):
         warn(note)
     before = {row.version for row in registry.rows()}
+    signing.check_key(lambda: bool(before))
     made = package(params, tracked.start(params, source))
     clean = made.record["git"]["clean"]
     version = promotion.register(registry, made, clean=clean, actor=actor_here(), run_id=run_id)
