@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import yaml
 
 from components import workspace
 from components.core import paths
-from components.core.errors import InputError
+from components.core.errors import EvidenceError, InputError
 from components.core.files import read_json, sha256_file
 from components.core.params import Params
 from components.core.seeds import fix_torch
@@ -29,6 +29,7 @@ from components.registry import (
     evidence,
     layout,
     promotion,
+    signing,
 )
 from components.registry.alias import reconcile
 from components.registry.chain import Row
@@ -41,7 +42,8 @@ from components.registry.package import Package
 from components.registry.promotion import Decision
 from components.registry.runs import Start
 from components.registry.versions import Registry, registration
-from components.serving import inference
+from components.serving import inference, own_code
+from components.serving.origin import Student
 from components.serving.predictor import Predictor
 from components.workspace import repository
 from flows import tracked
@@ -105,6 +107,7 @@ def register(
     for note in reconcile(registry):
         warn(note)
     before = {row.version for row in registry.rows()}
+    signing.check_key(lambda: bool(before))
     made = package(params, tracked.start(params, source))
     clean = made.record["git"]["clean"]
     version = promotion.register(registry, made, clean=clean, actor=actor_here(), run_id=run_id)
@@ -130,14 +133,15 @@ def decide(params: Params, version: int) -> Decision:
     current = chain.champion(rows)
     budget = params.promotion.gates.max_latency_ms
     album = _album(params)
-    champion = None if current in (None, version) else _champion(params, registry, current, album)
+    champion, compared, why = _contest(params, registry, rows, version, album)
     found = evidence.collect(
         paths.RUNS,
         params.gate_dataset,
         attested=attested,
         dirty=workspace.git_dirty(),
         champion=current,
-        comparison=_compare(params, champion, album) if champion else None,
+        comparison=compared,
+        incomparable=why,
         latency_ms=None if budget is None else inference.milliseconds(Predictor(paths.EXPORTED)),
     )
     decision = promotion.decide_and_promote(
@@ -224,14 +228,30 @@ def _md5(path: Path) -> str:
     return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
 
 
-def _champion(params: Params, registry: Registry, champion: int, album: Album) -> Exhibit:
-    """Score the champion on the photos that the version was scored on, with today's code.
+def _contest(
+    params: Params, registry: Registry, rows: Sequence[Row], version: int, album: Album
+) -> tuple[Exhibit | None, Comparison | None, str]:
+    """The champion and the comparison with it, or why there is none."""
+    current = chain.champion(rows)
+    if current in (None, version):
+        return None, None, ""
+    try:
+        champion = _champion(params, registry, registration(rows, current), album)
+        return champion, _compare(params, champion, album), ""
+    except (InputError, EvidenceError) as error:
+        return None, None, error.line()
+
+
+def _champion(params: Params, registry: Registry, registered: Row, album: Album) -> Exhibit:
+    """Score the champion on the photos that the version was scored on.
 
     Photos that the champion itself was trained or tuned on are left out: it would know them.
     """
-    folder = verified_copy(registry, registration(registry.rows(), champion))
+    champion = registered.version
+    folder = verified_copy(registry, registered)
     fair = unknown_to(folder, album.photos.images)
-    predict = Predictor(folder / layout.ARTIFACTS).probabilities
+    student = Student(folder / layout.ARTIFACTS, registry.model, champion)
+    predict = own_code.load(student).probabilities
     if fair.empty:
         return Exhibit(champion, pd.DataFrame(columns=IMAGES.names), predict)
     fix_torch(params.evaluate.seed, params.evaluate.threads)

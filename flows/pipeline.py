@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from components import workspace
 from components.core import params as parameters
-from components.core.errors import CheckError, ImlError
+from components.core.errors import CheckError, ImlError, UnavailableError
 from components.core.files import read_json, sha256_bytes, sha256_file, sha256_json, write_json
 from components.core.paths import DATA, LAST_RUN, state_dir
 from components.workspace import repository
@@ -170,6 +171,15 @@ def _check_weights(params: parameters.Params, changed: dict[str, Any]) -> None:
             )
 
 
+def _check_key(params: parameters.Params) -> None:
+    """Refuse, before the stages run, to work on without the key that has signed before."""
+    from components.registry import signing  # cryptography; help and no-op runs do without it
+    from components.registry.ledger import Ledger
+
+    with suppress(UnavailableError):  # registering says so, and tries again
+        signing.check_key(lambda: bool(Ledger().rows(params.promotion.model)))
+
+
 def _run(
     params: parameters.Params, changed: dict[str, Any], *, publish: bool, commit: bool
 ) -> Outcome:
@@ -178,10 +188,14 @@ def _run(
     with tracked.run(params, "deployment retrain" if publish else "iml run") as run:
         stages = _stages(params, changed, catalogue, run)
         push_outputs(params.datasets)  # before anything names them
-        if publish:
-            publishing.commit_results(params)
-        elif commit:
-            repository.commit_lock(publishing.commit_message(params))
+        if publish or commit:
+            from components.registry import signing
+
+            key = signing.publish()
+            if publish:
+                publishing.commit_results(params)
+            else:
+                repository.commit_lock(publishing.commit_message(params), str(key))
         with catalogue.decisions():
             version, new = register(params, run.source, run.id, pin=not publish)
             decision = decide(params, version)
@@ -216,6 +230,7 @@ def bring_up_to_date(
         if publish:
             publishing.take_inbox(params)
         workspace.require(params.datasets)
+        _check_key(params)
         changed = workspace.changed(params.datasets)
         _check_weights(params, changed)
         if publish and not changed and (reason := publishing.unchanged(params, stale_days)):

@@ -15,7 +15,7 @@ from flows.steps import reporting_flow, run_logger, step
 
 
 @step("{action} {version}")
-def move_champion(action: str, version: int, by: str, reason: str) -> int:
+def move_champion(action: str, version: int, by: str, reason: str, overrule: bool = False) -> int:
     """Check a version again, record the decision, move the champion; gives the ledger's row.
 
     What an interruption has left in the registry is put right first.
@@ -30,29 +30,32 @@ def move_champion(action: str, version: int, by: str, reason: str) -> int:
         run_logger().warning(note)
     with Catalogue(rules.model).decisions():
         if action == "approve":
-            row = promotion.approve(registry, version, rules, actor=by, reason=reason)
+            row = promotion.approve(
+                registry, version, rules, actor=by, reason=reason, overrule=overrule
+            )
         else:
             row = promotion.rollback(registry, version, actor=by, reason=reason)
     return row.sequence
 
 
-def _decide(action: str, version: int, by: str, reason: str) -> State:
-    row = move_champion(action, version, by, reason)
+def _decide(action: str, version: int, by: str, reason: str, overrule: bool = False) -> State:
+    row = move_champion(action, version, by, reason, overrule)
     outcome = f"version {version} is champion (ledger row {row})"
     notify.send("promoted", f"{outcome}: {by}, {reason}")
     return Completed(message=outcome)
 
 
 @reporting_flow("promote")
-def promote(version: int, by: str, reason: str) -> State:
+def promote(version: int, by: str, reason: str, overrule: bool = False) -> State:
     """Make a version champion that passed its gates; fails with one line if anything has changed.
 
     Args:
         version: of the model that params.yaml names.
         by: who approves.
         reason: why, on one line.
+        overrule: also a version that failed only because the champion could not be compared.
     """
-    return _decide("approve", version, by, reason)
+    return _decide("approve", version, by, reason, overrule)
 
 
 @reporting_flow("rollback")

@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 def score_source(source: str, out: str, model: str) -> Summary:
     """Score what is not scored yet; a run that was killed continues."""
     from components.registry.downloads import fetch
+    from components.serving import own_code
     from components.serving.inference import Limits
     from components.serving.origin import Origin
-    from components.serving.predictor import Predictor
     from components.serving.score import score as run
     from components.serving.sources import open_source
 
     photos = open_source(source, Path(out))
     student = fetch(model)
-    predictor = Predictor(student.folder)
+    predictor = own_code.load(student)
     origin = Origin.of(student, predictor.weights_sha256)
     return run(photos, predictor, Path(out), source, origin, Limits())
 

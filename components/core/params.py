@@ -168,6 +168,9 @@ class Gates(_Block):
 
     min_f1: Share
     min_image_auc: Share
+    # Versions and workspaces from before them have none
+    min_photos: Annotated[int, Field(ge=1)] | None = None
+    min_groups: Annotated[int, Field(ge=1)] | None = None
     max_false_alarm_area: Share
     max_ece: Share | None
     min_robustness: Share | None

@@ -15,6 +15,7 @@ PROJECT_FOLDER = "run this in the project's folder"  # the hint where a command 
 # Relative to the workspace.
 DATA, RUNS = Path("data"), Path("runs")
 DEMO_SOURCES = DATA / "demo-sources"
+PUBLIC_KEYS = Path("trusted_keys")  # in git, for whoever audits a clone
 
 PREPARED = RUNS / "prepare"
 MANIFEST, BOXES = PREPARED / "manifest.parquet", PREPARED / "boxes.parquet"

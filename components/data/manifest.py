@@ -89,15 +89,27 @@ def write_table(path: str | Path, frame: pd.DataFrame, schema: pa.Schema) -> Non
 
 def read_table(path: str | Path, schema: pa.Schema) -> pd.DataFrame:
     """Read Parquet written by `write_table`; raises InputError when it is not that."""
+    table = _parquet(path)
+    if table.schema.names != schema.names:
+        raise InputError(f"columns {table.schema.names}, expected {schema.names}", where=str(path))
+    return table.to_pandas()
+
+
+def read_columns(path: str | Path, *names: str) -> pd.DataFrame:
+    """Some columns of a table that code of another time may have written."""
+    table = _parquet(path)
+    if missing := [name for name in names if name not in table.schema.names]:
+        raise InputError(f"has no column {', '.join(missing)}", where=str(path))
+    return table.select(names).to_pandas()
+
+
+def _parquet(path: str | Path) -> pa.Table:
     try:
-        table = pq.read_table(path)
+        return pq.read_table(path)
     except FileNotFoundError:
         raise InputError("no such file", where=str(path), hint="run `iml run`") from None
     except (pa.ArrowInvalid, OSError) as error:
         raise InputError(f"not a Parquet file ({error})", where=str(path)) from None
-    if table.schema.names != schema.names:
-        raise InputError(f"columns {table.schema.names}, expected {schema.names}", where=str(path))
-    return table.to_pandas()
 
 
 def write(folder: str | Path, manifest: Manifest) -> None:

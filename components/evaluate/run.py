@@ -70,8 +70,9 @@ class Evaluation:
         images: columns of `IMAGES`, in the order of the manifest's rows.
         metrics: `f1`, `iou`, `mcc`, `auc`, `false_alarm_area`, `image_auc`, `balanced_accuracy`,
             `ece` and `imdlbenco_f1`; `calibration` (temperature, threshold, reliability by bin);
-            `groups` by kind; `slices` by method, shape and area; counts; `thresholds` (see
-            `calibration.Sweep.rows`).
+            `groups` by kind; `slices` by method, shape and area; counts of
+            photos and source groups (`n_groups_manipulated`: of photos with a true mask);
+            `thresholds` (see `calibration.Sweep.rows`).
     """
 
     images: pd.DataFrame
@@ -223,6 +224,8 @@ def _summarise(
     block["n_authentic"] = int((~manipulated).sum())
     block["n_without_mask"] = int((manipulated & images["f1"].isna().to_numpy()).sum())
     block["n_groups"] = int(images["group"].nunique())
+    block["n_groups_manipulated"] = int(images["group"][images["f1"].notna()].nunique())
+    block["n_groups_authentic"] = int(images["group"][~manipulated].nunique())
     return block
 
 

@@ -17,6 +17,7 @@ from components.core.errors import CheckError
 from components.core.files import sha256_json
 
 GENESIS = "0" * 64
+NOT_COMPARABLE = "not comparable"  # value of a gate for which the champion could not be scored
 
 
 class Event(StrEnum):
@@ -30,6 +31,7 @@ class Event(StrEnum):
     ROLLED_BACK = "rolled_back"
 
 
+OVERRULED = "overruled"  # key of an approval's facts: gates that it overrules
 CHAMPION_EVENTS = (Event.PROMOTED, Event.ROLLED_BACK)  # the events that name a champion
 
 
@@ -112,14 +114,14 @@ def dismissed(rows: Sequence[Row], version: int) -> Row | None:
 
 
 def last_gating(rows: Sequence[Row], version: int) -> tuple[Row | None, Row | None]:
-    """A version's last `gated` row, and the verdict that followed it."""
+    """A version's last `gated` row, and the last verdict that followed it."""
     own = [row for row in rows if row.version == version]
     gated = next((row for row in reversed(own) if row.event == Event.GATED), None)
     if gated is None:
         return None, None
     events = (Event.PROMOTED, Event.REJECTED)
-    after = (row for row in own if row.sequence > gated.sequence and row.event in events)
-    return gated, next(after, None)
+    after = [row for row in own if row.sequence > gated.sequence and row.event in events]
+    return gated, next(reversed(after), None)
 
 
 def awaits_approval(rows: Sequence[Row], version: int) -> bool:
@@ -133,6 +135,34 @@ def awaits_approval(rows: Sequence[Row], version: int) -> bool:
         and facts["champion"] != version
         and all(gate["passed"] for gate in facts["gates"])
     )
+
+
+def incomparable(gated: Row) -> list[str]:
+    """The gates that a version failed, where it failed none but for lack of a comparison.
+
+    A person may overrule these.
+    """
+    failed = [gate for gate in gated.facts()["gates"] if not gate["passed"]]
+    alone = all(gate.get("value") == NOT_COMPARABLE for gate in failed)
+    return [gate["name"] for gate in failed] if alone else []
+
+
+def how_to_overrule(gated: Row) -> str:
+    """What a person may do about a version that was not compared."""
+    command = f"iml model approve {gated.model}/{gated.version} --by NAME --reason WHY --overrule"
+    return f"To promote it without a comparison: `{command}`."
+
+
+def approval(rows: Sequence[Row], gated: Row) -> Row | None:
+    """A person's yes to what a gating found."""
+    yes = (row for row in rows if row.event == Event.APPROVED)
+    return next((row for row in yes if row.facts().get("gated") == gated.hash), None)
+
+
+def overruled(rows: Sequence[Row], gated: Row) -> list[str]:
+    """The gates of a gating that a person has overruled."""
+    yes = approval(rows, gated)
+    return yes.facts().get(OVERRULED, []) if yes else []
 
 
 @dataclass(frozen=True)

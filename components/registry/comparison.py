@@ -46,7 +46,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two versions on the same photos, both scored with today's code.
+    """Two versions on the same photos, both scored today.
 
     Attributes:
         champion: the version it was compared with.

@@ -226,6 +226,7 @@ def _render_status(rows: Sequence[Row], gated: Row) -> str:
         "words": _WORDS,
         "status": status,
         "style": _STYLES.get(status, "poor"),
+        "overruled": chain.overruled(rows, gated),
         "sentence": _sentence(rows, gated, since, status),
     }
     return pages.render("decision_status.html", values).strip()
@@ -245,7 +246,11 @@ def _sentence(rows: Sequence[Row], gated: Row, since: Sequence[Row], status: str
     if status == "former champion":
         ended = next(r for r in reversed(champions) if r.previous_champion == gated.version)
         return f"Until {_when(ended)}. {keeps}"
-    return f"{since[-1].reason if status == 'rejected' else 'There is no verdict yet'}. {keeps}"
+    if status != "rejected":
+        return f"There is no verdict yet. {keeps}"
+    no = next(row for row in reversed(since) if row.event == Event.REJECTED)
+    more = f" {chain.how_to_overrule(gated)}" if chain.incomparable(gated) else ""
+    return f"{no.reason}. {keeps}{more}"
 
 
 def _when(row: Row) -> str:

@@ -1,6 +1,7 @@
 """Local copies of versions: fetched from MLflow, checked against ledger and signature, kept.
 
-A copy is checked every time it is asked for; one that is not whole is fetched again.
+A copy is checked every time it is asked for; one that is not whole is fetched again. Where the
+state folder cannot be written, copies last as long as the process.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import os
 import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -49,13 +51,14 @@ def verified_copy(registry: Registry, row: Row) -> Path:
     Raises CheckError where what the store holds is not what was registered, or is missing.
     """
     facts, name = row.facts(), f"{row.model}/{row.version}"
-    kept = _cache() / str(facts.get(SIGNATURE_HASH))
-    with suppress(CheckError):
-        check(kept, facts, name)
-        return places(kept)[0]
+    for folder in dict.fromkeys((state_dir() / MODEL_CACHE, _cache())):
+        kept = folder / str(facts.get(SIGNATURE_HASH))
+        with suppress(CheckError):
+            check(kept, facts, name)
+            return places(kept)[0]
     with (
         alone(kept.with_name(f".{kept.name}.lock")),
-        tempfile.TemporaryDirectory(dir=_cache(), prefix=".fetch-") as scratch,
+        tempfile.TemporaryDirectory(dir=kept.parent, prefix=".fetch-") as scratch,
     ):
         with suppress(CheckError):  # another process may have fetched it meanwhile
             check(kept, facts, name)
@@ -73,7 +76,7 @@ def unknown_to(version: Path, photos: pd.DataFrame) -> pd.DataFrame:
 
     The version's folder (from `verified_copy`) carries its own manifest.
     """
-    known = manifest.read_table(version / layout.MANIFEST, manifest.IMAGES)
+    known = manifest.read_columns(version / layout.MANIFEST, "sha256", "split")
     known = known[known["split"] != "test"]
     return photos[~photos["sha256"].isin(known["sha256"])].reset_index(drop=True)
 
@@ -89,9 +92,16 @@ def verify_download(registry: Registry, version: int, facts: Mapping[str, Any]) 
 
 
 def _cache() -> Path:
+    """Where copies are kept: below the state folder or, if that is read-only, as long as we run."""
     folder = state_dir() / MODEL_CACHE
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    with suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder if os.access(folder, os.W_OK | os.X_OK) else Path(_temporary().name)
+
+
+@cache
+def _temporary() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="iml-models-")
 
 
 def _download(

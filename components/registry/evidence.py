@@ -46,6 +46,7 @@ def collect(
     dirty: Sequence[str] | None,
     champion: int | None,
     comparison: Comparison | None,
+    incomparable: str = "",
     latency_ms: float | None,
 ) -> GateEvidence:
     """Read what the stages recorded below `runs`, of the evaluation that of the deciding data set.
@@ -74,6 +75,7 @@ def collect(
         comparison=comparison,
         champion=champion,
         hashes=hashes,
+        incomparable=incomparable,
     )
 
 

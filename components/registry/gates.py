@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from components.core.params import Gates, Promotion
+from components.registry.chain import NOT_COMPARABLE
 from components.registry.comparison import Comparison
 
 F1_GATE, ALARM_GATE, BETTER_GATE = (
@@ -20,7 +21,8 @@ F1_GATE, ALARM_GATE, BETTER_GATE = (
     "better_than_champion",
 )
 COMPARISONS = (F1_GATE, ALARM_GATE, BETTER_GATE)
-LATENCY = "max_latency_ms"
+COUNTS = ("min_photos", "min_groups")
+LATENCY, FALSE_ALARMS = "max_latency_ms", "false-alarm area"
 # What an audit follows in a lineage record, and where it is; `*` is every entry, at least one.
 _LINKS = {
     "the git commit": "git.commit",
@@ -79,6 +81,7 @@ class GateEvidence:
         comparison: with the champion; not needed when the version is the champion.
         champion: the champion; None where there is none.
         hashes: SHA-256 by name of the files that the above was read from.
+        incomparable: why there is no comparison with the champion.
     """
 
     validation: Mapping[str, Any] | None
@@ -94,6 +97,7 @@ class GateEvidence:
     comparison: Comparison | None
     champion: int | None
     hashes: Mapping[str, str]
+    incomparable: str = ""
 
 
 def judge(version: int, evidence: GateEvidence, promotion: Promotion) -> list[Gate]:
@@ -102,12 +106,13 @@ def judge(version: int, evidence: GateEvidence, promotion: Promotion) -> list[Ga
     return [
         _validation(evidence.validation),
         *_limits(evidence, gates),
+        *_counts(evidence, gates),
         parity(evidence.parity),
         _lineage(evidence.record),
         _signature(evidence.signer, evidence.signature_problem),
         *_licences(evidence.licences, gates.allowed_licences),
         _workspace(evidence.dirty, gates.require_clean),
-        *_against_champion(version, evidence.champion, evidence.comparison, promotion),
+        *_against_champion(version, evidence, promotion),
     ]
 
 
@@ -120,41 +125,82 @@ def _limits(evidence: GateEvidence, gates: Gates) -> Iterator[Gate]:
     """Numbers against their thresholds: of `min_` the least that passes, of `max_` the most."""
     metrics = evidence.metrics
     measured = {
-        "min_f1": ("F1", metric(metrics, "f1")),
-        "min_image_auc": ("image AUC", metric(metrics, "image_auc")),
-        "max_false_alarm_area": ("false-alarm area", metric(metrics, "false_alarm_area")),
-        "max_ece": ("ECE", metric(metrics, "ece")),
-        "min_robustness": ("F1 kept under distortion", robustness(metrics)),
-        "max_megabytes": ("size in MB", evidence.megabytes),
-        LATENCY: ("ms for a photo", evidence.latency_ms),
+        "min_f1": ("F1", *_measured(metrics, "f1")),
+        "min_image_auc": ("image AUC", *_measured(metrics, "image_auc")),
+        "max_false_alarm_area": (FALSE_ALARMS, *_measured(metrics, "false_alarm_area")),
+        "max_ece": ("ECE", *_measured(metrics, "ece")),
+        "min_robustness": ("F1 kept under distortion", robustness(metrics), ""),
+        "max_megabytes": ("size in MB", evidence.megabytes, ""),
+        LATENCY: ("ms for a photo", evidence.latency_ms, ""),
     }
-    for name, (what, value) in measured.items():
+    for name, (what, value, interval) in measured.items():
         threshold = getattr(gates, name)
         if name == "min_f1" and value is None and (reason := _no_masks(metrics)):
             yield Gate(name, None, threshold, False, reason)
         elif threshold is not None:
             limit = at_least if name.startswith("min_") else at_most
-            yield limit(name, what, value, threshold)
+            yield limit(name, what, value, threshold, interval)
 
 
-def at_least(name: str, what: str, value: float | None, threshold: float) -> Gate:
+def _counts(evidence: GateEvidence, gates: Gates) -> Iterator[Gate]:
+    """Photos and source groups behind each figure that decides; the value is the least of them."""
+    counts = behind(evidence.metrics, evidence.comparison)
+    for place, (name, what) in enumerate(zip(COUNTS, ("photos", "source groups"), strict=True)):
+        threshold = getattr(gates, name)
+        if threshold is None:
+            continue
+        found = {figure: finite(pair[place]) for figure, pair in counts.items()}
+        known = [number for number in found.values() if number is not None]
+        if len(known) < len(found):
+            yield _missing(name, threshold, f"number of {what} behind each figure")
+            continue
+        few = [f"{figure} on {n:.0f}" for figure, n in found.items() if n < threshold]
+        reason = f"rests on too few {what}: {', '.join(few)}; {threshold} are required"
+        if not few:
+            reason = f"each figure rests on at least {min(known):.0f} {what}"
+        yield Gate(name, min(known), threshold, not few, reason)
+
+
+def behind(
+    metrics: Mapping[str, Any] | None, comparison: Comparison | None = None
+) -> dict[str, tuple[Any, Any]]:
+    """Numbers of photos and source groups by figure; None where they are not recorded."""
+    metrics = metrics or {}
+    figures = {"F1": ("f1", "manipulated"), FALSE_ALARMS: ("false_alarm_area", "authentic")}
+    found = {
+        figure: (_part(metrics, name, "n"), metrics.get(f"n_groups_{label}"))
+        for figure, (name, label) in figures.items()
+    }
+    if comparison is not None:
+        pairs = {"F1": comparison.f1, FALSE_ALARMS: comparison.false_alarm_area}
+        found |= {f"the comparison in {name}": (d.n, d.groups) for name, d in pairs.items()}
+    return found
+
+
+def at_least(
+    name: str, what: str, value: float | None, threshold: float, interval: str = ""
+) -> Gate:
     """Passes a finite value that is not below the threshold."""
     number = finite(value)
     if number is None:
         return _missing(name, threshold, what)
     ok = number >= threshold
     verb = "reaches" if ok else "is below"
-    return Gate(name, number, threshold, ok, f"{what} {number:.4g} {verb} {threshold:.4g}")
+    reason = f"{what} {number:.4g}{interval} {verb} {threshold:.4g}"
+    return Gate(name, number, threshold, ok, reason)
 
 
-def at_most(name: str, what: str, value: float | None, threshold: float) -> Gate:
+def at_most(
+    name: str, what: str, value: float | None, threshold: float, interval: str = ""
+) -> Gate:
     """Passes a finite value that is not above the threshold."""
     number = finite(value)
     if number is None:
         return _missing(name, threshold, what)
     ok = number <= threshold
     verb = "is within" if ok else "is above"
-    return Gate(name, number, threshold, ok, f"{what} {number:.4g} {verb} {threshold:.4g}")
+    reason = f"{what} {number:.4g}{interval} {verb} {threshold:.4g}"
+    return Gate(name, number, threshold, ok, reason)
 
 
 def finite(value: Any) -> float | None:
@@ -166,8 +212,19 @@ def finite(value: Any) -> float | None:
 
 def metric(metrics: Mapping[str, Any] | None, name: str) -> float | None:
     """The value of one metric of a `metrics.json`, or None."""
+    return _part(metrics, name, "value")
+
+
+def _part(metrics: Mapping[str, Any] | None, name: str, part: str) -> float | None:
     block = (metrics or {}).get(name)
-    return finite(block.get("value")) if isinstance(block, Mapping) else None
+    return finite(block.get(part)) if isinstance(block, Mapping) else None
+
+
+def _measured(metrics: Mapping[str, Any] | None, name: str) -> tuple[float | None, str]:
+    """A metric's value, and its confidence interval in words where one is recorded."""
+    low, high = (_part(metrics, name, part) for part in ("low", "high"))
+    interval = "" if low is None or high is None else f" ({low:.4g} to {high:.4g})"
+    return metric(metrics, name), interval
 
 
 def _missing(name: str, threshold: float | None, what: str) -> Gate:
@@ -289,15 +346,13 @@ def _workspace(dirty: Sequence[str] | None, required: bool) -> Gate:
     return Gate(name, f"{len(dirty)} changed", "clean", not required, reason, warning=not required)
 
 
-def _against_champion(
-    version: int, champion: int | None, comparison: Comparison | None, promotion: Promotion
-) -> list[Gate]:
+def _against_champion(version: int, evidence: GateEvidence, promotion: Promotion) -> list[Gate]:
     """Non-inferior in F1 and false alarms, by the margins (one-sided bounds at 1 - alpha).
 
     Where no person decides it must be better in F1, too. A first champion has nothing to be
     compared with: the absolute thresholds alone decide.
     """
-    gates = promotion.gates
+    gates, champion, comparison = promotion.gates, evidence.champion, evidence.comparison
     thresholds = {F1_GATE: -gates.champion_margin, ALARM_GATE: gates.champion_alarm_margin}
     if promotion.mode == "auto" and gates.superiority:
         thresholds[BETTER_GATE] = 0.0
@@ -307,6 +362,9 @@ def _against_champion(
     if champion == version:
         why = f"version {version} is the champion"
         return [Gate(name, "champion", t, True, why) for name, t in thresholds.items()]
+    if evidence.incomparable:
+        why = f"champion {champion} cannot be compared: {evidence.incomparable}"
+        return [Gate(name, NOT_COMPARABLE, t, False, why) for name, t in thresholds.items()]
     if comparison is None or comparison.champion != champion:
         why = f"no comparison with champion {champion}"
         return [Gate(name, None, t, False, why) for name, t in thresholds.items()]
@@ -316,7 +374,7 @@ def _against_champion(
 def _compared(name: str, threshold: float, comparison: Comparison) -> Gate:
     """Passes where the bound of the difference, and so the difference, is on the right side."""
     alarm, champion = name == ALARM_GATE, comparison.champion
-    what = "false-alarm area" if alarm else "F1"
+    what = FALSE_ALARMS if alarm else "F1"
     found = comparison.false_alarm_area if alarm else comparison.f1
     bound = finite(found.high if alarm else found.low)
     if bound is None:

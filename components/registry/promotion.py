@@ -162,20 +162,28 @@ def _same_grounds(before: Mapping[str, Any], now: Mapping[str, Any], version: in
     """Whether two gatings of a version had the same grounds.
 
     A version that has become champion is no longer compared with its predecessor, and no two
-    measurements of time agree: neither alone makes new grounds.
+    measurements of time agree: neither alone makes new grounds, nor do other words or gates that
+    are switched off.
     """
     is_champion = now["champion"] == version
     return _grounds(before, is_champion) == _grounds(now, is_champion)
 
 
 def _grounds(facts: Mapping[str, Any], is_champion: bool) -> dict[str, Any]:
+    unsteady = {gates.LATENCY, *(gates.COUNTS if is_champion else ())}
     rows = [
-        {"name": gate["name"], "passed": gate["passed"]} if gate["name"] == gates.LATENCY else gate
+        (gate["name"], gate["passed"], None if gate["name"] in unsteady else gate["value"])
         for gate in facts["gates"]
         if not (is_champion and gate["name"] in gates.COMPARISONS)
     ]
     champion = None if is_champion else facts["champion"]
-    return {**facts, "champion": champion, "gates": rows}
+    asked = _asked(facts["thresholds"])
+    return {**facts, "champion": champion, "gates": rows, "thresholds": asked}
+
+
+def _asked(thresholds: Mapping[str, Any]) -> dict[str, Any]:
+    """Without what is not asked for: a gate that is switched off, or was not known yet."""
+    return {name: value for name, value in thresholds.items() if value is not None}
 
 
 def _conclude(
@@ -191,8 +199,12 @@ def _conclude(
 
 
 def _summary(verdicts: Sequence[Gate]) -> str:
-    failed = [f"{gate.name}: {gate.reason}" for gate in verdicts if not gate.passed]
-    return "; ".join(failed) or f"all {len(verdicts)} gates passed"
+    failed: dict[str, list[str]] = {}
+    for gate in verdicts:
+        if not gate.passed:
+            failed.setdefault(gate.reason, []).append(gate.name)
+    texts = [f"{', '.join(names)}: {reason}" for reason, names in failed.items()]
+    return "; ".join(texts) or f"all {len(verdicts)} gates passed"
 
 
 def _sentence(
@@ -220,12 +232,23 @@ def _sentence(
         )
     replaced = "it had been promoted on this evidence and has been replaced since"
     keeps = f"version {champion} stays champion" if champion else "there is no champion"
-    return f"{what} was not promoted: {replaced if passed else _summary(verdicts)}; {keeps}."
+    why = replaced if passed else _summary(verdicts)
+    sentence = f"{what} was not promoted: {why}; {keeps}."
+    return f"{sentence} {chain.how_to_overrule(gated)}" if chain.incomparable(gated) else sentence
 
 
-def approve(registry: Registry, version: int, rules: Promotion, *, actor: str, reason: str) -> Row:
+def approve(
+    registry: Registry,
+    version: int,
+    rules: Promotion,
+    *,
+    actor: str,
+    reason: str,
+    overrule: bool = False,
+) -> Row:
     """Record a person's approval and promote; gives the `promoted` row.
 
+    With `overrule` also a version that failed only because the champion could not be compared.
     Nothing may have changed since the version was gated, today's rules included. Killed in
     between, the same command completes it.
 
@@ -235,23 +258,22 @@ def approve(registry: Registry, version: int, rules: Promotion, *, actor: str, r
     """
     rows = registry.rows()
     registered, current = registration(rows, version).facts(), chain.champion(rows)
-    gated = _awaiting(registry.model, rows, version)
+    gated = _awaiting(registry.model, rows, version, overrule)
     _check_unchanged(gated, current, rules)
     verify_download(registry, version, registered)
     evidence = {"gated": gated.hash, RECORD_HASH: registered[RECORD_HASH]}
-    approved = next(  # an approval that was interrupted before the promotion
-        (r for r in rows if r.event == Event.APPROVED and r.facts()["gated"] == gated.hash), None
-    ) or registry.ledger.append(
-        Entry(
-            registry.model,
-            Event.APPROVED,
-            version,
-            actor,
-            reason,
-            evidence,
-            expected_sequence=rows[-1].sequence,
-        )
+    overruled = chain.incomparable(gated)
+    entry = Entry(
+        registry.model,
+        Event.APPROVED,
+        version,
+        actor,
+        reason,
+        {**evidence, chain.OVERRULED: overruled} if overruled else evidence,
+        expected_sequence=rows[-1].sequence,
     )
+    # One that is there already was interrupted before the promotion.
+    approved = chain.approval(rows, gated) or registry.ledger.append(entry)
     evidence["approved"] = approved.hash
     reason = f"approved: {approved.reason}"
     promoted = registry.ledger.append(
@@ -261,7 +283,7 @@ def approve(registry: Registry, version: int, rules: Promotion, *, actor: str, r
     return promoted
 
 
-def _awaiting(model: str, rows: Sequence[Row], version: int) -> Row:
+def _awaiting(model: str, rows: Sequence[Row], version: int, overrule: bool) -> Row:
     """The gating that waits for approval; raises for a version that does not wait."""
     gated, verdict = chain.last_gating(rows, version)
     if gated is not None and chain.awaits_approval(rows, version):
@@ -269,8 +291,12 @@ def _awaiting(model: str, rows: Sequence[Row], version: int) -> Row:
     name = f"version {version} of {model}"
     if chain.champion(rows) == version:
         raise InputError(f"{name} is already the champion")
-    if verdict is not None and verdict.event == Event.REJECTED:
-        raise CheckError(f"{name} was rejected: {verdict.reason}", hint="see `iml model show`")
+    if gated is not None and verdict is not None and verdict.event == Event.REJECTED:
+        alone = chain.incomparable(gated)
+        if alone and overrule:
+            return gated
+        hint = chain.how_to_overrule(gated) if alone else "see `iml model show`"
+        raise CheckError(f"{name} was rejected: {verdict.reason}", hint=hint)
     if verdict is not None:
         raise InputError(
             f"{name} had been promoted and has been replaced since",
@@ -284,7 +310,7 @@ def _check_unchanged(gated: Row, current: int | None, rules: Promotion) -> None:
     facts, again = gated.facts(), "run `iml run`, which applies the gates again"
     name = f"version {gated.version} of {gated.model}"
     chain.check_champion(name, facts["champion"], current, again)
-    if facts["thresholds"] != rules.gates.model_dump(mode="json"):
+    if _asked(facts["thresholds"]) != _asked(rules.gates.model_dump(mode="json")):
         raise CheckError(
             f"the gates changed since {name} was gated", where="params.yaml", hint=again
         )

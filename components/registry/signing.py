@@ -2,8 +2,9 @@
 
 The private key is `$IML_SIGNING_KEY` (PEM, elliptic curve, e.g. mounted from a vault); where that
 is unset, `.state/keys/signing.pem` is generated once, readable by its owner alone. Trusted public
-keys are in `$IML_TRUSTED_KEYS` (default `.state/keys/trusted`), one `FINGERPRINT.pem` each; signing
-adds the signer's own, so versions signed before a change of keys still verify.
+keys are in `$IML_TRUSTED_KEYS` (default `.state/keys/trusted`) and in the project's `trusted_keys`,
+which is in git, one `FINGERPRINT.pem` each; signing adds the signer's own to the first, so versions
+signed before a change of keys still verify.
 
 A signature is a Sigstore bundle that names every file with its SHA-256; anybody can check it with
 `model_signing verify key FOLDER --signature FILE --public_key FINGERPRINT.pem`.
@@ -14,7 +15,9 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import shlex
 import stat
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,7 +34,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from components.core.errors import EvidenceError, InputError
 from components.core.files import atomic, sha256_bytes, sha256_file, write_bytes
-from components.core.paths import SIGNING_KEY, TRUSTED_KEYS, state_dir
+from components.core.paths import PUBLIC_KEYS, SIGNING_KEY, TRUSTED_KEYS, state_dir
 
 if TYPE_CHECKING:
     from model_signing.hashing import Config as Hashing
@@ -106,12 +109,13 @@ def trusted(mark: str) -> Path:
         UntrustedError: there is none.
         EvidenceError: the file of that name holds another key.
     """
-    path = _trusted_folder() / f"{mark}.pem"
-    if not re.fullmatch(r"[0-9a-f]{64}", mark) or not path.is_file():
+    places = [folder / f"{mark}.pem" for folder in (_trusted_folder(), PUBLIC_KEYS)]
+    path = next((place for place in places if os.path.isfile(place)), None)
+    if path is None or not re.fullmatch(r"[0-9a-f]{64}", mark):
         raise UntrustedError(
             f"the key {mark[:16]} that signed it is not trusted here",
-            where=str(path.parent),
-            hint=f"if you know whose it is, put it there as {path.name}",
+            where=str(places[0].parent),
+            hint=f"if you know whose it is, put it there as {places[0].name}",
         )
     if fingerprint(path) != mark:
         raise EvidenceError("this key does not match its file name", where=str(path))
@@ -152,13 +156,44 @@ def _trusted_folder() -> Path:
     return Path(own) if own else state_dir() / TRUSTED_KEYS
 
 
+def check_key(signed: Callable[[], bool] = lambda: False) -> None:
+    """Raise InputError where the key to sign with has been lost; a first one need not be there.
+
+    Args:
+        signed: whether the ledger knows of signatures; asked only if no private key is there.
+    """
+    own = os.environ.get(KEY, "").strip()
+    path = Path(own) if own else state_dir() / SIGNING_KEY
+    # Looked for before the private key, which another process may just be making.
+    known = not own and any((state_dir() / TRUSTED_KEYS).glob("*.pem"))
+    if path.is_file():
+        return
+    if own:
+        raise InputError("no such signing key", where=own, hint=f"check {KEY}")
+    if known or signed():
+        raise InputError(
+            "the private signing key is missing, although versions have been signed",
+            where=str(path),
+            hint="restore it from a backup, or make a new one: (umask 077; openssl genpkey "
+            f"-algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out {shlex.quote(str(path))})",
+        )
+
+
+def publish() -> Path:
+    """Write the public half of the key to sign with where git keeps it; gives the file."""
+    mark = _trust(_private_key())
+    path = PUBLIC_KEYS / f"{mark}.pem"
+    if not path.is_file():
+        write_bytes(path, trusted(mark).read_bytes())
+    return path
+
+
 def _private_key() -> Path:
-    """The key to sign with; generated at the default place when it is not there."""
+    """The key to sign with; generated at the default place when there has never been one."""
+    check_key()
     own = os.environ.get(KEY, "").strip()
     path = Path(own) if own else state_dir() / SIGNING_KEY
     if not path.is_file():
-        if own:
-            raise InputError("no such signing key", where=own, hint=f"check {KEY}")
         _generate(path)
     if path.stat().st_mode & stat.S_IRWXO:
         raise InputError(

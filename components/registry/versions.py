@@ -65,6 +65,7 @@ class VersionState:
         registered: time of registration, UTC, ISO 8601.
         facts: evidence of its `registered` row.
         gates: rows of `components.registry.gates.Gate` of its last gating; empty before it.
+        overruled: names of those that a person has overruled.
     """
 
     model: str
@@ -73,6 +74,7 @@ class VersionState:
     registered: str
     facts: dict[str, Any]
     gates: list[dict[str, Any]]
+    overruled: list[str]
 
     def row(self) -> dict[str, Any]:
         """As plain JSON."""
@@ -102,8 +104,9 @@ def states(rows: Sequence[Row]) -> list[VersionState]:
             status = _status(own, registered.version, champion)
             gated, _ = chain.last_gating(own, registered.version)
             gates = gated.facts()["gates"] if gated else []
-            name = registered.model, registered.version
-            found.append(VersionState(*name, status, registered.time, registered.facts(), gates))
+            overruled = chain.overruled(own, gated) if gated else []
+            known = (registered.time, registered.facts(), gates, overruled)
+            found.append(VersionState(registered.model, registered.version, status, *known))
     return found
 
 

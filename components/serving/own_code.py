@@ -89,8 +89,7 @@ class OwnCode(Predictor):
                 stdin=subprocess.DEVNULL,
                 stdout=self._errors,
                 stderr=self._errors,
-                # Today's code must not be found before the version's.
-                env={name: text for name, text in os.environ.items() if name != "PYTHONPATH"},
+                env=_environment(),
                 cwd=folder.parent,
             )
         self._receive()
@@ -125,3 +124,9 @@ class OwnCode(Predictor):
                 where=str(self._folder.parent),
                 hint="install the packages of its requirements.txt, or use another version",
             ) from None
+
+
+def _environment() -> dict[str, str]:
+    """Without today's code, which must not be found first; nothing is written into the folder."""
+    others = {name: text for name, text in os.environ.items() if name != "PYTHONPATH"}
+    return {**others, "PYTHONDONTWRITEBYTECODE": "1"}

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from components.core.errors import CheckError
 from components.core.files import write_json
-from components.workspace import call, dvc, git_commit, lock_committed
+from components.workspace import call, dvc, git_commit
 
 BRANCH, METRICS = "retrain", "metrics.json"
 _PULLED = "iml.pulled"  # the commit whose data and outputs are in the clone
@@ -115,15 +115,16 @@ def add_results(message: str) -> str:
     return add(message, "--all")
 
 
-def commit_lock(message: str) -> None:
-    """Commit dvc.lock, and nothing else, where it has changed."""
-    if lock_committed():
+def commit_lock(message: str, *others: str) -> None:
+    """Commit dvc.lock and some other files, and nothing else, where they have changed."""
+    paths = ("dvc.lock", *others)
+    if not call("git", "status", "--porcelain", "--", *paths).strip():
         return
     # Where git knows no name, the one of scheduled runs is used.
     known = call("git", "config", "--default", "", "--get", "user.email").strip()
     who = [] if known else [f"-c{name}={value}" for name, value in _WHO.items()]
-    call("git", "add", "dvc.lock")
-    call("git", *who, "commit", "--quiet", "-m", message, "--", "dvc.lock")
+    call("git", "add", *paths)
+    call("git", *who, "commit", "--quiet", "-m", message, "--", *paths)
 
 
 def unsettle() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -64,14 +64,16 @@ def short(digest: object) -> str:
     return str(digest or "")[:12]
 
 
-def gates_table(title: str, gates: Iterable[Mapping[str, Any]]) -> Table:
+def gates_table(
+    title: str, gates: Iterable[Mapping[str, Any]], overruled: Collection[str] = ()
+) -> Table:
     """Every gate with its verdict and the reason, which names value and threshold."""
     made = new_table(title, "gate", "verdict", "why")
     made.columns[0].no_wrap = True
     for gate in gates:
         verdict, style = ("pass", "green") if gate["passed"] else ("fail", "red")
-        if gate["warning"]:
-            verdict, style = "warn", "yellow"
+        if gate["warning"] or gate["name"] in overruled:
+            verdict, style = "warn" if gate["warning"] else "overruled", "yellow"
         add_row(made, gate["name"], verdict, gate["reason"], styles={1: style})
     return made
 

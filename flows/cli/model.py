@@ -113,7 +113,8 @@ def show_version(model: Reference = None, as_json: AsJson = False) -> None:
 def _show(entry: VersionState, metrics: dict[str, float], record: dict[str, Any]) -> None:
     title = f"{entry.model}/{entry.version} {entry.status}, files, record and signature verified"
     show(title, _STYLES.get(entry.status, ""))
-    show(gates_table("Gates", entry.gates) if entry.gates else "not gated yet")
+    gates = gates_table("Gates", entry.gates, entry.overruled) if entry.gates else "not gated yet"
+    show(gates)
     figures = new_table("Metrics", "metric", "value#", "interval#", "photos#")
     for name in sorted(metrics):
         if not name.endswith((".low", ".high", ".n")):
@@ -264,7 +265,19 @@ def promote(model: Which, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def approve(model: Which, reason: Why, by: Who = None, as_json: AsJson = False) -> None:
+def approve(
+    model: Which,
+    reason: Why,
+    by: Who = None,
+    overrule: Annotated[
+        bool,
+        typer.Option(
+            "--overrule",
+            help="Also a version that failed only because the champion could not be compared.",
+        ),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """Promote a version that passed its gates and awaits approval; checks the evidence again."""
     from components.registry import promotion
     from components.registry.ledger import actor_here
@@ -273,7 +286,9 @@ def approve(model: Which, reason: Why, by: Who = None, as_json: AsJson = False) 
     registry, notes = _opened(name)
     actor = by or actor_here()
     with Catalogue(name).decisions():
-        row = promotion.approve(registry, version, settings.promotion, actor=actor, reason=reason)
+        row = promotion.approve(
+            registry, version, settings.promotion, actor=actor, reason=reason, overrule=overrule
+        )
     _show_decision(row, notes, as_json, "champion")
 
 

@@ -69,14 +69,14 @@ def predict(
     Photos on which the result means little (small, featureless, strongly recompressed) are flagged.
     Exit code 2 if a photo could not be read; the others are processed all the same.
     """
-    from components.serving import batch
+    from components.serving import batch, own_code
     from components.serving.origin import Origin
 
     # Both may be wrong on the command line: checked before anything heavy is loaded.
     tasks = batch.find(photos, out)
     check_folder(out)
     student = _find_student(model)
-    predictor = batch.Predictor(student.folder)
+    predictor = own_code.load(student)
     origin = Origin.of(student, predictor.weights_sha256)
     with progress_bars() as bar:
         outcomes = batch.predict_files(predictor, tasks, out, origin, progress=bar("predict"))
@@ -144,12 +144,12 @@ def score(
     student = _find_student(model)
     out = out or _default_out("score", source, student)
     photos = open_source(source, check_folder(out))
+    from components.serving import own_code
     from components.serving.inference import Limits
     from components.serving.origin import Origin
-    from components.serving.predictor import Predictor
     from components.serving.score import score as run
 
-    limits, predictor = Limits(min_side, min_quality), Predictor(student.folder)
+    limits, predictor = Limits(min_side, min_quality), own_code.load(student)
     origin = Origin.of(student, predictor.weights_sha256)
     with progress_bars() as bar:
         done = run(photos, predictor, out, source, origin, limits, bar("score"))
@@ -185,17 +185,18 @@ def evaluate(
     student = _find_student(model)
     folder = student.folder
     out = check_folder(out or _default_out("evaluations", data.resolve(), student))
+    from components.core.files import read_json
     from components.core.seeds import fix_torch
     from components.evaluate import report, source
     from components.evaluate.calibration import Calibration
     from components.evaluate.gallery import Album
     from components.ingest.importing import opened
+    from components.serving import own_code
     from components.serving.origin import Origin
-    from components.serving.predictor import Predictor
     from components.student import store
 
     fix_torch(settings.evaluate.seed, settings.evaluate.threads)
-    predictor = Predictor(folder)
+    predictor = own_code.load(student)
     with progress_bars() as bar, opened(data, out, settings.prepare, bar("read")) as root:
         photos, which = source.held_back(root, settings.prepare, bar("prepare"))
         if student.version is not None:
@@ -216,8 +217,8 @@ def evaluate(
             "Evaluated": origin.made_at,
             "Program": origin.program,
         }
-        config, _ = store.read_config(folder)
-        calibration = Calibration(config.temperature, config.image_threshold)
+        config = read_json(folder / store.CONFIG)  # code of another time may have written it
+        calibration = Calibration(config.get("temperature", 1.0), config.get("image_threshold"))
         predictions, album = predictor.probabilities, Album(photos, root)
         result = report.produce(predictions, album, settings.evaluate, about, out, bar, calibration)
     if as_json:

@@ -26,6 +26,8 @@ SMALL = {
         "gates": {
             "min_f1": 0.0,
             "min_image_auc": 0.0,
+            "min_photos": None,
+            "min_groups": None,
             "max_false_alarm_area": 1.0,
             "champion_margin": 1.0,
             "champion_alarm_margin": 1.0,

@@ -34,6 +34,8 @@ QUICK = {
     "sizes: [[256, 256], [192, 320]]": "sizes: [[64, 64], [64, 96]]",
     "min_f1: 0.05 ": "min_f1: 0.0 ",
     "min_image_auc: 0.50 ": "min_image_auc: 0.0 ",
+    "min_photos: 10 ": "min_photos: null ",
+    "min_groups: 5 ": "min_groups: null ",
     "max_false_alarm_area: 0.20 ": "max_false_alarm_area: 1.0 ",
     "champion_margin: 0.02 ": "champion_margin: 1.0 ",
     "champion_alarm_margin: 0.01 ": "champion_alarm_margin: 1.0 ",

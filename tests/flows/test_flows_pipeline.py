@@ -13,7 +13,7 @@ import yaml
 
 from components import workspace
 from components.core import params as parameters
-from components.core.errors import CheckError
+from components.core.errors import CheckError, InputError
 from components.core.params import Params
 from components.registry.chain import Event
 from components.registry.ledger import Entry, Ledger
@@ -158,6 +158,29 @@ def test_dvc_lock_alone_is_committed_where_asked(here: Path) -> None:
     assert workspace.git_commit() == head
     outcome(params)
     assert pipeline.finished(params, commit=True) is not None
+
+
+def test_the_signers_public_key_is_committed_too_and_is_no_change(here: Path) -> None:
+    outcome(parameters.load())
+    key = here / "trusted_keys/a.pem"
+    key.parent.mkdir()
+    key.write_text("a public key")
+    assert workspace.git_dirty() == []
+    assert pipeline.finished(parameters.load()) is not None
+    repository.commit_lock("retrain: F1 0.5 on demo", "trusted_keys/a.pem")
+    shown = ["git", "show", "--name-only", "--format=", "HEAD"]
+    said = subprocess.run(shown, check=True, capture_output=True, text=True).stdout.split()
+    assert said == ["dvc.lock", "trusted_keys/a.pem"]
+
+
+@pytest.mark.parametrize("publish", [False, True])
+def test_a_lost_key_is_named_before_the_stages(
+    here: Path, monkeypatch: pytest.MonkeyPatch, publish: bool
+) -> None:
+    monkeypatch.setattr(pipeline, "_run", lambda *_, **__: pytest.fail("ran"))
+    monkeypatch.setattr(workspace, "require", lambda _: None)
+    with pytest.raises(InputError, match="the private signing key is missing"):
+        pipeline.bring_up_to_date(publish)
 
 
 def test_what_is_remembered_has_a_schema_number(here: Path) -> None:

@@ -26,8 +26,8 @@ from components.lineage.verdict import (
     remark,
     verified,
 )
+from components.registry import chain, layout
 from components.registry import gates as rules
-from components.registry import layout
 from components.registry.chain import Event, Row
 from components.registry.package import FILES
 
@@ -138,6 +138,23 @@ def _latency(case: _Case, gate: _Gate) -> _Sides | None:
     return _limit(case, gate, rules.finite(gate["value"]), case.thresholds[gate["name"]])
 
 
+def _count(place: int) -> Callable[[_Case, _Gate], _Sides | None]:
+    """The least number of photos (0) or source groups (1) behind the figures.
+
+    The evaluation's numbers are its most: those of the comparison the row alone has.
+    """
+
+    def judge(case: _Case, gate: _Gate) -> _Sides | None:
+        value, threshold = rules.finite(gate["value"]), case.thresholds[gate["name"]]
+        found = [rules.finite(pair[place]) for pair in rules.behind(case.metrics).values()]
+        known = [number for number in found if number is not None]
+        if len(known) < len(found):
+            return _limit(case, gate, None, threshold)
+        return _limit(case, gate, min(known if value is None else [*known, value]), threshold)
+
+    return judge
+
+
 def _parity(case: _Case, gate: _Gate) -> _Sides | None:
     again = rules.parity(case.parity)
     return _limit(case, gate, rules.finite(again.value), again.threshold)
@@ -183,6 +200,8 @@ _JUDGES: dict[str, Callable[[_Case, _Gate], _Sides | None]] = {
     "max_ece": _metric("ece"),
     "min_robustness": _measured(lambda case: rules.robustness(case.metrics)),
     "max_megabytes": _measured(_Case.megabytes),
+    "min_photos": _count(0),
+    "min_groups": _count(1),
     rules.LATENCY: _latency,
     "onnx_parity": _parity,
     # The audit itself walks the record and checks the signature.
@@ -195,14 +214,13 @@ _JUDGES: dict[str, Callable[[_Case, _Gate], _Sides | None]] = {
 }
 
 
-def _failed(gated: Row) -> set[str]:
-    """Names of the gates that a row says failed."""
-    return {gate["name"] for gate in gated.facts()["gates"] if not gate["passed"]}
-
-
 def _wrong_decisions(own: list[Row], gated: dict[str, Row]) -> Iterator[Finding]:
-    """Promotions that do not rest on passed gates and, where a person decides, on an approval."""
-    approved = {row.hash: row for row in own if row.event == Event.APPROVED}
+    """Promotions that do not rest on passed gates and, where a person decides, on an approval.
+
+    An approval may overrule the gates that lacked a comparison, if the version failed no other.
+    """
+    yes = (row for row in own if row.event == Event.APPROVED)
+    approvals = {(row.hash, row.facts().get("gated")): row for row in yes}
     for row in own:
         if row.event not in (Event.PROMOTED, Event.REJECTED):
             continue
@@ -210,10 +228,12 @@ def _wrong_decisions(own: list[Row], gated: dict[str, Row]) -> Iterator[Finding]
         if base is None:
             yield broken("rests on no gating of this version", where)
             continue
-        approval = approved.get(row.facts().get("approved", ""))
-        passed = not _failed(base)
-        if passed != (row.event == Event.PROMOTED):
+        promoted = row.event == Event.PROMOTED
+        failed = any(not gate["passed"] for gate in base.facts()["gates"])
+        approval = approvals.get((row.facts().get("approved", ""), base.hash))
+        overruled = approval.facts().get(chain.OVERRULED) if approval else None
+        passed = not failed or bool(overruled and overruled == chain.incomparable(base))
+        if passed != promoted:
             yield broken(f"{row.event} against its gates", where, not passed, passed)
-        by_hand = row.event == Event.PROMOTED and base.facts().get("mode") == "approve"
-        if by_hand and (approval is None or approval.facts().get("gated") != base.hash):
+        if promoted and base.facts().get("mode") == "approve" and approval is None:
             yield broken("was promoted without the approval it needs", where)

@@ -35,7 +35,10 @@ SMALL = {
     "evaluate": {"datasets": ["made"], "bootstrap": 100, "threads": 1},
     "export": {"sizes": [[64, 64]]},
 }  # fmt: skip
-GATES = {"min_f1": 0.0, "min_image_auc": 0.0, "max_false_alarm_area": 1.0}
+GATES = {
+    "min_f1": 0.0, "min_image_auc": 0.0, "max_false_alarm_area": 1.0,
+    "min_photos": 1, "min_groups": 1,
+}  # fmt: skip
 
 
 def run(root: Path, *command: str) -> str:

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from registry_support import BY_PEOPLE, evidence
+from registry_support import BY_PEOPLE, RULES, evidence
 
 from components.core.errors import CheckError, InputError
+from components.core.params import Gates, Promotion
 from components.registry import chain, promotion
+from components.registry.gates import ALARM_GATE, COUNTS, F1_GATE
 from components.registry.promotion import Decision, approve, decide_and_promote, register, rollback
 from components.registry.versions import Registry, states
 
@@ -31,6 +33,10 @@ def decide(registry: Registry, version: int, **changes: Any) -> Decision:
 
 def yes(registry: Registry, version: int = 3) -> chain.Row:
     return approve(registry, version, BY_PEOPLE, actor="bob", reason="fewer false alarms")
+
+
+def overruled(registry: Registry, version: int = 3) -> chain.Row:
+    return approve(registry, version, BY_PEOPLE, actor="bob", reason="seen by hand", overrule=True)
 
 
 def events(registry: Registry) -> list[str]:
@@ -137,3 +143,68 @@ def test_of_two_approvals_one_is_refused(waiting, monkeypatch: pytest.MonkeyPatc
     with pytest.raises(CheckError, match="has moved on"):
         yes(registry)
     assert events(registry).count("promoted") == 3
+
+
+WHY = "m/2: student.json was changed"
+
+
+@pytest.mark.parametrize("rules", [BY_PEOPLE, RULES], ids=["approve", "auto"])
+def test_a_version_that_could_not_be_compared_is_rejected_and_may_be_overruled(
+    two: Registry, make_package: Make, rules: Promotion
+) -> None:
+    version = register(two, make_package("c"), clean=True, actor="ann")
+    found = evidence(2, comparison=None, incomparable=WHY)
+    decision = decide_and_promote(two, version, found, rules, actor="ann")
+    failed = [gate for gate in decision.gates if not gate.passed]
+    assert [gate.name for gate in failed] == [F1_GATE, ALARM_GATE]
+    assert {gate.value for gate in failed} == {chain.NOT_COMPARABLE}
+    assert all(WHY in gate.reason for gate in failed)
+    assert decision.sentence.count(WHY) == 1
+    assert "iml model approve m/3 --by NAME --reason WHY --overrule" in decision.sentence
+    assert (events(two)[-1], two.store.alias("m")) == ("rejected", 2)
+    with pytest.raises(CheckError, match=r"was rejected: .*--overrule"):
+        yes(two)
+    row = overruled(two)
+    assert (row.event, row.version, row.previous_champion, row.actor) == ("promoted", 3, 2, "bob")
+    approved = two.rows()[-2]
+    assert approved.facts()[chain.OVERRULED] == [F1_GATE, ALARM_GATE]
+    state = states(two.rows())[-1]
+    assert (state.status, state.overruled) == ("champion", [F1_GATE, ALARM_GATE])
+    before = events(two)
+    again = decide_and_promote(two, version, evidence(3), rules, actor="ann")
+    assert again.promoted  # the next run leaves it
+    assert events(two) == before
+    rollback(two, 2, actor="bob", reason="because")
+    with pytest.raises(InputError, match="use `iml model rollback`"):
+        overruled(two)
+
+
+@pytest.mark.parametrize("changes", [{"f1": 0.1}, {"parity": None}])
+def test_nothing_but_a_missing_comparison_is_overruled(
+    two: Registry, make_package: Make, changes: dict[str, Any]
+) -> None:
+    version = register(two, make_package("c"), clean=True, actor="ann")
+    decision = decide(two, version, **{"comparison": None, "incomparable": WHY, **changes})
+    assert "--overrule" not in decision.sentence
+    with pytest.raises(CheckError, match=r"was rejected: .*see `iml model show`"):
+        overruled(two)
+    assert two.ledger.champion("m") == 2
+
+
+def test_a_new_gate_that_is_switched_off_changes_nothing(
+    two: Registry, make_package: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = register(two, make_package("c"), clean=True, actor="ann")
+    dump = Gates.model_dump
+
+    def then(self: Gates, **how: Any) -> dict[str, Any]:
+        return {name: value for name, value in dump(self, **how).items() if name not in COUNTS}
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Gates, "model_dump", then)
+        decide(two, version)
+    assert "min_photos" not in two.rows()[-1].facts()["thresholds"]
+    before = events(two)
+    assert decide(two, version).awaiting
+    assert events(two) == before
+    assert yes(two).version == 3

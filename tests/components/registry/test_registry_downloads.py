@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from components.core.errors import CheckError, InputError
-from components.registry.downloads import fetch
+from components.registry import layout
+from components.registry.downloads import fetch, unknown_to
 from components.registry.promotion import rollback
 from components.registry.versions import Registry
 
@@ -64,3 +66,15 @@ def test_references(two: Registry, tmp_path: Path) -> None:
             fetch(wrong)
     with pytest.raises(InputError, match="has no champion"):
         fetch("unknown@champion")
+
+
+def test_a_manifest_of_another_time_is_read_by_the_columns_it_needs(tmp_path: Path) -> None:
+    path = tmp_path / layout.MANIFEST
+    path.parent.mkdir(parents=True)
+    known = pd.DataFrame({"camera": ["x", "y"], "sha256": ["a", "b"], "split": ["train", "test"]})
+    known.to_parquet(path)
+    photos = pd.DataFrame({"sha256": ["a", "b", "c"]})
+    assert unknown_to(tmp_path, photos)["sha256"].tolist() == ["b", "c"]
+    known.drop(columns="split").to_parquet(path)
+    with pytest.raises(InputError, match=r"manifest\.parquet: has no column split"):
+        unknown_to(tmp_path, photos)

@@ -52,12 +52,12 @@ def test_no_evidence_fails_every_gate_but_the_first_champions_comparison() -> No
     nothing = GateEvidence(*[None] * 7, "", *[None] * 4, {})  # type: ignore[arg-type]
     everything = Gates(
         **{n: 0.5 if v is None else v for n, v in GATES.model_dump().items()}
-        | {"allowed_licences": ["MIT"], "superiority": True}
+        | {"min_photos": 1, "min_groups": 1, "allowed_licences": ["MIT"], "superiority": True}
     )
     asked = RULES.model_copy(update={"gates": everything})
     found = judge(1, nothing, asked)
-    assert len(found) == 16
-    assert [gate.passed for gate in found] == [False] * 13 + [True] * 3
+    assert len(found) == 18
+    assert [gate.passed for gate in found] == [False] * 15 + [True] * 3
     against = replace(nothing, champion=3)
     assert not any(gate.passed for gate in judge(4, against, asked))
     assert not gates.passed([])
@@ -260,3 +260,43 @@ def test_evidence_is_read_from_the_stages_files(tmp_path: Any) -> None:
     assert found.validation == {"passed": True}
     assert found.metrics is None
     assert sorted(found.hashes) == ["evaluation", "validation"]
+
+
+def counted(f1: int, alarms: int, **changes: Any) -> GateEvidence:
+    """That many photos behind each figure, of half as many sources."""
+    metrics = {
+        **(evidence().metrics or {}),
+        "f1": {"value": 0.41, "low": 0.35, "high": 0.47, "n": f1},
+        "false_alarm_area": {"value": 0.01, "n": alarms},
+        "n_groups_manipulated": f1 // 2,
+        "n_groups_authentic": alarms // 2,
+    }
+    return evidence(metrics=metrics, **changes)
+
+
+def test_few_photos_or_sources_behind_a_figure_fail() -> None:
+    asked = {"min_photos": 30, "min_groups": 15}
+    for name, value in (("min_photos", 30), ("min_groups", 15)):
+        found = verdict(counted(40, 30), name, **asked)
+        assert (found.passed, found.value) == (True, value)
+    found = verdict(counted(3, 40), "min_photos", **asked)
+    assert (found.passed, found.value) == (False, 3)
+    assert found.reason == "rests on too few photos: F1 on 3; 30 are required"
+    found = verdict(counted(40, 20), "min_groups", **asked)
+    assert found.reason == (
+        "rests on too few source groups: false-alarm area on 10; 15 are required"
+    )
+    against = counted(40, 40, champion=1, comparison=comparison(1, 0.5))  # 9 photos of 5 sources
+    reason = verdict(against, "min_photos", **asked).reason
+    assert "the comparison in F1 on 9, the comparison in false-alarm area on 9" in reason
+
+
+def test_counts_that_are_not_recorded_fail() -> None:
+    for name in gates.COUNTS:
+        found = verdict(evidence(), name, **{name: 1})
+        assert (found.passed, found.value) == (False, None)
+        assert name not in [gate.name for gate in judge(2, evidence(), RULES)]
+
+
+def test_a_figure_is_shown_with_its_interval() -> None:
+    assert verdict(counted(9, 9), "min_f1").reason == "F1 0.41 (0.35 to 0.47) reaches 0.2"

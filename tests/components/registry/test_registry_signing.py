@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -112,6 +113,9 @@ def test_another_key_is_another_signer(signed, monkeypatch: pytest.MonkeyPatch) 
     folder, signature, key = signed
     other = folder.parent / "other.sig"
     (state_dir() / "keys/signing.pem").unlink()
+    with pytest.raises(InputError, match="the private signing key is missing") as lost:
+        signing.sign(folder, other)
+    subprocess.run(["/bin/sh", "-c", re.search(r"\(umask.*\)", lost.value.hint)[0]], check=True)
     mark = signing.sign(folder, other)
     assert mark != key.stem
     with pytest.raises(CheckError, match="not made by this key"):
@@ -129,6 +133,28 @@ def test_another_key_is_another_signer(signed, monkeypatch: pytest.MonkeyPatch) 
         signing.trusted(key.stem)
     with pytest.raises(CheckError, match="not trusted"):
         signing.trusted("../../etc/passwd")
+
+
+def test_a_lost_key_is_not_replaced_in_silence(tmp_path: Path) -> None:
+    signing.check_key(lambda: False)  # a new project
+    with pytest.raises(InputError, match=r"signing\.pem: the private signing key is missing"):
+        signing.check_key(lambda: True)
+    assert not (state_dir() / "keys/signing.pem").exists()
+
+
+def test_a_clone_brings_the_public_key(signed, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, signature, key = signed
+    monkeypatch.chdir(folder.parent)
+    assert signing.publish() == Path("trusted_keys") / key.name
+    recorded = {"sha256": sha256_file(signature), "key": key.stem}
+    for other in ("a", "b"):
+        monkeypatch.setenv("IML_STATE", str(folder.parent / f"state-{other}"))  # an auditor's
+        if other == "b":
+            monkeypatch.setenv("IML_TRUSTED_KEYS", str(folder.parent / "nothing"))
+        signing.verified(folder, signature, **recorded)
+    Path("trusted_keys", key.name).unlink()
+    with pytest.raises(CheckError, match="is not trusted here"):
+        signing.verified(folder, signature, **recorded)
 
 
 def test_the_generated_key_is_its_owners_alone(signed) -> None:

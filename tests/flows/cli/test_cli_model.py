@@ -77,12 +77,18 @@ def package(folder: Path, content: str) -> Package:
 
 def evidence(champion: int | None, f1: float) -> GateEvidence:
     value = f1 - 0.5
-    better = Difference(f1, 0.5, value, value - 0.01, value + 0.01, 9, 5)
-    against = Comparison(champion or 0, better, Difference(0, 0, 0, 0, 0, 9, 5), 0)
-    metrics = {"f1": {"value": f1}, "image_auc": {"value": 0.9}}
+    better = Difference(f1, 0.5, value, value - 0.01, value + 0.01, 40, 20)
+    against = Comparison(champion or 0, better, Difference(0, 0, 0, 0, 0, 40, 20), 0)
+    metrics = {
+        "f1": {"value": f1, "n": 40},
+        "image_auc": {"value": 0.9},
+        "false_alarm_area": {"value": 0.01, "n": 40},
+        "n_groups_manipulated": 20,
+        "n_groups_authentic": 20,
+    }
     return GateEvidence(
         validation={"passed": True},
-        metrics={**metrics, "false_alarm_area": {"value": 0.01}},
+        metrics=metrics,
         parity={"tolerance": 1e-4, "sizes": [{"largest_difference": 1e-6}]},
         dirty=["x"],
         record=RECORD,
@@ -147,7 +153,7 @@ def test_list(state: Path) -> None:
     text = call("list").stdout
     assert "former champion" in text
     assert "0.5000" in text
-    assert "8 of 10" in text  # version 3: below the threshold, and worse than the champion
+    assert "10 of 12" in text  # version 3: below the threshold, and worse than the champion
     assert "no versions yet" in call("list", "another").stdout
     assert document("list", "another")["versions"] == []
 

@@ -1,0 +1,143 @@
+"""A champion that today's code cannot load is compared by its own; one that is broken is not."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import lineage_support as support
+import other_time
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from components.core import params, paths
+from components.core.errors import UnavailableError
+from components.core.files import read_json
+from components.lineage.audit import audit
+from components.lineage.collect import collect
+from components.registry import chain, promotion
+from components.registry.alias import sync_alias
+from components.registry.chain import Event
+from components.registry.gates import ALARM_GATE
+from components.registry.ledger import Entry
+from components.registry.versions import Registry
+from components.student.store import CONFIG
+from flows import candidate
+from flows.cli import main
+
+LENIENT = {"min_f1": 0.0, "champion_margin": 1.0, "champion_alarm_margin": 1.0, "alpha": 0.4}
+
+
+@pytest.fixture
+def lenient(project: Path, copied: Path) -> Path:
+    """Version 1 is champion; version 2, which runs/ holds, would pass every gate."""
+    shutil.copytree(project / "runs", copied / "runs", symlinks=True)
+    values = yaml.safe_load(Path("params.yaml").read_text())
+    values["promotion"]["gates"] |= {**LENIENT, "superiority": False}
+    Path("params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+    return copied
+
+
+def iml(*arguments: object) -> Any:
+    done = CliRunner().invoke(main.app, [*map(str, arguments), "--json"])
+    assert done.exit_code == 0, (done.exception, done.output)
+    return json.loads(done.stdout)
+
+
+def register_then(folder: Path) -> None:
+    """Register the workspace's student with the code of another time: champion 3."""
+    config, settings = paths.EXPORTED / CONFIG, Path("params.yaml")
+    before, today = config.read_bytes(), settings.read_text()
+    settings.write_text(today.replace(f"{other_time.TODAY}:", f"{other_time.THEN}:"))
+    other_time.code(folder / "components")
+    other_time.rename_key(config)
+    env = {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{support.ROOT}"}
+    command = (
+        "from components.core import params; from flows import candidate; "
+        "assert candidate.register(params.load(), print, 'a test') == (3, True)"
+    )
+    subprocess.run([sys.executable, "-P", "-c", command], check=True, env=env)
+    settings.write_text(today)
+    config.unlink()  # DVC's cache may share its bytes
+    config.write_bytes(before)
+    registry = Registry.open(support.MODEL)
+    registry.ledger.append(Entry(support.MODEL, Event.PROMOTED, 3, "ann", "a test", {}, 1))
+    sync_alias(registry)
+
+
+def test_its_own_code_answers(
+    lenient: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    register_then(tmp_path / "then")
+    with caplog.at_level("WARNING", logger="iml"):
+        decision = candidate.decide(params.load(), 2)
+    assert f"{support.MODEL}/3 is served by the code that it carries" in caplog.text
+    (alarms,) = [gate for gate in decision.gates if gate.name == ALARM_GATE]
+    assert alarms.passed
+    assert "version 3" in alarms.reason
+    photo = next(Path("data/made/photos").rglob("Tp*.png"))
+    found = [
+        iml("predict", photo, "--model", f"{support.MODEL}/{n}", "--out", tmp_path / f"{n}")
+        for n in (2, 3)
+    ]
+    scores = [row["photos"][0]["score"] for row in found]
+    assert scores[0] == pytest.approx(scores[1], abs=1e-6)
+    name = f"{support.MODEL}/3"
+    shutil.copytree(photo.parent, tmp_path / "in")
+    out = ("--model", name, "--out", tmp_path / "scored")
+    done = iml("score", tmp_path / "in", "--min-side", 16, *out)
+    assert done["scored"] > 0
+    done = iml("evaluate", "--data", "data/made", "--model", name, "--out", tmp_path / "measured")
+    then = read_json(paths.EVALUATED / "made" / paths.METRICS)
+    assert done["metrics"]["f1"]["value"] == pytest.approx(then["f1"]["value"], abs=0.005)
+    assert done["metrics"]["balanced_accuracy"]["n"] == then["balanced_accuracy"]["n"]
+
+
+def test_one_that_cannot_be_fetched_is_not_compared_and_may_be_overruled(lenient: Path) -> None:
+    registry, settings = Registry.open(support.MODEL), params.load()
+    facts = registry.rows()[0].facts()
+    (weights,) = [
+        path
+        for path in Path(".state/mlflow/artifacts").rglob("artifacts/student.safetensors")
+        if facts["run_id"] in (path.parents[1] / "MLmodel").read_text()
+    ]
+    good = weights.read_bytes()
+    weights.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+    shutil.rmtree(".state/cache/models", ignore_errors=True)
+    decision = candidate.decide(settings, 2)
+    failed = {gate.name: gate for gate in decision.gates if not gate.passed}
+    assert set(failed) == {"not_worse_than_champion", "no_more_false_alarms_than_champion"}
+    assert {gate.value for gate in failed.values()} == {chain.NOT_COMPARABLE}
+    assert "student.safetensors was changed since it was signed" in decision.sentence
+    assert chain.champion(registry.rows()) == 1
+    page = Path(f".state/decisions/{support.MODEL}-v2.html")
+    assert "--overrule" in page.read_text()
+    promotion.approve(
+        registry, 2, settings.promotion, actor="ann", reason="seen by hand", overrule=True
+    )
+    assert "overruling not_worse_than_champion" in page.read_text()
+    weights.write_bytes(good)
+    with collect(f"{support.MODEL}/2") as evidence:
+        wrong = [
+            f for f in audit(evidence).findings if f.link == "gates" and f.verdict != "verified"
+        ]
+    assert not wrong
+
+
+def test_a_service_that_is_away_is_no_verdict(
+    lenient: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object) -> None:
+        raise UnavailableError("S3 does not answer")
+
+    monkeypatch.setattr(candidate, "verified_copy", away)
+    rows = Registry.open(support.MODEL).rows()
+    with pytest.raises(UnavailableError):
+        candidate.decide(params.load(), 2)
+    assert Registry.open(support.MODEL).rows() == rows

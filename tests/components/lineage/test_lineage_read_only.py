@@ -1,0 +1,58 @@
+"""Who may read a workspace but not write it can use its versions."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import lineage_support as support
+import pytest
+
+from components.core.files import read_json
+
+# Root may write everywhere unless it gives that up.
+RIGHTS = "-dac_override,-dac_read_search"
+UNPRIVILEGED = ["setpriv", "--bounding-set", RIGHTS, "--inh-caps", RIGHTS, "--"]
+MAIN = "from flows.cli.main import main; main()"
+
+
+def _change(root: Path, *, writable: bool) -> None:
+    for path in (root, *root.rglob("*")):
+        if not path.is_symlink():
+            mode = path.stat().st_mode
+            path.chmod(mode | stat.S_IWUSR if writable else mode & ~0o222)
+
+
+@pytest.fixture
+def read_only(copied: Path) -> Iterator[Path]:
+    _change(copied, writable=False)
+    yield copied
+    _change(copied, writable=True)
+
+
+def iml(*arguments: object) -> None:
+    prefix = [] if os.geteuid() else UNPRIVILEGED
+    command = [*prefix, sys.executable, "-P", "-c", MAIN, *map(str, arguments)]
+    env = {**os.environ, "PYTHONPATH": str(support.ROOT)}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_predict_score_and_evaluate_work(read_only: Path, tmp_path: Path) -> None:
+    before = sorted(read_only.rglob("*"))
+    out, model = tmp_path / "out", ("--model", f"{support.MODEL}@champion")
+    photo = next((read_only / "data/made/photos").rglob("Tp*.png"))
+    iml("predict", photo, *model, "--out", out / "one")
+    assert read_json(out / "one" / f"{photo.stem}.json")["version"] == 1
+    shutil.copytree(photo.parent, tmp_path / "in")
+    iml("score", tmp_path / "in", "--min-side", 16, *model, "--out", out / "many")
+    assert (out / "many/triage.html").is_file()
+    iml("evaluate", "--data", read_only / "data/made", *model, "--out", out / "figures")
+    assert read_json(out / "figures/metrics.json")["n_manipulated"] > 0
+    assert sorted(read_only.rglob("*")) == before
+    assert not list(Path("/tmp").glob("iml-models-*"))
