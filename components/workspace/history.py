@@ -11,8 +11,10 @@ import io
 import re
 import subprocess
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from components.core.errors import EvidenceError, InputError
+from components.core.files import write_bytes
 
 _TREE = 1 << 29  # bytes of a commit's files; packed, a small bundle may hold far more
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
@@ -128,17 +130,22 @@ def _lost(name: str, commit: str) -> EvidenceError:
 def bundle(root: Path, commit: str, tag: str, target: Path) -> None:
     """Write a commit with its whole history as a git bundle whose one branch is `audited`.
 
-    The tag of the version goes with it where there is one.
+    The tag of the version goes with it where there is one. The repository is only read.
     """
-    name = "refs/heads/audited"
-    before = _git(root, "rev-parse", "--verify", "--quiet", name).stdout.decode().strip()
-    tags = [f"refs/tags/{tag}"] if tagged(root, tag) else []
-    _must(root, "update-ref", name, _full(commit))
-    try:
-        _must(root, "bundle", "create", "--quiet", str(target.absolute()), name, *tags)
-    finally:
-        undo = ("update-ref", name, before) if before else ("update-ref", "-d", name)
-        _git(root, *undo)
+    objects = _must(root, "rev-parse", "--path-format=absolute", "--git-path", "objects")
+    with TemporaryDirectory(prefix="iml-git-") as scratch:
+        own = Path(scratch)
+        kind = "sha256" if len(_full(commit)) == 64 else "sha1"
+        _must(own, "init", "--quiet", "--bare", f"--object-format={kind}")
+        write_bytes(own / "objects/info/alternates", objects)
+        names = {"refs/heads/audited": _full(commit)}
+        if tagged(root, tag):
+            names[f"refs/tags/{tag}"] = (
+                _must(root, "rev-parse", f"refs/tags/{tag}").decode().strip()
+            )
+        for name, points_at in names.items():
+            _must(own, "update-ref", name, points_at)
+        _must(own, "bundle", "create", "--quiet", str(target.absolute()), *names)
 
 
 def clone(source: str | Path, target: Path, *, bare: bool = False) -> None:
