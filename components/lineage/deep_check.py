@@ -14,8 +14,10 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 from components.core.files import sha256_json
@@ -79,7 +81,9 @@ def deep_check(evidence: Evidence, progress: Progress | None = None) -> DeepChec
     """
     if evidence.objects is None:
         return DeepCheck()
-    return hash_all(evidence.objects, _jobs(evidence), _notes(evidence), progress)
+    with TemporaryDirectory(prefix="iml-audit-") as scratch:
+        notes = _notes(evidence, Path(scratch))
+        return hash_all(evidence.objects, _jobs(evidence), notes, progress)
 
 
 def _jobs(evidence: Evidence) -> list[Job]:
@@ -93,10 +97,13 @@ def _jobs(evidence: Evidence) -> list[Job]:
     return [job for job in found.values() if job.sha256 or job.md5 not in with_sha256]
 
 
-def _notes(evidence: Evidence) -> Path:
+def _notes(evidence: Evidence, scratch: Path) -> Path:
+    """Their file: below the state folder, or in `scratch` where that cannot be written."""
     where = evidence.objects.name if evidence.objects else ""
-    key = sha256_json([where, evidence.facts["record_sha256"]])
-    return state_dir() / AUDITS / f"{key}.done"
+    key, folder = sha256_json([where, evidence.facts["record_sha256"]]), state_dir() / AUDITS
+    with suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+    return (folder if os.access(folder, os.W_OK | os.X_OK) else scratch) / f"{key}.done"
 
 
 def hash_all(
@@ -108,7 +115,6 @@ def hash_all(
     before = len(jobs) - len(left)
     bad: list[Finding] = []
     count, size, lost = 0, 0, 0
-    notes.parent.mkdir(parents=True, exist_ok=True)
     # As many threads as processors for a folder; waiting for a server costs none.
     threads = len(os.sched_getaffinity(0)) if objects.local else 16
     with open(notes, "a", encoding="ascii") as file, ThreadPoolExecutor(threads) as pool:

@@ -8,6 +8,8 @@ import re
 from collections.abc import Iterable, Mapping
 from io import FileIO
 from pathlib import Path
+from tempfile import gettempdir
+from types import SimpleNamespace
 from typing import Any
 
 from components.core.errors import EvidenceError, InputError, UnavailableError, brief
@@ -34,12 +36,16 @@ class Objects:
     @classmethod
     def of_workspace(cls) -> Objects:
         """The default remote of this workspace; raises InputError where it has none."""
+        from dvc.config import Config
+        from dvc.data_cloud import DataCloud
         from dvc.exceptions import DvcException
         from dvc.repo import Repo
 
         try:
-            with Repo() as repo:
-                store = repo.cloud.get_remote_odb()
+            # Opening a `Repo` writes into the workspace, which an auditor may only read.
+            settings = {"config": Config(Repo.find_dvc_dir()), "data_index": None}
+            own = SimpleNamespace(**settings, site_cache_dir=gettempdir())
+            store = DataCloud(own).get_remote_odb()
         except DvcException as error:
             raise InputError(str(error), where="DVC remote") from None
         return cls(store, str(store.path))

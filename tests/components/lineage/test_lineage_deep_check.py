@@ -167,7 +167,7 @@ def test_one_object_under_several_paths_keeps_every_sha256(
     (finding,) = deep_check.deep_check(evidence).findings
     assert (finding.verdict, finding.where) == (Verdict.BROKEN, "data/a/1")
     # What a killed audit had found good says nothing of the other SHA-256.
-    write_notes(deep_check._notes(evidence), 60, jobs[1:])
+    write_notes(deep_check._notes(evidence, Path()), 60, jobs[1:])
     assert deep_check.deep_check(evidence).findings == [finding]
 
 
