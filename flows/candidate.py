@@ -95,7 +95,7 @@ def register(
         run_id: the MLflow run that trained it; a new one where there is none.
     """
     registry = Registry.open(params.promotion.model)
-    for note in reconcile(registry):
+    for note in reconcile(registry, writing=True):
         warn(note)
     before = {row.version for row in registry.rows()}
     made = package(params, tracked.start(params, source))

@@ -28,6 +28,7 @@ class Event(StrEnum):
     PROMOTED = "promoted"
     REJECTED = "rejected"
     ROLLED_BACK = "rolled_back"
+    WITHDRAWN = "withdrawn"  # MLflow no longer has it
 
 
 CHAMPION_EVENTS = (Event.PROMOTED, Event.ROLLED_BACK)  # the events that name a champion
@@ -103,6 +104,13 @@ def check_champion(name: str, expected: int | None, current: int | None, hint: s
         )
 
 
+def withdrawn(rows: Sequence[Row], version: int) -> bool:
+    """Whether MLflow had lost a version when the ledger last heard of its files."""
+    heard = (Event.WITHDRAWN, Event.REGISTERED, Event.APPROVED, *CHAMPION_EVENTS)
+    found = [row.event for row in rows if row.version == version and row.event in heard]
+    return bool(found) and found[-1] == Event.WITHDRAWN
+
+
 def dismissed(rows: Sequence[Row], version: int) -> Row | None:
     """The rollback away from a version, if it has not become champion again since."""
     for row in reversed(rows):
@@ -173,6 +181,8 @@ def problems(rows: Sequence[Row], ledger_head: LedgerHead | None = None) -> list
             found.append(f"{name} promotes a version that was never registered")
         elif row.event == Event.ROLLED_BACK and (Event.PROMOTED, row.version) not in seen:
             found.append(f"{name} returns to a version that was never champion")
+        elif row.event == Event.WITHDRAWN and (Event.REGISTERED, row.version) not in seen:
+            found.append(f"{name} is of a version that was never registered")
         seen.add((row.event, row.version))
         if row.event in CHAMPION_EVENTS:
             current = row.version

@@ -42,6 +42,7 @@ _WORDS = {
     Event.PROMOTED: "version %s made champion",
     Event.REJECTED: "version %s not promoted",
     Event.ROLLED_BACK: "rolled back to version %s",
+    Event.WITHDRAWN: "version %s found missing from MLflow",
 }
 
 
@@ -245,7 +246,8 @@ def _sentence(rows: Sequence[Row], gated: Row, since: Sequence[Row], status: str
     if status == "former champion":
         ended = next(r for r in reversed(champions) if r.previous_champion == gated.version)
         return f"Until {_when(ended)}. {keeps}"
-    return f"{since[-1].reason if status == 'rejected' else 'There is no verdict yet'}. {keeps}"
+    rejected = [row.reason for row in since if row.event == Event.REJECTED]
+    return f"{rejected[-1] if rejected else 'There is no verdict yet'}. {keeps}"
 
 
 def _when(row: Row) -> str:

@@ -7,7 +7,7 @@ has no `registered` row, because its registration was interrupted, is not used.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -55,6 +55,10 @@ class Registry:
             )
         return rows
 
+    def held(self) -> set[int]:
+        """The versions that MLflow has."""
+        return {version.version for version in self.store.versions(self.model)}
+
 
 @dataclass(frozen=True)
 class VersionState:
@@ -65,6 +69,7 @@ class VersionState:
         registered: time of registration, UTC, ISO 8601.
         facts: evidence of its `registered` row.
         gates: rows of `components.registry.gates.Gate` of its last gating; empty before it.
+        withdrawn: whether MLflow no longer has it.
     """
 
     model: str
@@ -73,6 +78,7 @@ class VersionState:
     registered: str
     facts: dict[str, Any]
     gates: list[dict[str, Any]]
+    withdrawn: bool = False
 
     def row(self) -> dict[str, Any]:
         """As plain JSON."""
@@ -92,8 +98,13 @@ def registration(rows: Sequence[Row], version: int) -> Row:
     )
 
 
-def states(rows: Sequence[Row]) -> list[VersionState]:
-    """Every registered version, oldest first."""
+def states(rows: Sequence[Row], held: Collection[int] | None = None) -> list[VersionState]:
+    """Every registered version, oldest first.
+
+    Args:
+        rows: the model's ledger.
+        held: the versions that MLflow has; by default what the ledger knows of that.
+    """
     champion = chain.champion(rows)
     found = []
     for registered in rows:
@@ -102,8 +113,10 @@ def states(rows: Sequence[Row]) -> list[VersionState]:
             status = _status(own, registered.version, champion)
             gated, _ = chain.last_gating(own, registered.version)
             gates = gated.facts()["gates"] if gated else []
-            name = registered.model, registered.version
-            found.append(VersionState(*name, status, registered.time, registered.facts(), gates))
+            version, facts = registered.version, registered.facts()
+            lost = chain.withdrawn(own, version) if held is None else version not in held
+            name = registered.model, version
+            found.append(VersionState(*name, status, registered.time, facts, gates, lost))
     return found
 
 

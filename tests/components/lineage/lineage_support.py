@@ -113,7 +113,9 @@ def lay_out(root: Path, changes: dict[str, dict]) -> None:
             shutil.copy(source, root / name)
     values = yaml.safe_load((ROOT / "params.yaml").read_text())
     for block, changed in changes.items():
-        values[block] |= changed
+        for key, value in changed.items():
+            inner = isinstance(value, dict)
+            values[block][key] = {**values[block][key], **value} if inner else value
     values["promotion"]["gates"] |= GATES
     (root / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
     run(root, "git", "init", "--quiet", "--initial-branch", "main")

@@ -22,6 +22,8 @@ from components.lineage.audit import CHECKS, audit, render
 from components.lineage.collect import collect
 from components.lineage.evidence import Evidence
 from components.lineage.verdict import LINKS, Finding, Verdict, broken, missing, verified
+from components.registry.alias import reconcile
+from components.registry.versions import Registry
 
 ONE = f"{support.MODEL}/1"
 Stand = Callable[[Path], None]
@@ -179,6 +181,20 @@ def test_a_tag_may_stand_on_a_later_commit_with_the_same_lock_and_data(copied: P
     support.run(copied, "git", "tag", "--force", one, f"{two}~4")
     (finding,) = committed(ONE)
     assert "not at a later one" in finding.what
+
+
+def test_without_its_champion_in_mlflow_an_intact_version_is_verified(copied: Path) -> None:
+    registry = Registry.open(support.MODEL)
+    registry.store._client.delete_model_version(support.MODEL, "1")
+    with collect(f"{support.MODEL}/2") as evidence:
+        assert evidence.alias is None
+        assert [f.verdict for f in CHECKS["alias"](evidence)] == [Verdict.BROKEN]
+    reconcile(registry, writing=True)
+    with collect(f"{support.MODEL}/2") as evidence:
+        found = [*CHECKS["ledger"](evidence), *CHECKS["alias"](evidence)]
+        assert [f.verdict for f in found] == [Verdict.VERIFIED] * 2
+    with collect(ONE) as evidence:
+        assert [f.verdict for f in CHECKS["version"](evidence)] == [Verdict.UNVERIFIABLE]
 
 
 def test_an_unknown_version_is_one_line(project: Path, standing: Stand) -> None:

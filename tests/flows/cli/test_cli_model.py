@@ -253,6 +253,24 @@ def test_a_moved_alias_is_told_once_and_put_right(state: Path) -> None:
     assert document("list")["notes"] == []
 
 
+def test_a_version_deleted_in_mlflow_stops_nothing_else(state: Path) -> None:
+    Registry.open("boxpromptiml").store._client.delete_model_version("boxpromptiml", "2")
+    rows = document("history")["rows"]
+    for _ in range(2):
+        found = document("list")
+        assert [entry["withdrawn"] for entry in found["versions"]] == [False, True, False]
+        assert "`iml model rollback`" in found["notes"][0]
+        assert "champion, withdrawn" in call("list").stdout
+        assert document("show", "boxpromptiml/1")["withdrawn"] is False
+        assert "no longer has this version" in refused(CheckError, "show", "boxpromptiml/2")
+        assert "no longer has this version" in refused(CheckError, "card")
+    assert document("history")["rows"] == rows  # commands that read write nothing
+    document("rollback", "boxpromptiml/1", "--reason", "the champion is gone")
+    events = [(row["event"], row["version"]) for row in document("history")["rows"]]
+    assert events[len(rows) :] == [("withdrawn", 2), ("rolled_back", 1)]
+    assert document("list")["notes"] == []
+
+
 def test_an_edited_ledger_is_refused_and_its_history_still_shown(state: Path) -> None:
     engine = sa.create_engine(f"sqlite:///{state}/ledger.db")
     with engine.begin() as connection:
