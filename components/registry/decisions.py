@@ -43,6 +43,7 @@ _WORDS = {
     Event.REJECTED: "version %s not promoted",
     Event.ROLLED_BACK: "rolled back to version %s",
     Event.WITHDRAWN: "version %s found missing from MLflow",
+    Event.CONFIRMED: "version %s made again",
 }
 
 

@@ -47,6 +47,7 @@ def collect(
     champion: int | None,
     comparison: Comparison | None,
     latency_ms: float | None,
+    twin: bool = False,
 ) -> GateEvidence:
     """Read what the stages recorded below `runs`, of the evaluation that of the deciding data set.
 
@@ -74,6 +75,7 @@ def collect(
         comparison=comparison,
         champion=champion,
         hashes=hashes,
+        twin=twin,
     )
 
 

@@ -79,6 +79,8 @@ class GateEvidence:
         comparison: with the champion; not needed when the version is the champion.
         champion: the champion; None where there is none.
         hashes: SHA-256 by name of the files that the above was read from.
+        twin: whether the champion is the same student, made with uncommitted changes or lost in
+            MLflow, whose place a clean version takes.
     """
 
     validation: Mapping[str, Any] | None
@@ -94,6 +96,7 @@ class GateEvidence:
     comparison: Comparison | None
     champion: int | None
     hashes: Mapping[str, str]
+    twin: bool = False
 
 
 def judge(version: int, evidence: GateEvidence, promotion: Promotion) -> list[Gate]:
@@ -107,7 +110,7 @@ def judge(version: int, evidence: GateEvidence, promotion: Promotion) -> list[Ga
         _signature(evidence.signer, evidence.signature_problem),
         *_licences(evidence.licences, gates.allowed_licences),
         _workspace(evidence.dirty, gates.require_clean),
-        *_against_champion(version, evidence.champion, evidence.comparison, promotion),
+        *_against_champion(version, evidence, promotion),
     ]
 
 
@@ -289,15 +292,13 @@ def _workspace(dirty: Sequence[str] | None, required: bool) -> Gate:
     return Gate(name, f"{len(dirty)} changed", "clean", not required, reason, warning=not required)
 
 
-def _against_champion(
-    version: int, champion: int | None, comparison: Comparison | None, promotion: Promotion
-) -> list[Gate]:
+def _against_champion(version: int, evidence: GateEvidence, promotion: Promotion) -> list[Gate]:
     """Non-inferior in F1 and false alarms, by the margins (one-sided bounds at 1 - alpha).
 
     Where no person decides it must be better in F1, too. A first champion has nothing to be
     compared with: the absolute thresholds alone decide.
     """
-    gates = promotion.gates
+    gates, champion, comparison = promotion.gates, evidence.champion, evidence.comparison
     thresholds = {F1_GATE: -gates.champion_margin, ALARM_GATE: gates.champion_alarm_margin}
     if promotion.mode == "auto" and gates.superiority:
         thresholds[BETTER_GATE] = 0.0
@@ -307,6 +308,9 @@ def _against_champion(
     if champion == version:
         why = f"version {version} is the champion"
         return [Gate(name, "champion", t, True, why) for name, t in thresholds.items()]
+    if evidence.twin:
+        why = f"version {version} is the same student as champion {champion}"
+        return [Gate(name, "same student", t, True, why) for name, t in thresholds.items()]
     if comparison is None or comparison.champion != champion:
         why = f"no comparison with champion {champion}"
         return [Gate(name, None, t, False, why) for name, t in thresholds.items()]
