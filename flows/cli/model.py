@@ -226,10 +226,12 @@ def register(as_json: AsJson = False) -> None:
     """Register and sign this workspace's student; does nothing if it is already registered."""
     from components import workspace
     from components.core import params
+    from components.registry import beginning
     from flows import candidate
 
     settings = params.load()
     name = settings.promotion.model
+    beginning.check(name)
     with workspace.exclusive(), Catalogue(name).decisions():
         version, new = candidate.register(settings, _warn, "iml model register")
     if as_json:
