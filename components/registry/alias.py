@@ -76,16 +76,27 @@ def reconcile(registry: Registry, *, writing: bool = False) -> list[str]:
     ]
 
 
+def rename_back(registry: Registry, name: str) -> None:
+    """Give a model that has another name in MLflow the ledger's name back.
+
+    Raises CheckError where MLflow has no note of this ledger's end with the other name.
+    """
+    if registry.renamed(registry.ledger.verify(registry.model)) != name:
+        raise CheckError(
+            f"{name} is not {registry.model} under another name: MLflow has no note of a row of "
+            "this ledger with it",
+            where=registry.store.name,
+        )
+    registry.store.rename(name, registry.model)
+    registry.rows()
+    sync_alias(registry)
+
+
 def _losses(registry: Registry, rows: Sequence[Row], lost: set[int]) -> list[str]:
     """A sentence for each version that MLflow has lost: once recorded, for the champion alone."""
     model, champion = registry.model, chain.champion(rows)
     if lost and not registry.store.ledger_head(model):
-        raise CheckError(
-            f"version {min(lost)} of {model} is in the ledger ({registry.ledger.name}) but missing "
-            f"from MLflow",
-            where=registry.store.name,
-            hint="check that both addresses belong together, or restore the store from a backup",
-        )
+        raise registry.without_note(rows)
     notes = []
     for version in sorted(lost):
         name = f"version {version} of {model}"

@@ -290,3 +290,22 @@ def rollback(model: Which, reason: Why, by: Who = None, as_json: AsJson = False)
         registry, notes = _opened(name, writing=True)
         row = promotion.rollback(registry, version, actor=by or actor_here(), reason=reason)
     _show_decision(row, notes, as_json, "champion again")
+
+
+@app.command()
+def rename(
+    now: Annotated[str, typer.Argument(help="The model's name in MLflow.")],
+    before: Annotated[str, typer.Argument(help="Its name in the ledger.")],
+    as_json: AsJson = False,
+) -> None:
+    """Undo a renaming in MLflow: give a model the name back that the ledger has."""
+    from components.registry.alias import rename_back
+    from components.registry.versions import Registry
+
+    registry = Registry.open(before)
+    rename_back(registry, now)
+    if as_json:
+        held = sorted(registry.held())
+        print_json({"model": before, "renamed_from": now, "versions": held})
+    else:
+        typer.echo(f"MLflow's model {now} is {before} again; the ledger verifies")

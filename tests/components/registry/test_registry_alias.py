@@ -10,7 +10,7 @@ from registry_support import RULES, evidence
 
 from components.core.errors import CheckError, EvidenceError
 from components.registry import chain
-from components.registry.alias import reconcile
+from components.registry.alias import reconcile, rename_back
 from components.registry.chain import Event
 from components.registry.downloads import fetch, verify_download
 from components.registry.ledger import Ledger
@@ -143,6 +143,47 @@ def test_a_loss_of_what_was_never_registered_is_a_fault(two: Registry) -> None:
     assert chain.problems([first, forged]) == [
         "row 2 (withdrawn version 9) is of a version that was never registered"
     ]
+
+
+def test_a_model_renamed_in_mlflow_is_named_and_gets_its_name_back(
+    two: Registry, make_package: Make
+) -> None:
+    before = two.rows()
+    two.store._client.create_registered_model("another", tags={"ledger_head": "3:x"})
+    two.store._client.rename_registered_model("m", "better")
+    for action in (
+        lambda: reconcile(two),
+        lambda: fetch("m@champion"),
+        lambda: register(two, make_package("c"), clean=True, actor="ann"),
+        lambda: rollback(two, 1, actor="bob", reason="because"),
+    ):
+        with pytest.raises(EvidenceError) as caught:
+            action()
+        assert "m was renamed to better in MLflow; `iml model rename better m`" in str(caught.value)
+    with pytest.raises(CheckError, match="another is not m under another name"):
+        rename_back(two, "another")
+    with pytest.raises(CheckError, match="nothing is not m"):
+        rename_back(two, "nothing")
+    rename_back(two, "better")
+    assert reconcile(two) == []
+    assert two.rows() == before
+    assert (two.store.alias("m"), two.held()) == (2, {1, 2})
+    assert fetch("m@champion").version == 2
+
+
+def test_a_renamed_model_that_was_never_gated_is_named_too(
+    registry: Registry, make_package: Make
+) -> None:
+    register(registry, make_package(), clean=True, actor="ann")
+    registry.store._client.rename_registered_model("m", "better")
+    with pytest.raises(EvidenceError, match="renamed to better"):
+        reconcile(registry, writing=True)
+
+
+def test_a_deleted_model_is_named(two: Registry) -> None:
+    two.store._client.delete_registered_model("m")
+    with pytest.raises(EvidenceError, match=r"all versions of m, .* are missing from MLflow"):
+        two.rows()
 
 
 def test_another_store_is_no_loss(
