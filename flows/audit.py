@@ -34,7 +34,7 @@ def choose(model: str, sample: int, seed: int) -> list[int]:
     versions = sorted({row.version for row in rows if row.event == Event.REGISTERED})
     if not versions:
         raise CheckError(f"{model} has no version to audit", hint="run `iml run`")
-    others = [version for version in versions if version != champion]
+    others = [v for v in versions if v != champion and not chain.withdrawn(rows, v)]
     # Which versions are looked at must not be foreseeable from the code alone.
     drawn = random.Random(seed).sample(others, min(sample, len(others)))  # noqa: S311
     return [*([champion] if champion else []), *sorted(drawn)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import yaml
 from components import workspace
 from components.core import paths
 from components.core.errors import EvidenceError, InputError
-from components.core.files import read_json, sha256_file
+from components.core.files import read_json, sha256_bytes, sha256_file
 from components.core.params import Params
 from components.core.seeds import fix_torch
 from components.data import manifest
@@ -32,7 +32,7 @@ from components.registry import (
     signing,
 )
 from components.registry.alias import reconcile
-from components.registry.chain import Row
+from components.registry.chain import Event, Row
 from components.registry.comparison import Comparison
 from components.registry.decisions import Exhibit
 from components.registry.downloads import unknown_to, verified_copy
@@ -104,14 +104,17 @@ def register(
         pin: whether to tag a new version's commit here; deployments push a tag of their own.
     """
     registry = Registry.open(params.promotion.model)
-    for note in reconcile(registry):
+    for note in reconcile(registry, writing=True):
         warn(note)
-    before = {row.version for row in registry.rows()}
+    before = registry.rows()
     signing.check_key(lambda: bool(before))
     made = package(params, tracked.start(params, source))
     clean = made.record["git"]["clean"]
     version = promotion.register(registry, made, clean=clean, actor=actor_here(), run_id=run_id)
-    new = version not in before
+    for row in registry.rows()[len(before) :]:
+        if row.event == Event.CONFIRMED:
+            warn(f"version {version} of {registry.model} is confirmed: {row.reason}")
+    new = version not in {row.version for row in before}
     if new and pin:
         repository.pin(params.promotion.model, version, made.record["git"]["commit"])
     return version, new
@@ -129,11 +132,15 @@ def decide(params: Params, version: int) -> Decision:
     rows = registry.rows()
     registered = registration(rows, version)
     attested = evidence.attest(registry, version, registered.facts())
-    _check_same_version(registered, attested.record, params.gate_dataset)
+    again = _lock_hash() in promotion.confirmations(rows, version)
+    _check_same_version(registered, attested.record, params.gate_dataset, again=again)
     current = chain.champion(rows)
+    twin = current in registered.facts().get(layout.TWINS, ())
     budget = params.promotion.gates.max_latency_ms
     album = _album(params)
-    champion, compared, why = _contest(params, registry, rows, version, album)
+    champion, compared, why = None, None, ""
+    if not twin:
+        champion, compared, why = _contest(params, registry, rows, version, album)
     found = evidence.collect(
         paths.RUNS,
         params.gate_dataset,
@@ -143,6 +150,7 @@ def decide(params: Params, version: int) -> Decision:
         comparison=compared,
         incomparable=why,
         latency_ms=None if budget is None else inference.milliseconds(Predictor(paths.EXPORTED)),
+        twin=twin,
     )
     decision = promotion.decide_and_promote(
         registry, version, found, params.promotion, actor=actor_here()
@@ -193,15 +201,28 @@ def _scored(dataset: str) -> pd.DataFrame:
     return manifest.read_table(paths.EVALUATED / dataset / paths.IMAGES, IMAGES)
 
 
-def _check_same_version(registered: Row, record: Mapping[str, Any] | None, dataset: str) -> None:
+def _lock_hash() -> str:
+    """SHA-256 of this workspace's dvc.lock."""
+    return sha256_bytes(workspace.lock_text().encode())
+
+
+def _check_same_version(
+    registered: Row, record: Mapping[str, Any] | None, dataset: str, *, again: bool = False
+) -> None:
     """Raise InputError when runs/ holds another version's student or evidence.
 
-    Without a record, which the gates refuse, only the student is compared.
+    Args:
+        registered: the version's row.
+        record: its lineage record; without it, which the gates refuse, only the student is
+            compared.
+        dataset: whose evaluation decides.
+        again: whether the ledger says that this workspace's dvc.lock made the version again.
     """
     files = registered.facts()["files"].items()
     expected: list[_Expected] = [(paths.EXPORTED / name, sha256_file, h) for name, h in files]
     if record is not None:
-        expected += _evidence(record, paths.EVALUATED / dataset)
+        stages = workspace.read_lock()["stages"].values() if again else record["stages"]
+        expected += _evidence(record, stages, paths.EVALUATED / dataset)
     for path, digest, recorded in expected:
         if not path.is_file() or digest(path) != recorded:
             raise InputError(
@@ -211,9 +232,11 @@ def _check_same_version(registered: Row, record: Mapping[str, Any] | None, datas
             )
 
 
-def _evidence(record: Mapping[str, Any], place: Path) -> list[_Expected]:
-    """The files that a decision rests on, with their hashes in the version's record."""
-    made = {row["path"]: row.get("md5") for stage in record["stages"] for row in stage["outs"]}
+def _evidence(
+    record: Mapping[str, Any], stages: Iterable[Mapping[str, Any]], place: Path
+) -> list[_Expected]:
+    """The files that a decision rests on, with their hashes in a version's record and stages."""
+    made = {row["path"]: row.get("md5") for stage in stages for row in stage["outs"]}
     others = [paths.PARITY, place / paths.IMAGES, paths.MANIFEST, paths.BOXES]
     measured = record["evaluation"].get(place.name, {}).get("sha256")
     return [

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import mlflow
-
+from components.core.errors import InputError
 from components.core.files import write_json, write_text
 from components.registry import chain
 from components.registry.versions import Registry, registration
 from components.serving.drift import EFFECT, SIGNIFICANCE, Drift, compare, read, render
 from flows import notify
-from flows.steps import reporting_flow
+from flows.steps import reporting_flow, run_logger
 
 RETRAIN = "retrain/nightly"
 PAGE, RESULT = "drift.html", "drift.json"
@@ -56,14 +55,17 @@ def drift(
 
 
 def _log(model: str, found: Drift, page: Path) -> None:
-    """Log distances and page to the champion's run; nothing where there is no champion."""
+    """Log distances and page to the champion's run; a run deleted in MLflow gets none."""
     registry = Registry.open(model)
     rows = registry.rows()
     champion = chain.champion(rows)
     if champion is None:
         return
     run = registration(rows, champion).facts()["run_id"]
-    client = mlflow.MlflowClient()
-    for column in found.columns:
-        client.log_metric(run, f"drift.{column.name}", column.distance)
-    client.log_artifact(run, str(page), "drift")
+    try:
+        with registry.store.client() as client:
+            for column in found.columns:
+                client.log_metric(run, f"drift.{column.name}", column.distance)
+            client.log_artifact(run, str(page), "drift")
+    except InputError as error:
+        run_logger().warning(f"the champion's run does not get the result: {error.line()}")

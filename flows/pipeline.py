@@ -225,8 +225,11 @@ def bring_up_to_date(
     Raises:
         ImlError: a stage or a check says no; one line.
     """
+    from components.registry import beginning
+
     params = parameters.load()
     with workspace.exclusive():
+        beginning.check(params.promotion.model, published=publish)
         if publish:
             publishing.take_inbox(params)
         workspace.require(params.datasets)

@@ -26,9 +26,9 @@ def move_champion(action: str, version: int, by: str, reason: str, overrule: boo
 
     rules = parameters.load().promotion
     registry = Registry.open(rules.model)
-    for note in reconcile(registry):
-        run_logger().warning(note)
     with Catalogue(rules.model).decisions():
+        for note in reconcile(registry, writing=True):
+            run_logger().warning(note)
         if action == "approve":
             row = promotion.approve(
                 registry, version, rules, actor=by, reason=reason, overrule=overrule

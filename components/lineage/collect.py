@@ -33,6 +33,7 @@ def collect(reference: str, *, whole: bool = True) -> Iterator[Evidence]:
         whole: fetch all of the version's folder; else its lineage alone.
 
     Raises:
+        EvidenceError: the model was renamed in MLflow.
         InputError: no such version, or a ledger or MLflow that does not answer.
     """
     name, wanted = parse_reference(reference)
@@ -40,6 +41,8 @@ def collect(reference: str, *, whole: bool = True) -> Iterator[Evidence]:
     # The ledger_head first: rows that come in between are then only more than it has seen.
     ledger_head = registry.store.ledger_head(name)
     rows = registry.ledger.rows(name)
+    if rows and ledger_head is None and registry.renamed(rows):
+        raise registry.without_note(rows)
     version = chain.champion(rows) if wanted is None else wanted
     known = {row.version for row in rows if row.event == Event.REGISTERED}
     if version is None:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
+
 from components.core.errors import CheckError
 from components.registry import chain, decisions
-from components.registry.chain import LedgerHead
+from components.registry.chain import Event, LedgerHead, Row
+from components.registry.ledger import Entry, actor_here
+from components.registry.tracking import Store
 from components.registry.versions import Registry
 
 
 def sync_alias(registry: Registry) -> int | None:
     """Make MLflow's alias and ledger head, and the decision pages, follow the ledger.
 
-    Gives the champion.
+    Gives the champion. There is no alias while MLflow does not have the champion.
     """
     model, store = registry.model, registry.store
     while True:
@@ -20,7 +25,7 @@ def sync_alias(registry: Registry) -> int | None:
             return None
         champion = chain.champion(rows)
         if store.alias(model) != champion:
-            store.set_alias(model, champion)
+            _point(store, model, champion)
         store.set_ledger_head(model, str(LedgerHead(rows[-1].sequence, rows[-1].hash)))
         # Another process may have appended and synced before us: then we undid that just now.
         if len(registry.ledger.rows(model)) == len(rows):
@@ -28,24 +33,31 @@ def sync_alias(registry: Registry) -> int | None:
             return champion
 
 
-def reconcile(registry: Registry) -> list[str]:
+def _point(store: Store, model: str, champion: int | None) -> None:
+    try:
+        store.set_alias(model, champion)
+    except CheckError:  # deleted there
+        store.set_alias(model, None)
+
+
+def reconcile(registry: Registry, *, writing: bool = False) -> list[str]:
     """Repair what an interruption or a person has left; gives one sentence for each thing found.
 
-    Raises CheckError for a damaged ledger, which nothing here can repair.
+    Args:
+        registry: ledger and store.
+        writing: whether the ledger may get a row for each version that MLflow has lost.
+
+    Raises:
+        CheckError: a damaged ledger, or another model's, which nothing here can repair.
     """
     model, rows = registry.model, registry.rows()
-    held, known = registry.store.versions(model), {row.version for row in rows}
-    lost = known - {version.version for version in held}
-    if lost:
-        raise CheckError(
-            f"version {min(lost)} of {model} is in the ledger ({registry.ledger.name}) but missing "
-            f"from MLflow",
-            where=registry.store.name,
-            hint="check that both addresses belong together, or restore the store from a backup",
-        )
-    notes = []
-    alias, champion = registry.store.alias(model), chain.champion(rows)
-    if alias != champion:
+    held, known = registry.held(), {row.version for row in rows}
+    lost, champion = known - held, chain.champion(rows)
+    notes = _losses(registry, rows, lost)
+    if writing:
+        rows = _withdraw(registry, rows, lost)
+    alias = registry.store.alias(model)
+    if alias != (None if champion in lost else champion):
         seen = LedgerHead.parse(registry.store.ledger_head(model))
         synced = chain.champion(rows[: seen.sequence] if seen else [])
         cause = "a promotion was interrupted" if alias == synced else "it was moved by hand"
@@ -57,10 +69,61 @@ def reconcile(registry: Registry) -> list[str]:
         sync_alias(registry)
     elif alias is not None:
         registry.store.set_alias(model, None)
-    for version in held:
-        if version.version not in known:
+    return notes + [
+        f"version {version} of {model} is in MLflow but not in the ledger: its "
+        "registration was interrupted, or it was put there by hand; it is not used"
+        for version in sorted(held - known)
+    ]
+
+
+def rename_back(registry: Registry, name: str) -> None:
+    """Give a model that has another name in MLflow the ledger's name back.
+
+    Raises CheckError where MLflow has no note of this ledger's end with the other name.
+    """
+    if registry.renamed(registry.ledger.verify(registry.model)) != name:
+        raise CheckError(
+            f"{name} is not {registry.model} under another name: MLflow has no note of a row of "
+            "this ledger with it",
+            where=registry.store.name,
+        )
+    registry.store.rename(name, registry.model)
+    registry.rows()
+    sync_alias(registry)
+
+
+def _losses(registry: Registry, rows: Sequence[Row], lost: set[int]) -> list[str]:
+    """A sentence for each version that MLflow has lost: once recorded, for the champion alone."""
+    model, champion = registry.model, chain.champion(rows)
+    if lost and not registry.store.ledger_head(model):
+        raise registry.without_note(rows)
+    notes = []
+    for version in sorted(lost):
+        name = f"version {version} of {model}"
+        if version == champion:
             notes.append(
-                f"version {version.version} of {model} is in MLflow but not in the ledger: its "
-                "registration was interrupted, or it was put there by hand; it is not used"
+                f"the champion, {name}, is missing from MLflow: restore the store from a backup, "
+                "or make an earlier champion the champion again with `iml model rollback`"
             )
+        elif not chain.withdrawn(rows, version):
+            notes.append(f"{name} is missing from MLflow: it was deleted there; it cannot be used")
     return notes
+
+
+def _withdraw(registry: Registry, rows: Sequence[Row], lost: set[int]) -> list[Row]:
+    """The ledger with a row for each loss that it did not know."""
+    found = list(rows)
+    with suppress(CheckError):  # another process was faster; the next command looks again
+        for version in sorted(lost):
+            if not chain.withdrawn(found, version):
+                entry = Entry(
+                    registry.model,
+                    Event.WITHDRAWN,
+                    version,
+                    actor_here(),
+                    "missing from MLflow: it was deleted there",
+                    {"missing": "model version"},
+                    expected_sequence=found[-1].sequence,
+                )
+                found.append(registry.ledger.append(entry))
+    return found

@@ -29,10 +29,13 @@ class Event(StrEnum):
     PROMOTED = "promoted"
     REJECTED = "rejected"
     ROLLED_BACK = "rolled_back"
+    WITHDRAWN = "withdrawn"  # MLflow no longer has it
+    CONFIRMED = "confirmed"  # the same student and evidence, made again
 
 
 OVERRULED = "overruled"  # key of an approval's facts: gates that it overrules
 CHAMPION_EVENTS = (Event.PROMOTED, Event.ROLLED_BACK)  # the events that name a champion
+_OF_REGISTERED = (Event.WITHDRAWN, Event.CONFIRMED)  # the others that only a known version can have
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,14 @@ def check_champion(name: str, expected: int | None, current: int | None, hint: s
             f"but the champion is now {current or 'none'}",
             hint=hint,
         )
+
+
+def withdrawn(rows: Sequence[Row], version: int) -> bool:
+    """Whether MLflow had lost a version when the ledger last heard of its files."""
+    kept = (Event.REGISTERED, Event.APPROVED, Event.CONFIRMED, *CHAMPION_EVENTS)
+    heard = (Event.WITHDRAWN, *kept)
+    found = [row.event for row in rows if row.version == version and row.event in heard]
+    return bool(found) and found[-1] == Event.WITHDRAWN
 
 
 def dismissed(rows: Sequence[Row], version: int) -> Row | None:
@@ -203,6 +214,8 @@ def problems(rows: Sequence[Row], ledger_head: LedgerHead | None = None) -> list
             found.append(f"{name} promotes a version that was never registered")
         elif row.event == Event.ROLLED_BACK and (Event.PROMOTED, row.version) not in seen:
             found.append(f"{name} returns to a version that was never champion")
+        elif row.event in _OF_REGISTERED and (Event.REGISTERED, row.version) not in seen:
+            found.append(f"{name} is of a version that was never registered")
         seen.add((row.event, row.version))
         if row.event in CHAMPION_EVENTS:
             current = row.version

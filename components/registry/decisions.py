@@ -42,6 +42,8 @@ _WORDS = {
     Event.PROMOTED: "version %s made champion",
     Event.REJECTED: "version %s not promoted",
     Event.ROLLED_BACK: "rolled back to version %s",
+    Event.WITHDRAWN: "version %s found missing from MLflow",
+    Event.CONFIRMED: "version %s made again",
 }
 
 

@@ -51,6 +51,7 @@ def verified_copy(registry: Registry, row: Row) -> Path:
     Raises CheckError where what the store holds is not what was registered, or is missing.
     """
     facts, name = row.facts(), f"{row.model}/{row.version}"
+    _check_held(registry, row.version)
     for folder in dict.fromkeys((state_dir() / MODEL_CACHE, _cache())):
         kept = folder / str(facts.get(SIGNATURE_HASH))
         with suppress(CheckError):
@@ -87,8 +88,21 @@ def verify_download(registry: Registry, version: int, facts: Mapping[str, Any]) 
     Raises:
         CheckError: a file, the record or the signature is not the one registered, or missing.
     """
+    _check_held(registry, version)
     with tempfile.TemporaryDirectory(dir=_cache(), prefix=".check-") as scratch:
         return _download(registry, version, facts, Path(scratch, "new"))
+
+
+def _check_held(registry: Registry, version: int) -> None:
+    """Raise EvidenceError for a version that was deleted in MLflow, whatever is kept here."""
+    if version in registry.held():
+        return
+    hint = "restore MLflow's store from a backup"
+    if version == registry.ledger.champion(registry.model):
+        hint += ", or make an earlier champion the champion again with `iml model rollback`"
+    raise EvidenceError(
+        "MLflow no longer has this version", where=f"{registry.model}/{version}", hint=hint
+    )
 
 
 def _cache() -> Path:

@@ -48,6 +48,7 @@ def collect(
     comparison: Comparison | None,
     incomparable: str = "",
     latency_ms: float | None,
+    twin: bool = False,
 ) -> GateEvidence:
     """Read what the stages recorded below `runs`, of the evaluation that of the deciding data set.
 
@@ -76,6 +77,7 @@ def collect(
         champion=champion,
         hashes=hashes,
         incomparable=incomparable,
+        twin=twin,
     )
 
 

@@ -82,6 +82,8 @@ class GateEvidence:
         champion: the champion; None where there is none.
         hashes: SHA-256 by name of the files that the above was read from.
         incomparable: why there is no comparison with the champion.
+        twin: whether the champion is the same student, made with uncommitted changes or lost in
+            MLflow, whose place a clean version takes.
     """
 
     validation: Mapping[str, Any] | None
@@ -98,6 +100,7 @@ class GateEvidence:
     champion: int | None
     hashes: Mapping[str, str]
     incomparable: str = ""
+    twin: bool = False
 
 
 def judge(version: int, evidence: GateEvidence, promotion: Promotion) -> list[Gate]:
@@ -362,6 +365,9 @@ def _against_champion(version: int, evidence: GateEvidence, promotion: Promotion
     if champion == version:
         why = f"version {version} is the champion"
         return [Gate(name, "champion", t, True, why) for name, t in thresholds.items()]
+    if evidence.twin:
+        why = f"version {version} is the same student as champion {champion}"
+        return [Gate(name, "same student", t, True, why) for name, t in thresholds.items()]
     if evidence.incomparable:
         why = f"champion {champion} cannot be compared: {evidence.incomparable}"
         return [Gate(name, NOT_COMPARABLE, t, False, why) for name, t in thresholds.items()]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 FOLDER, SIGNATURE = "version", "version.sig"
 # Within the folder:
@@ -14,8 +16,19 @@ CARD, BOM = "card.md", "bom.cdx.json"
 # Tags of a version in MLflow, and keys of its row in the ledger.
 IDENTITY, RECORD_HASH = "identity", "record_sha256"
 SIGNATURE_HASH, SIGNER = "signature_sha256", "signing_key"
+# Keys of rows alone: versions with the same student and evidence, the dvc.lock that made it again.
+TWINS, LOCK_HASH = "twins", "dvc_lock_sha256"
 
 
 def places(fetched: Path) -> tuple[Path, Path]:
     """The version's folder and its signature in what was fetched."""
     return fetched / FOLDER, fetched / SIGNATURE
+
+
+def measured(record: Mapping[str, Any]) -> dict[str, str | None]:
+    """SHA-256 of each result in a lineage record: validation, evaluations, parity of the export."""
+    return {
+        "validation": record["validation"]["sha256"],
+        **{f"evaluation/{name}": of["sha256"] for name, of in record["evaluation"].items()},
+        "parity": record["files"].get("parity.json"),
+    }

@@ -86,12 +86,17 @@ class Package:
 
     @property
     def identity(self) -> str:
-        """What makes the version the same one: its files and the text of dvc.lock.
+        """The version's name: a hash of its files and of the text of dvc.lock.
 
-        Gate thresholds, commits and packages do not count, so a workspace in which only those
-        changed is gated again and not registered again.
+        Gate thresholds, commits and packages do not count. Another dvc.lock may still be the same
+        version's: where files and evidence are the same (`components.registry.promotion.register`).
         """
         return sha256_json({"files": self.hashes(), "dvc_lock": self.record["dvc_lock"]["sha256"]})
+
+    @property
+    def evidence(self) -> dict[str, str | None]:
+        """What was measured of the student, see `components.registry.layout.measured`."""
+        return layout.measured(self.record)
 
     @property
     def record_sha256(self) -> str:

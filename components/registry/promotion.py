@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from components.core.errors import CheckError, InputError
+from components.core.files import read_json
 from components.core.params import Promotion
-from components.registry import chain, gates
+from components.registry import chain, gates, layout
 from components.registry.alias import sync_alias
 from components.registry.chain import Event, Row
-from components.registry.downloads import verify_download
+from components.registry.downloads import verified_copy, verify_download
 from components.registry.gates import Gate, GateEvidence
-from components.registry.layout import RECORD_HASH, SIGNATURE_HASH, SIGNER
+from components.registry.layout import LOCK_HASH, RECORD_HASH, SIGNATURE_HASH, SIGNER, TWINS
 from components.registry.ledger import Entry
 from components.registry.tracking import Version
 from components.registry.versions import Registry, registration
@@ -33,26 +34,100 @@ def register(
     """The version of a package: the one the ledger has, an interrupted one completed, or a new one.
 
     Its files go into MLflow, signed, into the run that trained it or a new one; they are fetched
-    back and checked before the ledger names the version. One made in a workspace that is not clean
-    (has uncommitted changes) is registered again once the same files come from a clean one, because
-    its lineage record could not be replayed.
+    back and checked before the ledger names the version.
+
+    A version with the same student and evidence is the package's version, whatever dvc.lock says;
+    the ledger then confirms it. But one that was made in a workspace with uncommitted changes is
+    registered again from a clean one, because its lineage record cannot be replayed, and so is one
+    that MLflow has lost; the new row names it as twin.
     """
-    known = [row for row in registry.rows() if row.event == Event.REGISTERED]
-    for row in reversed(known):
-        facts = row.facts()
-        if facts["identity"] == package.identity and (facts["clean"] or not clean):
+    rows, held = registry.rows(), registry.held()
+    twins = _twins(registry, rows, package)
+    for row in twins:
+        if row.version in held and (row.facts()["clean"] or not clean):
+            _confirm(registry, rows, row, package, clean=clean, actor=actor)
             return row.version
-    version = _interrupted(registry, package, {row.version for row in known})
+    version = _interrupted(registry, package, {row.version for row in rows})
     if version is None:
         version = registry.store.register(registry.model, package, run_id)
         verify_download(registry, version.version, _registered_facts(version, package))
-    evidence = {**_registered_facts(version, package), "clean": clean}
+    evidence = {
+        **_registered_facts(version, package),
+        "clean": clean,
+        "evidence": package.evidence,
+        TWINS: sorted(row.version for row in twins),
+    }
     reason = "trained by the pipeline"
     registry.ledger.append(
         Entry(registry.model, Event.REGISTERED, version.version, actor, reason, evidence)
     )
     sync_alias(registry)
     return version.version
+
+
+def _twins(registry: Registry, rows: Sequence[Row], package: Package) -> list[Row]:
+    """Registrations of the same student with the same evidence.
+
+    Those from a clean workspace first, then the champion's, then the newest.
+    """
+    champion = chain.champion(rows)
+    twins = [
+        row
+        for row in rows
+        if row.event == Event.REGISTERED and _same_student(registry, row, package)
+    ]
+    return sorted(twins, key=lambda r: (not r.facts()["clean"], r.version != champion, -r.version))
+
+
+def _same_student(registry: Registry, row: Row, package: Package) -> bool:
+    facts = row.facts()
+    if facts["identity"] == package.identity:
+        return True
+    if facts["files"] != package.hashes():
+        return False
+    with suppress(CheckError, KeyError, TypeError):  # not whole in MLflow, or of another shape
+        return _evidence(registry, row) == package.evidence
+    return False
+
+
+def _evidence(registry: Registry, row: Row) -> dict[str, str | None]:
+    """Hashes of what was measured of a version; older rows do not have them, its record does."""
+    facts = row.facts()
+    if "evidence" in facts:
+        return dict(facts["evidence"])
+    return layout.measured(read_json(verified_copy(registry, row) / layout.RECORD))
+
+
+def _confirm(
+    registry: Registry,
+    rows: Sequence[Row],
+    row: Row,
+    package: Package,
+    *,
+    clean: bool,
+    actor: str,
+) -> None:
+    """Record that a version was made again, once for each dvc.lock that made it."""
+    lock = package.record["dvc_lock"]["sha256"]
+    if row.facts()["identity"] == package.identity or lock in confirmations(rows, row.version):
+        return
+    facts = {
+        "commit": package.record["git"]["commit"],
+        "clean": clean,
+        LOCK_HASH: lock,
+        RECORD_HASH: package.record_sha256,
+    }
+    reason = "the same student with the same evidence was made again"
+    registry.ledger.append(
+        Entry(registry.model, Event.CONFIRMED, row.version, actor, reason, facts)
+    )
+    sync_alias(registry)
+
+
+def confirmations(rows: Sequence[Row], version: int) -> set[str]:
+    """SHA-256 of every dvc.lock that made a version again."""
+    own = [row for row in rows if row.version == version and row.event == Event.CONFIRMED]
+    return {row.facts()[LOCK_HASH] for row in own}
 
 
 def _interrupted(registry: Registry, package: Package, known: set[int]) -> Version | None:

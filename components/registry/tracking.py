@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import mlflow
 from mlflow import MlflowClient
@@ -169,13 +169,8 @@ class Store:
 
     def versions(self, model: str) -> list[Version]:
         """Every version of a model, oldest first; empty for an unknown model."""
-        query = f"name = '{model}'"
         with self.client() as client:
-            page = client.search_model_versions(query)
-            found = list(page)
-            while page.token:
-                page = client.search_model_versions(query, page_token=page.token)
-                found += page
+            found = _pages(client.search_model_versions, f"name = '{model}'")
         return sorted(map(_version, found), key=lambda version: version.version)
 
     def find(self, model: str, identity: str, record_sha256: str) -> list[Version]:
@@ -217,6 +212,17 @@ class Store:
         found = self._registered(model)
         return found.tags.get(LEDGER_HEAD) if found else None
 
+    def ledger_heads(self) -> dict[str, str]:
+        """The same of every model that has one, by its name in MLflow."""
+        with self.client() as client:
+            found = _pages(client.search_registered_models)
+        return {model.name: model.tags[LEDGER_HEAD] for model in found if LEDGER_HEAD in model.tags}
+
+    def rename(self, model: str, name: str) -> None:
+        """Give a model another name."""
+        with self.client() as client:
+            client.rename_registered_model(model, name)
+
     def _registered(self, model: str) -> RegisteredModel | None:
         with self.client() as client:
             try:
@@ -244,6 +250,16 @@ class Store:
             (folder / layout.FOLDER / _META).unlink(missing_ok=True)
             self._client.download_artifacts(run_id, layout.SIGNATURE, str(folder))
         return layout.places(folder)
+
+
+def _pages(search: Callable[..., Any], query: str | None = None) -> list[Any]:
+    """Everything that a search of MLflow's client finds."""
+    page = search(query)
+    found = list(page)
+    while page.token:
+        page = search(query, page_token=page.token)
+        found += page
+    return found
 
 
 def _version(entry: ModelVersion) -> Version:

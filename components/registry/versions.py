@@ -7,11 +7,11 @@ has no `registered` row, because its registration was interrupted, is not used.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from components.core.errors import CheckError, InputError
+from components.core.errors import CheckError, EvidenceError, InputError
 from components.registry import chain
 from components.registry.chain import Event, LedgerHead, Row
 from components.registry.ledger import Ledger
@@ -45,15 +45,43 @@ class Registry:
         # Each registration ends with a note in MLflow, so rows that follow one imply a note:
         # without it, the end of the ledger could be cut off and nobody would know.
         if not seen and any(row.event != Event.REGISTERED for row in rows):
-            raise CheckError(
-                f"the note of where the ledger of {self.model} ({self.ledger.name}) ends is "
-                f"missing from MLflow",
-                where=self.store.name,
-                hint="check that both addresses belong together; if they do, compare the ledger "
-                f"with a backup and, if it is whole, set the tag {LEDGER_HEAD} of the registered "
-                f"model to {LedgerHead(rows[-1].sequence, rows[-1].hash)}",
-            )
+            raise self.without_note(rows)
         return rows
+
+    def without_note(self, rows: Sequence[Row]) -> CheckError:
+        """Why MLflow does not say where the ledger ends: renamed, deleted, or the note alone is."""
+        where, together = self.store.name, "check that both addresses belong together"
+        if name := self.renamed(rows):
+            return EvidenceError(
+                f"{self.model} was renamed to {name} in MLflow",
+                where=where,
+                hint=f"`iml model rename {name} {self.model}` gives its name back",
+            )
+        if not self.held():
+            return EvidenceError(
+                f"all versions of {self.model}, which the ledger ({self.ledger.name}) has, are "
+                "missing from MLflow",
+                where=where,
+                hint=f"{together}, or restore MLflow's store from a backup",
+            )
+        return CheckError(
+            f"the note of where the ledger of {self.model} ({self.ledger.name}) ends is "
+            f"missing from MLflow",
+            where=where,
+            hint=f"{together}; if they do, compare the ledger with a backup and, if it is whole, "
+            f"set the tag {LEDGER_HEAD} of the registered model to "
+            f"{LedgerHead(rows[-1].sequence, rows[-1].hash)}",
+        )
+
+    def renamed(self, rows: Sequence[Row]) -> str | None:
+        """The model's name in MLflow where it is another: the note of a row goes with the model."""
+        ends = {str(LedgerHead(row.sequence, row.hash)) for row in rows}
+        heads = self.store.ledger_heads()
+        return next((n for n, head in heads.items() if head in ends and n != self.model), None)
+
+    def held(self) -> set[int]:
+        """The versions that MLflow has."""
+        return {version.version for version in self.store.versions(self.model)}
 
 
 @dataclass(frozen=True)
@@ -66,6 +94,7 @@ class VersionState:
         facts: evidence of its `registered` row.
         gates: rows of `components.registry.gates.Gate` of its last gating; empty before it.
         overruled: names of those that a person has overruled.
+        withdrawn: whether MLflow no longer has it.
     """
 
     model: str
@@ -75,6 +104,7 @@ class VersionState:
     facts: dict[str, Any]
     gates: list[dict[str, Any]]
     overruled: list[str]
+    withdrawn: bool = False
 
     def row(self) -> dict[str, Any]:
         """As plain JSON."""
@@ -94,8 +124,13 @@ def registration(rows: Sequence[Row], version: int) -> Row:
     )
 
 
-def states(rows: Sequence[Row]) -> list[VersionState]:
-    """Every registered version, oldest first."""
+def states(rows: Sequence[Row], held: Collection[int] | None = None) -> list[VersionState]:
+    """Every registered version, oldest first.
+
+    Args:
+        rows: the model's ledger.
+        held: the versions that MLflow has; by default what the ledger knows of that.
+    """
     champion = chain.champion(rows)
     found = []
     for registered in rows:
@@ -104,9 +139,11 @@ def states(rows: Sequence[Row]) -> list[VersionState]:
             status = _status(own, registered.version, champion)
             gated, _ = chain.last_gating(own, registered.version)
             gates = gated.facts()["gates"] if gated else []
+            version, facts = registered.version, registered.facts()
             overruled = chain.overruled(own, gated) if gated else []
-            known = (registered.time, registered.facts(), gates, overruled)
-            found.append(VersionState(registered.model, registered.version, status, *known))
+            lost = chain.withdrawn(own, version) if held is None else version not in held
+            name, time = registered.model, registered.time
+            found.append(VersionState(name, version, status, time, facts, gates, overruled, lost))
     return found
 
 

@@ -147,8 +147,8 @@ def push() -> None:
     call("git", "push", "--quiet", "--follow-tags", "origin", BRANCH)
 
 
-def tag_name(model: str, version: int) -> str:
-    """The git tag that keeps what a version needs."""
+def tag_name(model: str, version: int | str) -> str:
+    """The git tag that keeps what a version needs; of `*`, the pattern of all of a model's."""
     return f"model/{model}/v{version}"
 
 
@@ -175,9 +175,17 @@ def has_tag(model: str, version: int) -> bool:
     return bool(call("git", "tag", "--list", tag_name(model, version)).strip())
 
 
+def tags(model: str, *, published: bool = False) -> list[str]:
+    """The tags of a model's versions, the latest first; those of deployments are annotated."""
+    form = "--format=%(objecttype) %(refname:strip=2)"
+    lines = call("git", "for-each-ref", "--sort=-v:refname", form, f"refs/tags/model/{model}/")
+    found = [line.split(" ", 1) for line in lines.splitlines()]
+    return [name for kind, name in found if kind == "tag" or not published]
+
+
 def last_version(model: str) -> str | None:
     """The tag of the latest version that was made from an ancestor of this commit, or None."""
-    pattern = f"model/{model}/v*"
+    pattern = tag_name(model, "*")
     merged = call("git", "tag", "--merged", "HEAD", "--sort=-v:refname", "--list", pattern)
     return next(iter(merged.split()), None)
 

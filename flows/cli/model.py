@@ -46,20 +46,20 @@ def _name() -> str:
     return params.load().promotion.model if Path("params.yaml").is_file() else _DEFAULT
 
 
-def _opened(model: str) -> tuple[Registry, list[str]]:
-    """The registry with alias and ledger reconciled; what was corrected is printed on stderr."""
+def _opened(model: str, *, writing: bool = False) -> tuple[Registry, list[str]]:
+    """The registry with alias and ledger reconciled; what was found is printed on stderr."""
     from components.registry.alias import reconcile
     from components.registry.versions import Registry
 
     registry = Registry.open(model)
-    notes = reconcile(registry)
+    notes = reconcile(registry, writing=writing)
     for note in notes:
         _warn(note)
     return registry, notes
 
 
 def _resolved(model: str | None) -> tuple[Registry, list[str], Row]:
-    """The registry, what was corrected in it, and a version's first row; default: champion."""
+    """The registry, what was found in it, and a version's first row; default: champion."""
     from components.registry.versions import parse_reference, resolve
 
     name, wanted = parse_reference(model) if model else (_name(), None)
@@ -74,7 +74,7 @@ def list_versions(name: Name = None, as_json: AsJson = False) -> None:
 
     model = name or _name()
     registry, notes = _opened(model)
-    found = states(registry.rows())
+    found = states(registry.rows(), registry.held())
     if as_json:
         print_json({"model": model, "versions": [entry.row() for entry in found], "notes": notes})
         return
@@ -84,7 +84,7 @@ def list_versions(name: Name = None, as_json: AsJson = False) -> None:
         add_row(
             table,
             entry.version,
-            entry.status,
+            f"{entry.status}, withdrawn" if entry.withdrawn else entry.status,
             entry.facts["tags"].get("f1", ""),
             passed if entry.gates else "",
             entry.registered[:16].replace("T", " "),
@@ -227,10 +227,12 @@ def register(as_json: AsJson = False) -> None:
     """Register and sign this workspace's student; does nothing if it is already registered."""
     from components import workspace
     from components.core import params
+    from components.registry import beginning
     from flows import candidate
 
     settings = params.load()
     name = settings.promotion.model
+    beginning.check(name)
     with workspace.exclusive(), Catalogue(name).decisions():
         version, new = candidate.register(settings, _warn, "iml model register", pin=True)
     if as_json:
@@ -249,8 +251,8 @@ def promote(model: Which, as_json: AsJson = False) -> None:
     from flows import candidate
 
     settings, name, version = _parse_own(model)
-    _opened(name)
     with workspace.exclusive(), Catalogue(name).decisions():
+        _opened(name, writing=True)
         decision = candidate.decide(settings, version)
     gates = [gate.row() for gate in decision.gates]
     if as_json:
@@ -283,9 +285,9 @@ def approve(
     from components.registry.ledger import actor_here
 
     settings, name, version = _parse_own(model)
-    registry, notes = _opened(name)
     actor = by or actor_here()
     with Catalogue(name).decisions():
+        registry, notes = _opened(name, writing=True)
         row = promotion.approve(
             registry, version, settings.promotion, actor=actor, reason=reason, overrule=overrule
         )
@@ -299,7 +301,26 @@ def rollback(model: Which, reason: Why, by: Who = None, as_json: AsJson = False)
     from components.registry.ledger import actor_here
 
     name, version = _parse(model)
-    registry, notes = _opened(name)
     with Catalogue(name).decisions():
+        registry, notes = _opened(name, writing=True)
         row = promotion.rollback(registry, version, actor=by or actor_here(), reason=reason)
     _show_decision(row, notes, as_json, "champion again")
+
+
+@app.command()
+def rename(
+    now: Annotated[str, typer.Argument(help="The model's name in MLflow.")],
+    before: Annotated[str, typer.Argument(help="Its name in the ledger.")],
+    as_json: AsJson = False,
+) -> None:
+    """Undo a renaming in MLflow: give a model the name back that the ledger has."""
+    from components.registry.alias import rename_back
+    from components.registry.versions import Registry
+
+    registry = Registry.open(before)
+    rename_back(registry, now)
+    if as_json:
+        held = sorted(registry.held())
+        print_json({"model": before, "renamed_from": now, "versions": held})
+    else:
+        typer.echo(f"MLflow's model {now} is {before} again; the ledger verifies")

@@ -59,6 +59,25 @@ def test_what_is_not_the_versions_is_refused(
     assert caught.value.where == name
 
 
+def test_what_made_the_version_again_is_judged_by_its_own_lock(
+    made: tuple[Row, dict[str, Any]],
+) -> None:
+    """A table may have another column, as long as student and results are the same."""
+    manifest = Path(OUTS[2])
+    manifest.write_text("another column")
+    made[1]["stages"][0]["outs"][2]["md5"] = "of that time"
+    with pytest.raises(InputError, match="is not m/2's"):
+        candidate._check_same_version(*made, "made")
+    outs = [
+        {"path": name, "md5": hashlib.md5(Path(name).read_bytes()).hexdigest()} for name in OUTS
+    ]
+    Path("dvc.lock").write_text(json.dumps({"stages": {"all": {"outs": outs}}}))
+    candidate._check_same_version(*made, "made", again=True)
+    manifest.write_text("another one")
+    with pytest.raises(InputError, match="is not m/2's"):
+        candidate._check_same_version(*made, "made", again=True)
+
+
 def test_a_data_set_that_the_version_was_not_measured_on_is_refused(
     made: tuple[Row, dict[str, Any]],
 ) -> None:

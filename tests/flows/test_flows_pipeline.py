@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,7 +14,7 @@ import yaml
 
 from components import workspace
 from components.core import params as parameters
-from components.core.errors import CheckError, InputError
+from components.core.errors import CheckError, EvidenceError, InputError
 from components.core.params import Params
 from components.registry.chain import Event
 from components.registry.ledger import Entry, Ledger
@@ -91,6 +92,15 @@ def edit_photo(here: Path) -> None:
 def edit_gate(here: Path) -> None:
     text = (here / "params.yaml").read_text()
     (here / "params.yaml").write_text(text.replace("min_f1: 0.05", "min_f1: 0.06"))
+
+
+def test_lost_state_is_refused_before_any_stage(here: Path) -> None:
+    shutil.rmtree(here / ".state")
+    subprocess.run(["git", "tag", "model/boxpromptiml/v3"], check=True)
+    (here / "out").unlink()
+    with pytest.raises(EvidenceError, match=r"has the tag model/boxpromptiml/v3.*IML_STATE"):
+        pipeline.bring_up_to_date()
+    assert not (here / "out").exists()
 
 
 def decide(here: Path) -> None:

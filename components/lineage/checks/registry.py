@@ -53,6 +53,8 @@ def alias(evidence: Evidence) -> list[Finding]:
     champion, where = chain.champion(evidence.rows), f"{evidence.model}@champion"
     if evidence.alias == champion:
         return [verified(f"points at version {champion}, as the ledger says", where)]
+    if champion and evidence.alias is None and chain.withdrawn(evidence.rows, champion):
+        return [verified(f"is not set: MLflow has lost champion {champion}, as recorded", where)]
     what = "does not point at the ledger's champion"
     return [broken(what, where, champion, evidence.alias)]
 

@@ -22,7 +22,9 @@ from components.lineage.audit import CHECKS, audit, render
 from components.lineage.collect import collect
 from components.lineage.evidence import Evidence
 from components.lineage.verdict import LINKS, Finding, Verdict, broken, missing, verified
+from components.registry.alias import reconcile
 from components.registry.chain import Row, digest
+from components.registry.versions import Registry
 
 ONE = f"{support.MODEL}/1"
 Stand = Callable[[Path], None]
@@ -219,6 +221,20 @@ def test_an_auditors_line_ends_change_nothing(copied: Path) -> None:
         answer = audit(evidence)
     assert [finding.line() for finding in answer.of(Verdict.BROKEN)] == []
     assert answer.exit_code == 0
+
+
+def test_without_its_champion_in_mlflow_an_intact_version_is_verified(copied: Path) -> None:
+    registry = Registry.open(support.MODEL)
+    registry.store._client.delete_model_version(support.MODEL, "1")
+    with collect(f"{support.MODEL}/2") as evidence:
+        assert evidence.alias is None
+        assert [f.verdict for f in CHECKS["alias"](evidence)] == [Verdict.BROKEN]
+    reconcile(registry, writing=True)
+    with collect(f"{support.MODEL}/2") as evidence:
+        found = [*CHECKS["ledger"](evidence), *CHECKS["alias"](evidence)]
+        assert [f.verdict for f in found] == [Verdict.VERIFIED] * 2
+    with collect(ONE) as evidence:
+        assert [f.verdict for f in CHECKS["version"](evidence)] == [Verdict.UNVERIFIABLE]
 
 
 def test_an_unknown_version_is_one_line(project: Path, standing: Stand) -> None:

@@ -91,7 +91,9 @@ def evidence(
 def packages(parent: Path) -> Callable[..., Package]:
     """Makes packages whose files are a few bytes: nothing here loads them."""
 
-    def make(content: str = "a", dirty: tuple[str, ...] = (), lock: str = "lock") -> Package:
+    def make(
+        content: str = "a", dirty: tuple[str, ...] = (), lock: str = "lock", measured: str = "m"
+    ) -> Package:
         folder = parent / f"export-{content}"
         folder.mkdir(exist_ok=True)
         for name in ("student.safetensors", "student.json", "student.onnx"):
@@ -101,6 +103,9 @@ def packages(parent: Path) -> Callable[..., Package]:
             "dvc_lock": {"sha256": lock},
             "datasets": {"made": {"licence": "CC0-1.0", "boxes_sha256": "b" * 64}},
             "teacher": {"name": "grabcut", "sha256": "t" * 64},
+            "validation": {"sha256": "v" * 64},
+            "evaluation": {"made": {"sha256": measured * 64}},
+            "files": {"parity.json": "p" * 64},
         }
         return Package(
             start=Start(f"made {content}"),

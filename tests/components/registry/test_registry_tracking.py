@@ -69,7 +69,13 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Package:
         description="made for a test",
         metrics={"made": {"f1": {"value": 0.5, "low": None, "high": 0.6, "n": 9}, "photos": 12}},
         params={"distill": {"seed": 7, "alpha": "learned"}, "evaluate": {"datasets": ["made"]}},
-        record={"dvc_lock": {"sha256": "l" * 64}, "git": {"clean": True, "commit": "c" * 40}},
+        record={
+            "dvc_lock": {"sha256": "l" * 64},
+            "git": {"clean": True, "commit": "c" * 40},
+            "validation": {"sha256": "v" * 64},
+            "evaluation": {"made": {"sha256": "e" * 64}},
+            "files": {"parity.json": "p" * 64},
+        },
         tags={"f1": "0.5"},
     )
 

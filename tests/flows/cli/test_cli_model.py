@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
+from inspect import unwrap
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 import sqlalchemy as sa
 from click.testing import Result
@@ -20,7 +23,8 @@ from components.registry.gates import GateEvidence
 from components.registry.package import Package
 from components.registry.promotion import decide_and_promote, register
 from components.registry.runs import Start
-from components.registry.versions import Registry
+from components.registry.versions import Registry, registration
+from flows import drift
 from flows.cli.model import app
 
 PROJECT = Path(__file__).parents[3]
@@ -256,6 +260,49 @@ def test_a_moved_alias_is_told_once_and_put_right(state: Path) -> None:
     done = call("list", "--json")
     assert "pointed at version 3, the ledger says 2: it was moved by hand" in done.stderr
     assert len(json.loads(done.stdout)["notes"]) == 1
+    assert document("list")["notes"] == []
+
+
+def test_a_version_deleted_in_mlflow_stops_nothing_else(state: Path) -> None:
+    Registry.open("boxpromptiml").store._client.delete_model_version("boxpromptiml", "2")
+    rows = document("history")["rows"]
+    for _ in range(2):
+        found = document("list")
+        assert [entry["withdrawn"] for entry in found["versions"]] == [False, True, False]
+        assert "`iml model rollback`" in found["notes"][0]
+        assert "champion, withdrawn" in call("list").stdout
+        assert document("show", "boxpromptiml/1")["withdrawn"] is False
+        assert "no longer has this version" in refused(CheckError, "show", "boxpromptiml/2")
+        assert "no longer has this version" in refused(CheckError, "card")
+    assert document("history")["rows"] == rows  # commands that read write nothing
+    document("rollback", "boxpromptiml/1", "--reason", "the champion is gone")
+    events = [(row["event"], row["version"]) for row in document("history")["rows"]]
+    assert events[len(rows) :] == [("withdrawn", 2), ("rolled_back", 1)]
+    assert document("list")["notes"] == []
+
+
+@pytest.mark.parametrize("deleted", [False, True])
+def test_drift_is_told_without_the_champion_s_run(
+    state: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, deleted: bool
+) -> None:
+    pd.DataFrame({"score": np.linspace(0, 1, 60)}).to_csv("scores.csv", index=False)
+    registry = Registry.open("boxpromptiml")
+    run = registration(registry.rows(), 2).facts()["run_id"]
+    if deleted:
+        registry.store._client.delete_run(run)
+    work = unwrap(drift.drift.fn)
+    assert not work("scores.csv", "scores.csv", str(tmp_path / "out")).drifted
+    assert ("run does not get the result" in caplog.text) == deleted
+    assert ("drift.score" in registry.store.metrics(run)) != deleted
+
+
+def test_a_renamed_model_gets_its_name_back(state: Path) -> None:
+    Registry.open("boxpromptiml").store._client.rename_registered_model("boxpromptiml", "best")
+    for command in ("list", "show", "card"):
+        assert "renamed to best in MLflow" in refused(CheckError, command)
+    assert "is not boxpromptiml" in refused(CheckError, "rename", "worst", "boxpromptiml")
+    said = document("rename", "best", "boxpromptiml")
+    assert said == {"model": "boxpromptiml", "renamed_from": "best", "versions": [1, 2, 3]}
     assert document("list")["notes"] == []
 
 
