@@ -28,7 +28,8 @@ def check(model: str, *, published: bool = False) -> None:
         return
     what = f"the ledger has no row of {model}"
     if tags := repository.tags(model, published=published):
-        over = f"git tag --delete $(git tag --list '{repository.tag_name(model, '*')}')"
+        names = repository.tag_name(model, "*")
+        over = f"git tag --delete $(git tag --list '{names}' '{repository.LOCAL}{names}')"
         raise EvidenceError(
             f"{what}, but git has the tag {tags[0]}: the state of its versions is missing",
             where=ledger.name,

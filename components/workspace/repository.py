@@ -18,6 +18,7 @@ from components.workspace import call, dvc, git_commit
 
 BRANCH, METRICS = "retrain", "metrics.json"
 _PULLED = "iml.pulled"  # the commit whose data and outputs are in the clone
+LOCAL = "local/"  # before the name of the tag of a person's version
 _WHO = {"user.name": "boxpromptiml retrain", "user.email": "retrain@localhost"}
 
 
@@ -153,13 +154,12 @@ def tag_name(model: str, version: int | str) -> str:
 
 
 def pin(model: str, version: int, commit: str) -> None:
-    """Tag a version's commit here, unless the version is tagged: a squash merge would lose it.
+    """Tag the commit of a version of a person's ledger, which a squash merge would lose.
 
-    For versions of a person's ledger. The tag has no message, so `git push --follow-tags` leaves
-    it here, where its number counts; git needs no name of the person for it.
+    Its name is another than that of a deployment's version, whose numbers are of another ledger.
+    The tag has no message, so `git push --follow-tags` leaves it here and git needs no user name.
     """
-    if not has_tag(model, version):
-        call("git", "update-ref", f"refs/tags/{tag_name(model, version)}", commit)
+    call("git", "update-ref", f"refs/tags/{LOCAL}{tag_name(model, version)}", commit)
 
 
 def tag(model: str, version: int) -> None:
@@ -176,11 +176,9 @@ def has_tag(model: str, version: int) -> bool:
 
 
 def tags(model: str, *, published: bool = False) -> list[str]:
-    """The tags of a model's versions, the latest first; those of deployments are annotated."""
-    form = "--format=%(objecttype) %(refname:strip=2)"
-    lines = call("git", "for-each-ref", "--sort=-v:refname", form, f"refs/tags/model/{model}/")
-    found = [line.split(" ", 1) for line in lines.splitlines()]
-    return [name for kind, name in found if kind == "tag" or not published]
+    """The tags of a model's versions, the latest first; `published`: those of deployments alone."""
+    patterns = [tag_name(model, "*"), *([] if published else [LOCAL + tag_name(model, "*")])]
+    return call("git", "tag", "--sort=-v:refname", "--list", *patterns).split()
 
 
 def last_version(model: str) -> str | None:
