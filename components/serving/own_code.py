@@ -1,7 +1,8 @@
 """A registered version that today's code cannot load, served by the code that it carries.
 
-A version is MLflow's "model from code" (see `pyfunc`): its folder holds the program that made it.
-That program answers in a process of its own, so that its modules never mix with today's.
+A version's folder holds the program that made it (`code`, see `components.registry.package`). Its
+`components.serving.predictor.Predictor` answers in a process of its own, so that its modules never
+mix with today's; every version has its `predict`, with the three fields of `Prediction`.
 """
 
 from __future__ import annotations
@@ -27,22 +28,22 @@ from components.serving.predictor import Prediction, Predictor
 from components.student.store import WEIGHTS
 
 _PROGRAM = """
-import base64, io, sys
+import io, sys
 from multiprocessing.connection import Connection
-import mlflow, numpy, pandas
-from PIL import Image
-line = Connection(int(sys.argv[2]))
-model = mlflow.pyfunc.load_model(sys.argv[1]).unwrap_python_model()
+folder, line = sys.argv[1], Connection(int(sys.argv[2]))
+sys.path.insert(0, folder + "/code")
+import numpy
+from components.serving.predictor import Predictor
+predictor = Predictor(folder + "/artifacts")
 line.send_bytes(b"ready")
 while True:
     try:
         photo = numpy.load(io.BytesIO(line.recv_bytes()), allow_pickle=False)
     except EOFError:
         break
-    found = model.predict(None, pandas.DataFrame({"image": [photo]})).iloc[0]
-    mask = Image.open(io.BytesIO(base64.b64decode(found["mask_png"])))
+    (found,) = predictor.predict([photo])
     answer = io.BytesIO()
-    numpy.savez(answer, mask=mask, score=found["score"], area=found["area"])
+    numpy.savez(answer, probability=found.probability, score=found.score, area=found.area)
     line.send_bytes(answer.getvalue())
 """
 _log = logging.getLogger("iml")
@@ -67,7 +68,7 @@ def load(student: Student) -> Predictor:
 
 
 class OwnCode(Predictor):
-    """As `Predictor`; probabilities are multiples of 1/255, as a version's own answers are."""
+    """As `Predictor`."""
 
     def __init__(self, folder: Path) -> None:
         """Start the version's program and wait until it has loaded the student.
@@ -109,8 +110,8 @@ class OwnCode(Predictor):
         with suppress(BrokenPipeError):  # `_receive` says why it ended
             self._line.send_bytes(request.getbuffer())
         with np.load(BytesIO(self._receive()), allow_pickle=False) as found:
-            probability = found["mask"].astype(np.float32) / 255
-            return Prediction(probability, float(found["score"]), float(found["area"]))
+            score, area = float(found["score"]), float(found["area"])
+            return Prediction(found["probability"], score, area)
 
     def _receive(self) -> bytes:
         try:

@@ -27,7 +27,11 @@ class Prediction:
 
 
 class Predictor:
-    """A student loaded from a folder with `student.safetensors` and `student.json`."""
+    """A student loaded from a folder with `student.safetensors` and `student.json`.
+
+    Later programs call it in a version's own code (see `own_code`): name, argument and `predict`
+    stay as they are.
+    """
 
     def __init__(self, folder: str | Path) -> None:
         """Load and check the student.

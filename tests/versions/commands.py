@@ -9,6 +9,7 @@ import json
 import os
 import sys
 import tempfile
+import traceback
 from typing import Any
 
 import flows.audit
@@ -31,6 +32,8 @@ def call(arguments: list[str]) -> dict[str, Any]:
                 code = 0
             except SystemExit as end:
                 code = end.code or 0
+            except BaseException:
+                traceback.print_exc()
             finally:
                 sys.stdout.flush()
                 sys.stderr.flush()

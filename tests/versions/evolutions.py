@@ -96,11 +96,8 @@ def network_attribute(root: Path) -> None:
 @evolution
 def network_key(root: Path) -> None:
     """A key of the student's configuration is renamed."""
-    for path in (root / "components/student").rglob("*.py"):
-        text = re.sub(
-            r"^(    +)channels: Annotated", r"\1width: Annotated", path.read_text(), flags=re.M
-        )
-        path.write_text(re.sub(r"\bconfig\.channels\b", "config.width", text))
+    everywhere(root, r"\bconfig\.channels\b", "config.width")
+    everywhere(root, r"(?m)^( +)channels: (?=Annotated|\d)", r"\1width: ")
 
 
 @evolution
@@ -171,7 +168,7 @@ def gate_wording(root: Path) -> None:
 @evolution
 def parameter_renamed(root: Path) -> None:
     """`prepare.dataset` becomes `prepare.data_set`."""
-    everywhere(root, r"\bprepare\.dataset\b", "prepare.data_set")
+    everywhere(root, r"\b(prepare|settings)\.dataset\b", r"\1.data_set")
     everywhere(root, r"(?m)^(class Prepare\b[\s\S]*?^    )dataset:", r"\1data_set:")
     everywhere(root, r"(?m)^(prepare:\n(?:  .*\n)*?  )dataset:", r"\1data_set:")
     everywhere(root, r'\["prepare"\]\["dataset"\]', '["prepare"]["data_set"]')

@@ -1,7 +1,7 @@
 """Later code on versions of today and of old: the same answers as before the change.
 
 Each evolution is committed on top of a workspace with versions, the commands run, then the commit
-is taken back. The normal suite applies all of them at once to two old versions; with `--campaigns`
+is taken back. The normal suite applies all of them at once to an old version; with `--campaigns`
 each one by one, to three old and three new versions.
 """
 
@@ -23,9 +23,9 @@ from test_versions import ARCHIVES, Old, unpack, upgrade
 
 pytestmark = pytest.mark.e2e
 PROGRAM = Path(__file__).with_name("commands.py")
-OLD, ALL = (1, 3), range(1, 7)
+OLD, ALL = (3,), range(1, 7)
 CHANGING = {"made_at", "program", "status"}
-ROUNDING = 0.005  # a version that its own code serves answers in multiples of 1/255
+ROUNDING = 1e-4
 
 
 class Evolved(Old):
@@ -78,16 +78,21 @@ class Evolved(Old):
 
 
 def _said(command: str, answer: dict[str, Any]) -> Any:
-    """An answer as JSON; of a rollback, that the version is champion; else an error's text."""
+    """An answer as JSON, of an audit the verdicts alone, of a rollback its success; else text."""
     text = answer["stdout"] + answer["stderr"]
-    if "Traceback" in answer["stderr"]:
-        return text[-1500:]
     if command.startswith("model rollback"):
         return "champion" if " is champion again " in text or "already" in text else text
     try:
-        return json.loads(answer["stdout"])
+        said = json.loads(answer["stdout"])
     except ValueError:
-        return text
+        return text[-1500:]
+    if not command.startswith("audit"):
+        return said
+    return {
+        "verdict": said["verdict"],
+        "objects": said["objects"],
+        "links": {name: link["verdict"] for name, link in said["links"].items()},
+    }
 
 
 def _same(before: Any, after: Any) -> bool:
