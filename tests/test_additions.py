@@ -158,7 +158,7 @@ def test_a_gate(project: Project) -> None:
     project.change(
         "components/registry/gates.py",
         '        "min_robustness": (',
-        '        "min_mcc": ("MCC", metric(metrics, "mcc")),\n        "min_robustness": (',
+        '        "min_mcc": ("MCC", *_measured(metrics, "mcc")),\n        "min_robustness": (',
     )
     assert project.run("python", "-c", GATED) == "[]\n"  # null by default: not asked for
     for threshold, passed in (("0.3", True), ("0.5", False)):

@@ -33,6 +33,8 @@ def points(data: bytes, where: str) -> list[Point]:
     try:
         reader = csv.DictReader(io.StringIO(data.decode()))
         names = [name for name in reader.fieldnames or () if name != _EPOCH]
+        if not names:
+            raise ValueError("no column beside the epoch")
         found = [Point(n, int(row[_EPOCH]), float(row[n])) for row in reader for n in names]
     except (KeyError, TypeError, ValueError, csv.Error) as error:
         raise InputError(f"not a training curve ({error!r})", where=where) from None

@@ -94,13 +94,13 @@ def run_stages() -> None:
     run(Path.cwd(), sys.executable, "-m", "dvc", "commit", "--force", "--quiet")
 
 
-def register(root: Path, *, pin: bool = False) -> int:
+def register(root: Path) -> int:
     """What the flow does after the stages."""
     from flows import candidate
 
     settings = parameters.load()
     workspace.push(settings.datasets)
-    version, _ = candidate.register(settings, lambda note: None, "iml run", pin=pin)
+    version, _ = candidate.register(settings, lambda note: None, "iml run")
     candidate.decide(settings, version)
     return version
 
@@ -139,7 +139,8 @@ def build(root: Path) -> Path:
         commit(root, "data")
         run_stages()
         commit(root, "dvc.lock of the first run")
-        assert register(root, pin=True) == 1
+        assert register(root) == 1
+        run(root, "git", "tag", f"model/{MODEL}/v1")  # as deployments do
         _second(root)
     return root
 

@@ -19,7 +19,7 @@ from components.ingest.importing import import_dataset
 from components.lineage.audit import audit
 from components.lineage.collect import collect
 from components.lineage.verdict import Verdict
-from components.registry.versions import Registry
+from components.registry.versions import Registry, registration
 from flows import candidate
 
 BOTH = {"datasets": ["made", "bench"], "gate_dataset": "bench"}
@@ -100,7 +100,8 @@ def test_the_named_data_set_decides_and_the_audit_follows_it(team: Path) -> None
     # Against a champion: both on the photos of the named data set that neither knows.
     settings = params.load()
     album = candidate._album(settings)
-    champion = candidate._champion(settings, Registry.open(support.MODEL), 2, album)
+    registry = Registry.open(support.MODEL)
+    champion = candidate._champion(settings, registry, registration(registry.rows(), 2), album)
     comparison = candidate._compare(settings, champion, album)
     assert (comparison.f1.n, comparison.false_alarm_area.n) == (10, 10)
     assert comparison.f1.value == 0

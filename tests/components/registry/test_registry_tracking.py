@@ -29,6 +29,7 @@ from small_students import small_student
 from components.core.errors import CheckError, InputError, UnavailableError
 from components.core.files import sha256_file
 from components.core.images import decode_photo
+from components.distill.progress import Epoch
 from components.registry import curve, layout, promotion, signing
 from components.registry.database import safe_name, scrub
 from components.registry.downloads import fetch
@@ -151,7 +152,7 @@ def test_the_training_curve_is_the_runs_metrics_by_epoch(
         "val_false_alarm_area": [(1, 0.5), (2, 0.25), (3, 0.125)],
         "lr": [(1, 0.002), (2, 0.001), (3, 0.0)],
     }
-    assert set(expected) == set(curve.COLUMNS)
+    assert {"epoch", *expected} == set(Epoch.__annotations__)
     client = mlflow.MlflowClient()
     for name, values in expected.items():
         history = client.get_metric_history(version.run_id, name)
@@ -164,7 +165,7 @@ def test_the_training_curve_is_the_runs_metrics_by_epoch(
 
 
 @pytest.mark.parametrize(
-    "text", [b"\xff\xfe", b"epoch,train_loss\n1,0.5\n", CURVE[:-8].encode(), b"epoch\n1\n"]
+    "text", [b"\xff\xfe", b"", b"train_loss\n0.5\n", CURVE[:-8].encode(), b"epoch\n1\n"]
 )
 def test_what_is_no_training_curve_is_named(text: bytes) -> None:
     with pytest.raises(InputError, match=r"made/history\.csv: not a training curve"):

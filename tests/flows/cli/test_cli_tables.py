@@ -37,7 +37,7 @@ def _show() -> None:
     facts = {"files": {"student.safetensors": HASH}, "run_id": HASH[:32]}
     facts |= dict.fromkeys(("record_sha256", "signature_sha256", "signing_key"), HASH)
     entry = SimpleNamespace(model="boxpromptiml", version=12, status="former champion",
-                            gates=GATES, facts=facts)  # fmt: skip
+                            gates=GATES, facts=facts, overruled=[], withdrawn=False)  # fmt: skip
     record = {
         "git": {"commit": HASH[:40], "clean": False, "dirty": ["x"]},
         "dvc_lock": {"sha256": HASH},
