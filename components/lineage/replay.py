@@ -28,6 +28,8 @@ from components.lineage.difference import environment as compare_environment
 from components.lineage.evidence import Evidence
 from components.lineage.outputs import Difference, Match, compare
 from components.lineage.verdict import Verdict
+from components.registry import signing
+from components.registry.layout import SIGNER
 from components.workspace import history
 from components.workspace.remote import Objects, listed
 
@@ -155,14 +157,19 @@ def prepare(evidence: Evidence, folder: Path) -> None:
 
 def _require_signed(evidence: Evidence) -> None:
     """Raises CheckError unless a trusted key signed the version's folder, the record in it."""
-    for finding in check("signature", evidence):
-        if finding.verdict != Verdict.VERIFIED:
-            raise CheckError(
-                f"not replayed, because that runs its commands: {finding.line()}",
-                where=evidence.name,
-                hint="put its signer's public key into the folder of trusted keys "
-                "($IML_TRUSTED_KEYS), if you know and trust the signer; see docs/AUDIT.md",
-            )
+    lines = [f.line() for f in check("signature", evidence) if f.verdict != Verdict.VERIFIED]
+    if not lines:
+        try:
+            signing.trusted(evidence.facts[SIGNER], to_run=True)
+        except signing.UntrustedError as error:
+            lines = [error.what]
+    if lines:
+        raise CheckError(
+            f"not replayed, because that runs its commands: {lines[0]}",
+            where=evidence.name,
+            hint="put its signer's public key into the folder of trusted keys "
+            "($IML_TRUSTED_KEYS), if you know and trust the signer; see docs/AUDIT.md",
+        )
 
 
 def _changes(record: dict[str, Any]) -> Iterator[str]:

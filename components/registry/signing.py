@@ -102,14 +102,20 @@ class UntrustedError(EvidenceError):
     """A key that this machine does not trust."""
 
 
-def trusted(mark: str) -> Path:
+def trusted(mark: str, *, to_run: bool = False) -> Path:
     """The trusted public key with this fingerprint.
+
+    Args:
+        mark: the fingerprint.
+        to_run: whether code that it signed is to be run: then a key that came with the project,
+            which may be a stranger's, is not enough.
 
     Raises:
         UntrustedError: there is none.
         EvidenceError: the file of that name holds another key.
     """
-    places = [folder / f"{mark}.pem" for folder in (_trusted_folder(), PUBLIC_KEYS)]
+    folders = [_trusted_folder(), *([] if to_run else [PUBLIC_KEYS])]
+    places = [folder / f"{mark}.pem" for folder in folders]
     path = next((place for place in places if os.path.isfile(place)), None)
     if path is None or not re.fullmatch(r"[0-9a-f]{64}", mark):
         raise UntrustedError(

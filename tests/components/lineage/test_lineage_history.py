@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import random
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from components import workspace
 from components.core.errors import CheckError, InputError, UnavailableError
 from components.core.files import sha256_file
 from components.lineage import difference, events, photos
+from components.lineage.audit import CHECKS
 from components.lineage.collect import collect
 from components.lineage.difference import explain
 from components.lineage.evidence import Evidence
@@ -180,6 +182,11 @@ def test_only_what_a_trusted_key_signed_is_made_again(
     monkeypatch.setattr(workspace, "reproduce", lambda *_, **__: pytest.fail("ran a command"))
     with monkeypatch.context() as patch, collect(ONE) as evidence:
         patch.setenv("IML_TRUSTED_KEYS", str(tmp_path / "none"))
+        with pytest.raises(CheckError, match=r"not trusted here; .*IML_TRUSTED_KEYS"):
+            replay(evidence, tmp_path / "clone", lambda line: None)
+        # A key that came with the repository verifies, but lets nothing run.
+        shutil.copytree(copied / ".state/keys/trusted", copied / "trusted_keys")
+        assert [f.verdict for f in CHECKS["signature"](evidence)] == ["verified"]
         with pytest.raises(CheckError, match=r"not trusted here; .*IML_TRUSTED_KEYS"):
             replay(evidence, tmp_path / "clone", lambda line: None)
     with collect(ONE) as evidence:
