@@ -185,12 +185,8 @@ def at_least(
 ) -> Gate:
     """Passes a finite value that is not below the threshold."""
     number = finite(value)
-    if number is None:
-        return _missing(name, threshold, what)
-    ok = number >= threshold
-    verb = "reaches" if ok else "is below"
-    reason = f"{what} {number:.4g}{interval} {verb} {threshold:.4g}"
-    return Gate(name, number, threshold, ok, reason)
+    ok = number is not None and number >= threshold
+    return _limit(name, what, number, threshold, interval, ok, "reaches" if ok else "is below")
 
 
 def at_most(
@@ -198,10 +194,15 @@ def at_most(
 ) -> Gate:
     """Passes a finite value that is not above the threshold."""
     number = finite(value)
+    ok = number is not None and number <= threshold
+    return _limit(name, what, number, threshold, interval, ok, "is within" if ok else "is above")
+
+
+def _limit(
+    name: str, what: str, number: float | None, threshold: float, interval: str, ok: bool, verb: str
+) -> Gate:
     if number is None:
         return _missing(name, threshold, what)
-    ok = number <= threshold
-    verb = "is within" if ok else "is above"
     reason = f"{what} {number:.4g}{interval} {verb} {threshold:.4g}"
     return Gate(name, number, threshold, ok, reason)
 

@@ -168,14 +168,13 @@ def check_key(signed: Callable[[], bool] = lambda: False) -> None:
     Args:
         signed: whether the ledger knows of signatures; asked only if no private key is there.
     """
-    own = os.environ.get(KEY, "").strip()
-    path = Path(own) if own else state_dir() / SIGNING_KEY
+    path, own = _key_place()
     # Looked for before the private key, which another process may just be making.
     known = not own and any((state_dir() / TRUSTED_KEYS).glob("*.pem"))
     if path.is_file():
         return
     if own:
-        raise InputError("no such signing key", where=own, hint=f"check {KEY}")
+        raise InputError("no such signing key", where=str(path), hint=f"check {KEY}")
     if known or signed():
         raise InputError(
             "the private signing key is missing, although versions have been signed",
@@ -194,11 +193,16 @@ def publish() -> Path:
     return path
 
 
+def _key_place() -> tuple[Path, bool]:
+    """Where the private key is, and whether the environment names the place."""
+    named = os.environ.get(KEY, "").strip()
+    return (Path(named) if named else state_dir() / SIGNING_KEY), bool(named)
+
+
 def _private_key() -> Path:
     """The key to sign with; generated at the default place when there has never been one."""
     check_key()
-    own = os.environ.get(KEY, "").strip()
-    path = Path(own) if own else state_dir() / SIGNING_KEY
+    path, _ = _key_place()
     if not path.is_file():
         _generate(path)
     if path.stat().st_mode & stat.S_IRWXO:

@@ -1,7 +1,8 @@
-"""Who may read a workspace but not write it can use its versions."""
+"""Who may read a workspace but not write it can use, audit and export its versions."""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import stat
@@ -14,11 +15,13 @@ import lineage_support as support
 import pytest
 
 from components.core.files import read_json
+from components.lineage.verdict import LINKS
 
 # Root may write everywhere unless it gives that up.
 RIGHTS = "-dac_override,-dac_read_search"
 UNPRIVILEGED = ["setpriv", "--bounding-set", RIGHTS, "--inh-caps", RIGHTS, "--"]
 MAIN = "from flows.cli.main import main; main()"
+ONE = f"{support.MODEL}/1"
 
 
 def _change(root: Path, *, writable: bool) -> None:
@@ -35,12 +38,13 @@ def read_only(copied: Path) -> Iterator[Path]:
     _change(copied, writable=True)
 
 
-def iml(*arguments: object) -> None:
+def iml(*arguments: object) -> str:
     prefix = [] if os.geteuid() else UNPRIVILEGED
     command = [*prefix, sys.executable, "-P", "-c", MAIN, *map(str, arguments)]
     env = {**os.environ, "PYTHONPATH": str(support.ROOT)}
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout
 
 
 def test_predict_score_and_evaluate_work(read_only: Path, tmp_path: Path) -> None:
@@ -56,3 +60,19 @@ def test_predict_score_and_evaluate_work(read_only: Path, tmp_path: Path) -> Non
     assert read_json(out / "figures/metrics.json")["n_manipulated"] > 0
     assert sorted(read_only.rglob("*")) == before
     assert not list(Path("/tmp").glob("iml-models-*"))
+
+
+def test_a_version_is_audited_and_exported_as_where_one_may_write(
+    read_only: Path, tmp_path: Path
+) -> None:
+    before = sorted(read_only.rglob("*"))
+    said = json.loads(iml("audit", ONE, "--deep", "--json"))
+    assert {name: link["verdict"] for name, link in said["links"].items()} == dict.fromkeys(
+        LINKS, "verified"
+    )
+    assert said["objects"] > 50
+    bundle = tmp_path / "case.tar"
+    exported = iml("lineage", "export", ONE, "--photos", "--out", bundle, "--json")
+    assert json.loads(exported)["left_out"] == 0
+    assert json.loads(iml("audit", bundle, "--deep", "--json"))["verdict"] == "verified"
+    assert sorted(read_only.rglob("*")) == before
