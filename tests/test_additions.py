@@ -96,21 +96,22 @@ from __future__ import annotations
 from pathlib import Path
 
 from components.ingest.formats.record import Box, Reading, Record
+from components.ingest.formats.source import Source
 
 
-def matches(source: Path) -> bool:
+def matches(source: Source) -> bool:
     """A text file with this suffix."""
-    return source.suffix == ".lines"
+    return source.path.suffix == ".lines"
 
 
-def read(source: Path) -> Reading:
+def read(source: Source) -> Reading:
     """One record per line."""
     records = []
-    for line in source.read_text().splitlines():
+    for line in source.path.read_text().splitlines():
         name, *numbers = line.split()
         boxes = (Box(*map(float, numbers)),) if numbers else ()
         label = "manipulated" if boxes else "authentic"
-        records.append(Record(source.parent / name, name, label, boxes=boxes))
+        records.append(Record(source.root / name, name, label, boxes=boxes))
     return Reading(records)
 '''
 

@@ -98,18 +98,27 @@ def write_json(path: str | Path, value: Any) -> None:
 def read_json(path: str | Path) -> Any:
     """Read JSON; raises InputError naming the file when it is missing or malformed."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        text = Path(path).read_text(encoding="utf-8")
     except FileNotFoundError:
         raise InputError("no such file", where=str(path)) from None
     except IsADirectoryError:
         raise InputError("a folder, not a file", where=str(path)) from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"not valid JSON ({error})", where=str(path)) from None
+    return parse_json(text, str(path))
+
+
+def parse_json(text: str, where: str) -> Any:
+    """Parse JSON; raises InputError with line and column when it is malformed."""
+    try:
+        return json.loads(text)
     except json.JSONDecodeError as error:
         early = error.pos >= len(error.doc.rstrip()) or error.msg.startswith("Unterminated string")
         what = "the file ends early" if early else error.msg
         place = f"line {error.lineno}, column {error.colno}"
-        raise InputError(f"not valid JSON: {what} ({place})", where=str(path)) from None
+        raise InputError(f"not valid JSON: {what} ({place})", where=where) from None
     except (ValueError, RecursionError) as error:  # also a number of too many digits
-        raise InputError(f"not valid JSON ({error})", where=str(path)) from None
+        raise InputError(f"not valid JSON ({error})", where=where) from None
 
 
 @contextmanager

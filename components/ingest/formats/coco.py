@@ -21,6 +21,7 @@ from components.core.files import printable, read_json
 from components.data.dataset import Inside, check_bbox, fault, number, rows
 from components.data.manifest import AUTHENTIC, MANIPULATED
 from components.ingest.formats.record import Box, Reading, Record, first_file, split_named
+from components.ingest.formats.source import Source
 
 _PATTERNS = (
     "*/_annotations.coco.json",
@@ -33,27 +34,27 @@ _PATTERNS = (
 _FOLDERS = ("photos", "images", "data", "")
 
 
-def matches(source: Path) -> bool:
+def matches(source: Source) -> bool:
     """Whether this is a COCO file or a folder with one."""
-    return bool(_files(source))
+    return bool(_files(source.path))
 
 
-def read(source: Path) -> Reading:
+def read(source: Source) -> Reading:
     """All images of the file or files.
 
     Raises:
         InputError: duplicate ids or names, an annotation of an unknown image or category, a box
             that is not four numbers, a path that leaves the source.
     """
-    files = _files(source)
+    files = _files(source.path)
     if not files:
         refuse_broken(source)
-        raise InputError("no COCO detection file", where=str(source))
-    beside = next(found for found in _candidates(source) if files[0] in found)
+        raise InputError("no COCO detection file", where=str(source.path))
+    beside = next(found for found in _candidates(source.path) if files[0] in found)
     for file in beside:
         if file not in files:
             read_json(file)  # raises for one that cannot be read
-    root = _root(source, files)
+    root = _root(source.path, files)
     records: list[Record] = []
     for file in files:
         split = (split_named(file.stem) or split_named(file.parent.name)) if files[1:] else None
@@ -63,9 +64,9 @@ def read(source: Path) -> Reading:
     return Reading(records, notes)
 
 
-def refuse_broken(source: Path) -> None:
+def refuse_broken(source: Source) -> None:
     """Raise InputError for a JSON file that cannot be read where COCO is looked for."""
-    for file in chain.from_iterable(_candidates(source)):
+    for file in chain.from_iterable(_candidates(source.path)):
         if file.suffix == ".json":
             read_json(file)
 

@@ -17,33 +17,34 @@ from components.data.dataset import Inside, unique
 from components.data.manifest import AUTHENTIC, MANIPULATED
 from components.ingest.formats import casia
 from components.ingest.formats.record import SPLIT_NAMES, Reading, Record
+from components.ingest.formats.source import Source
 
 _MANIPULATED, _AUTHENTIC, _MASKS = ("tp", "sp"), ("au",), ("gt", "groundtruth")
 _SPLITS = "split.csv"
 
 
-def matches(source: Path) -> bool:
+def matches(source: Source) -> bool:
     """Whether this looks like folder pairs."""
-    return source.is_dir() and bool(_folders(source, (*_MANIPULATED, *_AUTHENTIC)))
+    return source.path.is_dir() and bool(_folders(source.path, (*_MANIPULATED, *_AUTHENTIC)))
 
 
-def read(source: Path) -> Reading:
+def read(source: Source) -> Reading:
     """All photos of the folders, or those that `split.csv` lists.
 
     Raises:
         InputError: a malformed `split.csv`, or manipulated photos without any mask.
     """
-    masks = _masks(source)
+    masks = _masks(source.path)
     # An empty Sp/ or Gt/ beside authentic photos is no mistake.
-    if not masks and any(any(_photos(folder)) for folder in _folders(source, _MANIPULATED)):
+    if not masks and any(any(_photos(folder)) for folder in _folders(source.path, _MANIPULATED)):
         raise InputError(
             "manipulated photos but no masks",
-            where=str(source),
+            where=str(source.path),
             hint="put the mask of Tp/NAME.jpg at Gt/NAME_gt.png or Gt/NAME.png",
         )
-    if not (source / _SPLITS).is_file():
-        return Reading(list(_from_folders(source, masks)))
-    return Reading(_from_list(source, masks))
+    if not (source.path / _SPLITS).is_file():
+        return Reading(list(_from_folders(source.path, masks)))
+    return Reading(_from_list(source.path, masks))
 
 
 def _folders(source: Path, names: tuple[str, ...]) -> list[Path]:

@@ -16,24 +16,25 @@ from components.data.dataset import Inside
 from components.data.manifest import AUTHENTIC, MANIPULATED
 from components.ingest.formats import casia
 from components.ingest.formats.record import Reading, Record, split_named
+from components.ingest.formats.source import Source
 
 NEGATIVE = "negative"
 
 
-def matches(source: Path) -> bool:
+def matches(source: Source) -> bool:
     """Whether this is such a list or a folder with such lists."""
-    return bool(_lists(source))
+    return bool(_lists(source.path))
 
 
-def read(source: Path) -> Reading:
+def read(source: Source) -> Reading:
     """All pairs of the list or lists.
 
     Raises:
         InputError: something other than pairs of paths, or a path that leaves the folder.
     """
-    files = _lists(source)
+    files = _lists(source.path)
     if not files:
-        raise InputError("no list of [photo, mask] pairs", where=str(source))
+        raise InputError("no list of [photo, mask] pairs", where=str(source.path))
     records: list[Record] = []
     for file in files:
         split = split_named(file.stem) if len(files) > 1 else None

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, NamedTuple
 
 _SYNONYMS = {
     "train": ("train", "training"),
@@ -13,6 +14,11 @@ _SYNONYMS = {
     "test": ("test", "testing"),
 }
 SPLIT_NAMES = {name: split for split, names in _SYNONYMS.items() for name in names}
+
+
+# A region as COCO's `segmentation`: polygons `[[x, y, x, y, ...], ...]` in pixels of the upright
+# photo, or compressed RLE `{"size": [height, width], "counts": text}`.
+Region = list[list[float]] | dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -25,6 +31,8 @@ class Box:
     height: float
     annotator: str | None = None
     seconds: float | None = None
+    region: Region | None = None  # what was drawn, if finer than the box
+    note: str | None = None  # what the reader made of it, e.g. of a turned box
 
 
 @dataclass(frozen=True)
@@ -42,14 +50,23 @@ class Record:
     source: str | None = None  # where the photo comes from, if not from the data set's one source
     size: tuple[int, int] | None = None  # (width, height) in pixels according to the annotations
     problem: str | None = None  # why the reader itself finds it unusable
+    notes: tuple[str, ...] = ()  # what was assumed about it
+
+
+class Left(NamedTuple):
+    """A file, or a row of one, that is not taken, and why."""
+
+    what: str
+    reason: str
 
 
 @dataclass(frozen=True)
 class Reading:
-    """All records of a source, and remarks on what the reader assumed."""
+    """All records of a source, what of it is left out, and remarks on what the reader assumed."""
 
     records: list[Record]
     notes: list[str] = field(default_factory=list)
+    left: list[Left] = field(default_factory=list)  # filled in by `registry.read`
 
 
 def split_named(name: str) -> str | None:

@@ -14,26 +14,27 @@ from components.core.errors import InputError
 from components.data.dataset import Inside
 from components.data.manifest import AUTHENTIC, MANIPULATED, SPLITS
 from components.ingest.formats.record import Box, Reading, Record, first_file
+from components.ingest.formats.source import Source
 
 _PHOTOS = ("JPEGImages", "images", "photos")
 _PLAIN = {"", MANIPULATED}
 
 
-def matches(source: Path) -> bool:
+def matches(source: Source) -> bool:
     """Whether this folder holds VOC annotations."""
-    return bool(_annotations(source))
+    return bool(_annotations(source.path))
 
 
-def read(source: Path) -> Reading:
+def read(source: Source) -> Reading:
     """All annotated photos.
 
     Raises:
         InputError: malformed or unsafe XML, a box without its corners, a path that leaves the
             folder.
     """
-    files = _annotations(source)
-    splits = _splits(source, {path.stem for path in files})
-    return Reading([_record(source, path, splits.get(path.stem)) for path in files])
+    files = _annotations(source.path)
+    splits = _splits(source.path, {path.stem for path in files})
+    return Reading([_record(source.path, path, splits.get(path.stem)) for path in files])
 
 
 def _annotations(source: Path) -> list[Path]:

@@ -11,6 +11,7 @@ from components.core.errors import InputError
 from components.ingest.formats import casia as names
 from components.ingest.formats import registry
 from components.ingest.formats.record import Record, split_named
+from components.ingest.formats.source import Source
 
 
 def by_name(source: Path, format: str | None = None) -> dict[str, Record]:
@@ -349,11 +350,11 @@ def test_a_voc_path_cannot_leave_its_folder(tmp_path: Path) -> None:
 
 
 def test_the_format_is_detected_or_asked_for(casia: Path, coco: Coco, tmp_path: Path) -> None:
-    assert registry.detect(casia) == "folders"
+    assert registry.detect(Source(casia)) == "folders"
     assert registry.detect(coco()) == "coco"
     (casia / "labels.json").write_text(json.dumps(coco_index()))
     with pytest.raises(InputError, match="could be coco or folders; choose one with --format"):
-        registry.detect(casia)
+        registry.detect(Source(casia))
     assert len(registry.read(casia, "folders").records) == 7
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="no annotations found"):
