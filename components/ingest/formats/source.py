@@ -12,6 +12,7 @@ import posixpath
 import unicodedata
 from collections.abc import Iterable, Iterator
 from functools import cached_property
+from itertools import takewhile
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -184,17 +185,22 @@ class Source:
         alike = self._by_base.get(parts.name, [])
         if not alike and parts.suffix.lower() not in SUFFIXES:
             alike = self._by_stem.get(parts.name, [])
-        for narrower in (
-            lambda name: _form(name).endswith(f"/{wanted}"),
-            lambda name: not prefer.isdisjoint(name.split("/")),
-        ):
-            if len(alike) > 1:
-                alike = [name for name in alike if narrower(name)] or alike
+        if len(alike) > 1:
+            most = max(_shared(name, wanted) for name in alike)
+            alike = [name for name in alike if _shared(name, wanted) == most]
+        if len(alike) > 1:
+            alike = [name for name in alike if not prefer.isdisjoint(name.split("/"))] or alike
         if not alike:
             return Found(None, "no such file in the source")
         if len(alike) > 1:
             return Found(None, f"could be any of {len(alike)} files: {', '.join(alike[:3])}")
         return Found(self.root / alike[0], note=f"found by its base name at {alike[0]}")
+
+
+def _shared(name: str, wanted: str) -> int:
+    """How many parts two paths have in common at their ends."""
+    pairs = zip(reversed(_form(name).split("/")), reversed(wanted.split("/")), strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def _below(base: str, folders: Iterable[str]) -> list[str]:
