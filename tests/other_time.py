@@ -1,4 +1,4 @@
-"""Code and students of another time: a key of student.json was called `width`, not `channels`."""
+"""Code and students of another time: a key of student.json was called `side`, not `size`."""
 
 from __future__ import annotations
 
@@ -8,13 +8,10 @@ from pathlib import Path
 from project import ROOT
 
 from components.core.files import read_json, sha256_json, write_json
-from components.student.store import OWN_HASH
+from components.student.config import OWN_HASH
 
-THEN, TODAY = "width", "channels"
-_PLACES = {
-    "core/params.py": (f"    {TODAY}: Annotated", f"    {THEN}: Annotated"),
-    "student/model.py": (f"config.{TODAY}", f"config.{THEN}"),
-}
+THEN, TODAY = "side", "size"
+_PLACES = {"student/runtime.py": (f'values["{TODAY}"]', f'values["{THEN}"]')}
 
 
 def code(folder: Path) -> Path:

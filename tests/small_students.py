@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 
 from components.core.params import Distill
-from components.student.model import Student, StudentConfig
+from components.student.config import StudentConfig
+from components.student.model import Student
 
 _SETTINGS = {
     "seed": 3,

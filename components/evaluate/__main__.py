@@ -25,6 +25,7 @@ from components.evaluate.calibration import Calibration
 from components.evaluate.gallery import Album
 from components.evaluate.source import held_back, unseen
 from components.student import infer, store
+from components.student.config import WEIGHTS
 
 
 def photos(dataset: str, params: Params) -> tuple[Manifest, str]:
@@ -66,7 +67,7 @@ def score(dataset: str, params: Params) -> None:
     about = {
         "Data set": f"{dataset}, {which}",
         "Model": f"{student.config.backbone} at {student.config.size} pixels",
-        "Weights (SHA-256)": sha256_file(DISTILLED / store.WEIGHTS),
+        "Weights (SHA-256)": sha256_file(DISTILLED / WEIGHTS),
     }
     report.produce(
         partial(infer.probabilities, student),

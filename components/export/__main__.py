@@ -6,8 +6,9 @@ from components.core import params
 from components.core.errors import exit_on_error
 from components.core.files import write_json
 from components.core.paths import DISTILLED, EXPORTED, PARITY
-from components.export.onnx import check_parity, differences, export
+from components.export.onnx import check_parity, differences, save
 from components.student import store
+from components.student.config import GRAPH
 
 
 def main() -> None:
@@ -15,9 +16,8 @@ def main() -> None:
     with exit_on_error():
         settings = params.load().export
         student = store.load(DISTILLED)
-        store.save(student, EXPORTED)
-        export(student, EXPORTED / "student.onnx")
-        found = differences(student, EXPORTED / "student.onnx", settings.sizes)
+        save(student, EXPORTED)
+        found = differences(student, EXPORTED / GRAPH, settings.sizes)
         write_json(PARITY, {"tolerance": settings.tolerance, "sizes": found})
         check_parity(found, settings.tolerance)
 

@@ -8,14 +8,17 @@ from pathlib import Path
 from typing import TypedDict
 
 import numpy as np
-import onnxruntime
+import onnx
 import torch
 from torch import Tensor, nn
 
 from components.core.errors import CheckError, InputError, brief
-from components.core.files import atomic
+from components.core.files import atomic, sha256_file
 from components.core.seeds import generator
+from components.student import store
+from components.student.config import GRAPH, GRAPH_HASH
 from components.student.model import MAX_MEGABYTES, Student
+from components.student.runtime import session
 
 INPUT, OUTPUT, OPSET = "photo", "probability", 18
 BATCH = 2
@@ -48,7 +51,8 @@ def export(student: Student, path: str | Path) -> None:
     """Write an ONNX file with its weights inside, atomically.
 
     Input `photo`: float32 (B, 3, H, W), RGB in [0, 1]; output `probability`: float32 (B, 1, H, W).
-    Batch, height and width are free.
+    Batch, height and width are free. The metadata `student` is the student's config as JSON: size,
+    view, thresholds (its temperature is part of the graph).
 
     Raises:
         CheckError: the file is larger than 25 MB.
@@ -69,8 +73,17 @@ def export(student: Student, path: str | Path) -> None:
                 opset_version=OPSET,
                 dynamo=False,
             )
+        model = onnx.load(temporary)
+        onnx.helper.set_model_props(model, {"student": student.config.model_dump_json()})
+        onnx.save(model, temporary)
         if temporary.stat().st_size > MAX_MEGABYTES * 1e6:
             raise CheckError(f"larger than {MAX_MEGABYTES} MB", where=str(path))
+
+
+def save(student: Student, folder: Path) -> None:
+    """Write all files of a student: weights, ONNX twin, and the config that vouches for both."""
+    export(student, folder / GRAPH)
+    store.save(student, folder, **{GRAPH_HASH: sha256_file(folder / GRAPH)})
 
 
 def differences(
@@ -84,14 +97,11 @@ def differences(
         InputError: not an ONNX file.
         CheckError: the graph does not run at one of the sizes.
     """
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # what it would print before it raises is in the error
     try:
-        session = onnxruntime.InferenceSession(
-            str(path), options, providers=["CPUExecutionProvider"]
-        )
-    except Exception as error:  # ONNX Runtime's exceptions share no public base class
-        raise InputError(f"not an ONNX file ({brief(error)})", where=str(path)) from None
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot be read ({error.strerror})", where=str(path)) from None
+    running = session(data, str(path))
     model, found = _Probability(student).eval(), []
     for height, width in sizes:
         draw = generator(0, "parity", height, width)
@@ -101,7 +111,7 @@ def differences(
         with torch.inference_mode():
             expected = model(torch.from_numpy(photo)).numpy()
         try:
-            (answer,) = session.run([OUTPUT], {INPUT: photo})
+            (answer,) = running.run([OUTPUT], {INPUT: photo})
         except Exception as error:  # as above
             raise CheckError(
                 f"ONNX Runtime fails at {height}x{width} ({brief(error)})", where=str(path)

@@ -168,7 +168,7 @@ def parse_reference(reference: str) -> tuple[str, int | None]:
         return name, None
     raise InputError(
         f"{reference!r} names no model",
-        hint=f"use name@{ALIAS}, name/version or a folder with student.safetensors",
+        hint=f"use name@{ALIAS}, name/version or a folder with student.onnx",
     )
 
 

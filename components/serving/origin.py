@@ -17,7 +17,7 @@ _CODE = Path(__file__).parents[2]
 class Student(NamedTuple):
     """A student's folder on this machine, and what it is."""
 
-    folder: Path  # with `student.safetensors` and `student.json`
+    folder: Path  # with `student.onnx` and `student.json`
     model: str  # its name in the registry, or the path of a folder that was named directly
     version: int | None  # its number in the registry; None for a folder that was named directly
 

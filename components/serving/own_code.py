@@ -25,7 +25,7 @@ from components.core.errors import InputError
 from components.core.files import sha256_file
 from components.serving.origin import Student
 from components.serving.predictor import Prediction, Predictor
-from components.student.store import WEIGHTS
+from components.student.config import WEIGHTS
 
 _PROGRAM = """
 import io, sys

@@ -1,4 +1,7 @@
-"""The student as people use it: photos in, probability maps and two numbers out."""
+"""The student as people use it: photos in, probability maps and two numbers out.
+
+It runs on ONNX Runtime; nothing here imports torch.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,8 @@ import numpy as np
 
 from components.core.errors import InputError
 from components.core.metrics import check_probability, image_score, predicted_area
-from components.student import infer, store
+from components.student.config import GRAPH
+from components.student.runtime import Runtime
 
 
 @dataclass(frozen=True)
@@ -27,25 +31,25 @@ class Prediction:
 
 
 class Predictor:
-    """A student loaded from a folder with `student.safetensors` and `student.json`.
+    """A student loaded from a folder with `student.onnx` and `student.json`.
 
     Later programs call it in a version's own code (see `own_code`): name, argument and `predict`
     stay as they are.
     """
 
-    def __init__(self, folder: str | Path) -> None:
-        """Load and check the student.
+    def __init__(self, folder: str | Path, threads: int = 0, device: str = "cpu") -> None:
+        """Load and check the student; `threads` and `device` as in `components.student.runtime`.
 
         Raises:
-            InputError: a file is missing, tampered with, truncated or of another architecture.
+            InputError: a file is missing, was changed or cut short, or is of another schema.
         """
         self._folder = Path(folder)
-        self.weights_sha256 = store.read_config(folder)[1]
-        self._student = store.load(folder)
+        self._student = Runtime(folder, threads, device)
+        self.weights_sha256 = self._student.weights_sha256
 
     def probabilities(self, photos: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Photos uint8 (H, W, 3), RGB, of any size, to float32 (H, W) each."""
-        return infer.probabilities(self._student, photos)
+        return self._student.probabilities(photos)
 
     def predict(self, photos: Sequence[np.ndarray]) -> list[Prediction]:
         """Photos uint8 (H, W, 3), RGB, of any size, to one `Prediction` each, in order.
@@ -60,7 +64,7 @@ class Predictor:
         except ValueError as error:
             raise InputError(
                 f"the model's answer is unusable ({error})",
-                where=str(self._folder / store.WEIGHTS),
+                where=str(self._folder / GRAPH),
                 hint="use another model",
             ) from None
         return [Prediction(prob, image_score(prob), predicted_area(prob)) for prob in maps]

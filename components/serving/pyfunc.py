@@ -1,6 +1,6 @@
 """The registry model: the predictor as an MLflow "model from code", so nothing is pickled.
 
-Log it with this file as `python_model`, `student.safetensors` and `student.json` of one folder as
+Log it with this file as `python_model`, `student.onnx` and `student.json` of one folder as
 artifacts, `signature()` as its signature and `code_paths=["components"]`.
 
 Input: a table with the column `image`, each the base64 text of an image file or an array of whole

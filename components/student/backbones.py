@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from components.core.errors import InputError, UnavailableError
 from components.core.files import sha256_file
 from components.core.weights import lite0, lite0_path
+from components.student.config import Triple
 
-Triple = tuple[float, float, float]
 STRIDES = [4, 8, 16, 32]
 BACKBONE_KEY, WEIGHTS_KEY = "distill.student.backbone", "distill.student.weights"
 HUB_FILE = "model.safetensors"

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
-
 import torch
 import torch.nn.functional as F
-from pydantic import Field
 from torch import Tensor, nn
 
 from components.core.errors import InputError, brief
-from components.core.params import Network, Share, StudentParams
+from components.core.params import StudentParams
 from components.student import backbones
-from components.student.backbones import Triple
+from components.student.config import StudentConfig
 from components.student.fusion import MemoryGuidedFusion
 
 MAX_MEGABYTES = 25  # of an exported student
@@ -27,19 +24,6 @@ _SQUARE_5 = [
     [-1, 2, -2, 2, -1],
 ]
 _SECOND = [[0] * 5, [0] * 5, [0, 1, -2, 1, 0], [0] * 5, [0] * 5]
-
-
-class StudentConfig(Network):
-    """With the weights, everything that loading a student needs: its network and what it learnt."""
-
-    format: Literal[1] = 1  # version of this file
-    mean: Triple  # per channel, subtracted from photos in [0, 1]
-    std: Triple  # per channel, divides them afterwards
-    # Divides the logits; fitted on validation photos, 1 where it was not
-    temperature: Annotated[float, Field(gt=0)] = 1.0
-    # Image scores above it mean a manipulated photo; set on validation photos, None where they
-    # were of one class only or not used
-    image_threshold: Share | None = None
 
 
 class HighPass(nn.Module):

@@ -193,7 +193,7 @@ def evaluate(
     from components.ingest.importing import opened
     from components.serving import own_code
     from components.serving.origin import Origin
-    from components.student import store
+    from components.student.config import CONFIG
 
     fix_torch(settings.evaluate.seed, settings.evaluate.threads)
     predictor = own_code.load(student)
@@ -217,7 +217,7 @@ def evaluate(
             "Evaluated": origin.made_at,
             "Program": origin.program,
         }
-        config = read_json(folder / store.CONFIG)  # code of another time may have written it
+        config = read_json(folder / CONFIG)  # code of another time may have written it
         calibration = Calibration(config.get("temperature", 1.0), config.get("image_threshold"))
         predictions, album = predictor.probabilities, Album(photos, root)
         result = report.produce(predictions, album, settings.evaluate, about, out, bar, calibration)

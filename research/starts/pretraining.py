@@ -29,7 +29,8 @@ from components.distill.state import State, begin
 from components.distill.trainer import Course, descend, fit
 from components.student import backbones
 from components.student import store as students
-from components.student.model import Student, StudentConfig, build, configure
+from components.student.config import StudentConfig
+from components.student.model import Student, build, configure
 from research.sam_lite.sources import Sources
 from research.starts.composites import batches, held_out
 

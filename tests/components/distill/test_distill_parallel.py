@@ -26,7 +26,8 @@ import sys
 import torch
 from safetensors.torch import save_file
 from components.core.params import Loss
-from components.student.model import Student, StudentConfig
+from components.student.config import StudentConfig
+from components.student.model import Student
 from components.distill import parallel
 from components.distill.batches import Batch
 from components.distill.trainer import train_step

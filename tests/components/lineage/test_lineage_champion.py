@@ -27,7 +27,7 @@ from components.registry.chain import Event
 from components.registry.gates import ALARM_GATE
 from components.registry.ledger import Entry
 from components.registry.versions import Registry
-from components.student.store import CONFIG
+from components.student.config import CONFIG
 from flows import candidate
 from flows.cli import main
 

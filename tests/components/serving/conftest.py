@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from small_students import nan_student, small_student
 
+from components.export.onnx import save
 from components.serving.predictor import Predictor
-from components.student import store
 
 
 @pytest.fixture(scope="session")
 def student_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("student")
-    store.save(small_student(), folder)
+    save(small_student(), folder)
     return folder
 
 
@@ -28,7 +28,7 @@ def predictor(student_folder: Path) -> Predictor:
 def broken_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A student whose files agree with each other and whose answers are NaN."""
     folder = tmp_path_factory.mktemp("broken")
-    store.save(nan_student(), folder)
+    save(nan_student(), folder)
     return folder
 
 

@@ -16,9 +16,9 @@ from components.core.files import sha256_file
 from components.serving import own_code, pyfunc
 from components.serving.origin import Student
 from components.serving.predictor import Predictor
-from components.student import store
+from components.student.config import CONFIG, GRAPH, WEIGHTS
 
-FILES = (store.WEIGHTS, store.CONFIG)
+FILES = (WEIGHTS, CONFIG, GRAPH)
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def version(student_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     """The folder of a version of that time, as MLflow keeps it."""
     folder = tmp_path_factory.mktemp("then")
     shutil.copytree(student_folder, folder, dirs_exist_ok=True)
-    other_time.rename_key(folder / store.CONFIG)
+    other_time.rename_key(folder / CONFIG)
     mlflow.pyfunc.save_model(
         path=folder / "version",
         python_model=pyfunc.__file__,

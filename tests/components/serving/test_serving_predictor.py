@@ -53,13 +53,13 @@ def test_knows_its_weights(predictor: Predictor, student_folder: Path) -> None:
     assert predictor.weights_sha256 == sha256_file(student_folder / "student.safetensors")
 
 
-def test_tampered_weights_are_refused(student_folder: Path, tmp_path: Path) -> None:
+def test_a_changed_graph_is_refused(student_folder: Path, tmp_path: Path) -> None:
     shutil.copytree(student_folder, tmp_path / "s")
-    weights = tmp_path / "s" / "student.safetensors"
+    weights = tmp_path / "s" / "student.onnx"
     data = bytearray(weights.read_bytes())
     data[-1] ^= 1
     weights.write_bytes(data)
-    with pytest.raises(InputError, match=r"student\.safetensors"):
+    with pytest.raises(InputError, match=r"student\.onnx.*changed"):
         Predictor(tmp_path / "s")
     with pytest.raises(InputError, match="no such file"):
         Predictor(tmp_path / "nowhere")
@@ -71,6 +71,6 @@ def test_an_answer_that_is_nan_is_one_clear_line(broken_folder: Path, photo: np.
     with pytest.raises(InputError) as caught:
         broken.predict([photo])
     assert caught.value.line() == (
-        f"{broken_folder}/student.safetensors: the model's answer is unusable "
+        f"{broken_folder}/student.onnx: the model's answer is unusable "
         "(probabilities range over nan..nan, not within 0..1); use another model"
     )

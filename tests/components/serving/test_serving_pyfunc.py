@@ -68,8 +68,7 @@ def logged(student_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tu
                 name="model",
                 python_model=pyfunc.__file__,
                 artifacts={
-                    name: str(student_folder / name)
-                    for name in ("student.safetensors", "student.json")
+                    name: str(student_folder / name) for name in ("student.onnx", "student.json")
                 },
                 signature=pyfunc.signature(),
                 code_paths=[str(ROOT / "components")],
@@ -130,14 +129,14 @@ def test_served_answers_and_refusals(elsewhere) -> None:
 
 def test_nothing_is_pickled(logged) -> None:
     names = [path.name for path in logged[2].rglob("*") if path.is_file()]
-    assert {"student.safetensors", "student.json", "MLmodel"} <= set(names)
+    assert {"student.onnx", "student.json", "MLmodel"} <= set(names)
     assert not [name for name in names if name.endswith((".pkl", ".pickle", ".pt", ".pth", ".bin"))]
 
 
 def loaded(folder: Path) -> pyfunc.StudentModel:
     from mlflow.pyfunc import PythonModelContext
 
-    files = {name: str(folder / name) for name in ("student.safetensors", "student.json")}
+    files = {name: str(folder / name) for name in ("student.onnx", "student.json")}
     made = pyfunc.StudentModel()
     made.load_context(context=PythonModelContext(files, None))
     return made

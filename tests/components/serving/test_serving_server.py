@@ -35,7 +35,7 @@ def served(student_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> It
     mlflow.pyfunc.save_model(
         path=str(folder / "model"),
         python_model=pyfunc.__file__,
-        artifacts={n: str(student_folder / n) for n in ("student.safetensors", "student.json")},
+        artifacts={n: str(student_folder / n) for n in ("student.onnx", "student.json")},
         signature=pyfunc.signature(),
         code_paths=[str(ROOT / "components")],
         pip_requirements=["mlflow"],

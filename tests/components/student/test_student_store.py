@@ -7,8 +7,8 @@ import torch
 
 from components.core.errors import InputError
 from components.core.files import sha256_json
-from components.student import store
-from components.student.model import StudentConfig
+from components.student import config, store
+from components.student.config import StudentConfig
 
 
 def test_round_trip(make, tmp_path):
@@ -24,14 +24,14 @@ def test_round_trip(make, tmp_path):
 def test_equal_students_give_equal_bytes(make, tmp_path):
     for name in "ab":
         store.save(make(), tmp_path / name)
-    for file in (store.WEIGHTS, store.CONFIG):
+    for file in (config.WEIGHTS, config.CONFIG):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
 
 
 @pytest.mark.parametrize("how", ["truncated", "tampered", "missing"])
 def test_weights_that_are_not_what_was_saved(make, tmp_path, how):
     store.save(make(), tmp_path)
-    path = tmp_path / store.WEIGHTS
+    path = tmp_path / config.WEIGHTS
     data = bytearray(path.read_bytes())
     if how == "missing":
         path.unlink()
@@ -74,7 +74,7 @@ def test_every_value_is_covered():
 @pytest.mark.parametrize("name", CHANGES)
 def test_one_changed_value_is_refused(make, tmp_path, name):
     store.save(make(), tmp_path)
-    path = tmp_path / store.CONFIG
+    path = tmp_path / config.CONFIG
     values = json.loads(path.read_text())
     assert values.get(name) != CHANGES[name]
     write(path, values | {name: CHANGES[name]}, values["config_sha256"])
@@ -88,11 +88,11 @@ def test_one_changed_value_is_refused(make, tmp_path, name):
 @pytest.mark.parametrize("name", [name for name in CHANGES if name != "colour"])
 def test_a_value_that_was_taken_out_is_refused(make, tmp_path, name):
     store.save(make(), tmp_path)
-    path = tmp_path / store.CONFIG
+    path = tmp_path / config.CONFIG
     values = json.loads(path.read_text())
     path.write_text(json.dumps({key: value for key, value in values.items() if key != name}))
     with pytest.raises(InputError, match="config_sha256"):
-        store.read_config(tmp_path)
+        config.parse(config.read(tmp_path), tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_a_value_that_was_taken_out_is_refused(make, tmp_path, name):
 )
 def test_config_without_its_own_hash(make, tmp_path, told, complaint):
     store.save(make(), tmp_path)
-    path = tmp_path / store.CONFIG
+    path = tmp_path / config.CONFIG
     values = json.loads(path.read_text()) | {"config_sha256": told}
     if told == "missing":
         del values["config_sha256"]
@@ -112,7 +112,7 @@ def test_config_without_its_own_hash(make, tmp_path, told, complaint):
 
 @pytest.mark.parametrize("text", ['{"temperature": NaN, %s}', '{"backbone": "\\ud800", %s}'])
 def test_config_that_no_hash_can_be_made_of(tmp_path, text):
-    (tmp_path / store.CONFIG).write_text(text % f'"config_sha256": "{"0" * 64}"')
+    (tmp_path / config.CONFIG).write_text(text % f'"config_sha256": "{"0" * 64}"')
     with pytest.raises(InputError, match="the file was changed"):
         store.load(tmp_path)
 
@@ -131,7 +131,7 @@ def test_config_that_no_hash_can_be_made_of(tmp_path, text):
 )
 def test_config_that_was_written_by_something_else(make, tmp_path, change, complaint):
     store.save(make(), tmp_path)
-    path = tmp_path / store.CONFIG
+    path = tmp_path / config.CONFIG
     write(path, json.loads(path.read_text()) | change)
     with pytest.raises(InputError, match=complaint):
         store.load(tmp_path)
@@ -141,6 +141,6 @@ def test_config_that_was_written_by_something_else(make, tmp_path, change, compl
     ("text", "complaint"), [("[1", "not valid JSON"), ("[1]", "config_sha256 is missing")]
 )
 def test_config_that_is_no_json(tmp_path, text, complaint):
-    (tmp_path / store.CONFIG).write_text(text)
+    (tmp_path / config.CONFIG).write_text(text)
     with pytest.raises(InputError, match=complaint):
         store.load(tmp_path)

@@ -22,8 +22,8 @@ from typer.testing import CliRunner
 from components.core.errors import InputError
 from components.core.files import read_json, sha256_file
 from components.core.images import open_photo, save_grey, save_photo
+from components.export.onnx import save
 from components.serving.origin import program
-from components.student import store
 from flows.cli import predict
 
 ROOT = Path(__file__).parents[3]
@@ -32,7 +32,7 @@ ROOT = Path(__file__).parents[3]
 @pytest.fixture(scope="module")
 def student_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("student")
-    store.save(small_student(), folder)
+    save(small_student(), folder)
     return folder
 
 
@@ -143,8 +143,8 @@ def _main(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("how", ["truncated", "nan"])
 def test_predict_with_weights_that_are_no_use_is_one_line(project: Path, how: str) -> None:
-    store.save(nan_student() if how == "nan" else small_student(), "model")
-    weights = Path("model/student.safetensors")
+    save(nan_student() if how == "nan" else small_student(), Path("model"))
+    weights = Path("model/student.onnx")
     if how == "truncated":
         weights.write_bytes(weights.read_bytes()[:-1000])
     _photos(project / "in", 2)
@@ -152,7 +152,7 @@ def test_predict_with_weights_that_are_no_use_is_one_line(project: Path, how: st
     assert done.returncode == 2
     (line,) = done.stderr.strip().splitlines()
     said = "cut short" if how == "truncated" else "the model's answer is unusable"
-    assert line.startswith("error: model/student.safetensors: ")
+    assert line.startswith("error: model/student.onnx: ")
     assert said in line
     assert done.stdout == ""
     assert not list(Path().glob("o/**/*"))

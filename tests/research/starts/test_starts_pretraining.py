@@ -11,8 +11,8 @@ from safetensors.torch import load_file, save_file
 from components.core.errors import InputError
 from components.core.files import read_json, sha256_file
 from components.student import backbones, store
+from components.student.config import WEIGHTS as STUDENT
 from components.student.model import build, configure
-from components.student.store import WEIGHTS as STUDENT
 from research.sam_lite import sources
 from research.starts.composites import batches, composite, held_out
 from research.starts.pretraining import BACKBONE, REPORT, Plan, PretrainingModel, pretrain
