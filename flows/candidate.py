@@ -15,7 +15,6 @@ from components.core import paths
 from components.core.errors import EvidenceError, InputError
 from components.core.files import read_json, sha256_bytes, sha256_file
 from components.core.params import Params
-from components.core.seeds import fix_torch
 from components.data import manifest
 from components.evaluate.gallery import Album, Example
 from components.evaluate.run import IMAGES, evaluate
@@ -149,7 +148,7 @@ def decide(params: Params, version: int) -> Decision:
         champion=current,
         comparison=compared,
         incomparable=why,
-        latency_ms=None if budget is None else inference.milliseconds(Predictor(paths.EXPORTED)),
+        latency_ms=None if budget is None else inference.milliseconds(_ours(params)),
         twin=twin,
     )
     decision = promotion.decide_and_promote(
@@ -177,12 +176,17 @@ def _write_page(
         return
     sections: dict[str, list[Example]] = {}
     if found.record is not None:  # else nobody knows whether runs/ is this version's
-        predict = Predictor(paths.EXPORTED).probabilities
+        predict = _ours(params).probabilities
         sections = decisions.photos(
             album, Exhibit(version, _scored(params.gate_dataset), predict), champion
         )
     reports = {n: paths.EVALUATED / n / paths.EVALUATION_PAGE for n in params.evaluate.datasets}
     decisions.write(rows, decision, found, sections, reports)
+
+
+def _ours(params: Params) -> Predictor:
+    """The workspace's student, run as it was evaluated."""
+    return Predictor(paths.EXPORTED, params.evaluate.threads)
 
 
 def _album(params: Params) -> Album:
@@ -274,10 +278,9 @@ def _champion(params: Params, registry: Registry, registered: Row, album: Album)
     folder = verified_copy(registry, registered)
     fair = unknown_to(folder, album.photos.images)
     student = Student(folder / layout.ARTIFACTS, registry.model, champion)
-    predict = own_code.load(student).probabilities
+    predict = own_code.load(student, params.evaluate.threads).probabilities
     if fair.empty:
         return Exhibit(champion, pd.DataFrame(columns=IMAGES.names), predict)
-    fix_torch(params.evaluate.seed, params.evaluate.threads)
     return Exhibit(champion, evaluate(predict, fair, album.root, params.evaluate).images, predict)
 
 

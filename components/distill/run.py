@@ -36,6 +36,7 @@ CODE = (
     "components.distill.parallel",
     "components.distill.state",
     "components.distill.trainer",
+    "components.student.config",
     "components.student.fusion",
     "components.student.infer",
     "components.student.model",

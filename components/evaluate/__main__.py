@@ -9,23 +9,20 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from functools import partial
 
 from components.core import params as parameters
 from components.core.errors import InputError, exit_on_error
-from components.core.files import sha256_file
 from components.core.params import Params
-from components.core.paths import DATA, DISTILLED, EVALUATED, PREPARED, PSEUDO_MASKS
+from components.core.paths import DATA, EVALUATED, EXPORTED, PREPARED, PSEUDO_MASKS
 from components.core.progress import lines
-from components.core.seeds import fix_torch
 from components.data import manifest
 from components.data.manifest import Manifest
 from components.evaluate import report
 from components.evaluate.calibration import Calibration
 from components.evaluate.gallery import Album
 from components.evaluate.source import held_back, unseen
-from components.student import infer, store
-from components.student.config import WEIGHTS
+from components.student import config
+from components.student.runtime import Runtime
 
 
 def photos(dataset: str, params: Params) -> tuple[Manifest, str]:
@@ -62,21 +59,21 @@ def score(dataset: str, params: Params) -> None:
     found, which = photos(dataset, params)
     prepared = dataset == params.prepare.dataset
     album = Album(found, DATA / dataset, PSEUDO_MASKS if prepared else None)
-    fix_torch(params.evaluate.seed, params.evaluate.threads)
-    student = store.load(DISTILLED)
+    student = Runtime(EXPORTED, params.evaluate.threads)
+    network = config.parse(config.read(EXPORTED), EXPORTED)
     about = {
         "Data set": f"{dataset}, {which}",
-        "Model": f"{student.config.backbone} at {student.config.size} pixels",
-        "Weights (SHA-256)": sha256_file(DISTILLED / WEIGHTS),
+        "Model": f"{network.backbone} at {network.size} pixels",
+        "Weights (SHA-256)": student.weights_sha256,
     }
     report.produce(
-        partial(infer.probabilities, student),
+        student.probabilities,
         album,
         params.evaluate,
         about,
         EVALUATED / dataset,
         lambda part: lines(f"{dataset}, {part}"),
-        Calibration(student.config.temperature, student.config.image_threshold),
+        Calibration(network.temperature, network.image_threshold),
     )
 
 

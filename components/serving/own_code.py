@@ -49,17 +49,19 @@ while True:
 _log = logging.getLogger("iml")
 
 
-def load(student: Student) -> Predictor:
+def load(student: Student, threads: int = 0, device: str = "cpu") -> Predictor:
     """A student by today's code; a registered version that this cannot load, by its own code.
 
     Args:
         student: of a registered version only if its files were verified: its code is run.
+        threads: as of `Predictor`; a version's own code has its own.
+        device: likewise.
 
     Raises:
         InputError: it cannot be loaded.
     """
     try:
-        return Predictor(student.folder)
+        return Predictor(student.folder, threads, device)
     except InputError as error:
         if student.version is None:
             raise

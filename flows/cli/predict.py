@@ -186,7 +186,6 @@ def evaluate(
     folder = student.folder
     out = check_folder(out or _default_out("evaluations", data.resolve(), student))
     from components.core.files import read_json
-    from components.core.seeds import fix_torch
     from components.evaluate import report, source
     from components.evaluate.calibration import Calibration
     from components.evaluate.gallery import Album
@@ -195,8 +194,7 @@ def evaluate(
     from components.serving.origin import Origin
     from components.student.config import CONFIG
 
-    fix_torch(settings.evaluate.seed, settings.evaluate.threads)
-    predictor = own_code.load(student)
+    predictor = own_code.load(student, settings.evaluate.threads)
     with progress_bars() as bar, opened(data, out, settings.prepare, bar("read")) as root:
         photos, which = source.held_back(root, settings.prepare, bar("prepare"))
         if student.version is not None:

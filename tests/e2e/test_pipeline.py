@@ -18,7 +18,7 @@ from openlineage_schemas import problems
 from PIL import Image
 
 pytestmark = pytest.mark.e2e
-STAGES = ["prepare", "validate", "pseudo_label", "distill", "evaluate@demo", "export"]
+STAGES = ["prepare", "validate", "pseudo_label", "distill", "export", "evaluate@demo"]
 
 
 def run_json(workspace: Workspace, *options: str, code: int = 0, **env: str) -> dict:

@@ -5,13 +5,11 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 import yaml
 from small_students import small_student
 
@@ -23,8 +21,8 @@ from components.data import build as prepare
 from components.data import dataset, manifest
 from components.evaluate import __main__ as evaluate
 from components.evaluate.__main__ import main
+from components.export.onnx import save
 from components.ingest.importing import import_dataset
-from components.student import store
 
 ROOT = Path(__file__).parents[3]
 
@@ -50,17 +48,15 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "params.yaml").write_text(yaml.safe_dump(values))
     tables, _ = prepare.build(root / "data/demo", load(root / "params.yaml").prepare)
     manifest.write(root / "runs/prepare", tables)
-    store.save(small_student(prototypes=0, alpha=0.5), root / "runs/distill")
+    save(small_student(prototypes=0, alpha=0.5), root / "runs/export")
     return root
 
 
 @pytest.fixture
-def inside(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Stand in the workspace; the thread count that the stage fixes is set back."""
+def inside(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Stand in the workspace."""
     monkeypatch.chdir(workspace)
-    threads = torch.get_num_threads()
-    yield workspace
-    torch.set_num_threads(threads)
+    return workspace
 
 
 def test_prepared_data_set_is_scored_on_its_test_split(

@@ -7,11 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from small_students import small_student
 
 from components.core.errors import InputError
 from components.core.files import sha256_file
 from components.core.metrics import image_score
+from components.export.onnx import save
 from components.serving.predictor import Prediction, Predictor
+from components.student import infer
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 200), (200, 1), (33, 57), (300, 40)])
@@ -74,3 +77,20 @@ def test_an_answer_that_is_nan_is_one_clear_line(broken_folder: Path, photo: np.
         f"{broken_folder}/student.onnx: the model's answer is unusable "
         "(probabilities range over nan..nan, not within 0..1); use another model"
     )
+
+
+@pytest.mark.parametrize("view", ["resize", "tiles"])
+def test_answers_are_those_of_torch(
+    view: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    student = small_student(view=view).eval()
+    save(student, tmp_path)
+    predictor, random = Predictor(tmp_path), np.random.default_rng(8)
+    for _ in range(500 if request.config.getoption("campaigns") else 12):
+        height, width = random.integers(1, 400, 2)
+        if width == 1:  # where torch repeats the first row of the answer
+            continue
+        photo = random.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        (found,) = predictor.probabilities([photo])
+        (expected,) = infer.probabilities(student, [photo])
+        np.testing.assert_allclose(found, expected, atol=1e-4, err_msg=f"{photo.shape}")
