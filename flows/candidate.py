@@ -35,7 +35,7 @@ from components.registry.alias import reconcile
 from components.registry.chain import Event, Row
 from components.registry.comparison import Comparison
 from components.registry.decisions import Exhibit
-from components.registry.downloads import unknown_to, verified_copy
+from components.registry.downloads import student, unknown_to, verified_copy
 from components.registry.gates import GateEvidence
 from components.registry.ledger import actor_here
 from components.registry.package import Package
@@ -43,7 +43,6 @@ from components.registry.promotion import Decision
 from components.registry.runs import Start
 from components.registry.versions import Registry, registration
 from components.serving import inference, own_code
-from components.serving.origin import Student
 from components.serving.predictor import Predictor
 from components.workspace import repository
 from flows import tracked
@@ -273,8 +272,7 @@ def _champion(params: Params, registry: Registry, registered: Row, album: Album)
     champion = registered.version
     folder = verified_copy(registry, registered)
     fair = unknown_to(folder, album.photos.images)
-    student = Student(folder / layout.ARTIFACTS, registry.model, champion)
-    predict = own_code.load(student).probabilities
+    predict = own_code.load(student(folder, registered)).probabilities
     if fair.empty:
         return Exhibit(champion, pd.DataFrame(columns=IMAGES.names), predict)
     fix_torch(params.evaluate.seed, params.evaluate.threads)
