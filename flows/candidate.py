@@ -141,7 +141,6 @@ def decide(params: Params, version: int) -> Decision:
     if not twin:
         champion, compared, why = _contest(params, registry, rows, version, album)
     found = evidence.collect(
-        paths.RUNS,
         params.gate_dataset,
         attested=attested,
         dirty=workspace.git_dirty(),
