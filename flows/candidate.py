@@ -34,7 +34,7 @@ from components.registry.alias import reconcile
 from components.registry.chain import Event, Row
 from components.registry.comparison import Comparison
 from components.registry.decisions import Exhibit
-from components.registry.downloads import unknown_to, verified_copy
+from components.registry.downloads import student, unknown_to, verified_copy
 from components.registry.gates import GateEvidence
 from components.registry.ledger import actor_here
 from components.registry.package import Package
@@ -42,7 +42,6 @@ from components.registry.promotion import Decision
 from components.registry.runs import Start
 from components.registry.versions import Registry, registration
 from components.serving import inference, own_code
-from components.serving.origin import Student
 from components.serving.predictor import Predictor
 from components.workspace import repository
 from flows import tracked
@@ -141,7 +140,6 @@ def decide(params: Params, version: int) -> Decision:
     if not twin:
         champion, compared, why = _contest(params, registry, rows, version, album)
     found = evidence.collect(
-        paths.RUNS,
         params.gate_dataset,
         attested=attested,
         dirty=workspace.git_dirty(),
@@ -277,8 +275,8 @@ def _champion(params: Params, registry: Registry, registered: Row, album: Album)
     champion = registered.version
     folder = verified_copy(registry, registered)
     fair = unknown_to(folder, album.photos.images)
-    student = Student(folder / layout.ARTIFACTS, registry.model, champion)
-    predict = own_code.load(student, params.evaluate.threads).probabilities
+    loaded = own_code.load(student(folder, registered), params.evaluate.threads)
+    predict = loaded.probabilities
     if fair.empty:
         return Exhibit(champion, pd.DataFrame(columns=IMAGES.names), predict)
     return Exhibit(champion, evaluate(predict, fair, album.root, params.evaluate).images, predict)

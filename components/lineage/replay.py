@@ -158,11 +158,9 @@ def prepare(evidence: Evidence, folder: Path) -> None:
 def _require_signed(evidence: Evidence) -> None:
     """Raises CheckError unless a trusted key signed the version's folder, the record in it."""
     lines = [f.line() for f in check("signature", evidence) if f.verdict != Verdict.VERIFIED]
-    if not lines:
-        try:
-            signing.trusted(evidence.facts[SIGNER], to_run=True)
-        except signing.UntrustedError as error:
-            lines = [error.what]
+    refusal = None if lines else signing.refusal(evidence.facts[SIGNER])
+    if refusal:
+        lines = [refusal.what]
     if lines:
         raise CheckError(
             f"not replayed, because that runs its commands: {lines[0]}",

@@ -42,7 +42,13 @@ def fetch(reference: str) -> Student:
     name, version = parse_reference(reference)
     registry = Registry.open(name)
     row = resolve(registry, version)
-    return Student(verified_copy(registry, row) / layout.ARTIFACTS, name, row.version)
+    return student(verified_copy(registry, row), row)
+
+
+def student(folder: Path, row: Row) -> Student:
+    """The student in a version's verified copy, and whether its code may be run here."""
+    files, refusal = folder / layout.ARTIFACTS, signing.refusal(row.facts()[SIGNER])
+    return Student(files, row.model, row.version, refusal)
 
 
 def verified_copy(registry: Registry, row: Row) -> Path:

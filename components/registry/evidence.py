@@ -9,6 +9,7 @@ from typing import Any
 
 from components.core.errors import CheckError, InputError
 from components.core.files import read_json, sha256_file
+from components.core.paths import EVALUATED, EXPORTED, METRICS, PARITY, VALIDATION
 from components.registry.comparison import Comparison
 from components.registry.downloads import verify_download
 from components.registry.gates import GateEvidence
@@ -39,7 +40,6 @@ def attest(registry: Registry, version: int, facts: Mapping[str, Any]) -> Attest
 
 
 def collect(
-    runs: Path,
     dataset: str,
     *,
     attested: Attested,
@@ -50,18 +50,18 @@ def collect(
     latency_ms: float | None,
     twin: bool = False,
 ) -> GateEvidence:
-    """Read what the stages recorded below `runs`, of the evaluation that of the deciding data set.
+    """Read what the workspace's stages recorded, the evaluation that of the deciding data set.
 
     A file that is missing or malformed becomes None.
     """
     places = {
-        "validation": runs / "validate/result.json",
-        "evaluation": runs / "evaluate" / dataset / "metrics.json",
-        "parity": runs / "export/parity.json",
+        "validation": VALIDATION,
+        "evaluation": EVALUATED / dataset / METRICS,
+        "parity": PARITY,
     }
     read = {name: _mapping(path) for name, path in places.items()}
     hashes = {name: sha256_file(path) for name, path in places.items() if path.is_file()}
-    weights = runs / "export" / FILES[0]
+    weights = EXPORTED / FILES[0]
     return GateEvidence(
         validation=read["validation"],
         metrics=read["evaluation"],

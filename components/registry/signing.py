@@ -114,18 +114,33 @@ def trusted(mark: str, *, to_run: bool = False) -> Path:
         UntrustedError: there is none.
         EvidenceError: the file of that name holds another key.
     """
-    folders = [_trusted_folder(), *([] if to_run else [PUBLIC_KEYS])]
-    places = [folder / f"{mark}.pem" for folder in folders]
-    path = next((place for place in places if os.path.isfile(place)), None)
+    own, came = (folder / f"{mark}.pem" for folder in (_trusted_folder(), PUBLIC_KEYS))
+    path = next((place for place in (own, came) if os.path.isfile(place)), None)
     if path is None or not re.fullmatch(r"[0-9a-f]{64}", mark):
         raise UntrustedError(
             f"the key {mark[:16]} that signed it is not trusted here",
-            where=str(places[0].parent),
-            hint=f"if you know whose it is, put it there as {places[0].name}",
+            where=str(own.parent),
+            hint=f"if you know whose it is, put it there as {own.name}",
         )
     if fingerprint(path) != mark:
         raise EvidenceError("this key does not match its file name", where=str(path))
+    if to_run and path != own:
+        raise UntrustedError(
+            f"the key {mark[:16]} that signed it came with the project: it verifies signatures, "
+            "but lets no code run",
+            where=str(path),
+            hint=f"if you trust its owner, copy {path} into {own.parent}",
+        )
     return path
+
+
+def refusal(mark: str) -> EvidenceError | None:
+    """Why code that the key with this fingerprint signed may not be run here; None if it may."""
+    try:
+        trusted(mark, to_run=True)
+    except EvidenceError as error:
+        return error
+    return None
 
 
 def verified(folder: Path, signature: Path, *, sha256: str, key: str) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from components import workspace
-from components.core.errors import ImlError
+from components.core.errors import EvidenceError, ImlError
 
 _CODE = Path(__file__).parents[2]
 
@@ -20,6 +20,7 @@ class Student(NamedTuple):
     folder: Path  # with `student.onnx` and `student.json`
     model: str  # its name in the registry, or the path of a folder that was named directly
     version: int | None  # its number in the registry; None for a folder that was named directly
+    refusal: EvidenceError | None = None  # why the code of its version may not be run here
 
     @property
     def name(self) -> str:

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from components.core.errors import InputError
+from components.core.errors import EvidenceError, InputError
 from components.core.files import sha256_file
 from components.serving.origin import Student
 from components.serving.predictor import Prediction, Predictor
@@ -59,12 +59,20 @@ def load(student: Student, threads: int = 0, device: str = "cpu") -> Predictor:
 
     Raises:
         InputError: it cannot be loaded.
+        EvidenceError: not by today's code, and its own may not be run here.
     """
     try:
         return Predictor(student.folder, threads, device)
     except InputError as error:
         if student.version is None:
             raise
+        if student.refusal:
+            raise EvidenceError(
+                f"today's code cannot load it ({error.what}), and the code that it carries is not "
+                f"run: {student.refusal.what}",
+                where=student.name,
+                hint=student.refusal.hint,
+            ) from None
         _log.warning(f"{student.name} is served by the code that it carries ({error.what})")
         return OwnCode(student.folder)
 

@@ -2,7 +2,7 @@
 
 Each evolution is committed on top of a workspace with versions, the commands run, then the commit
 is taken back. The normal suite applies all of them at once to an old version; with `--campaigns`
-each one by one, to three old and three new versions.
+each one by one, to three old and three new versions; it also replays one of each, and trains.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from test_versions import ARCHIVES, Old, unpack, upgrade
 pytestmark = pytest.mark.e2e
 PROGRAM = Path(__file__).with_name("commands.py")
 OLD, ALL = (3,), range(1, 7)
+REPLAYED = (3, 6)  # one old, one new
 CHANGING = {"made_at", "program", "status"}
 ROUNDING = 1e-4
 
@@ -38,7 +39,14 @@ class Evolved(Old):
 
     def answers(self, numbers: Sequence[int]) -> dict[str, Any]:
         """What the commands answer of these versions, by command: JSON, or an error's line."""
-        commands = {" ".join(words): words for n in numbers for words in self._commands(n)}
+        return self._ask([words for number in numbers for words in self._commands(number)])
+
+    def replays(self, numbers: Sequence[int]) -> dict[str, Any]:
+        """The same of `iml replay`, which runs every stage of a version."""
+        return self._ask([["replay", self.name(number), "--json"] for number in numbers])
+
+    def _ask(self, asked: Sequence[list[str]]) -> dict[str, Any]:
+        commands = {" ".join(words): words for words in asked}
         done = subprocess.run(
             [BIN / "python", PROGRAM],
             cwd=self.root,
@@ -110,13 +118,14 @@ def _same(before: Any, after: Any) -> bool:
 @contextmanager
 def evolved(workspace: Evolved, names: Sequence[str]) -> Iterator[None]:
     """Under later code, committed."""
+    before = workspace.run("git", "rev-parse", "HEAD").stdout.strip()
     for name in names:
         EVOLUTIONS[name](workspace.root)
     commit_all(workspace, ", ".join(names))
     try:
         yield
     finally:
-        workspace.run("git", "reset", "--quiet", "--hard", "HEAD~1")
+        workspace.run("git", "reset", "--quiet", "--hard", before)
 
 
 @pytest.fixture(scope="module")
@@ -135,14 +144,41 @@ def workspace(tmp_path_factory: pytest.TempPathFactory, campaigns: bool) -> Iter
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def test_later_code_answers_as_today(workspace: Evolved, campaigns: bool) -> None:
-    chosen = [[name] for name in EVOLUTIONS] if campaigns else [list(EVOLUTIONS)]
-    numbers = ALL if campaigns else OLD
-    before, wrong = workspace.answers(numbers), {}
-    for names in chosen:
+def _compare(
+    workspace: Evolved, ask: Callable[[], dict[str, Any]], evolutions: Sequence[Sequence[str]]
+) -> dict[str, Any]:
+    """What is answered under today's code; under each of the evolutions it must be the same."""
+    before, wrong = ask(), {}
+    for names in evolutions:
         with evolved(workspace, names):
-            after = workspace.answers(numbers)
+            after = ask()
         differs = {key: after[key] for key in before if not _same(before[key], after[key])}
         if differs:
             wrong[", ".join(names)] = differs
     assert not wrong, json.dumps(wrong, indent=1)[:20_000]
+    return before
+
+
+@pytest.mark.timeout(7200)
+def test_later_code_answers_as_today(workspace: Evolved, campaigns: bool) -> None:
+    chosen = [[name] for name in EVOLUTIONS] if campaigns else [list(EVOLUTIONS)]
+    _compare(workspace, lambda: workspace.answers(ALL if campaigns else OLD), chosen)
+
+
+@pytest.mark.timeout(7200)
+def test_later_code_replays_as_today(workspace: Evolved, campaigns: bool) -> None:
+    if not campaigns:
+        pytest.skip("trainings; run with --campaigns")
+    said = _compare(workspace, lambda: workspace.replays(REPLAYED), [list(EVOLUTIONS)])
+    assert {answer["likeness"] for answer in said.values()} <= {"bit-equal", "within tolerance"}
+
+
+@pytest.mark.timeout(7200)
+def test_a_run_is_gated_by_what_it_wrote_where_outputs_have_moved(
+    workspace: Evolved, campaigns: bool
+) -> None:
+    if not campaigns:
+        pytest.skip("a training; run with --campaigns")
+    with evolved(workspace, ["outputs_moved"]):
+        outcome = workspace.say("run", "--commit")
+    assert (outcome["registered"], outcome["promoted"]) == (True, True)

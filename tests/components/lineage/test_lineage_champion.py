@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import yaml
 from typer.testing import CliRunner
 
 from components.core import params, paths
-from components.core.errors import UnavailableError
+from components.core.errors import EvidenceError, UnavailableError
 from components.core.files import read_json
 from components.lineage.audit import audit
 from components.lineage.collect import collect
@@ -97,6 +98,33 @@ def test_its_own_code_answers(
     then = read_json(paths.EVALUATED / "made" / paths.METRICS)
     assert done["metrics"]["f1"]["value"] == pytest.approx(then["f1"]["value"], abs=0.005)
     assert done["metrics"]["balanced_accuracy"]["n"] == then["balanced_accuracy"]["n"]
+
+
+def test_code_of_a_signer_that_came_with_the_repository_is_not_run(
+    lenient: Path, tmp_path: Path
+) -> None:
+    register_then(tmp_path / "then")
+    name, photo = f"{support.MODEL}/3", next(Path("data/made/photos").rglob("Tp*.png"))
+    arguments = ("predict", photo, "--model", name, "--out", tmp_path / "out")
+    Path(".state/keys/trusted").rename("trusted_keys")
+    done = CliRunner().invoke(main.app, [*map(str, arguments), "--json"])
+    assert isinstance(done.exception, EvidenceError)
+    line = done.exception.line()
+    assert re.search(rf"^{name}: today's code cannot load it .*and the code that it carries", line)
+    (key,) = Path("trusted_keys").iterdir()
+    assert line.endswith(
+        f"if you trust its owner, copy {key} into {Path('.state').absolute()}/keys/trusted"
+    )
+    decision = candidate.decide(params.load(), 2)
+    failed = [gate for gate in decision.gates if not gate.passed]
+    assert {gate.value for gate in failed} == {chain.NOT_COMPARABLE}
+    assert all("lets no code run" in gate.reason for gate in failed)
+    Path(".state/keys/trusted").mkdir(exist_ok=True)
+    shutil.copy(key, ".state/keys/trusted")
+    assert iml(*arguments)["photos"]
+    # One that today's code loads needs none of its own.
+    shutil.rmtree(".state/keys/trusted")
+    assert iml(*arguments[:3], f"{support.MODEL}/2", *arguments[4:])["photos"]
 
 
 def test_one_that_cannot_be_fetched_is_not_compared_and_may_be_overruled(lenient: Path) -> None:

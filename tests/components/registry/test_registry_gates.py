@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from registry_support import GATES, RECORD, RULES, comparison, evidence, rules
 
+from components.core import paths
 from components.core.files import canonical_json
 from components.core.params import Gates
 from components.registry import gates
@@ -243,20 +245,23 @@ def test_the_champion_is_not_compared_with_itself() -> None:
     assert verdict(evidence(2, comparison=None), F1_GATE).passed
 
 
-def test_evidence_is_read_from_the_stages_files(tmp_path: Any) -> None:
+def test_evidence_is_read_from_the_stages_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     nothing: dict[str, Any] = {
         "attested": Attested(None, None, "gone"),
         "champion": None,
         "comparison": None,
         "latency_ms": None,
     }
-    empty = collect(tmp_path, "made", dirty=[], **nothing)
+    empty = collect("made", dirty=[], **nothing)
     assert (empty.validation, empty.metrics, empty.parity, empty.hashes) == (None, None, None, {})
-    (tmp_path / "validate").mkdir()
-    (tmp_path / "validate/result.json").write_text('{"passed": true}')
-    (tmp_path / "evaluate/made").mkdir(parents=True)
-    (tmp_path / "evaluate/made/metrics.json").write_text('{"f1": {"value": 0.5}')  # cut short
-    found = collect(tmp_path, "made", dirty=["x"], **nothing)
+    metrics = paths.EVALUATED / "made" / paths.METRICS
+    for path, text in ((paths.VALIDATION, '{"passed": true}'), (metrics, '{"f1": {"value": 0.5}')):
+        path.parent.mkdir(parents=True)
+        path.write_text(text)  # the second is cut short
+    found = collect("made", dirty=["x"], **nothing)
     assert found.validation == {"passed": True}
     assert found.metrics is None
     assert sorted(found.hashes) == ["evaluation", "validation"]
