@@ -1,54 +1,129 @@
 """Local copies of versions: fetched from MLflow, checked against ledger and signature, kept.
 
-A copy is checked every time it is asked for; one that is not whole is fetched again. Where the
-state folder cannot be written, copies last as long as the process.
+A copy is checked every time it is asked for; one that is not whole is fetched again. To predict,
+the hashes of the student's files in the ledger are enough: once fetched and verified, a version
+answers without MLflow. Where the state folder cannot be written, copies last as long as the
+process.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import asdict
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
-from components.core.errors import CheckError, EvidenceError, ImlError, InputError
-from components.core.files import alone, read_json, sha256_json
+from components.core.errors import (
+    CheckError,
+    EvidenceError,
+    ImlError,
+    InputError,
+    UnavailableError,
+)
+from components.core.files import alone, read_json, sha256_file, sha256_json, write_json
 from components.core.paths import MODEL_CACHE, state_dir
-from components.data import manifest
-from components.registry import layout, signing
+from components.registry import chain, layout, signing
 from components.registry.chain import Row
 from components.registry.layout import RECORD_HASH, SIGNATURE_HASH, SIGNER, places
-from components.registry.versions import Registry, parse_reference, resolve
+from components.registry.ledger import Ledger
+from components.registry.versions import Registry, named, parse_reference
 from components.serving.origin import Student
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SCHEMA = 1  # of what is remembered of a champion
+_log = logging.getLogger("iml")
 
 
 def fetch(reference: str) -> Student:
     """A student's files in a local folder; those of a version are verified.
 
+    The ledger says which version that is and what its files hash to. A copy that was verified
+    before and has these hashes is used as it is, without MLflow; where the ledger does not answer,
+    that of the champion it last named here, with a warning.
+
     Args:
         reference: `name@champion`, `name/version` or a folder.
 
     Raises:
-        InputError: no such model, unreachable ledger or store.
+        InputError: no such model.
+        UnavailableError: unreachable ledger or store, and no copy.
         CheckError: files, record, signature or ledger are not what was recorded.
     """
     if os.path.isdir(reference):
         return Student(Path(reference), reference, None)
     name, version = parse_reference(reference)
-    registry = Registry.open(name)
-    row = resolve(registry, version)
-    return student(verified_copy(registry, row), row)
+    row = _registered(name, version)
+    folder = _kept(row)
+    if folder is None:
+        return student(verified_copy(Registry.open(name), row), row)
+
+    def refusal() -> EvidenceError | None:
+        verified_copy(Registry.open(name), row)
+        return signing.refusal(row.facts()[SIGNER])
+
+    return Student(folder / layout.ARTIFACTS, name, row.version, refusal)
 
 
 def student(folder: Path, row: Row) -> Student:
-    """The student in a version's verified copy, and whether its code may be run here."""
-    files, refusal = folder / layout.ARTIFACTS, signing.refusal(row.facts()[SIGNER])
-    return Student(files, row.model, row.version, refusal)
+    """The student in a version's verified copy."""
+    signer = row.facts()[SIGNER]
+    files = folder / layout.ARTIFACTS
+    return Student(files, row.model, row.version, lambda: signing.refusal(signer))
+
+
+def _registered(name: str, version: int | None) -> Row:
+    """The `registered` row of a version, or of the champion for None, by the ledger."""
+    known = state_dir() / MODEL_CACHE / f"{name}.json"
+    try:
+        ledger = Ledger()
+        rows = ledger.verify(name)
+    except UnavailableError as error:
+        return _remembered(known, name, version, error)
+    row = named(rows, name, version, ledger.name)
+    if chain.withdrawn(rows, row.version):
+        raise _deleted(name, row.version, row.version == chain.champion(rows))
+    if version is None:
+        with suppress(OSError):  # a state folder that cannot be written
+            write_json(
+                known,
+                {
+                    "schema": SCHEMA,
+                    "seen": datetime.now(UTC).isoformat(timespec="seconds"),
+                    "row": asdict(row),
+                },
+            )
+    return row
+
+
+def _remembered(known: Path, name: str, version: int | None, error: UnavailableError) -> Row:
+    """The champion that the ledger last named here, if that is asked for; else raises `error`."""
+    with suppress(InputError, KeyError, TypeError):
+        kept = read_json(known)
+        row = Row(**kept["row"])
+        if kept["schema"] == SCHEMA and row.model == name and version in (None, row.version):
+            _log.warning(
+                f"{error.what}: using the local copy of {name}/{row.version}, champion when the "
+                f"ledger was last read, {kept['seen']}"
+            )
+            return row
+    raise error
+
+
+def _kept(row: Row) -> Path | None:
+    """The local copy of a version whose student is the registered one, file by file, if any."""
+    facts = row.facts()
+    folder = places(state_dir() / MODEL_CACHE / str(facts.get(SIGNATURE_HASH)))[0]
+    files = {folder / layout.ARTIFACTS / name: sha for name, sha in facts["files"].items()}
+    same = all(path.is_file() and sha256_file(path) == sha for path, sha in files.items())
+    return folder if same else None
 
 
 def verified_copy(registry: Registry, row: Row) -> Path:
@@ -83,6 +158,8 @@ def unknown_to(version: Path, photos: pd.DataFrame) -> pd.DataFrame:
 
     The version's folder (from `verified_copy`) carries its own manifest.
     """
+    from components.data import manifest
+
     known = manifest.read_columns(version / layout.MANIFEST, "sha256", "split")
     known = known[known["split"] != "test"]
     return photos[~photos["sha256"].isin(known["sha256"])].reset_index(drop=True)
@@ -101,14 +178,16 @@ def verify_download(registry: Registry, version: int, facts: Mapping[str, Any]) 
 
 def _check_held(registry: Registry, version: int) -> None:
     """Raise EvidenceError for a version that was deleted in MLflow, whatever is kept here."""
-    if version in registry.held():
-        return
+    if version not in registry.held():
+        raise _deleted(registry.model, version, version == registry.ledger.champion(registry.model))
+
+
+def _deleted(model: str, version: int, champion: bool) -> EvidenceError:
     hint = "restore MLflow's store from a backup"
-    if version == registry.ledger.champion(registry.model):
+    if champion:
         hint += ", or make an earlier champion the champion again with `iml model rollback`"
-    raise EvidenceError(
-        "MLflow no longer has this version", where=f"{registry.model}/{version}", hint=hint
-    )
+    what = "MLflow no longer has this version"
+    return EvidenceError(what, where=f"{model}/{version}", hint=hint)
 
 
 def _cache() -> Path:

@@ -13,6 +13,8 @@ RECORD = "lineage/record.json"
 MANIFEST = "lineage/manifest.parquet"  # the photos that it was trained, validated and tested on
 CURVE = "training/history.csv"
 CARD, BOM = "card.md", "bom.cdx.json"
+# Of a registered model in MLflow: its alias, and the tag that says where its ledger ends.
+ALIAS, LEDGER_HEAD = "champion", "ledger_head"
 # Tags of a version in MLflow, and keys of its row in the ledger.
 IDENTITY, RECORD_HASH = "identity", "record_sha256"
 SIGNATURE_HASH, SIGNER = "signature_sha256", "signing_key"

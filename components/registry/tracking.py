@@ -25,14 +25,20 @@ from components.core.errors import CheckError, InputError
 from components.core.files import sha256_file
 from components.core.paths import MLFLOW_ARTIFACTS, state_dir
 from components.registry import connection, database, layout, signing
-from components.registry.layout import IDENTITY, RECORD_HASH, SIGNATURE_HASH, SIGNER
+from components.registry.layout import (
+    ALIAS,
+    IDENTITY,
+    LEDGER_HEAD,
+    RECORD_HASH,
+    SIGNATURE_HASH,
+    SIGNER,
+)
 from components.registry.runs import MACHINE, Live, Start
 
 if TYPE_CHECKING:  # it imports torch, which reading the registry does not need
     from components.registry.package import Package
 
 ARTIFACT_ROOT = "MLFLOW_DEFAULT_ARTIFACT_ROOT"
-ALIAS, LEDGER_HEAD = "champion", "ledger_head"
 _META = "registered_model_meta"  # MLflow's own note in every downloaded version
 _ABOUT = (
     "The alias `champion` follows the promotion ledger. Move it with `iml model approve` or "

@@ -9,13 +9,16 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from components.core.errors import CheckError, EvidenceError, InputError
 from components.registry import chain
 from components.registry.chain import Event, LedgerHead, Row
+from components.registry.layout import ALIAS, LEDGER_HEAD
 from components.registry.ledger import Ledger
-from components.registry.tracking import ALIAS, LEDGER_HEAD, Store
+
+if TYPE_CHECKING:
+    from components.registry.tracking import Store
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -36,7 +39,10 @@ class Registry:
                 f"{model!r} is not a model name", hint="use letters, digits, '.', '_', '-'"
             )
         # The ledger first: it answers, or not, in a fraction of MLflow's time.
-        return cls(Ledger(), Store(), model)
+        ledger = Ledger()
+        from components.registry.tracking import Store  # MLflow takes seconds to import
+
+        return cls(ledger, Store(), model)
 
     def rows(self) -> list[Row]:
         """The model's ledger, verified up to what MLflow has seen of it; raises CheckError."""
@@ -174,12 +180,13 @@ def parse_reference(reference: str) -> tuple[str, int | None]:
 
 def resolve(registry: Registry, version: int | None) -> Row:
     """The `registered` row of a version, or of the champion for None."""
-    rows = registry.rows()
+    return named(registry.rows(), registry.model, version, registry.ledger.name)
+
+
+def named(rows: Sequence[Row], model: str, version: int | None, where: str) -> Row:
+    """As `resolve`, in rows that were verified."""
     wanted = chain.champion(rows) if version is None else version
     if wanted is None:
-        raise InputError(
-            f"{registry.model} has no champion",
-            where=registry.ledger.name,
-            hint="run `iml run`, or name a version",
-        )
+        hint = "run `iml run`, or name a version"
+        raise InputError(f"{model} has no champion", where=where, hint=hint)
     return registration(rows, wanted)

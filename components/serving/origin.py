@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -20,7 +21,8 @@ class Student(NamedTuple):
     folder: Path  # with `student.onnx` and `student.json`
     model: str  # its name in the registry, or the path of a folder that was named directly
     version: int | None  # its number in the registry; None for a folder that was named directly
-    refusal: EvidenceError | None = None  # why the code of its version may not be run here
+    # Verifies the code that its version carries; gives why it may not be run here
+    refusal: Callable[[], EvidenceError | None] = lambda: None
 
     @property
     def name(self) -> str:

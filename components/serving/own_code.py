@@ -53,7 +53,7 @@ def load(student: Student, threads: int = 0, device: str = "cpu") -> Predictor:
     """A student by today's code; a registered version that this cannot load, by its own code.
 
     Args:
-        student: of a registered version only if its files were verified: its code is run.
+        student: of a registered version, its code is verified before it is run.
         threads: as of `Predictor`; a version's own code has its own.
         device: likewise.
 
@@ -66,12 +66,12 @@ def load(student: Student, threads: int = 0, device: str = "cpu") -> Predictor:
     except InputError as error:
         if student.version is None:
             raise
-        if student.refusal:
+        if refusal := student.refusal():
             raise EvidenceError(
                 f"today's code cannot load it ({error.what}), and the code that it carries is not "
-                f"run: {student.refusal.what}",
+                f"run: {refusal.what}",
                 where=student.name,
-                hint=student.refusal.hint,
+                hint=refusal.hint,
             ) from None
         _log.warning(f"{student.name} is served by the code that it carries ({error.what})")
         return OwnCode(student.folder)

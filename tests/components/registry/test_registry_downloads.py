@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from project import ROOT
 
-from components.core.errors import CheckError, InputError
+from components.core.errors import CheckError, InputError, UnavailableError
 from components.registry import layout
 from components.registry.downloads import fetch, unknown_to
 from components.registry.promotion import rollback
@@ -55,12 +59,43 @@ def test_a_missing_file_and_a_changed_record_are_refused(own_two: Registry, tmp_
 def test_a_changed_file_in_the_local_cache_is_fetched_again(two: Registry) -> None:
     folder = fetch("m/1").folder
     (folder / "student.json").write_text("other")
-    assert fetch("m/1") == (folder, "m", 1)
+    assert fetch("m/1")[:3] == (folder, "m", 1)
     assert (folder / "student.json").read_text() == "a student.json"
 
 
+def test_a_kept_copy_answers_without_mlflow(two: Registry) -> None:
+    folder = fetch("m@champion").folder
+    code = (
+        "import sys; from components.registry.downloads import fetch\n"
+        "print(fetch('m@champion').folder); print('mlflow' in sys.modules)"
+    )
+    away = {**os.environ, "MLFLOW_TRACKING_URI": "http://127.0.0.1:1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=away, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == [str(folder), "False"]
+
+
+def test_where_the_ledger_is_away_its_last_champion_answers(
+    two: Registry, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    fetch("m/1")
+    folder = fetch("m@champion").folder
+    monkeypatch.setenv("IML_LEDGER_URL", "postgresql://iml@127.0.0.1:1/ledger")
+    for reference in ("m@champion", "m/2"):
+        caplog.clear()
+        assert fetch(reference)[:3] == (folder, "m", 2)
+        assert "using the local copy of m/2, champion when the ledger was last read" in caplog.text
+    with pytest.raises(UnavailableError):
+        fetch("m/1")
+    for path in folder.parents[2].glob("m.json"):
+        path.write_text("{}")
+    with pytest.raises(UnavailableError):
+        fetch("m@champion")
+
+
 def test_references(two: Registry, tmp_path: Path) -> None:
-    assert fetch(str(tmp_path)) == (tmp_path, str(tmp_path), None)
+    assert fetch(str(tmp_path))[:3] == (tmp_path, str(tmp_path), None)
     for wrong in ("m", "m@other", "m/x", "m/", "/1", "m@", "no/such/folder", "it's/1"):
         with pytest.raises(InputError):
             fetch(wrong)
