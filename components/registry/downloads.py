@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -29,10 +29,10 @@ from components.core.errors import (
 from components.core.files import alone, read_json, sha256_file, sha256_json, write_json
 from components.core.paths import MODEL_CACHE, state_dir
 from components.registry import chain, layout, signing
-from components.registry.chain import Row
+from components.registry.chain import LedgerHead, Row
 from components.registry.layout import RECORD_HASH, SIGNATURE_HASH, SIGNER, places
 from components.registry.ledger import Ledger
-from components.registry.versions import Registry, named, parse_reference
+from components.registry.versions import Registry, named, parse_reference, registration
 from components.serving.origin import Student
 
 if TYPE_CHECKING:
@@ -60,10 +60,15 @@ def fetch(reference: str) -> Student:
     if os.path.isdir(reference):
         return Student(Path(reference), reference, None)
     name, version = parse_reference(reference)
-    row = _registered(name, version)
-    folder = _kept(row)
-    if folder is None:
-        return student(verified_copy(Registry.open(name), row), row)
+    row = _by_ledger(name, version)
+    folder = _kept(row) if row else None
+    if row is None or folder is None:
+        registry = Registry.open(name)
+        rows = registry.rows()
+        row = named(rows, name, version, registry.ledger.name)
+        found = student(verified_copy(registry, row), row)
+        _remember(rows)
+        return found
 
     def refusal() -> EvidenceError | None:
         verified_copy(Registry.open(name), row)
@@ -79,42 +84,55 @@ def student(folder: Path, row: Row) -> Student:
     return Student(files, row.model, row.version, lambda: signing.refusal(signer))
 
 
-def _registered(name: str, version: int | None) -> Row:
-    """The `registered` row of a version, or of the champion for None, by the ledger."""
-    known = state_dir() / MODEL_CACHE / f"{name}.json"
+def _memory(name: str) -> Path:
+    return state_dir() / MODEL_CACHE / f"{name}.json"
+
+
+def _remember(rows: Sequence[Row]) -> None:
+    """Keep where a model's verified ledger ends, and its champion: MLflow need not be asked next.
+
+    Without a champion, or in a state folder that cannot be written, nothing is kept.
+    """
+    champion = chain.champion(rows)
+    if champion is None:
+        return
+    head = LedgerHead(rows[-1].sequence, rows[-1].hash)
+    row = registration(rows, champion)
+    seen = datetime.now(UTC).isoformat(timespec="seconds")
+    values = {"schema": SCHEMA, "seen": seen, "ledger_head": str(head), "row": asdict(row)}
+    with suppress(OSError):
+        write_json(_memory(row.model), values)
+
+
+def _by_ledger(name: str, version: int | None) -> Row | None:
+    """The `registered` row of a version, or of the champion for None, without MLflow.
+
+    The ledger must continue the one that was last read here, with MLflow's word for its end. Where
+    it does not answer, its last champion is given, with a warning. None if nothing is remembered.
+    """
+    try:
+        kept = read_json(_memory(name))
+        head, champion = LedgerHead.parse(kept["ledger_head"]), Row(**kept["row"])
+        if kept["schema"] != SCHEMA or champion.model != name:
+            return None
+    except (InputError, KeyError, TypeError):
+        return None
     try:
         ledger = Ledger()
-        rows = ledger.verify(name)
+        rows = ledger.verify(name, head)
     except UnavailableError as error:
-        return _remembered(known, name, version, error)
+        if version not in (None, champion.version):
+            raise
+        _log.warning(
+            f"{error.what}: using the local copy of {name}/{champion.version}, champion when the "
+            f"ledger was last read, {kept['seen']}"
+        )
+        return champion
     row = named(rows, name, version, ledger.name)
     if chain.withdrawn(rows, row.version):
         raise _deleted(name, row.version, row.version == chain.champion(rows))
-    if version is None:
-        with suppress(OSError):  # a state folder that cannot be written
-            write_json(
-                known,
-                {
-                    "schema": SCHEMA,
-                    "seen": datetime.now(UTC).isoformat(timespec="seconds"),
-                    "row": asdict(row),
-                },
-            )
+    _remember(rows)
     return row
-
-
-def _remembered(known: Path, name: str, version: int | None, error: UnavailableError) -> Row:
-    """The champion that the ledger last named here, if that is asked for; else raises `error`."""
-    with suppress(InputError, KeyError, TypeError):
-        kept = read_json(known)
-        row = Row(**kept["row"])
-        if kept["schema"] == SCHEMA and row.model == name and version in (None, row.version):
-            _log.warning(
-                f"{error.what}: using the local copy of {name}/{row.version}, champion when the "
-                f"ledger was last read, {kept['seen']}"
-            )
-            return row
-    raise error
 
 
 def _kept(row: Row) -> Path | None:

@@ -85,9 +85,10 @@ def test_only_what_is_asked_for_is_refused(without_first: Registry) -> None:
             action()
 
 
-def test_a_copy_kept_here_is_not_used_either(two: Registry) -> None:
+def test_a_copy_kept_here_is_not_used_once_the_ledger_knows(two: Registry) -> None:
     assert fetch("m/1").version == 1
     delete(two, 1)
+    reconcile(two, writing=True)
     with pytest.raises(EvidenceError, match="no longer has"):
         fetch("m/1")
 

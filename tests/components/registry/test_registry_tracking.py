@@ -30,6 +30,7 @@ from components.core.errors import CheckError, InputError, UnavailableError
 from components.core.files import sha256_file
 from components.core.images import decode_photo
 from components.distill.progress import Epoch
+from components.export.onnx import save
 from components.registry import curve, layout, promotion, signing
 from components.registry.database import safe_name, scrub
 from components.registry.downloads import fetch
@@ -38,7 +39,7 @@ from components.registry.runs import Start
 from components.registry.tracking import Store
 from components.registry.versions import Registry
 from components.serving.predictor import Predictor
-from components.student import store as files
+from components.student.config import CONFIG, GRAPH, WEIGHTS
 
 ROOT = Path(__file__).parents[3]
 CURVE = """epoch,train_loss,val_loss,val_f1,val_false_alarm_area,lr
@@ -52,8 +53,7 @@ CURVE = """epoch,train_loss,val_loss,val_f1,val_false_alarm_area,lr
 def package(tmp_path_factory: pytest.TempPathFactory) -> Package:
     """A small random student and the reports of an evaluation."""
     root = tmp_path_factory.mktemp("package")
-    files.save(small_student(5, backbone="tf_efficientnet_lite0"), root / "export")
-    (root / "export/student.onnx").write_bytes(b"onnx")
+    save(small_student(5, backbone="tf_efficientnet_lite0"), root / "export")
     (root / "evaluate").mkdir()
     (root / "evaluate/report.html").write_text("<p>fine")
     (root / "sheet.png").write_bytes(b"png")
@@ -128,7 +128,7 @@ def test_a_version_comes_back_with_everything(
     }
     folder, signature = store.download("m", version.version, version.run_id, tmp_path)
     assert json.loads((folder / layout.RECORD).read_text()) == package.record
-    for name in files.WEIGHTS, files.CONFIG, "student.onnx":
+    for name in WEIGHTS, CONFIG, GRAPH:
         assert (folder / layout.ARTIFACTS / name).read_bytes() == (
             package.folder / name
         ).read_bytes()
@@ -359,7 +359,7 @@ def test_a_real_server_keeps_versions_and_its_loss_is_told(
     registry.store.set_alias("m", version)
     assert registry.store.alias("m") == version
     folder = fetch(f"m/{version}").folder
-    assert (folder / files.WEIGHTS).read_bytes() == (package.folder / files.WEIGHTS).read_bytes()
+    assert (folder / WEIGHTS).read_bytes() == (package.folder / WEIGHTS).read_bytes()
     with pytest.raises(CheckError, match="version 7 of m is missing from MLflow"):
         registry.store.set_alias("m", 7)
     _end(process)
