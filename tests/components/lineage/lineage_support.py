@@ -83,9 +83,9 @@ def _stages() -> None:
 
     for stage in (prepare, validate, pseudo_label, distill):
         stage.main()
+    export.main()
     for name in parameters.load().evaluate.datasets:
         evaluate.main([name])
-    export.main()
 
 
 def run_stages() -> None:
