@@ -13,7 +13,7 @@ import yaml
 from components import workspace
 from components.core import paths
 from components.core.errors import EvidenceError, InputError
-from components.core.files import read_json, sha256_bytes, sha256_file
+from components.core.files import read_json, sha256_file
 from components.core.params import Params
 from components.core.seeds import fix_torch
 from components.data import manifest
@@ -131,7 +131,7 @@ def decide(params: Params, version: int) -> Decision:
     rows = registry.rows()
     registered = registration(rows, version)
     attested = evidence.attest(registry, version, registered.facts())
-    again = _lock_hash() in promotion.confirmations(rows, version)
+    again = workspace.lock_hash() in chain.confirmations(rows, version)
     _check_same_version(registered, attested.record, params.gate_dataset, again=again)
     current = chain.champion(rows)
     twin = current in registered.facts().get(layout.TWINS, ())
@@ -197,11 +197,6 @@ def _album(params: Params) -> Album:
 def _scored(dataset: str) -> pd.DataFrame:
     """The workspace's student on each test photo."""
     return manifest.read_table(paths.EVALUATED / dataset / paths.IMAGES, IMAGES)
-
-
-def _lock_hash() -> str:
-    """SHA-256 of this workspace's dvc.lock."""
-    return sha256_bytes(workspace.lock_text().encode())
 
 
 def _check_same_version(
