@@ -31,7 +31,7 @@ from components.registry import (
     promotion,
     signing,
 )
-from components.registry.alias import reconcile
+from components.registry.alias import opened
 from components.registry.chain import Event, Row
 from components.registry.comparison import Comparison
 from components.registry.decisions import Exhibit
@@ -102,9 +102,7 @@ def register(
         run_id: the MLflow run that trained it; a new one where there is none.
         pin: whether to tag a new version's commit here; deployments push a tag of their own.
     """
-    registry = Registry.open(params.promotion.model)
-    for note in reconcile(registry, writing=True):
-        warn(note)
+    registry, _ = opened(params.promotion.model, warn, writing=True)
     before = registry.rows()
     signing.check_key(lambda: bool(before))
     made = package(params, tracked.start(params, source))

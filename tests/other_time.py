@@ -21,11 +21,16 @@ def code(folder: Path) -> Path:
     """A copy of the package `components` as it was then."""
     skip = shutil.ignore_patterns("__pycache__", "assets")
     shutil.copytree(ROOT / "components", folder, ignore=skip)
+    rename_in_code(folder)
+    return folder
+
+
+def rename_in_code(folder: Path) -> None:
+    """Make a copy of the package `components` one of then."""
     for name, (before, after) in _PLACES.items():
         text = (folder / name).read_text()
         assert before in text
         (folder / name).write_text(text.replace(before, after))
-    return folder
 
 
 def rename_key(config: Path) -> None:

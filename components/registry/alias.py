@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from components.core.errors import CheckError, InputError
@@ -38,6 +38,17 @@ def _point(store: Store, model: str, champion: int | None) -> None:
         store.set_alias(model, champion)
     except CheckError:  # deleted there
         store.set_alias(model, None)
+
+
+def opened(
+    model: str, warn: Callable[[str], None], *, writing: bool = False
+) -> tuple[Registry, list[str]]:
+    """The registry, reconciled (see there), and the sentences that `warn` was called with."""
+    registry = Registry.open(model)
+    notes = reconcile(registry, writing=writing)
+    for note in notes:
+        warn(note)
+    return registry, notes
 
 
 def reconcile(registry: Registry, *, writing: bool = False) -> list[str]:

@@ -101,7 +101,7 @@ def verify_download(registry: Registry, version: int, facts: Mapping[str, Any]) 
 
 def _check_held(registry: Registry, version: int) -> None:
     """Raise EvidenceError for a version that was deleted in MLflow, whatever is kept here."""
-    if version in registry.held():
+    if registry.store.holds(registry.model, version):
         return
     hint = "restore MLflow's store from a backup"
     if version == registry.ledger.champion(registry.model):

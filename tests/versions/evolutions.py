@@ -11,6 +11,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import other_time
+
 Evolution = Callable[[Path], None]
 EVOLUTIONS: dict[str, Evolution] = {}
 # What says how records of each schema were laid out; history, which no change of today touches.
@@ -96,8 +98,8 @@ def network_attribute(root: Path) -> None:
 @evolution
 def network_key(root: Path) -> None:
     """A key of the student's configuration is renamed."""
-    everywhere(root, r"\bconfig\.channels\b", "config.width")
-    everywhere(root, r"(?m)^( +)channels: (?=Annotated|\d)", r"\1width: ")
+    other_time.rename_in_code(root / "components")
+    edit(root, "params.yaml", f" {other_time.TODAY}: ", f" {other_time.THEN}: ")
 
 
 @evolution

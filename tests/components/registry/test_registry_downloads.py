@@ -12,6 +12,7 @@ from components.registry import layout
 from components.registry.downloads import fetch, unknown_to
 from components.registry.promotion import rollback
 from components.registry.versions import Registry
+from components.serving.origin import Student
 
 
 def stored(tmp_path: Path, content: str, name: str) -> Path:
@@ -55,12 +56,20 @@ def test_a_missing_file_and_a_changed_record_are_refused(own_two: Registry, tmp_
 def test_a_changed_file_in_the_local_cache_is_fetched_again(two: Registry) -> None:
     folder = fetch("m/1").folder
     (folder / "student.json").write_text("other")
-    assert fetch("m/1") == (folder, "m", 1)
+    assert fetch("m/1") == Student(folder, "m", 1)
     assert (folder / "student.json").read_text() == "a student.json"
 
 
+def test_the_store_says_what_it_holds(own_two: Registry) -> None:
+    store = own_two.store
+    assert [store.holds("m", number) for number in (1, 2, 3)] == [True, True, False]
+    assert not store.holds("unknown", 1)
+    store._client.delete_model_version("m", "2")
+    assert not store.holds("m", 2)
+
+
 def test_references(two: Registry, tmp_path: Path) -> None:
-    assert fetch(str(tmp_path)) == (tmp_path, str(tmp_path), None)
+    assert fetch(str(tmp_path)) == Student(tmp_path, str(tmp_path), None)
     for wrong in ("m", "m@other", "m/x", "m/", "/1", "m@", "no/such/folder", "it's/1"):
         with pytest.raises(InputError):
             fetch(wrong)
