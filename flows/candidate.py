@@ -13,7 +13,7 @@ import yaml
 from components import workspace
 from components.core import paths
 from components.core.errors import EvidenceError, InputError
-from components.core.files import read_json, sha256_bytes, sha256_file
+from components.core.files import read_json, sha256_file
 from components.core.params import Params
 from components.data import manifest
 from components.evaluate.gallery import Album, Example
@@ -30,7 +30,7 @@ from components.registry import (
     promotion,
     signing,
 )
-from components.registry.alias import reconcile
+from components.registry.alias import opened
 from components.registry.chain import Event, Row
 from components.registry.comparison import Comparison
 from components.registry.decisions import Exhibit
@@ -101,9 +101,7 @@ def register(
         run_id: the MLflow run that trained it; a new one where there is none.
         pin: whether to tag a new version's commit here; deployments push a tag of their own.
     """
-    registry = Registry.open(params.promotion.model)
-    for note in reconcile(registry, writing=True):
-        warn(note)
+    registry, _ = opened(params.promotion.model, warn, writing=True)
     before = registry.rows()
     signing.check_key(lambda: bool(before))
     made = package(params, tracked.start(params, source))
@@ -130,7 +128,7 @@ def decide(params: Params, version: int) -> Decision:
     rows = registry.rows()
     registered = registration(rows, version)
     attested = evidence.attest(registry, version, registered.facts())
-    again = _lock_hash() in promotion.confirmations(rows, version)
+    again = workspace.lock_hash() in chain.confirmations(rows, version)
     _check_same_version(registered, attested.record, params.gate_dataset, again=again)
     current = chain.champion(rows)
     twin = current in registered.facts().get(layout.TWINS, ())
@@ -201,11 +199,6 @@ def _album(params: Params) -> Album:
 def _scored(dataset: str) -> pd.DataFrame:
     """The workspace's student on each test photo."""
     return manifest.read_table(paths.EVALUATED / dataset / paths.IMAGES, IMAGES)
-
-
-def _lock_hash() -> str:
-    """SHA-256 of this workspace's dvc.lock."""
-    return sha256_bytes(workspace.lock_text().encode())
 
 
 def _check_same_version(

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 from components import workspace
 from components.core import params as parameters
 from components.core.errors import CheckError, ImlError, UnavailableError
-from components.core.files import read_json, sha256_bytes, sha256_file, sha256_json, write_json
+from components.core.files import read_json, sha256_file, sha256_json, write_json
 from components.core.paths import DATA, LAST_RUN, state_dir
+from components.registry.chain import NOT_COMPARABLE
 from components.workspace import repository
 from flows import artifacts, notify, publishing, tracked
 from flows.catalogue import Catalogue
@@ -275,6 +276,8 @@ def finished(params: parameters.Params, *, commit: bool = False) -> Outcome | No
         if last["schema"] != _SCHEMA or last["key"] != _key(params):
             return None
         outcome = Outcome.parse(last["outcome"])
+        if any(gate.get("value") == NOT_COMPARABLE for gate in outcome.gates):
+            return None  # the champion may have come back since
         when = str(last["time"])
     except (ImlError, KeyError, TypeError):
         return None
@@ -295,7 +298,7 @@ def _key(params: parameters.Params) -> str:
     rows = Ledger().rows(params.promotion.model)
     return sha256_json(
         {
-            "lock": sha256_bytes(workspace.lock_text().encode()),
+            "lock": workspace.lock_hash(),
             "promotion": params.promotion.model_dump(),
             "commit": workspace.git_commit(),
             "dirty": workspace.git_dirty(),

@@ -21,14 +21,11 @@ def move_champion(action: str, version: int, by: str, reason: str, overrule: boo
     What an interruption has left in the registry is put right first.
     """
     from components.registry import promotion
-    from components.registry.alias import reconcile
-    from components.registry.versions import Registry
+    from components.registry.alias import opened
 
     rules = parameters.load().promotion
-    registry = Registry.open(rules.model)
     with Catalogue(rules.model).decisions():
-        for note in reconcile(registry, writing=True):
-            run_logger().warning(note)
+        registry, _ = opened(rules.model, run_logger().warning, writing=True)
         if action == "approve":
             row = promotion.approve(
                 registry, version, rules, actor=by, reason=reason, overrule=overrule

@@ -9,6 +9,8 @@ from components.core.files import read_json
 from components.core.params import Params
 from components.core.paths import DATA, EVALUATED, METRICS
 from components.ingest import inbox
+from components.registry import chain
+from components.registry.ledger import Ledger
 from components.workspace import repository
 from flows import notify
 from flows.steps import run_logger, step
@@ -52,13 +54,20 @@ def take_inbox(params: Params) -> None:
 
 
 def unchanged(params: Params, stale_days: int) -> str | None:
-    """Why a run may be skipped, or None: nothing differs from the latest version's commit.
+    """Why a run may be skipped, or None: nothing differs from when the latest version was made.
 
     The caller knows from `dvc status` that no stage's data, parameters or code have changed; the
-    gates' thresholds are no stage's parameters and are compared here.
+    gates' thresholds are no stage's parameters and are compared here. A version that could not be
+    compared with the champion is tried again each time.
     """
     last = repository.last_version(params.promotion.model)
-    if last is None or not repository.same(last, "params.yaml", "dvc.lock"):
+    if last is None or not repository.same(last, "params.yaml"):
+        return None
+    rows, version = Ledger().rows(params.promotion.model), repository.version_of(last)
+    made_again = workspace.lock_hash() in chain.confirmations(rows, version)
+    if not (made_again or repository.same(last, "dvc.lock")):
+        return None
+    if chain.awaits_comparison(rows, version):
         return None
     push_branch()  # what the inbox refused, and merges of the default branch
     days = repository.age(last)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from components.core.errors import CheckError
+from components.core.errors import CheckError, InputError
 from components.registry import chain, decisions
 from components.registry.chain import Event, LedgerHead, Row
 from components.registry.ledger import Entry, actor_here
@@ -40,12 +40,24 @@ def _point(store: Store, model: str, champion: int | None) -> None:
         store.set_alias(model, None)
 
 
+def opened(
+    model: str, warn: Callable[[str], None], *, writing: bool = False
+) -> tuple[Registry, list[str]]:
+    """The registry, reconciled (see there), and the sentences that `warn` was called with."""
+    registry = Registry.open(model)
+    notes = reconcile(registry, writing=writing)
+    for note in notes:
+        warn(note)
+    return registry, notes
+
+
 def reconcile(registry: Registry, *, writing: bool = False) -> list[str]:
     """Repair what an interruption or a person has left; gives one sentence for each thing found.
 
     Args:
         registry: ledger and store.
-        writing: whether the ledger may get a row for each version that MLflow has lost.
+        writing: whether the ledger may get a row for each version that MLflow has lost; without
+            it, what cannot be repaired, because MLflow's store is read-only, is only said.
 
     Raises:
         CheckError: a damaged ledger, or another model's, which nothing here can repair.
@@ -56,19 +68,24 @@ def reconcile(registry: Registry, *, writing: bool = False) -> list[str]:
     notes = _losses(registry, rows, lost)
     if writing:
         rows = _withdraw(registry, rows, lost)
-    alias = registry.store.alias(model)
+    alias, done = registry.store.alias(model), "corrected"
+    seen = LedgerHead.parse(registry.store.ledger_head(model))
+    try:
+        if rows:
+            sync_alias(registry)
+        elif alias is not None:
+            registry.store.set_alias(model, None)
+    except InputError:
+        if writing:
+            raise
+        done = "it cannot be corrected here"
     if alias != (None if champion in lost else champion):
-        seen = LedgerHead.parse(registry.store.ledger_head(model))
         synced = chain.champion(rows[: seen.sequence] if seen else [])
         cause = "a promotion was interrupted" if alias == synced else "it was moved by hand"
         notes.append(
             f"the alias champion of {model} pointed at version {alias or 'none'}, the ledger says "
-            f"{champion or 'none'}: {cause}; corrected"
+            f"{champion or 'none'}: {cause}; {done}"
         )
-    if rows:
-        sync_alias(registry)
-    elif alias is not None:
-        registry.store.set_alias(model, None)
     return notes + [
         f"version {version} of {model} is in MLflow but not in the ledger: its "
         "registration was interrupted, or it was put there by hand; it is not used"

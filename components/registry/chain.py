@@ -15,6 +15,7 @@ from typing import Any
 
 from components.core.errors import CheckError
 from components.core.files import sha256_json
+from components.registry.layout import LOCK_HASH
 
 GENESIS = "0" * 64
 NOT_COMPARABLE = "not comparable"  # value of a gate for which the champion could not be scored
@@ -124,6 +125,12 @@ def dismissed(rows: Sequence[Row], version: int) -> Row | None:
     return None
 
 
+def confirmations(rows: Sequence[Row], version: int) -> set[str]:
+    """SHA-256 of every dvc.lock that made a version again."""
+    own = [row for row in rows if row.version == version and row.event == Event.CONFIRMED]
+    return {row.facts()[LOCK_HASH] for row in own}
+
+
 def last_gating(rows: Sequence[Row], version: int) -> tuple[Row | None, Row | None]:
     """A version's last `gated` row, and the last verdict that followed it."""
     own = [row for row in rows if row.version == version]
@@ -156,6 +163,13 @@ def incomparable(gated: Row) -> list[str]:
     failed = [gate for gate in gated.facts()["gates"] if not gate["passed"]]
     alone = all(gate.get("value") == NOT_COMPARABLE for gate in failed)
     return [gate["name"] for gate in failed] if alone else []
+
+
+def awaits_comparison(rows: Sequence[Row], version: int) -> bool:
+    """Whether a version was last rejected for lack of a comparison alone."""
+    gated, verdict = last_gating(rows, version)
+    rejected = verdict is not None and verdict.event == Event.REJECTED
+    return gated is not None and rejected and bool(incomparable(gated))
 
 
 def how_to_overrule(gated: Row) -> str:

@@ -31,6 +31,7 @@ from components.registry import database
 SETTING = "MLFLOW_TRACKING_URI"
 TRAINING = "?workflowType=machine_learning"
 _TEMPORARY = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "RESOURCE_EXHAUSTED")
+_READ_ONLY = "attempt to write a readonly database"  # SQLite's words; MLflow calls that temporary
 _NO_ANSWER = (requests.ConnectionError, requests.Timeout)
 _QUIET = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
@@ -64,6 +65,8 @@ def connect(uri: str) -> MlflowClient:
     """A client of the store, which is reached once, quickly; raises UnavailableError otherwise."""
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # It prints the traceback of what it raises, which `answering` makes a line of.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
     if not is_server(uri):
@@ -143,6 +146,8 @@ def answering(uri: str) -> Iterator[None]:
 
 def _temporary(error: Exception) -> bool:
     """Whether the same call may succeed later: the store, its database or its files are away."""
+    if _READ_ONLY in str(error):
+        return False
     if isinstance(error, MlflowException):
         return error.error_code in _TEMPORARY
     return isinstance(error, OperationalError | BotoCoreError | ConnectionError | requests.Timeout)

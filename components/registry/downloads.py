@@ -196,7 +196,7 @@ def verify_download(registry: Registry, version: int, facts: Mapping[str, Any]) 
 
 def _check_held(registry: Registry, version: int) -> None:
     """Raise EvidenceError for a version that was deleted in MLflow, whatever is kept here."""
-    if version not in registry.held():
+    if not registry.store.holds(registry.model, version):
         raise _deleted(registry.model, version, version == registry.ledger.champion(registry.model))
 
 

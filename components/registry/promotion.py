@@ -109,7 +109,9 @@ def _confirm(
 ) -> None:
     """Record that a version was made again, once for each dvc.lock that made it."""
     lock = package.record["dvc_lock"]["sha256"]
-    if row.facts()["identity"] == package.identity or lock in confirmations(rows, row.version):
+    if row.facts()["identity"] == package.identity or lock in chain.confirmations(
+        rows, row.version
+    ):
         return
     facts = {
         "commit": package.record["git"]["commit"],
@@ -122,12 +124,6 @@ def _confirm(
         Entry(registry.model, Event.CONFIRMED, row.version, actor, reason, facts)
     )
     sync_alias(registry)
-
-
-def confirmations(rows: Sequence[Row], version: int) -> set[str]:
-    """SHA-256 of every dvc.lock that made a version again."""
-    own = [row for row in rows if row.version == version and row.event == Event.CONFIRMED]
-    return {row.facts()[LOCK_HASH] for row in own}
 
 
 def _interrupted(registry: Registry, package: Package, known: set[int]) -> Version | None:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import mlflow
 from mlflow import MlflowClient
@@ -38,6 +38,7 @@ from components.registry.runs import MACHINE, Live, Start
 if TYPE_CHECKING:  # it imports torch, which reading the registry does not need
     from components.registry.package import Package
 
+T = TypeVar("T")
 ARTIFACT_ROOT = "MLFLOW_DEFAULT_ARTIFACT_ROOT"
 _META = "registered_model_meta"  # MLflow's own note in every downloaded version
 _ABOUT = (
@@ -179,6 +180,11 @@ class Store:
             found = _pages(client.search_model_versions, f"name = '{model}'")
         return sorted(map(_version, found), key=lambda version: version.version)
 
+    def holds(self, model: str, version: int) -> bool:
+        """Whether there is this version of a model."""
+        with self.client() as client:
+            return _unless_absent(client.get_model_version, model, str(version)) is not None
+
     def find(self, model: str, identity: str, record_sha256: str) -> list[Version]:
         """Versions with this identity and lineage record, oldest first."""
         wanted = {IDENTITY: identity, RECORD_HASH: record_sha256}
@@ -231,12 +237,7 @@ class Store:
 
     def _registered(self, model: str) -> RegisteredModel | None:
         with self.client() as client:
-            try:
-                return client.get_registered_model(model)
-            except MlflowException as error:
-                if error.error_code == _ABSENT:
-                    return None
-                raise
+            return _unless_absent(client.get_registered_model, model)
 
     def set_ledger_head(self, model: str, text: str) -> None:
         """Note the end of the ledger's chain."""
@@ -256,6 +257,16 @@ class Store:
             (folder / layout.FOLDER / _META).unlink(missing_ok=True)
             self._client.download_artifacts(run_id, layout.SIGNATURE, str(folder))
         return layout.places(folder)
+
+
+def _unless_absent(get: Callable[..., T], *names: str) -> T | None:
+    """What MLflow's client has under some names; None for nothing."""
+    try:
+        return get(*names)
+    except MlflowException as error:
+        if error.error_code == _ABSENT:
+            return None
+        raise
 
 
 def _pages(search: Callable[..., Any], query: str | None = None) -> list[Any]:

@@ -20,7 +20,7 @@ import psutil
 import yaml
 
 from components.core.errors import CheckError, ImlError, InputError
-from components.core.files import held, read_json, write_json
+from components.core.files import held, read_json, sha256_bytes, write_json
 from components.core.paths import DATA, RUN_LOCK, RUNNING, state_dir
 from components.workspace import remote
 from components.workspace.processes import (
@@ -134,6 +134,11 @@ def lock_text() -> str:
         return Path("dvc.lock").read_text(encoding="utf-8")
     except FileNotFoundError:
         raise InputError("no such file", where="dvc.lock", hint="run `iml run`") from None
+
+
+def lock_hash() -> str:
+    """SHA-256 of dvc.lock."""
+    return sha256_bytes(lock_text().encode())
 
 
 def lock_committed() -> bool:

@@ -188,6 +188,11 @@ def last_version(model: str) -> str | None:
     return next(iter(merged.split()), None)
 
 
+def version_of(tagged: str) -> int:
+    """The number of the version that a tag is of."""
+    return int(tagged.rpartition("/v")[2])
+
+
 def same(tagged: str, *paths: str) -> bool:
     """Whether some paths are what they were at a tag."""
     return not call("git", "diff", "--name-only", tagged, "HEAD", "--", *paths).strip()

@@ -48,14 +48,9 @@ def _name() -> str:
 
 def _opened(model: str, *, writing: bool = False) -> tuple[Registry, list[str]]:
     """The registry with alias and ledger reconciled; what was found is printed on stderr."""
-    from components.registry.alias import reconcile
-    from components.registry.versions import Registry
+    from components.registry.alias import opened
 
-    registry = Registry.open(model)
-    notes = reconcile(registry, writing=writing)
-    for note in notes:
-        _warn(note)
-    return registry, notes
+    return opened(model, _warn, writing=writing)
 
 
 def _resolved(model: str | None) -> tuple[Registry, list[str], Row]:

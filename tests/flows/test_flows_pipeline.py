@@ -7,7 +7,9 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -16,10 +18,11 @@ from components import workspace
 from components.core import params as parameters
 from components.core.errors import CheckError, EvidenceError, InputError
 from components.core.params import Params
-from components.registry.chain import Event
+from components.registry.chain import NOT_COMPARABLE, Event
+from components.registry.layout import LOCK_HASH
 from components.registry.ledger import Entry, Ledger
 from components.workspace import repository
-from flows import pipeline, tracked
+from flows import pipeline, publishing, tracked
 from flows.catalogue import Catalogue
 from flows.pipeline import Outcome, StageRun
 
@@ -52,8 +55,8 @@ def commit() -> None:
     subprocess.run(["git", *who, "commit", "-qm", "change"], check=True)
 
 
-def append(event: Event, version: int) -> None:
-    Ledger().append(Entry("boxpromptiml", event, version, "test", "why", {}))
+def append(event: Event, version: int, facts: dict[str, Any] | None = None) -> None:
+    Ledger().append(Entry("boxpromptiml", event, version, "test", "why", facts or {}))
 
 
 def outcome(params: Params) -> Outcome:
@@ -138,6 +141,43 @@ def test_a_new_commit_or_another_store_counts(here: Path, monkeypatch: pytest.Mo
     assert pipeline.finished(parameters.load()) is not None
     commit()
     assert pipeline.finished(parameters.load()) is None
+
+
+def test_a_version_that_could_not_be_compared_is_tried_again(here: Path) -> None:
+    params = parameters.load()
+    gate = {"name": "not_worse_than_champion", "value": NOT_COMPARABLE, "passed": False}
+    pipeline._remember(params, replace(outcome(params), gates=[gate], promoted=False))
+    assert pipeline.finished(params) is None
+
+
+def test_a_deployment_skips_what_made_the_last_version_or_made_it_again(here: Path) -> None:
+    params, origin = parameters.load(), here.parent / f"{here.name}.git"
+    subprocess.run(["git", "init", "--quiet", "--bare", origin], check=True)
+    subprocess.run(["git", "remote", "add", "origin", origin], check=True)
+    subprocess.run(["git", "checkout", "--quiet", "-b", repository.BRANCH], check=True)
+    commit()
+    assert publishing.unchanged(params, 14) is None  # no version yet
+    subprocess.run(["git", "tag", "model/boxpromptiml/v1"], check=True)
+    said = "neither data, parameters nor code changed since model/boxpromptiml/v1"
+    assert publishing.unchanged(params, 14) == said
+    # Made again by other code; the ledger knows the new dvc.lock.
+    (here / "dvc.lock").write_text(f"{workspace.lock_text()}# other code\n")
+    commit()
+    assert publishing.unchanged(params, 14) is None
+    append(Event.CONFIRMED, 1, {LOCK_HASH: workspace.lock_hash()})
+    assert publishing.unchanged(params, 14) == said
+    # A rejection stands, but for one that only lacks a comparison.
+    gates = [{"name": "not_worse_than_champion", "value": -0.1, "passed": False}]
+    append(Event.GATED, 1, {"gates": gates})
+    append(Event.REJECTED, 1)
+    assert publishing.unchanged(params, 14) == said
+    append(Event.GATED, 1, {"gates": [{**gates[0], "value": NOT_COMPARABLE}]})
+    append(Event.REJECTED, 1)
+    assert publishing.unchanged(params, 14) is None
+    edit_gate(here)
+    commit()
+    append(Event.PROMOTED, 1)
+    assert publishing.unchanged(params, 14) is None
 
 
 def test_the_command_that_is_named_takes_changed_data_in(here: Path) -> None:

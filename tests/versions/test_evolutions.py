@@ -2,7 +2,7 @@
 
 Each evolution is committed on top of a workspace with versions, the commands run, then the commit
 is taken back. The normal suite applies all of them at once to an old version; with `--campaigns`
-each one by one, to three old and three new versions; it also replays one of each, and trains.
+each one by one, too, to three old and three new versions; one of each is replayed.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from evolutions import EVOLUTIONS
 from project import BIN
 from test_versions import ARCHIVES, Old, unpack, upgrade
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(3600)]
 PROGRAM = Path(__file__).with_name("commands.py")
 OLD, ALL = (3,), range(1, 7)
 REPLAYED = (3, 6)  # one old, one new
@@ -144,36 +144,38 @@ def workspace(tmp_path_factory: pytest.TempPathFactory, campaigns: bool) -> Iter
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _compare(
-    workspace: Evolved, ask: Callable[[], dict[str, Any]], evolutions: Sequence[Sequence[str]]
-) -> dict[str, Any]:
-    """What is answered under today's code; under each of the evolutions it must be the same."""
-    before, wrong = ask(), {}
-    for names in evolutions:
-        with evolved(workspace, names):
-            after = ask()
-        differs = {key: after[key] for key in before if not _same(before[key], after[key])}
-        if differs:
-            wrong[", ".join(names)] = differs
-    assert not wrong, json.dumps(wrong, indent=1)[:20_000]
-    return before
+@pytest.fixture(scope="module")
+def today(workspace: Evolved, campaigns: bool) -> dict[str, Any]:
+    """What today's code answers."""
+    return workspace.answers(ALL if campaigns else OLD)
 
 
-@pytest.mark.timeout(7200)
-def test_later_code_answers_as_today(workspace: Evolved, campaigns: bool) -> None:
-    chosen = [[name] for name in EVOLUTIONS] if campaigns else [list(EVOLUTIONS)]
-    _compare(workspace, lambda: workspace.answers(ALL if campaigns else OLD), chosen)
+def _check_same(before: dict[str, Any], after: dict[str, Any]) -> None:
+    differs = {key: after[key] for key in before if not _same(before[key], after[key])}
+    assert not differs, json.dumps(differs, indent=1)[:20_000]
 
 
-@pytest.mark.timeout(7200)
+@pytest.mark.parametrize(
+    "names", [list(EVOLUTIONS), *([name] for name in EVOLUTIONS)], ids=["together", *EVOLUTIONS]
+)
+def test_later_code_answers_as_today(
+    workspace: Evolved, today: dict[str, Any], campaigns: bool, names: list[str]
+) -> None:
+    if len(names) == 1 and not campaigns:
+        pytest.skip("all at once in the normal suite; each one with --campaigns")
+    with evolved(workspace, names):
+        _check_same(today, workspace.answers(ALL if campaigns else OLD))
+
+
 def test_later_code_replays_as_today(workspace: Evolved, campaigns: bool) -> None:
     if not campaigns:
         pytest.skip("trainings; run with --campaigns")
-    said = _compare(workspace, lambda: workspace.replays(REPLAYED), [list(EVOLUTIONS)])
-    assert {answer["likeness"] for answer in said.values()} <= {"bit-equal", "within tolerance"}
+    before = workspace.replays(REPLAYED)
+    assert {answer["likeness"] for answer in before.values()} <= {"bit-equal", "within tolerance"}
+    with evolved(workspace, list(EVOLUTIONS)):
+        _check_same(before, workspace.replays(REPLAYED))
 
 
-@pytest.mark.timeout(7200)
 def test_a_run_is_gated_by_what_it_wrote_where_outputs_have_moved(
     workspace: Evolved, campaigns: bool
 ) -> None:

@@ -8,6 +8,8 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ from components.lineage.collect import collect
 from components.registry import chain, promotion
 from components.registry.alias import sync_alias
 from components.registry.chain import Event
-from components.registry.gates import ALARM_GATE
+from components.registry.gates import ALARM_GATE, COMPARISONS
 from components.registry.ledger import Entry
 from components.registry.versions import Registry
 from components.student.config import CONFIG
@@ -125,9 +127,10 @@ def test_code_of_a_signer_that_came_with_the_repository_is_not_run(
     assert iml(*arguments[:3], f"{support.MODEL}/2", *arguments[4:])["photos"]
 
 
-def test_one_that_cannot_be_fetched_is_not_compared_and_may_be_overruled(lenient: Path) -> None:
-    registry, settings = Registry.open(support.MODEL), params.load()
-    facts = registry.rows()[0].facts()
+@pytest.fixture
+def restore(lenient: Path) -> Callable[[], object]:
+    """The champion's weights are damaged in MLflow's store; gives what puts them right again."""
+    facts = Registry.open(support.MODEL).rows()[0].facts()
     (weights,) = [
         path
         for path in Path(".state/mlflow/artifacts").rglob("artifacts/student.safetensors")
@@ -136,6 +139,29 @@ def test_one_that_cannot_be_fetched_is_not_compared_and_may_be_overruled(lenient
     good = weights.read_bytes()
     weights.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
     shutil.rmtree(".state/cache/models", ignore_errors=True)
+    return partial(weights.write_bytes, good)
+
+
+def test_a_champion_that_came_back_is_compared(restore: Callable[[], object]) -> None:
+    registry, settings = Registry.open(support.MODEL), params.load()
+    for _ in range(2):
+        assert not candidate.decide(settings, 2).promoted
+        before = registry.rows()
+        assert chain.awaits_comparison(before, 2)
+    assert not candidate.decide(settings, 2).recorded
+    assert registry.rows() == before  # nothing new is nothing to record
+    restore()
+    decision = candidate.decide(settings, 2)
+    compared = [gate for gate in decision.gates if gate.name in COMPARISONS]
+    assert decision.recorded
+    assert chain.NOT_COMPARABLE not in {gate.value for gate in compared}
+    assert not chain.awaits_comparison(registry.rows(), 2)
+
+
+def test_one_that_cannot_be_fetched_is_not_compared_and_may_be_overruled(
+    restore: Callable[[], object],
+) -> None:
+    registry, settings = Registry.open(support.MODEL), params.load()
     decision = candidate.decide(settings, 2)
     failed = {gate.name: gate for gate in decision.gates if not gate.passed}
     assert set(failed) == {"not_worse_than_champion", "no_more_false_alarms_than_champion"}
@@ -148,7 +174,7 @@ def test_one_that_cannot_be_fetched_is_not_compared_and_may_be_overruled(lenient
         registry, 2, settings.promotion, actor="ann", reason="seen by hand", overrule=True
     )
     assert "overruling not_worse_than_champion" in page.read_text()
-    weights.write_bytes(good)
+    restore()
     with collect(f"{support.MODEL}/2") as evidence:
         wrong = [
             f for f in audit(evidence).findings if f.link == "gates" and f.verdict != "verified"

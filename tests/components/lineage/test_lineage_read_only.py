@@ -16,6 +16,7 @@ import pytest
 
 from components.core.files import read_json
 from components.lineage.verdict import LINKS
+from components.registry.versions import Registry
 
 # Root may write everywhere unless it gives that up.
 RIGHTS = "-dac_override,-dac_read_search"
@@ -60,6 +61,35 @@ def test_predict_score_and_evaluate_work(read_only: Path, tmp_path: Path) -> Non
     assert read_json(out / "figures/metrics.json")["n_manipulated"] > 0
     assert sorted(read_only.rglob("*")) == before
     assert not list(Path("/tmp").glob("iml-models-*"))
+
+
+def test_versions_are_shown_and_drift_is_found(read_only: Path, tmp_path: Path) -> None:
+    before = sorted(read_only.rglob("*"))
+    assert json.loads(iml("model", "show", ONE, "--json"))["status"] == "champion"
+    assert [row["version"] for row in json.loads(iml("model", "list", "--json"))["versions"]] == [
+        1,
+        2,
+    ]
+    for name in ("then", "now"):
+        table = "score,area,width,height,jpeg_quality\n" + "0.5,0.1,64,64,90\n" * 40
+        (tmp_path / f"{name}.csv").write_text(table)
+    out = tmp_path / "drift"
+    arguments = ("--out", out, "--model", support.MODEL, "--json")
+    found = json.loads(iml("drift", tmp_path / "then.csv", tmp_path / "now.csv", *arguments))
+    assert not found["drifted"]
+    assert (out / "drift.html").is_file()
+    assert sorted(read_only.rglob("*")) == before
+
+
+def test_an_alias_that_cannot_be_set_back_is_only_said(copied: Path, tmp_path: Path) -> None:
+    Registry.open(support.MODEL).store.set_alias(support.MODEL, 2)
+    _change(copied, writable=False)
+    try:
+        (note,) = json.loads(iml("model", "list", "--json"))["notes"]
+    finally:
+        _change(copied, writable=True)
+    assert "the ledger says 1: it was moved by hand; it cannot be corrected here" in note
+    assert Registry.open(support.MODEL).store.alias(support.MODEL) == 2
 
 
 def test_a_version_is_audited_and_exported_as_where_one_may_write(

@@ -94,6 +94,14 @@ def test_where_the_ledger_is_away_its_last_champion_answers(
         fetch("m@champion")
 
 
+def test_the_store_says_what_it_holds(own_two: Registry) -> None:
+    store = own_two.store
+    assert [store.holds("m", number) for number in (1, 2, 3)] == [True, True, False]
+    assert not store.holds("unknown", 1)
+    store._client.delete_model_version("m", "2")
+    assert not store.holds("m", 2)
+
+
 def test_references(two: Registry, tmp_path: Path) -> None:
     assert fetch(str(tmp_path))[:3] == (tmp_path, str(tmp_path), None)
     for wrong in ("m", "m@other", "m/x", "m/", "/1", "m@", "no/such/folder", "it's/1"):

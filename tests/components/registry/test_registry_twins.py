@@ -16,7 +16,6 @@ from components.registry.gates import COMPARISONS
 from components.registry.ledger import Entry
 from components.registry.package import Package
 from components.registry.promotion import (
-    confirmations,
     decide_and_promote,
     register,
     rollback,
@@ -54,7 +53,7 @@ def test_another_lock_of_the_same_student_confirms_its_version(
         "dvc_lock_sha256": "a comment",
         "record_sha256": package.record_sha256,
     }
-    assert confirmations(two.rows(), 2) == {"a comment"}
+    assert chain.confirmations(two.rows(), 2) == {"a comment"}
     assert two.held() == {1, 2}
     assert str(two.store.ledger_head("m")).startswith(f"{row.sequence}:")
     decision = decide_and_promote(two, 2, evidence(2), RULES, actor="ann")
