@@ -23,6 +23,7 @@ from components.core.files import atomic, sha256_file
 
 FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP")
 SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".tif", ".tiff", ".webp", ".bmp"})
+UNREAD = frozenset({".gif", ".raw"})
 MAX_MEGAPIXELS = 64.0
 MAX_SIDE = 65_500  # pixels; more cannot be saved as JPEG, as training and robustness do
 

@@ -159,6 +159,7 @@ def _record(
         kind=image.get("kind") or "+".join(sorted(kinds)) or None,
         source=image.get("source"),
         size=_size(image),
+        stated="label" in image,
     )
 
 

@@ -135,7 +135,7 @@ class Source:
     @cached_property
     def _by_name(self) -> dict[str, str]:
         """Files by their whole path in one Unicode form."""
-        return {_form(name): name for name in self.names}
+        return {form(name): name for name in self.names}
 
     @cached_property
     def _by_base(self) -> dict[str, list[str]]:
@@ -151,7 +151,7 @@ class Source:
         found: dict[str, list[str]] = {}
         for name in self.names:
             if _suffix(name) in SUFFIXES and not hidden(name):
-                found.setdefault(key(PurePosixPath(_form(name))), []).append(name)
+                found.setdefault(key(PurePosixPath(form(name))), []).append(name)
         return found
 
     def find(self, name: str, beside: Path | None = None, prefer: Iterable[str] = ()) -> Found:
@@ -162,12 +162,12 @@ class Source:
             beside: the annotation file.
             prefer: names of folders (a subset, a split) that decide between equal base names.
         """
-        wanted = _form(posixpath.normpath(name.strip().replace("\\", "/")))
+        wanted = form(posixpath.normpath(name.strip().replace("\\", "/")))
         if PurePosixPath(wanted).name in ("", ".", ".."):
             return Found(None, f"{name!r} names no file")
         folders = self._places(beside)
         for folder in folders:
-            if found := self._by_name.get(_form(posixpath.normpath(f"{folder}/{wanted}"))):
+            if found := self._by_name.get(form(posixpath.normpath(f"{folder}/{wanted}"))):
                 return Found(self.root / found)
         return self._by_end(wanted, set(prefer))
 
@@ -185,7 +185,7 @@ class Source:
         if not alike and parts.suffix.lower() not in SUFFIXES:
             alike = self._by_stem.get(parts.name, [])
         for narrower in (
-            lambda name: _form(name).endswith(f"/{wanted}"),
+            lambda name: form(name).endswith(f"/{wanted}"),
             lambda name: not prefer.isdisjoint(name.split("/")),
         ):
             if len(alike) > 1:
@@ -194,14 +194,14 @@ class Source:
             return Found(None, "no such file in the source")
         if len(alike) > 1:
             return Found(None, f"could be any of {len(alike)} files: {', '.join(alike[:3])}")
-        return Found(self.root / alike[0], note=f"found by its base name at {alike[0]}")
+        return Found(self.root / alike[0], note=f"found by its base name: {alike[0]}")
 
 
 def _below(base: str, folders: Iterable[str]) -> list[str]:
     return [f"{base}/{folder}" for folder in folders]
 
 
-def _form(name: str) -> str:
+def form(name: str) -> str:
     """A name in one Unicode form: macOS stores names decomposed, most tools write them composed."""
     return unicodedata.normalize("NFC", name)
 
