@@ -172,18 +172,28 @@ def open_photo(path: str | Path, max_megapixels: float = MAX_MEGAPIXELS) -> np.n
     return decode_photo(read_bytes(path, max_megapixels), str(path), max_megapixels)
 
 
-def decode_mask(data: bytes, name: str, max_megapixels: float = MAX_MEGAPIXELS) -> np.ndarray:
-    """Decode a mask from bytes: bool (H, W), true where any channel exceeds half (127 of 255).
+def mask_values(data: bytes, name: str, max_megapixels: float = MAX_MEGAPIXELS) -> np.ndarray:
+    """Decode a mask's pixels from bytes: uint8 (H, W), or (H, W, 3) where they may have colours.
 
-    Transparency counts as not manipulated. Raises PhotoError as `decode_photo` does.
+    Transparency counts as black. Raises PhotoError as `decode_photo` does.
     """
     image = _decode(data, name, max_megapixels)
     try:
         if image.mode in ("1", "L"):
-            return np.asarray(image.convert("L")) > 127
-        return np.asarray(_to_rgb(image, background=0)).max(axis=2) > 127
+            return np.asarray(image.convert("L"))
+        return np.asarray(_to_rgb(image, background=0))
     except (ValueError, OSError) as error:
         raise PhotoError(f"cannot be converted to a mask ({error})", name) from None
+
+
+def marked(values: np.ndarray) -> np.ndarray:
+    """What a mask's values mark: bool (H, W), true where any channel exceeds half (127 of 255)."""
+    return (values if values.ndim == 2 else values.max(axis=2)) > 127
+
+
+def decode_mask(data: bytes, name: str, max_megapixels: float = MAX_MEGAPIXELS) -> np.ndarray:
+    """Decode a mask from bytes: `marked` of its `mask_values`."""
+    return marked(mask_values(data, name, max_megapixels))
 
 
 def open_mask(path: str | Path, max_megapixels: float = MAX_MEGAPIXELS) -> np.ndarray:

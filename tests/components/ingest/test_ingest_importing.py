@@ -30,6 +30,15 @@ def rows(out: Path) -> dict[str, dict[str, Any]]:
     return {image["file_name"]: image for image in datasets.load(out).images}
 
 
+def table(out: Path) -> dict[str, tuple[str, str]]:
+    """What became of everything, by its name."""
+    with open(out / "import.csv", newline="") as file:
+        head, *found = csv.reader(file)
+    assert head == ["what", "outcome", "reason"]
+    assert len({what for what, *_ in found}) == len(found)
+    return {what: (outcome, reason) for what, outcome, reason in found}
+
+
 def one_bad(box: list[Any]) -> dict[str, Any]:
     return {"annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": box}]}
 
@@ -46,7 +55,9 @@ def test_folders_become_a_data_set(casia: Path, tmp_path: Path) -> None:
     photo = out / "photos" / "Sp" / f"{FIRST}.jpg"
     assert photo.read_bytes() == (casia / "Sp" / f"{FIRST}.jpg").read_bytes()
     assert photo.stat().st_ino == (casia / "Sp" / f"{FIRST}.jpg").stat().st_ino
-    assert not (out / "quarantine.csv").exists()
+    assert sorted(path.name for path in out.iterdir()) == [
+        *("boxes.json", "dataset.yaml", "import.csv", "masks", "photos")
+    ]
     assert [path.name for path in out.parent.iterdir()] == ["made"]
 
 
@@ -168,8 +179,8 @@ def test_an_unusable_photo_refuses_the_import_or_is_quarantined(
     ((name, reason),) = made.quarantined
     assert name == f"Sp/{FIRST}.jpg"
     assert how in reason
-    with open(tmp_path / "out" / "quarantine.csv", newline="") as file:
-        assert list(csv.reader(file)) == [["photo", "reason"], [name, reason]]
+    assert table(tmp_path / "out")[name] == ("left out", reason)
+    assert [what for what, (outcome, _) in table(tmp_path / "out").items() if outcome == "taken"]
     assert not (tmp_path / "out" / "photos" / name).exists()
 
 
@@ -242,12 +253,16 @@ def test_photos_that_differ_only_in_suffix_keep_their_own_masks(tmp_path: Path) 
 
 def test_a_linked_photo_comes_in_as_a_file(casia: Path, tmp_path: Path) -> None:
     photo = casia / "Au" / "Au_ani_0001.jpg"
-    photo.rename(tmp_path / "elsewhere.jpg")
-    os.symlink(tmp_path / "elsewhere.jpg", photo)
+    (casia / ".store").mkdir()
+    photo.rename(casia / ".store" / "1")
+    os.symlink(casia / ".store" / "1", photo)
+    (casia / "Au" / "outside.jpg").symlink_to(write_photo(tmp_path / "secret.jpg", 9))
     bring_in(casia, tmp_path / "out")
     copied = tmp_path / "out" / "photos" / "Au" / "Au_ani_0001.jpg"
     assert not copied.is_symlink()
-    assert np.array_equal(images.open_photo(copied), images.open_photo(tmp_path / "elsewhere.jpg"))
+    assert copied.read_bytes() == (casia / ".store" / "1").read_bytes()
+    assert not (tmp_path / "out" / "photos" / "Au" / "outside.jpg").exists()
+    assert table(tmp_path / "out")["Au/outside.jpg"] == ("left out", "a link out of the folder")
 
 
 def test_a_file_with_both_labels_is_bad_under_both_names(casia: Path, tmp_path: Path) -> None:
@@ -282,7 +297,7 @@ def test_a_mask_of_noise_is_a_bad_row(casia: Path, tmp_path: Path) -> None:
     dots[np.ix_(np.arange(420) % 6 < 4, np.arange(420) % 6 < 4)] = 255
     Image.fromarray(dots).save(casia / "Gt" / f"{FIRST}_gt.png")
     ((_, reason),) = bring_in(casia, tmp_path / "out", quarantine=True).quarantined
-    assert reason == "mask has 4,900 separate regions, more than 4,096"
+    assert reason == f"mask has 4,900 separate regions, more than 4,096: {FIRST}_gt.png"
 
 
 def test_a_mask_stands_in_for_a_box_that_is_not_drawn(

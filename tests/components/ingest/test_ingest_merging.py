@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 import shutil
@@ -54,6 +55,11 @@ def root(tmp_path: Path) -> Path:
     return made
 
 
+def table(root: Path) -> list[list[str]]:
+    with open(root / "import.csv", newline="") as file:
+        return list(csv.reader(file))
+
+
 def shape(made: Merged) -> tuple[list[str], int, list[str]]:
     return made.added, made.known, [name for name, _ in made.rejected]
 
@@ -80,7 +86,7 @@ def test_the_same_source_twice_adds_nothing(root: Path, tmp_path: Path) -> None:
     before = (root / "boxes.json").read_bytes()
     assert shape(merge(second, root)) == ([], 2, [])
     assert (root / "boxes.json").read_bytes() == before
-    assert not (root / "quarantine.csv").exists()
+    assert [name for name, *_ in table(root)] == ["what", "a.png", "b.png", "c.png", "d.png"]
 
 
 def test_bad_and_clashing_photos_are_listed_and_the_rest_kept(root: Path, tmp_path: Path) -> None:
@@ -95,11 +101,13 @@ def test_bad_and_clashing_photos_are_listed_and_the_rest_kept(root: Path, tmp_pa
     made = merge(second, root)
     assert made.added == ["e.png"]
     assert {name for name, _ in made.rejected} == {"a.png", "c.png", "d.png"}
-    listed = (root / "quarantine.csv").read_text()
-    assert "a.png,there is already another photo of this name" in listed
-    assert "d.png,the same file as b.png" in listed
+    listed = table(root)
+    assert ["a.png", "left out", "there is already another photo of this name"] in listed
+    assert ["d.png", "left out", "the same file as b.png"] in listed
+    assert ["e.png", "taken", ""] in listed
+    assert made.outcomes == [tuple(row) for row in listed[3:]]
     merge(second, root)
-    assert (root / "quarantine.csv").read_text() == listed
+    assert table(root) == listed
 
 
 def test_a_failed_import_leaves_nothing(tmp_path: Path) -> None:
@@ -162,7 +170,7 @@ def test_a_known_photo_with_other_boxes_is_listed(root: Path, tmp_path: Path) ->
     assert (made.known, made.rejected) == (1, [("a.png", "known, but with other boxes")])
     made = merge(edit(first, annotations=[box, {**box, "id": 5, "bbox": [1, 1, 5, 5]}]), root)
     assert (made.known, made.rejected) == (1, [("a.png", "known, but with other boxes")])
-    made = merge(edit(first, annotations=[]), root)
+    made = merge(edit(first, annotations=[]), root, authentic=True)
     assert (made.known, made.rejected) == (1, [("a.png", "known, but as manipulated")])
     assert (root / "boxes.json").read_bytes() == before
 

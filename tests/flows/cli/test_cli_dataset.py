@@ -183,7 +183,8 @@ def test_tables_speak_english_and_fit(workspace: Path) -> None:
             assert python not in "\n".join(table)
     assert "drawn by source group" in done.stdout
     assert re.search(r"tracked\s+no", done.stdout)
-    assert "left out: 22.jpg: " in more.stdout
+    assert re.search(r"noted +23 +\d+\.jpg: in the data set already", more.stdout)
+    assert re.search(r"left out +1 +22\.jpg: not a", more.stdout)
 
 
 def test_synthesize_makes_a_data_set(workspace: Path) -> None:
