@@ -42,7 +42,10 @@ def detect(source: Source) -> str:
             where=str(source.path),
             hint="choose one with --format",
         )
-    coco.refuse_broken(source)
+    for file in source.sample(".json"):
+        source.json(file)  # raises for one that cannot be read
+    for file in source.sample(".xml"):
+        source.xml(file)
     known = ", ".join(reader.what for reader in FORMATS.values())
     raise InputError("no annotations found", where=str(source.path), hint=f"readable are: {known}")
 
