@@ -21,7 +21,7 @@ from components.core.files import printable
 from components.data.manifest import AUTHENTIC, MANIPULATED
 from components.ingest.formats import casia
 from components.ingest.formats.record import SPLIT_NAMES, Reading, Record
-from components.ingest.formats.source import Found, Source, form
+from components.ingest.formats.source import Found, Source, in_one_form
 
 # Without spaces, dashes and underscores.
 _MANIPULATED = ("tp", "sp", "manipulated", "tampered", "forged", "spliced", "4camsplc")
@@ -87,7 +87,7 @@ def _photos(source: Source, folder: str) -> list[Path]:
 
 def _key(file: str) -> str:
     """A file's path below its folder without the suffix: what photo and mask share."""
-    return form(Path(file).with_suffix("").as_posix())
+    return in_one_form(Path(file).with_suffix("").as_posix())
 
 
 def _masks(source: Source) -> dict[str, Path]:

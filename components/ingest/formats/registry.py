@@ -12,7 +12,7 @@ from components.core.errors import InputError
 from components.core.images import SUFFIXES, UNREAD
 from components.data.manifest import MANIPULATED
 from components.ingest.formats import authentic as authentic_photos
-from components.ingest.formats import coco, folders, imdlbenco, voc
+from components.ingest.formats import coco, cvat, folders, imdlbenco, voc
 from components.ingest.formats.record import Left, Reading, Record
 from components.ingest.formats.source import Source, hidden
 
@@ -29,6 +29,7 @@ _ALL_AUTHENTIC = "--authentic if all photos are authentic"
 
 FORMATS = {
     "coco": Format(coco.matches, coco.read, "COCO detection JSON"),
+    "cvat": Format(cvat.matches, cvat.read, "CVAT for images 1.1 XML"),
     "folders": Format(folders.matches, folders.read, "folders Tp|Sp/, Gt/, Au/"),
     "imdlbenco": Format(imdlbenco.matches, imdlbenco.read, "IMDL-BenCo JSON list"),
     "voc": Format(voc.matches, voc.read, "Pascal VOC XML"),
@@ -45,7 +46,10 @@ def detect(source: Source) -> str:
             where=str(source.path),
             hint="choose one with --format",
         )
-    coco.refuse_broken(source)
+    for file in source.sample(".json"):
+        source.json(file)  # raises for one that cannot be read
+    for file in source.sample(".xml"):
+        source.xml(file)
     known = ", ".join(reader.what for reader in FORMATS.values())
     hint = _ALL_AUTHENTIC if source.photos() else f"readable are: {known}"
     raise InputError("no annotations found", where=str(source.path), hint=hint)
