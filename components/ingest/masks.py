@@ -72,10 +72,8 @@ def _coloured(values: np.ndarray) -> str | None:
         return None
     middle = (coloured.max(axis=1) // 2 + coloured.min(axis=1) // 2)[:, None]
     kinds, counts = np.unique(coloured > middle, axis=0, return_counts=True)
-    order = np.argsort(-counts, kind="stable")
-    found = [kinds[at] for at in order if counts[at] >= _TRACE * len(coloured)]
-    colours = ", ".join(_NAMES[bool(red), bool(green), bool(blue)] for red, green, blue in found)
-    return f"is coloured ({colours})"
+    found = {tuple(kind) for kind in kinds[counts >= _TRACE * len(coloured)].tolist()}
+    return f"is coloured ({', '.join(name for kind, name in _NAMES.items() if kind in found)})"
 
 
 def _grey(counts: np.ndarray) -> str | None:
@@ -84,7 +82,8 @@ def _grey(counts: np.ndarray) -> str | None:
     marked, classes = counts[128:].sum(), counts[1:_NUMBERS].sum()
     if values[-1] == 0:
         return "is empty"
-    if values[-1] < _NUMBERS or (len(values) <= _FEW and classes > marked):
+    numbered = len(values) <= _FEW and values[0] == 0 and classes > marked
+    if values[-1] < _NUMBERS or numbered:
         return f"has the values {_listed(values.tolist())}"
     middle, light = counts[_DARK:_LIGHT].sum(), counts[_LIGHT:].sum()
     if middle > 9 * light or 2 * middle > counts.sum():

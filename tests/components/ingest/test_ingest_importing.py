@@ -319,3 +319,102 @@ def test_a_mask_stands_in_for_a_box_that_is_not_drawn(
     source = coco(images=images)
     made = import_dataset(source, tmp_path / "out", name="o", licence="none", source_name="desk")
     assert made.dataset.boxes == "given"
+
+
+# --- what becomes of every photo, row and file
+
+
+def test_everything_of_a_source_ends_somewhere(casia: Path, tmp_path: Path) -> None:
+    (casia / "readme.txt").write_text("x")
+    (casia / ".DS_Store").write_bytes(b"x")
+    (casia / "Au" / "raw.CR2").write_bytes(b"x")
+    write_photo(casia / "other" / "x.jpg", 7)
+    write_mask(casia / "Gt" / "Sp_S_NNN_A_cha0006_cha0006_0004_gt.png", (0, 0, 96, 60))
+    (casia / "Au" / "Au_txt_0008.JPG").write_bytes(b"")
+    made = bring_in(casia, tmp_path / "out", quarantine=True)
+    listed = table(tmp_path / "out")
+    assert made.outcomes == [(what, *row) for what, row in listed.items()]
+    files = {path.relative_to(casia).as_posix() for path in casia.rglob("*") if path.is_file()}
+    masks = {name for name in files if name.startswith("Gt/")}
+    assert listed.keys() == files - masks
+    assert {what: row for what, row in listed.items() if row != ("taken", "")} == {
+        "Sp/Sp_S_NNN_A_cha0006_cha0006_0004.jpg": ("noted", "mask is mostly white: 94%"),
+        "Au/Au_txt_0008.JPG": ("left out", "empty file (0 bytes)"),
+        ".DS_Store": ("left out", "a hidden file"),
+        "Au/raw.CR2": ("left out", "a photo format that is not read"),
+        "other/x.jpg": ("left out", "a photo that the annotations do not name"),
+        "readme.txt": ("left out", "not a file of this format"),
+    }
+    # Files that no annotation names do not refuse an import; a bad photo does.
+    assert made.quarantined == [("Au/Au_txt_0008.JPG", "empty file (0 bytes)")]
+
+
+def test_what_a_reader_notes_is_listed_with_its_photo(coco: Coco, tmp_path: Path) -> None:
+    images = [
+        image | {"file_name": f"C:\\x\\{image['file_name']}"} for image in coco_index()["images"]
+    ]
+    turned = {"bbox": [20, 30, 30, 10], "attributes": {"rotation": 90.0}}
+    box = {"id": 1, "image_id": 1, "category_id": 1, **turned}
+    made = bring_in(coco(images=images, annotations=[box]), tmp_path / "out")
+    first = [row.reason for row in made.outcomes if row.what == "a.jpg"]
+    assert any("turned" in reason for reason in first), first
+    assert len(first) == len(set(first))
+    assert {row.outcome for row in made.outcomes} <= {"taken", "noted"}
+
+
+def test_a_dry_run_checks_all_and_writes_nothing(casia: Path, tmp_path: Path) -> None:
+    made = bring_in(casia, tmp_path / "data" / "out", dry_run=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["source"]
+    assert made.outcomes == bring_in(casia, tmp_path / "data" / "out").outcomes
+    (casia / "Au" / "Au_txt_0008.JPG").write_bytes(b"")
+    with pytest.raises(InputError, match="--quarantine"):
+        bring_in(casia, tmp_path / "data" / "other", dry_run=True)
+
+
+def test_a_pool_of_authentic_photos(tmp_path: Path) -> None:
+    for number, name in enumerate(("a.jpg", "sub/a.jpg", "images/b.webp")):
+        write_photo(tmp_path / "pool" / name, number)
+    made = bring_in(tmp_path / "pool", tmp_path / "out", authentic=True)
+    assert set(rows(tmp_path / "out")) == {"a.jpg", "sub/a.jpg", "b.webp"}
+    assert {row["label"] for row in made.dataset.images} == {"authentic"}
+    assert made.dataset.annotations == []
+
+
+# --- boxes
+
+
+@pytest.mark.parametrize(
+    ("boxes", "shares"),
+    [
+        ([[0.1, 0.2, 0.5, 0.25]], True),
+        ([[0.1, 0.2, 0.5, 0.25], [0, 0, 1, 1]], True),
+        ([[0.1, 0.2, 0.5, 0.25], [10, 10, 20, 20]], False),
+        ([[0, 0, 1, 1]], False),  # a pixel
+    ],
+)
+def test_boxes_that_look_like_shares_are_named_as_such(
+    coco: Coco, tmp_path: Path, boxes: list[list[float]], shares: bool
+) -> None:
+    annotations = [
+        {"id": n, "image_id": 1, "category_id": 1, "bbox": box} for n, box in enumerate(boxes)
+    ]
+    source = coco(annotations=annotations)
+    if not shares:
+        bring_in(source, tmp_path / "out")
+        return
+    with pytest.raises(
+        InputError,
+        match=r"boxes look like shares of the photo's size, not pixels \(a.jpg: \[0\.1, 0\.2, ",
+    ):
+        bring_in(source, tmp_path / "out", quarantine=True)
+
+
+def test_outlines_are_kept_beside_their_boxes(coco: Coco, tmp_path: Path) -> None:
+    outline = [[10.0, 20.0, 40.0, 20.0, 40.0, 36.0, 12.5, 30.0]]
+    box = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [10, 20, 30, 16]}
+    plain = coco(annotations=[box])
+    bring_in(plain, tmp_path / "plain")
+    assert "segmentation" not in (tmp_path / "plain/boxes.json").read_text()
+    bring_in(coco(annotations=[box | {"segmentation": outline}]), tmp_path / "out")
+    (annotation,) = datasets.load(tmp_path / "out").annotations
+    assert (annotation["segmentation"], annotation["bbox"]) == (outline, [10, 20, 30, 16])

@@ -316,3 +316,37 @@ def test_a_mask_under_another_name_is_that_of_the_same_photo(root: Path, tmp_pat
     made = merge(tmp_path / "pairs", root)
     assert (made.added, made.masked, made.rejected) == ([], ["a.png"], [])
     assert merge(tmp_path / "pairs", root).rejected == [("Tp/other.png", "the same file as a.png")]
+
+
+def test_a_dry_run_of_adding_changes_nothing(root: Path, tmp_path: Path) -> None:
+    second = source(tmp_path / "second", "c.png", "d.png", seed=2)
+    before = {path: path.stat().st_mtime_ns for path in root.parent.rglob("*")}
+    made = merge(second, root, dry_run=True)
+    assert made.added == ["c.png", "d.png"]
+    assert {path: path.stat().st_mtime_ns for path in root.parent.rglob("*")} == before
+    again = merge(second, root)
+    assert (again.added, again.outcomes, again.dataset) == (made.added, made.outcomes, made.dataset)
+
+
+def test_outlines_come_with_new_photos_and_never_to_known_ones(root: Path, tmp_path: Path) -> None:
+    outline = [[8.0, 8.0, 28.0, 8.0, 28.0, 24.0]]
+    first = tmp_path / "first/annotations.json"
+    (box,) = json.loads(first.read_text())["annotations"]
+    made = merge(edit(first, annotations=[box | {"segmentation": outline}]), root)
+    assert [tuple(row) for row in made.outcomes] == [
+        ("a.png", "noted", "in the data set already, without its outlines"),
+        ("b.png", "noted", "in the data set already"),
+    ]
+    second = source(tmp_path / "second", "c.png", seed=2)
+    (box,) = json.loads(second.read_text())["annotations"]
+    made = merge(edit(second, annotations=[box | {"segmentation": outline}]), root)
+    assert [row.get("segmentation") for row in made.dataset.annotations] == [None, outline]
+    assert datasets.load(root) == made.dataset
+
+
+def test_the_list_of_an_old_import_stays_as_it_is(root: Path, tmp_path: Path) -> None:
+    (root / "import.csv").unlink()
+    (root / "quarantine.csv").write_text("photo,reason\nx.png,empty file (0 bytes)\n")
+    merge(source(tmp_path / "second", "c.png", seed=2), root)
+    assert (root / "quarantine.csv").read_text() == "photo,reason\nx.png,empty file (0 bytes)\n"
+    assert table(root) == [["what", "outcome", "reason"], ["c.png", "taken", ""]]
