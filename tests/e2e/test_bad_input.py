@@ -83,7 +83,10 @@ SPOILED: dict[str, tuple[Spoil, str]] = {
     "box NaN": (box(float("nan"), 8, 10, 10), "photo0.jpg"),
     "unknown image": (lambda f, i: i["annotations"][0].update(image_id=99), "99"),
     "duplicate ids": (lambda f, i: i["images"][1].update(id=0), "annotations.json"),
-    "leaves the root": (lambda f, i: i["images"][0].update(file_name="../../x.jpg"), "x.jpg: no such file"),
+    "leaves the root": (
+        lambda f, i: i["images"][0].update(file_name="../../x.jpg"),
+        "x.jpg: no such file",
+    ),
     "empty": (lambda f, i: i.update(images=[], annotations=[]), "no photos"),
 }
 
