@@ -104,7 +104,7 @@ def _main(what: str, source: Path, out: Path) -> None:
     else:
         import_dataset(source, out, name="made", licence="made", source_name="made")
     seconds = time.perf_counter() - start
-    print(json.dumps({"seconds": seconds, "peak_mb": _peak_mb(), "start_mb": started}))  # noqa: T201
+    print(json.dumps({"seconds": seconds, "peak_mb": _peak_mb(), "start_mb": started}))
 
 
 def _peak_mb() -> float:
