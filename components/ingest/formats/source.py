@@ -282,7 +282,7 @@ class Source:
             return Found(None, "no such file")
         if len(alike) > 1:
             return Found(None, f"could be any of {len(alike)} files: {', '.join(alike[:3])}")
-        return Found(self.root / alike[0], note=f"found by its base name at {alike[0]}")
+        return Found(self.root / alike[0], note=f"found by its base name: {alike[0]}")
 
     def alike(self, base: str) -> list[str]:
         """The photos with this base name in any case, or with this stem if it has no suffix."""

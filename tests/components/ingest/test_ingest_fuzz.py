@@ -77,11 +77,15 @@ def label_studio(root: Path) -> dict[str, Any]:
             "value": {f"{kind}labels": ["x"], **value},
         } | size
 
+    # All values of 96x64 RGBA pixels in one run of 255.
+    head = f"{24576:032b}{7:05b}" + "".join(f"{length - 1:04b}" for length in (3, 4, 8, 16))
+    bits = f"{head}111{24575:016b}{255:08b}"
+    bits += "0" * (-len(bits) % 8)
     results = [
         row("rectangle", x=10.0, y=20.0, width=30.0, height=20.0, rotation=10.0),
         row("polygon", points=[[10, 10], [40, 10], [40, 60]]),
         row("ellipse", x=50, y=50, radiusX=10, radiusY=10),
-        row("brush", rle=[0, 0, 96, 0, 57, 37, 124, 0, 0, 0, 0]),
+        row("brush", rle=[int(bits[place : place + 8], 2) for place in range(0, len(bits), 8)]),
     ]
     tasks = [
         {"id": n, "data": {"image": f"/data/upload/1/0a1b2c3d-{name}.jpg"}, "predictions": [],
@@ -158,8 +162,7 @@ def folders(root: Path) -> dict[str, Any]:
         (root / "images" / f"{name}.jpg").rename(root / folder / f"{name}.jpg")
     write_mask(root / "Gt" / "a_gt.png", (10, 20, 40, 36))
     lines = ("split,image,mask", "train,Tp/a.jpg,Gt/a_gt.png", "test,Au/b.jpg,", "train,Au/c.jpg,")
-    return {"split.csv": "
-".join(lines)}
+    return {"split.csv": "\n".join(lines)}
 
 
 WRITERS: dict[str, Callable[[Path], dict[str, Any]]] = {

@@ -159,7 +159,7 @@ def test_which_annotation_counts(tmp_path: Path) -> None:
     several["annotations"][0]["updated_at"] = "2025-01-02T00:00:00Z"
     several["annotations"][1]["updated_at"] = "2025-01-01T00:00:00Z"
     assert len(by_name(write(tmp_path, several))["a.jpg"].boxes) == 2
-    empty = by_name(write(tmp_path, task("a.jpg", [])))["a.jpg"]
+    empty = by_name(write(tmp_path, task("a.jpg", []), truth))["a.jpg"]
     assert (empty.label, empty.problem) == ("authentic", None)
 
 
