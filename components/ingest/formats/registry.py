@@ -12,7 +12,16 @@ from components.core.errors import InputError
 from components.core.images import SUFFIXES, UNREAD
 from components.data.manifest import MANIPULATED
 from components.ingest.formats import authentic as authentic_photos
-from components.ingest.formats import coco, cvat, folders, imdlbenco, voc
+from components.ingest.formats import (
+    coco,
+    cvat,
+    folders,
+    imdlbenco,
+    labelme,
+    labelstudio,
+    voc,
+    yolo,
+)
 from components.ingest.formats.record import Left, Reading, Record
 from components.ingest.formats.source import Source, hidden
 
@@ -32,7 +41,10 @@ FORMATS = {
     "cvat": Format(cvat.matches, cvat.read, "CVAT for images 1.1 XML"),
     "folders": Format(folders.matches, folders.read, "folders Tp|Sp/, Gt/, Au/"),
     "imdlbenco": Format(imdlbenco.matches, imdlbenco.read, "IMDL-BenCo JSON list"),
+    "labelme": Format(labelme.matches, labelme.read, "LabelMe JSON"),
+    "label-studio": Format(labelstudio.matches, labelstudio.read, "Label Studio JSON"),
     "voc": Format(voc.matches, voc.read, "Pascal VOC XML"),
+    "yolo": Format(yolo.matches, yolo.read, "YOLO labels"),
 }
 
 

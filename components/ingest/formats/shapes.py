@@ -66,7 +66,7 @@ def record(
     if others and not boxes and not problem:
         problem = f"nothing drawn on it gives a box ({', '.join(others)})"
     source.left += [Left(f"{name}: {what}", "gives no box") for what in others if boxes]
-    made = Record(
+    return Record(
         photo=found.file or source.root / name,
         name=target(name),
         label=MANIPULATED if boxes or problem else AUTHENTIC,
@@ -76,13 +76,22 @@ def record(
         size=photo.size,
         problem=problem and printable(problem),
         notes=(printable(found.note),) if found.note else (),
+        **more,
     )
-    return replace(made, **more)
 
 
 def _name(written: str) -> str:
     """How a photo is called that was not found."""
     return plain_path(written) or repr(written)
+
+
+def stated_size(*sides: Any) -> Size | None:
+    """(width, height) as annotated, where both are; tools write 0 for unknown."""
+    try:
+        width, height = (int(side) if type(side) in (int, str) else 0 for side in sides)
+    except ValueError:
+        return None
+    return (width, height) if width > 0 and height > 0 else None
 
 
 def find(source: Source, photo: Photo) -> Found:
@@ -108,6 +117,8 @@ def kind(labels: Iterable[str]) -> str | None:
 def credited(box: Box, extra: Mapping[str, Any]) -> Box:
     """A box with who drew it and how long it took, where the tool's attributes tell."""
     annotator, seconds = extra.get("annotator"), extra.get("seconds")
+    if annotator is None and seconds is None:
+        return box
     if isinstance(seconds, str):
         with suppress(RowError):
             seconds = numeric("seconds", seconds)
@@ -132,3 +143,8 @@ def unreadable(source: Source, photo: Photo, error: InputError) -> Record:
     file = found.file or photo.file
     what = f"{source.relative(photo.file)}: {error.what}"
     return Record(file, target(source.relative(file)), MANIPULATED, problem=printable(what))
+
+
+def text(value: Any) -> str:
+    """A label as text; "" for what is neither text nor a number."""
+    return printable(str(value)) if isinstance(value, str | int | float) else ""

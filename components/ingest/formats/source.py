@@ -70,26 +70,27 @@ class Source:
 
         Links to folders are not followed; a link to a file outside the root is not listed.
         """
-        return sorted(self._walk(self.root, ""))
+        return sorted(self._walk())
 
-    def _walk(self, folder: Path, prefix: str) -> Iterator[str]:
-        try:
-            entries = os.scandir(folder)
-        except OSError as error:
-            if not prefix:
-                raise InputError(f"cannot be read ({error.strerror})", where=str(folder)) from None
-            self.left.append(Left(prefix, f"a folder that cannot be read ({error.strerror})"))
-            return
-        with entries:
+    def _walk(self) -> Iterator[str]:
+        folders = [""]
+        while folders:
+            prefix = folders.pop()
+            try:
+                entries = list(os.scandir(self.root / prefix))
+            except OSError as error:
+                why = f"cannot be read ({error.strerror})"
+                if not prefix:
+                    raise InputError(why, where=str(self.root)) from None
+                self.left.append(Left(prefix, f"a folder that {why}"))
+                continue
             for entry in entries:
                 name = prefix + entry.name
                 if entry.is_dir(follow_symlinks=False):
-                    yield from self._walk(Path(entry.path), f"{name}/")
-                elif entry.is_symlink():
-                    if self._stays(name):
-                        yield name
-                    else:
-                        self.left.append(Left(name, "a link out of the folder"))
+                    folders.append(f"{name}/")
+                elif entry.is_symlink() and not self._stays(name):
+                    why = "to a folder" if entry.is_dir() else "out of the folder"
+                    self.left.append(Left(name, f"a link {why}"))
                 elif entry.is_file():
                     yield name
 
@@ -277,7 +278,7 @@ class Source:
     def _by_end(self, wanted: str, prefer: set[str]) -> Found:
         """The one photo whose path ends most alike."""
         parts = PurePosixPath(wanted)
-        alike = self._alike(parts.name) or self._alike(_PREFIX.sub("", parts.name))
+        alike = self.alike(parts.name) or self.alike(_PREFIX.sub("", parts.name))
         if len(alike) > 1:  # the most parts in common at the end, then in a preferred folder
             likeness = {name: _likeness(in_one_form(name), wanted, prefer) for name in alike}
             alike = [name for name in alike if likeness[name] == max(likeness.values())]
@@ -287,7 +288,7 @@ class Source:
             return Found(None, f"could be any of {len(alike)} files: {', '.join(alike[:3])}")
         return Found(self.root / alike[0], note=f"found by its base name: {alike[0]}")
 
-    def _alike(self, base: str) -> list[str]:
+    def alike(self, base: str) -> list[str]:
         """The photos with this base name in any case, or with this stem if it has no suffix."""
         alike = self._by_base.get(base.casefold(), [])
         if not alike and _suffix(base) not in SUFFIXES:
