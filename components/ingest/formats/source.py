@@ -108,11 +108,15 @@ class Source:
         """
         if not self.path.is_dir():
             return [self.path] if self.path.suffix.lower() in suffixes else []
-        return [
-            self.root / name
-            for name in self.names
-            if name.lower().endswith(suffixes) and not hidden(name)
-        ]
+        names = sorted(name for suffix in suffixes for name in self._by_suffix.get(suffix, ()))
+        return [self.root / name for name in names if not hidden(name)]
+
+    @cached_property
+    def _by_suffix(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for name in self.names:
+            found.setdefault(_suffix(name), []).append(name)
+        return found
 
     def sample(self, *suffixes: str) -> list[Path]:
         """Some of `files`, those nearest to the root first: enough to tell the format."""
