@@ -11,6 +11,8 @@ import yaml
 from data_support import Coco, coco_index, write_mask, write_photo
 
 from components.core.params import Prepare, Split
+from components.ingest.formats import registry
+from components.ingest.formats.record import Record
 
 SETTINGS = Prepare(
     dataset="made",
@@ -83,3 +85,14 @@ def folder(tmp_path: Path) -> Path:
     index = {"images": images, "annotations": annotations, "categories": []}
     (root / "boxes.json").write_text(json.dumps(index))
     return root
+
+
+def by_name(source: Path, format: str | None = None, **said: bool) -> dict[str, Record]:
+    """The records of a source."""
+    return {record.name: record for record in registry.read(source, format, **said).records}
+
+
+def sides(record: Record) -> list[tuple[float, ...]]:
+    """A record's boxes, rounded."""
+    boxes = [(box.x, box.y, box.width, box.height) for box in record.boxes]
+    return [tuple(round(side, 3) for side in box) for box in boxes]

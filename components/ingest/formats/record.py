@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from components.core.errors import InputError
 
 _SYNONYMS = {
     "train": ("train", "training"),
@@ -51,6 +54,11 @@ class Record:
     size: tuple[int, int] | None = None  # (width, height) in pixels according to the annotations
     problem: str | None = None  # why the reader itself finds it unusable
     notes: tuple[str, ...] = ()  # what was assumed about it
+    stated: bool = False  # the source itself says `authentic`: it is not only without annotation
+
+
+class RowError(InputError):
+    """What an annotation file says of one photo cannot be used; the rest of it can."""
 
 
 class Left(NamedTuple):
@@ -70,8 +78,8 @@ class Reading:
 
 
 def split_named(name: str) -> str | None:
-    """The split that a file or folder name means (`instances_val`, `train`), or None."""
-    words = name.lower().replace("-", "_").replace(".", "_").split("_")
+    """The split that a file or folder name means (`instances_val2017`, `train`), or None."""
+    words = [word.rstrip("0123456789") for word in re.split(r"[-._ ]", name.lower())]
     found = {SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES}
     return found.pop() if len(found) == 1 else None
 

@@ -9,22 +9,31 @@ from __future__ import annotations
 
 import os
 import posixpath
+import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
+from xml.etree import ElementTree
 
 from components.core.errors import InputError
 from components.core.files import inside, parse_json
-from components.core.images import SUFFIXES
+from components.core.images import MAX_MEGAPIXELS, SUFFIXES, image_size, read_bytes
 from components.ingest.formats.record import Left
 
 # Folders that only mean 'the photos are in here', as annotation tools and data sets name them.
 PHOTO_FOLDERS = ("photos", "images", "data", "JPEGImages", "img")
+# Pascal VOC's masks are called as its photos are.
+_MASK_FOLDERS = frozenset({"SegmentationClass", "SegmentationObject"})
 _ANNOTATION_FOLDERS = ("annotations", "labels", "ann")
 _SYSTEM_NAMES = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
+_PREFIX = re.compile(r"^[0-9a-f]{8}-(?=.)")  # Label Studio's own, before the name of an upload
+_ENCODING = re.compile(rb"^\s*<\?xml[^>]*?encoding\s*=\s*[\"']([A-Za-z0-9._-]+)[\"']")
+# Of how many annotation files a format is told: in one folder, and in all.
+_LOOKED_AT, _LOOKED_AT_IN_ALL = 16, 64
 
 
 class Found(NamedTuple):
@@ -61,19 +70,27 @@ class Source:
 
         Links to folders are not followed; a link to a file outside the root is not listed.
         """
-        return sorted(self._walk(self.root, ""))
+        return sorted(self._walk())
 
-    def _walk(self, folder: Path, prefix: str) -> Iterator[str]:
-        with os.scandir(folder) as entries:
+    def _walk(self) -> Iterator[str]:
+        folders = [""]
+        while folders:
+            prefix = folders.pop()
+            try:
+                entries = list(os.scandir(self.root / prefix))
+            except OSError as error:
+                why = f"cannot be read ({error.strerror})"
+                if not prefix:
+                    raise InputError(why, where=str(self.root)) from None
+                self.left.append(Left(prefix, f"a folder that {why}"))
+                continue
             for entry in entries:
                 name = prefix + entry.name
                 if entry.is_dir(follow_symlinks=False):
-                    yield from self._walk(Path(entry.path), f"{name}/")
-                elif entry.is_symlink():
-                    if self._stays(name):
-                        yield name
-                    else:
-                        self.left.append(Left(name, "a link out of the folder"))
+                    folders.append(f"{name}/")
+                elif entry.is_symlink() and not self._stays(name):
+                    why = "to a folder" if entry.is_dir() else "out of the folder"
+                    self.left.append(Left(name, f"a link {why}"))
                 elif entry.is_file():
                     yield name
 
@@ -91,11 +108,35 @@ class Source:
         """
         if not self.path.is_dir():
             return [self.path] if self.path.suffix.lower() in suffixes else []
-        return [
-            self.root / name
-            for name in self.names
-            if name.lower().endswith(suffixes) and not hidden(name)
-        ]
+        names = sorted(name for suffix in suffixes for name in self._by_suffix.get(suffix, ()))
+        return [self.root / name for name in names if not hidden(name)]
+
+    @cached_property
+    def _by_suffix(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for name in self.names:
+            found.setdefault(_suffix(name), []).append(name)
+        return found
+
+    def sample(self, *suffixes: str) -> list[Path]:
+        """Some of `files`, those nearest to the root first: enough to tell the format."""
+        counts: Counter[Path] = Counter()
+        files = sorted(self.files(*suffixes), key=lambda file: len(file.parts))
+        found = []
+        for file in files:
+            counts[file.parent] += 1
+            if counts[file.parent] <= _LOOKED_AT:
+                found.append(file)
+        return found[:_LOOKED_AT_IN_ALL]
+
+    def documents(self) -> Iterator[tuple[Path, Any]]:
+        """What the sampled JSON and XML files hold; those that cannot be read are left out."""
+        for suffix, parse in ((".json", self.json), (".xml", self.xml)):
+            for file in self.sample(suffix):
+                try:
+                    yield file, parse(file)
+                except InputError:
+                    continue
 
     def photos(self, folder: str = "") -> list[Path]:
         """The files below a folder of the root whose suffix is that of a photo, hidden ones not."""
@@ -108,16 +149,30 @@ class Source:
 
     def relative(self, file: Path) -> str:
         """A file's path below the root, `/` between its parts."""
+        text = str(file)
+        if text.startswith(self._prefix):  # a tenth of what `relative_to` costs
+            return text[len(self._prefix) :]
         return file.relative_to(self.root).as_posix()
+
+    @cached_property
+    def _prefix(self) -> str:
+        return str(self.root / "x")[:-1] or "./"
 
     def use(self, file: Path) -> None:
         """Note that a file was read, so that it is not reported as left out."""
-        if file.is_relative_to(self.root):
-            self._used.add(self.relative(file))
+        self._used.add(str(file))
+
+    def leave(self, file: Path, reason: str) -> None:
+        """Report a file as left out."""
+        self.use(file)
+        self.left.append(Left(self.relative(file), reason))
 
     def unused(self) -> list[str]:
         """The files that no reader has used; those beside a single annotation file are not."""
-        return [name for name in self.names if name not in self._used] if self.path.is_dir() else []
+        if not self.path.is_dir():
+            return []
+        prefix = "" if self._prefix == "./" else self._prefix
+        return [name for name in self.names if prefix + name not in self._used]
 
     def text(self, file: Path) -> str:
         """An annotation file's text: UTF-8, or UTF-16 with a byte order mark; raises InputError."""
@@ -125,22 +180,52 @@ class Source:
 
     def json(self, file: Path) -> Any:
         """An annotation file's JSON, read once for all readers; raises InputError."""
-        if file not in self._documents:
-            self._documents[file] = parse_json(self.text(file), str(file))
-        return self._documents[file]
+        return self._parsed(file, lambda: parse_json(self.text(file), str(file)))
+
+    def xml(self, file: Path) -> ElementTree.Element:
+        """An XML file's root element, read once; raises InputError, for a document type too."""
+        element: ElementTree.Element = self._parsed(file, lambda: read_xml(file))
+        return element
+
+    def _parsed(self, file: Path, parse: Callable[[], Any]) -> Any:
+        """A document; only so many are kept as are looked at to tell the format."""
+        if file in self._documents:
+            return self._documents[file]
+        document = parse()
+        if len(self._documents) < 2 * _LOOKED_AT_IN_ALL:
+            self._documents[file] = document
+        return document
 
     @cached_property
     def _documents(self) -> dict[Path, Any]:
         return {}
 
+    def size(self, photo: Path) -> tuple[int, int]:
+        """(width, height) of an upright photo, from its header; raises PhotoError."""
+        if photo not in self._sizes:
+            limit = 4 * MAX_MEGAPIXELS  # the import has its own
+            self._sizes[photo] = image_size(read_bytes(photo, limit), str(photo), limit)
+        return self._sizes[photo]
+
+    @cached_property
+    def _sizes(self) -> dict[Path, tuple[int, int]]:
+        return {}
+
     @cached_property
     def _by_name(self) -> dict[str, str]:
         """Files by their whole path in one Unicode form."""
-        return {_form(name): name for name in self.names}
+        return {in_one_form(name): name for name in self.names}
+
+    @cached_property
+    def folders(self) -> set[str]:
+        """The paths of all folders below the root that hold files, `.` for the root."""
+        direct = {posixpath.dirname(in_one_form(name)) or "." for name in self.names}
+        above = {str(one) for folder in direct for one in PurePosixPath(folder).parents}
+        return direct | above
 
     @cached_property
     def _by_base(self) -> dict[str, list[str]]:
-        """Photos by their base name in one Unicode form."""
+        """Photos by their base name, in one Unicode form and case."""
         return self._grouped(lambda path: path.name)
 
     @cached_property
@@ -148,11 +233,13 @@ class Source:
         """Photos by their base name without the suffix."""
         return self._grouped(lambda path: path.stem)
 
-    def _grouped(self, key: Any) -> dict[str, list[str]]:
+    def _grouped(self, key: Callable[[PurePosixPath], str]) -> dict[str, list[str]]:
         found: dict[str, list[str]] = {}
         for name in self.names:
-            if _suffix(name) in SUFFIXES and not hidden(name):
-                found.setdefault(key(PurePosixPath(_form(name))), []).append(name)
+            path = PurePosixPath(in_one_form(name))
+            usable = _suffix(name) in SUFFIXES and not hidden(name)
+            if usable and _MASK_FOLDERS.isdisjoint(path.parts):
+                found.setdefault(key(path).casefold(), []).append(name)
         return found
 
     def find(self, name: str, beside: Path | None = None, prefer: Iterable[str] = ()) -> Found:
@@ -163,53 +250,72 @@ class Source:
             beside: the annotation file.
             prefer: names of folders (a subset, a split) that decide between equal base names.
         """
-        wanted = _form(posixpath.normpath(name.strip().replace("\\", "/")))
-        if PurePosixPath(wanted).name in ("", ".", ".."):
+        wanted = in_one_form(plain_path(name))
+        if not wanted:
             return Found(None, f"{name!r} names no file")
-        folders = self._places(beside)
-        for folder in folders:
-            if found := self._by_name.get(_form(posixpath.normpath(f"{folder}/{wanted}"))):
+        for folder in self._places(beside, tuple(prefer)):
+            if found := self._by_name.get(wanted if folder == "." else f"{folder}/{wanted}"):
                 return Found(self.root / found)
         return self._by_end(wanted, set(prefer))
 
-    def _places(self, beside: Path | None) -> list[str]:
-        """The folders, below the root, in which a name may be a path."""
-        bases = ["."] if beside is None else [self.relative(beside.parent), "."]
-        return [
-            place for base in dict.fromkeys(bases) for place in (base, *_below(base, PHOTO_FOLDERS))
-        ]
+    def _places(self, beside: Path | None, prefer: tuple[str, ...]) -> list[str]:
+        """The folders, below the root, in which a name may be a path.
+
+        The annotation file's, those above it, the folders of photos in them, and in these the
+        preferred ones.
+        """
+        folder = None if beside is None else beside.parent
+        if (folder, prefer) not in self._known_places:
+            start = PurePosixPath(in_one_form(self.relative(folder)) if folder else ".")
+            found = []
+            for base in (start, *start.parents):
+                for deep in ("", *PHOTO_FOLDERS):
+                    found += [posixpath.normpath(f"{base}/{deep}/{end}") for end in ("", *prefer)]
+            usable = [place for place in dict.fromkeys(found) if place in self.folders]
+            self._known_places[folder, prefer] = usable
+        return self._known_places[folder, prefer]
+
+    @cached_property
+    def _known_places(self) -> dict[tuple[Path | None, tuple[str, ...]], list[str]]:
+        return {}
 
     def _by_end(self, wanted: str, prefer: set[str]) -> Found:
         """The one photo whose path ends most alike."""
         parts = PurePosixPath(wanted)
-        alike = self._by_base.get(parts.name, [])
-        if not alike and parts.suffix.lower() not in SUFFIXES:
-            alike = self._by_stem.get(parts.name, [])
-        if len(alike) > 1:
-            most = max(_shared(name, wanted) for name in alike)
-            alike = [name for name in alike if _shared(name, wanted) == most]
-        if len(alike) > 1:
-            alike = [name for name in alike if not prefer.isdisjoint(name.split("/"))] or alike
+        alike = self.alike(parts.name) or self.alike(_PREFIX.sub("", parts.name))
+        if len(alike) > 1:  # the most parts in common at the end, then in a preferred folder
+            likeness = {name: _likeness(in_one_form(name), wanted, prefer) for name in alike}
+            alike = [name for name in alike if likeness[name] == max(likeness.values())]
         if not alike:
-            return Found(None, "no such file in the source")
+            return Found(None, "no such file")
         if len(alike) > 1:
             return Found(None, f"could be any of {len(alike)} files: {', '.join(alike[:3])}")
-        return Found(self.root / alike[0], note=f"found by its base name at {alike[0]}")
+        return Found(self.root / alike[0], note=f"found by its base name: {alike[0]}")
+
+    def alike(self, base: str) -> list[str]:
+        """The photos with this base name in any case, or with this stem if it has no suffix."""
+        alike = self._by_base.get(base.casefold(), [])
+        if not alike and _suffix(base) not in SUFFIXES:
+            alike = self._by_stem.get(base.casefold(), [])
+        return alike
 
 
-def _shared(name: str, wanted: str) -> int:
-    """How many parts two paths have in common at their ends."""
-    pairs = zip(reversed(_form(name).split("/")), reversed(wanted.split("/")), strict=False)
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+def _likeness(name: str, wanted: str, prefer: set[str]) -> tuple[int, bool]:
+    pairs = zip(reversed(name.split("/")), reversed(wanted.split("/")), strict=False)
+    common = list(takewhile(lambda pair: pair[0] == pair[1], pairs))
+    return len(common), not prefer.isdisjoint(name.split("/")[:-1])
 
 
-def _below(base: str, folders: Iterable[str]) -> list[str]:
-    return [f"{base}/{folder}" for folder in folders]
+def plain_path(name: str) -> str:
+    """A path of any machine as one below a folder, `/` between its parts, without a drive."""
+    path = re.sub(r"^[A-Za-z]:", "", name.strip().replace("\\", "/"))
+    parts = posixpath.normpath(path).split("/")
+    return "/".join(part for part in parts if part not in ("", "..", "."))
 
 
-def _form(name: str) -> str:
+def in_one_form(name: str) -> str:
     """A name in one Unicode form: macOS stores names decomposed, most tools write them composed."""
-    return unicodedata.normalize("NFC", name)
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
 def _suffix(name: str) -> str:
@@ -235,6 +341,30 @@ def read_text(file: Path) -> str:
     except UnicodeDecodeError as error:
         what = f"not UTF-8 ({error})"
         raise InputError(what, where=str(file), hint="save it as UTF-8") from None
+    except OSError as error:
+        raise InputError(f"cannot be read ({error.strerror})", where=str(file)) from None
+
+
+def read_xml(file: Path) -> ElementTree.Element:
+    """The root element; document types are refused before parsing.
+
+    Entities can only be declared in a document type, which another encoding than the one looked at
+    could hide; so the text is decoded here and parsed as text.
+
+    Raises:
+        InputError: no such file, a document type, or not XML.
+    """
+    try:
+        data = file.read_bytes()
+        declared = _ENCODING.match(data)
+        text = data.decode(declared[1].decode()) if declared else read_text(file)
+        text = text.removeprefix("\ufeff")
+        if "\0" in text or "<!DOCTYPE" in text or "<!ENTITY" in text:
+            what = "document types and entities are not accepted"
+            raise InputError(what, where=str(file))
+        return ElementTree.fromstring(text)  # noqa: S314 (no DOCTYPE, so no entities)
+    except (ElementTree.ParseError, ValueError, LookupError) as error:
+        raise InputError(f"not valid XML ({error})", where=str(file)) from None
     except OSError as error:
         raise InputError(f"cannot be read ({error.strerror})", where=str(file)) from None
 
