@@ -170,7 +170,12 @@ def _listed(
     record = _record(source, found.file, mask.file, split)
     notes = (found.note, mask.note and f"mask {mask.note}")
     problem = mask.problem and f"mask {named!r}: {mask.problem}"
-    return replace(record, notes=tuple(filter(None, notes)), problem=problem or record.problem)
+    return replace(
+        record,
+        notes=tuple(filter(None, notes)),
+        problem=problem or record.problem,
+        guessed=printable(image) if found.note else None,
+    )
 
 
 def _rows(source: Source) -> list[dict[str, str | None]]:

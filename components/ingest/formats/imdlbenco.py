@@ -80,4 +80,5 @@ def _record(source: Source, file: Path, row: Any, split: str | None) -> Record:
         problem=found.problem or (mask and mask.problem and f"mask {row[1]!r}: {mask.problem}"),
         notes=tuple(filter(None, notes)),
         stated=negative,
+        guessed=printable(row[0]) if found.note else None,
     )

@@ -87,6 +87,7 @@ def read(path: Path, format: str | None = None, *, authentic: bool = False) -> R
     reading = _reader(source, format, authentic)(source)
     if not reading.records:
         raise InputError("no photos in it", where=str(path))
+    reading = replace(reading, records=_guesses_checked(source, reading.records))
     _refuse_twice(source, reading.records)
     _refuse_unannotated(source, reading.records, authentic)
     for record in reading.records:
@@ -103,6 +104,23 @@ def _reader(source: Source, format: str | None, authentic: bool) -> Callable[[So
     if name not in FORMATS:
         raise InputError(f"unknown format {name!r}", hint=f"one of {', '.join(FORMATS)}")
     return FORMATS[name].read
+
+
+def _guesses_checked(source: Source, records: list[Record]) -> list[Record]:
+    """A photo that only its base name led to is missing if another row names that file."""
+    named = {record.photo for record in records if record.guessed is None}
+    return [
+        replace(
+            record,
+            photo=source.root / record.guessed,
+            name=record.guessed,
+            problem=f"no such file ({source.relative(record.photo)} is another photo)",
+            notes=(),
+        )
+        if record.guessed is not None and record.photo in named
+        else record
+        for record in records
+    ]
 
 
 def _refuse_twice(source: Source, records: list[Record]) -> None:

@@ -76,6 +76,7 @@ def record(
         size=photo.size,
         problem=problem and printable(problem),
         notes=(printable(found.note),) if found.note else (),
+        guessed=_name(photo.names[0]) if found.note else None,
         **more,
     )
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import unicodedata
 from pathlib import Path
 
 import pytest
 
 from components.core.errors import InputError
+from components.ingest.formats import registry
 from components.ingest.formats.source import Source
 
 
@@ -119,3 +121,20 @@ def test_texts_of_every_tool(tmp_path: Path) -> None:
 def test_a_source_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file or folder"):
         Source(tmp_path / "none")
+
+
+def test_a_base_name_does_not_lead_to_a_photo_that_another_row_names(tmp_path: Path) -> None:
+    files(tmp_path, "val/a.jpg", "b.jpg")
+    names = ("train/a.jpg", "val/a.jpg", "b.jpg")
+    index = {
+        "images": [{"id": n, "file_name": name} for n, name in enumerate(names)],
+        "annotations": [{"id": 1, "image_id": 2, "category_id": 1, "bbox": [1, 1, 5, 5]}],
+        "categories": [{"id": 1, "name": "manipulated"}],
+    }
+    (tmp_path / "x.json").write_text(json.dumps(index))
+    missing, *others = registry.read(tmp_path).records
+    assert (missing.name, missing.problem) == (
+        "train/a.jpg",
+        "no such file (val/a.jpg is another photo)",
+    )
+    assert [record.name for record in others] == ["val/a.jpg", "b.jpg"]
