@@ -103,12 +103,14 @@ def measure(folder: Path) -> dict[str, Any]:
     start = time.perf_counter()
     from components.validate.report import render
     from components.validate.suite import great_expectations, validate
+    from components.validate.tables import BOXES_READ, IMAGES_READ, related
 
     great_expectations()
     imported = time.perf_counter()
-    tables = manifest.read(folder)
-    report = validate(tables, folder, PARAMS)
-    render(report, tables)
+    tables = manifest.read(folder, IMAGES_READ, BOXES_READ)
+    rows = related(tables)
+    report = validate(tables, folder, PARAMS, rows)
+    render(report, tables, rows)
     done = time.perf_counter()
     peak = _peak_mb()
     broken = plain_pass(tables)
