@@ -69,19 +69,19 @@ def phash(photo: np.ndarray) -> str | None:
 
 
 def _small(grey: np.ndarray) -> np.ndarray:
-    """A grey picture as 32x32 averages of area, rounded, int64."""
-    height, width = grey.shape
-    sums = _cells(_cells(grey.astype(np.int64)).T).T
-    return (2 * sums + height * width) // (2 * height * width)
+    """A grey picture as 32x32 averages of area, rounded, int64; at most 8 megapixels."""
+    area = grey.shape[0] * grey.shape[1]
+    edges = _edges(_edges(cv2.integral(grey)).T).T  # sums of integers, int32
+    cells = np.diff(np.diff(edges, axis=0), axis=1)
+    return (2 * cells + area) // (2 * area)
 
 
-def _cells(values: np.ndarray) -> np.ndarray:
-    """Sums over 32 equal parts of the rows, in units of 1/32 row: int64 (32, W)."""
-    height = len(values)
+def _edges(sums: np.ndarray) -> np.ndarray:
+    """Running sums (H+1, W) at the edges of 32 equal parts, in units of 1/32: int64 (33, W)."""
+    height = len(sums) - 1
     whole, part = np.divmod(np.arange(_SIDE + 1) * height, _SIDE)
-    above = np.concatenate([np.zeros_like(values[:1]), np.cumsum(values, axis=0)])
-    cut = values[np.minimum(whole, height - 1)]
-    return np.diff(above[whole] * _SIDE + cut * part[:, None], axis=0)
+    part = part[:, None]
+    return sums[whole] * (_SIDE - part) + sums[np.minimum(whole + 1, height)] * part
 
 
 def near_duplicates(hashes: Sequence[str | None], bits: int) -> np.ndarray:

@@ -5,6 +5,7 @@ It is what every later stage reads; paths in it are relative to the data set's f
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,25 +88,32 @@ def write_table(path: str | Path, frame: pd.DataFrame, schema: pa.Schema) -> Non
         pq.write_table(table.replace_schema_metadata(None), temporary)
 
 
-def read_table(path: str | Path, schema: pa.Schema) -> pd.DataFrame:
-    """Read Parquet written by `write_table`; raises InputError when it is not that."""
-    table = _parquet(path)
-    if table.schema.names != schema.names:
-        raise InputError(f"columns {table.schema.names}, expected {schema.names}", where=str(path))
+def read_table(
+    path: str | Path, schema: pa.Schema, columns: Sequence[str] | None = None
+) -> pd.DataFrame:
+    """Read Parquet written by `write_table`, or these columns of it.
+
+    Raises InputError when it is not in this schema.
+    """
+    names, table = _parquet(path, columns)
+    if names != schema.names:
+        raise InputError(f"columns {names}, expected {schema.names}", where=str(path))
     return table.to_pandas()
 
 
 def read_columns(path: str | Path, *names: str) -> pd.DataFrame:
     """Some columns of a table that code of another time may have written."""
-    table = _parquet(path)
-    if missing := [name for name in names if name not in table.schema.names]:
+    known, table = _parquet(path, names)
+    if missing := [name for name in names if name not in known]:
         raise InputError(f"has no column {', '.join(missing)}", where=str(path))
     return table.select(names).to_pandas()
 
 
-def _parquet(path: str | Path) -> pa.Table:
+def _parquet(path: str | Path, columns: Sequence[str] | None) -> tuple[list[str], pa.Table]:
+    """The names of all columns, and those of these names that there are."""
     try:
-        return pq.read_table(path)
+        with pq.ParquetFile(path) as file:
+            return file.schema_arrow.names, file.read(columns)
     except FileNotFoundError:
         raise InputError("no such file", where=str(path), hint="run `iml run`") from None
     except (pa.ArrowInvalid, OSError) as error:
@@ -118,9 +126,11 @@ def write(folder: str | Path, manifest: Manifest) -> None:
     write_table(Path(folder) / "boxes.parquet", manifest.boxes, BOXES)
 
 
-def read(folder: str | Path) -> Manifest:
-    """Read both tables from a folder."""
+def read(
+    folder: str | Path, images: Sequence[str] | None = None, boxes: Sequence[str] | None = None
+) -> Manifest:
+    """Read both tables from a folder, or these columns of them."""
     return Manifest(
-        read_table(Path(folder) / "manifest.parquet", IMAGES),
-        read_table(Path(folder) / "boxes.parquet", BOXES),
+        read_table(Path(folder) / "manifest.parquet", IMAGES, images),
+        read_table(Path(folder) / "boxes.parquet", BOXES, boxes),
     )

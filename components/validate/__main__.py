@@ -9,16 +9,18 @@ from components.core.paths import DATA, PREPARED, VALIDATION, VALIDATION_PAGE
 from components.data import manifest
 from components.validate.report import render
 from components.validate.suite import validate
+from components.validate.tables import BOXES_READ, IMAGES_READ, related
 
 
 def main() -> None:
     """Read params.yaml and runs/prepare, write runs/validate; raises InputError when it failed."""
     settings = params.load()
-    tables = manifest.read(PREPARED)
-    report = validate(tables, DATA / settings.prepare.dataset, settings.validate_)
+    tables = manifest.read(PREPARED, IMAGES_READ, BOXES_READ)
+    rows = related(tables)
+    report = validate(tables, DATA / settings.prepare.dataset, settings.validate_, rows)
     # Both files stay when a check failed: they are where people look up the rows.
     write_json(VALIDATION, report.values())
-    write_text(VALIDATION_PAGE, render(report, tables))
+    write_text(VALIDATION_PAGE, render(report, tables, rows))
     report.require(str(VALIDATION_PAGE))
 
 

@@ -13,7 +13,14 @@ from components.core import pages
 from components.core.errors import InputError
 from components.data.manifest import MANIPULATED, SPLITS, Manifest
 from components.validate.checks import Severity
-from components.validate.tables import COORDINATES, LABELS, counts
+from components.validate.tables import (
+    COORDINATES,
+    LABELS,
+    Rows,
+    counts,
+    numbers,
+    related,
+)
 
 _NAMED = 3  # failed checks in the error line; the page has all
 AREA_EDGES = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)  # shares of the photo
@@ -87,24 +94,22 @@ class Report:
         raise InputError("; ".join(lines), where=f"data/{self.dataset}", hint=f"see {page}")
 
 
-def area_shares(manifest: Manifest) -> list[tuple[str, int]]:
+def area_shares(manifest: Manifest, rows: Rows) -> list[tuple[str, int]]:
     """Boxes by their share of the photo's area; those without a finite share are left out."""
-    sizes = manifest.images.drop_duplicates("image_id").set_index("image_id")[["width", "height"]]
-    boxes = manifest.boxes[["image_id", *COORDINATES]].join(sizes, on="image_id")
-    with np.errstate(invalid="ignore", over="ignore"):
-        area = (boxes["x1"] - boxes["x0"]) * (boxes["y1"] - boxes["y0"])
-    share = (area / (boxes["width"] * boxes["height"])).to_numpy(dtype=np.float64, na_value=np.nan)
+    boxes, whole = manifest.boxes, numbers(manifest.images["width"])
+    whole = np.append(whole * numbers(manifest.images["height"]), np.nan)  # -1 is no photo
+    x0, y0, x1, y1 = (numbers(boxes[name]) for name in COORDINATES)
+    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+        share = (x1 - x0) * (y1 - y0) / whole[rows.boxes]
     tops = [*AREA_EDGES[1:], np.inf]
     found = np.histogram(share[np.isfinite(share)], bins=[AREA_EDGES[0], *tops])[0]
     names = [f"{low * 100:g}-{top * 100:g} %" for low, top in pairwise(AREA_EDGES)]
     return list(zip([*names, f"over {AREA_EDGES[-1] * 100:g} %"], found.tolist(), strict=True))
 
 
-def boxes_per_photo(manifest: Manifest) -> list[tuple[str, int]]:
+def boxes_per_photo(images: pd.DataFrame, rows: Rows) -> list[tuple[str, int]]:
     """Manipulated photos by how many boxes they have."""
-    drawn = manifest.boxes["image_id"].value_counts()
-    photos = manifest.images.loc[manifest.images["label"] == MANIPULATED, "image_id"]
-    number = photos.map(drawn).fillna(0).to_numpy(dtype=np.int64)
+    number = rows.drawn()[(images["label"] == MANIPULATED).to_numpy(dtype=bool)]
     found = np.bincount(np.minimum(number, MOST_BOXES), minlength=MOST_BOXES + 1)
     names = [str(n) for n in range(MOST_BOXES)] + [f"{MOST_BOXES} or more"]
     return list(zip(names, found.tolist(), strict=True))
@@ -120,13 +125,17 @@ def photos_by_split(images: pd.DataFrame) -> list[tuple[str, int]]:
     ]
 
 
-def render(report: Report, manifest: Manifest) -> str:
-    """The page of a report, as HTML; control characters in names of photos are made visible."""
+def render(report: Report, manifest: Manifest, rows: Rows | None = None) -> str:
+    """The page of a report, as HTML; control characters in names of photos are made visible.
+
+    `rows` are the manifest's (`components.validate.tables.related`), where they are known already.
+    """
+    rows = rows or related(manifest)
     values = {
         "report": report,
-        "groups": manifest.images["group"].nunique(),
+        "groups": int((rows.groups == np.arange(len(rows.groups))).sum()),
         "photos": photos_by_split(manifest.images),
-        "area_shares": area_shares(manifest),
-        "boxes_per_photo": boxes_per_photo(manifest),
+        "area_shares": area_shares(manifest, rows),
+        "boxes_per_photo": boxes_per_photo(manifest.images, rows),
     }
     return pages.render("validation.html", values, {"shown": shown})

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from PIL import Image
@@ -56,6 +57,9 @@ def test_everything_is_written_and_a_second_run_gives_the_same_bytes(workspace: 
     assert sorted(path.name for path in out.iterdir()) == names
     before = [sha256_file(out / name) for name in names]
     tables = manifest.read(out)
+    some = manifest.read(out, ["sha256", "path"], ["x0"])
+    pd.testing.assert_frame_equal(some.images, tables.images[["sha256", "path"]])
+    pd.testing.assert_frame_equal(some.boxes, tables.boxes[["x0"]])
     assert (len(tables.images), len(tables.boxes)) == (6, 3)
     summary = json.loads((out / "summary.json").read_text())
     assert (summary["photos"], summary["boxes"], summary["licence"]) == (6, 3, "CC0")

@@ -11,6 +11,7 @@ from browsers import Pages
 from validate_support import Made
 
 from components.validate.report import area_shares, boxes_per_photo, render
+from components.validate.tables import related
 
 HOSTILE = '<script>alert(1)</script>"><img src=x onerror=alert(2)>\x1b[31m.jpg'
 
@@ -76,11 +77,19 @@ def test_area_shares_are_counted_by_bin(made: Made) -> None:
         made.add_box("photo-01.jpg", *corners)
     made.add_box("photo-01.jpg", np.nan, 0, 10, 10)
     made.add_box("nobody.jpg", 0, 0, 10, 10)
-    assert [count for _, count in area_shares(made.manifest)] == [1, 1, 1, 0, 0, 0, 1]
+    assert [count for _, count in area_shares(made.manifest, related(made.manifest))] == [
+        1,
+        1,
+        1,
+        0,
+        0,
+        0,
+        1,
+    ]
 
 
 def test_area_bins_are_named(made: Made) -> None:
-    names = [name for name, _ in area_shares(made.manifest)]
+    names = [name for name, _ in area_shares(made.manifest, related(made.manifest))]
     assert names[0] == "0-1 %"
     assert names[-1] == "over 50 %"
 
@@ -89,7 +98,7 @@ def test_boxes_per_photo_count_manipulated_photos(made: Made) -> None:
     made.drop_boxes("photo-01.jpg")
     for shift in range(7):
         made.add_box("photo-03.jpg", 10 + shift, 10, 60, 50)
-    counts = dict(boxes_per_photo(made.manifest))
+    counts = dict(boxes_per_photo(made.images, related(made.manifest)))
     assert counts == {"0": 1, "1": 0, "2": 6, "3": 0, "4": 0, "5 or more": 1}
 
 

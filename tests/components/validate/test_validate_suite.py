@@ -270,6 +270,14 @@ def test_a_fault_fails_its_check_alone_and_names_the_rows(
     assert report.passed == (failed[0].severity == "warning")
 
 
+def test_a_photo_without_an_id_is_judged_by_no_other_photos_boxes(made: Made) -> None:
+    """The last photo has boxes; one without an id, authentic or not, has none to judge."""
+    assert len(made.boxes[made.boxes["image_id"] == made.images["image_id"].iloc[-1]])
+    made.set_photo(0, image_id=None)
+    found = {result.name: result for result in made.judge().checks}
+    assert [name for name, result in found.items() if not result.passed] == ["required_fields"]
+
+
 def test_the_float_sum_of_a_coco_box_may_pass_the_edge(made: Made) -> None:
     made.set_box(0, 150, 10, 200 + 1e-9, 50)
     assert made.judge().passed
