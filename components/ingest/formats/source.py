@@ -148,11 +148,14 @@ class Source:
 
     def relative(self, file: Path) -> str:
         """A file's path below the root, `/` between its parts."""
-        prefix = "" if self.root == Path() else f"{self.root}/"
         path = str(file)  # `relative_to` is slow for 100,000 photos
-        if os.sep == "/" and path.startswith(prefix) and file != Path():
-            return path[len(prefix) :]
+        if os.sep == "/" and path != "." and path.startswith(self._prefix):
+            return path[len(self._prefix) :]
         return file.relative_to(self.root).as_posix()
+
+    @cached_property
+    def _prefix(self) -> str:
+        return "" if self.root == Path() else f"{self.root}/"
 
     def use(self, file: Path) -> None:
         """Note that a file was read, so that it is not reported as left out."""
@@ -254,10 +257,10 @@ class Source:
 
     def _find(self, name: str, beside: Path | None, prefer: Iterable[str]) -> Found:
         wanted = in_one_form(plain_path(name))
-        if PurePosixPath(wanted).name in ("", ".", ".."):
+        if not wanted:
             return Found(None, f"{name!r} names no file")
         for folder in self._places(beside, tuple(prefer)):
-            if found := self._by_name.get(posixpath.normpath(f"{folder}/{wanted}")):
+            if found := self._by_name.get(wanted if folder == "." else f"{folder}/{wanted}"):
                 return Found(self.root / found)
         return self._by_end(wanted, set(prefer))
 
@@ -267,16 +270,16 @@ class Source:
         The annotation file's, those above it, the folders of photos in them, and in these the
         preferred ones.
         """
-        folder = None if beside is None else beside.parent
-        if (folder, prefer) not in self._known_places:
-            start = PurePosixPath(in_one_form(self.relative(folder)) if folder else ".")
+        if (beside, prefer) not in self._known_places:
+            folder = self.relative(beside.parent) if beside else "."
+            start = PurePosixPath(in_one_form(folder))
             found = []
             for base in (start, *start.parents):
                 for deep in ("", *PHOTO_FOLDERS):
                     found += [posixpath.normpath(f"{base}/{deep}/{end}") for end in ("", *prefer)]
             usable = [place for place in dict.fromkeys(found) if place in self.folders]
-            self._known_places[folder, prefer] = usable
-        return self._known_places[folder, prefer]
+            self._known_places[beside, prefer] = usable
+        return self._known_places[beside, prefer]
 
     @cached_property
     def _known_places(self) -> dict[tuple[Path | None, tuple[str, ...]], list[str]]:
