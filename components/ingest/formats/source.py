@@ -111,11 +111,11 @@ class Source:
         """
         if not self.path.is_dir():
             return [self.path] if self.path.suffix.lower() in suffixes else []
-        return [
-            self.root / name
-            for name in self.names
-            if name.lower().endswith(suffixes) and not hidden(name)
-        ]
+        return [self.root / name for name in self._visible if name.lower().endswith(suffixes)]
+
+    @cached_property
+    def _visible(self) -> list[str]:
+        return [name for name in self.names if not hidden(name)]
 
     def sample(self, *suffixes: str) -> list[Path]:
         """Some of `files`, those nearest to the root first: enough to tell the format."""
