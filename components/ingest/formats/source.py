@@ -17,6 +17,7 @@ from functools import cached_property
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
+from urllib.parse import parse_qs, unquote, urlsplit
 from xml.etree import ElementTree
 
 from components.core.errors import InputError
@@ -30,6 +31,7 @@ PHOTO_FOLDERS = ("photos", "images", "data", "JPEGImages", "img")
 _MASK_FOLDERS = frozenset({"SegmentationClass", "SegmentationObject"})
 _ANNOTATION_FOLDERS = ("annotations", "labels", "ann")
 _SYSTEM_NAMES = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
+_ADDRESS = frozenset("%?:")
 _PREFIX = re.compile(r"^[0-9a-f]{8}-(?=.)")  # Label Studio's own, before the name of an upload
 _ENCODING = re.compile(rb"^\s*<\?xml[^>]*?encoding\s*=\s*[\"']([A-Za-z0-9._-]+)[\"']")
 # Of how many annotation files a format is told: in one folder, and in all.
@@ -188,12 +190,17 @@ class Source:
         return element
 
     def _parsed(self, file: Path, parse: Callable[[], Any]) -> Any:
-        """A document; only so many are kept as are looked at to tell the format."""
-        if file in self._documents:
-            return self._documents[file]
-        document = parse()
-        if len(self._documents) < 2 * _LOOKED_AT_IN_ALL:
-            self._documents[file] = document
+        """A document, or why there is none; only as many are kept as tell the format."""
+        document = self._documents.get(file)
+        if document is None:
+            try:
+                document = parse()
+            except InputError as error:
+                document = error
+            if len(self._documents) < 2 * _LOOKED_AT_IN_ALL:
+                self._documents[file] = document
+        if isinstance(document, InputError):
+            raise document
         return document
 
     @cached_property
@@ -250,6 +257,10 @@ class Source:
             beside: the annotation file.
             prefer: names of folders (a subset, a split) that decide between equal base names.
         """
+        tries = [self._find(one, beside, prefer) for one in readings(name)]
+        return next((found for found in tries if found.file), tries[0])
+
+    def _find(self, name: str, beside: Path | None, prefer: Iterable[str]) -> Found:
         wanted = in_one_form(plain_path(name))
         if not wanted:
             return Found(None, f"{name!r} names no file")
@@ -264,16 +275,16 @@ class Source:
         The annotation file's, those above it, the folders of photos in them, and in these the
         preferred ones.
         """
-        folder = None if beside is None else beside.parent
-        if (folder, prefer) not in self._known_places:
-            start = PurePosixPath(in_one_form(self.relative(folder)) if folder else ".")
+        if (beside, prefer) not in self._known_places:
+            folder = self.relative(beside.parent) if beside else "."
+            start = PurePosixPath(in_one_form(folder))
             found = []
             for base in (start, *start.parents):
                 for deep in ("", *PHOTO_FOLDERS):
                     found += [posixpath.normpath(f"{base}/{deep}/{end}") for end in ("", *prefer)]
             usable = [place for place in dict.fromkeys(found) if place in self.folders]
-            self._known_places[folder, prefer] = usable
-        return self._known_places[folder, prefer]
+            self._known_places[beside, prefer] = usable
+        return self._known_places[beside, prefer]
 
     @cached_property
     def _known_places(self) -> dict[tuple[Path | None, tuple[str, ...]], list[str]]:
@@ -304,6 +315,24 @@ def _likeness(name: str, wanted: str, prefer: set[str]) -> tuple[int, bool]:
     pairs = zip(reversed(name.split("/")), reversed(wanted.split("/")), strict=False)
     common = list(takewhile(lambda pair: pair[0] == pair[1], pairs))
     return len(common), not prefer.isdisjoint(name.split("/")[:-1])
+
+
+def readings(name: str) -> tuple[str, ...]:
+    """What a name may mean: itself; the path in an address, also with its escapes resolved.
+
+    Label Studio addresses local files as `/data/local-files/?d=PATH`.
+    """
+    if _ADDRESS.isdisjoint(name):
+        return (name,)
+    try:
+        parts = urlsplit(name.strip())
+        local = parse_qs(parts.query).get("d", [""])[0]
+    except ValueError:
+        return (name,)
+    path = local or (parts.path if parts.scheme or parts.query else name)
+    return tuple(dict.fromkeys(one for one in (path, unquote(path), name) if one.strip("/. "))) or (
+        name,
+    )
 
 
 def plain_path(name: str) -> str:
