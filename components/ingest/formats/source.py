@@ -17,6 +17,7 @@ from functools import cached_property
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
+from urllib.parse import parse_qs, unquote, urlsplit
 from xml.etree import ElementTree
 
 from components.core.errors import InputError
@@ -30,6 +31,7 @@ PHOTO_FOLDERS = ("photos", "images", "data", "JPEGImages", "img")
 _MASK_FOLDERS = frozenset({"SegmentationClass", "SegmentationObject"})
 _ANNOTATION_FOLDERS = ("annotations", "labels", "ann")
 _SYSTEM_NAMES = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
+_ADDRESS = frozenset("%?:")
 _PREFIX = re.compile(r"^[0-9a-f]{8}-(?=.)")  # Label Studio's own, before the name of an upload
 _ENCODING = re.compile(rb"^\s*<\?xml[^>]*?encoding\s*=\s*[\"']([A-Za-z0-9._-]+)[\"']")
 # Of how many annotation files a format is told: in one folder, and in all.
@@ -109,14 +111,18 @@ class Source:
         if not self.path.is_dir():
             return [self.path] if self.path.suffix.lower() in suffixes else []
         names = sorted(name for suffix in suffixes for name in self._by_suffix.get(suffix, ()))
-        return [self.root / name for name in names if not hidden(name)]
+        return [self.root / name for name in names]
 
     @cached_property
     def _by_suffix(self) -> dict[str, list[str]]:
         found: dict[str, list[str]] = {}
-        for name in self.names:
+        for name in self._visible:
             found.setdefault(_suffix(name), []).append(name)
         return found
+
+    @cached_property
+    def _visible(self) -> list[str]:
+        return [name for name in self.names if not hidden(name)]
 
     def sample(self, *suffixes: str) -> list[Path]:
         """Some of `files`, those nearest to the root first: enough to tell the format."""
@@ -143,20 +149,20 @@ class Source:
         prefix = f"{folder}/" if folder else ""
         return [
             self.root / name
-            for name in self.names
-            if name.startswith(prefix) and _suffix(name) in SUFFIXES and not hidden(name)
+            for name in self._visible
+            if name.startswith(prefix) and _suffix(name) in SUFFIXES
         ]
 
     def relative(self, file: Path) -> str:
         """A file's path below the root, `/` between its parts."""
-        text = str(file)
-        if text.startswith(self._prefix):  # a tenth of what `relative_to` costs
-            return text[len(self._prefix) :]
+        path = str(file)  # `relative_to` is slow for 100,000 photos
+        if os.sep == "/" and path != "." and path.startswith(self._prefix):
+            return path[len(self._prefix) :]
         return file.relative_to(self.root).as_posix()
 
     @cached_property
     def _prefix(self) -> str:
-        return str(self.root / "x")[:-1] or "./"
+        return "" if self.root == Path() else f"{self.root}/"
 
     def use(self, file: Path) -> None:
         """Note that a file was read, so that it is not reported as left out."""
@@ -171,8 +177,7 @@ class Source:
         """The files that no reader has used; those beside a single annotation file are not."""
         if not self.path.is_dir():
             return []
-        prefix = "" if self._prefix == "./" else self._prefix
-        return [name for name in self.names if prefix + name not in self._used]
+        return [name for name in self.names if self._prefix + name not in self._used]
 
     def text(self, file: Path) -> str:
         """An annotation file's text: UTF-8, or UTF-16 with a byte order mark; raises InputError."""
@@ -188,12 +193,17 @@ class Source:
         return element
 
     def _parsed(self, file: Path, parse: Callable[[], Any]) -> Any:
-        """A document; only so many are kept as are looked at to tell the format."""
-        if file in self._documents:
-            return self._documents[file]
-        document = parse()
-        if len(self._documents) < 2 * _LOOKED_AT_IN_ALL:
-            self._documents[file] = document
+        """A document, or why there is none; only as many are kept as tell the format."""
+        document = self._documents.get(file)
+        if document is None:
+            try:
+                document = parse()
+            except InputError as error:
+                document = error
+            if len(self._documents) < 2 * _LOOKED_AT_IN_ALL:
+                self._documents[file] = document
+        if isinstance(document, InputError):
+            raise document
         return document
 
     @cached_property
@@ -250,6 +260,10 @@ class Source:
             beside: the annotation file.
             prefer: names of folders (a subset, a split) that decide between equal base names.
         """
+        tries = [self._find(one, beside, prefer) for one in readings(name)]
+        return next((found for found in tries if found.file), tries[0])
+
+    def _find(self, name: str, beside: Path | None, prefer: Iterable[str]) -> Found:
         wanted = in_one_form(plain_path(name))
         if not wanted:
             return Found(None, f"{name!r} names no file")
@@ -264,16 +278,16 @@ class Source:
         The annotation file's, those above it, the folders of photos in them, and in these the
         preferred ones.
         """
-        folder = None if beside is None else beside.parent
-        if (folder, prefer) not in self._known_places:
-            start = PurePosixPath(in_one_form(self.relative(folder)) if folder else ".")
+        if (beside, prefer) not in self._known_places:
+            folder = self.relative(beside.parent) if beside else "."
+            start = PurePosixPath(in_one_form(folder))
             found = []
             for base in (start, *start.parents):
                 for deep in ("", *PHOTO_FOLDERS):
                     found += [posixpath.normpath(f"{base}/{deep}/{end}") for end in ("", *prefer)]
             usable = [place for place in dict.fromkeys(found) if place in self.folders]
-            self._known_places[folder, prefer] = usable
-        return self._known_places[folder, prefer]
+            self._known_places[beside, prefer] = usable
+        return self._known_places[beside, prefer]
 
     @cached_property
     def _known_places(self) -> dict[tuple[Path | None, tuple[str, ...]], list[str]]:
@@ -304,6 +318,24 @@ def _likeness(name: str, wanted: str, prefer: set[str]) -> tuple[int, bool]:
     pairs = zip(reversed(name.split("/")), reversed(wanted.split("/")), strict=False)
     common = list(takewhile(lambda pair: pair[0] == pair[1], pairs))
     return len(common), not prefer.isdisjoint(name.split("/")[:-1])
+
+
+def readings(name: str) -> tuple[str, ...]:
+    """What a name may mean: itself; the path in an address, also with its escapes resolved.
+
+    Label Studio addresses local files as `/data/local-files/?d=PATH`.
+    """
+    if _ADDRESS.isdisjoint(name):
+        return (name,)
+    try:
+        parts = urlsplit(name.strip())
+        local = parse_qs(parts.query).get("d", [""])[0]
+    except ValueError:
+        return (name,)
+    path = local or (parts.path if parts.scheme or parts.query else name)
+    return tuple(dict.fromkeys(one for one in (path, unquote(path), name) if one.strip("/. "))) or (
+        name,
+    )
 
 
 def plain_path(name: str) -> str:
