@@ -174,7 +174,7 @@ def _box(row: dict[str, Any], rotation: Any, size: Measure) -> Box:
     """The annotated box; where it is turned, or there is none, the one round what was drawn."""
     sides = _sides(row.get("bbox"))
     try:
-        region = _region(row.get("segmentation"))
+        region = outline(row.get("segmentation"))
         degrees = _degrees(rotation) if rotation else 0.0
         if sides and degrees % 360 and (region is None or _is_plain(region, sides)):
             return regions.turned_box(*sides, degrees, size())
@@ -213,8 +213,8 @@ def _is_plain(region: Region, sides: tuple[float, ...]) -> bool:
     return isinstance(region, list) and [sorted(one) for one in region] == [sorted(corners)]
 
 
-def _region(segmentation: Any) -> Region | None:
-    """What was drawn, or None if nothing was."""
+def outline(segmentation: Any) -> Region | None:
+    """What an annotation's `segmentation` draws, or None if nothing; raises RowError."""
     if not segmentation:
         return None
     if isinstance(segmentation, dict):
