@@ -377,4 +377,4 @@ def export(
     known = {key: value for key, value in report.items() if value is not None}
     _report(f"Exported {folder}", known, as_json)
     if rows:
-        show(new_table("Not kept by this format", "what", "count#", rows=rows))
+        show(new_table("Not kept", "what the format cannot hold", "count#", rows=rows))
