@@ -20,7 +20,7 @@ from components.data.dataset import fault, number, rows
 from components.data.manifest import AUTHENTIC, MANIPULATED
 from components.ingest.formats import regions
 from components.ingest.formats.record import Box, Reading, Record, Region, RowError, split_named
-from components.ingest.formats.shapes import Measure, Photo, Shape, reading, record
+from components.ingest.formats.shapes import Measure, Photo, Shape, credited, reading, record
 from components.ingest.formats.source import Source
 
 _DRAWN = ("bbox", "segmentation")
@@ -155,19 +155,11 @@ def _shape(row: dict[str, Any], names: dict[Any, str], size: Measure) -> Shape:
             return Shape(None, other)
     attributes = row.get("attributes")
     extra = {**attributes, **row} if isinstance(attributes, dict) else row
-    annotator = extra.get("annotator")
     try:
         box = _box(row, extra.get("rotation"), size)
     except RowError as error:
         raise RowError(f"annotation {row['id']}: {error.what}") from None
-    return Shape(
-        replace(
-            box,
-            annotator=printable(str(annotator)) if annotator is not None else None,
-            seconds=number(extra.get("seconds")),
-        ),
-        names[category],
-    )
+    return Shape(credited(box, extra), names[category])
 
 
 def _box(row: dict[str, Any], rotation: Any, size: Measure) -> Box:
@@ -175,7 +167,7 @@ def _box(row: dict[str, Any], rotation: Any, size: Measure) -> Box:
     sides = _sides(row.get("bbox"))
     try:
         region = outline(row.get("segmentation"))
-        degrees = _degrees(rotation) if rotation else 0.0
+        degrees = regions.numeric("rotation", rotation) if rotation else 0.0
         if sides and degrees % 360 and (region is None or _is_plain(region, sides)):
             return regions.turned_box(*sides, degrees, size())
         drawn = regions.boxed(region, size()) if region is not None else None
@@ -198,13 +190,6 @@ def _sides(bbox: Any) -> tuple[float, float, float, float] | None:
         return None
     x, y, width, height = numbers
     return x, y, width, height
-
-
-def _degrees(rotation: Any) -> float:
-    try:
-        return float(rotation)
-    except (TypeError, ValueError, OverflowError):
-        raise RowError(f"rotation {rotation!r} is not a number") from None
 
 
 def _is_plain(region: Region, sides: tuple[float, ...]) -> bool:

@@ -44,16 +44,22 @@ def boxed(region: Region, size: Size) -> Box:
     return Box(x, y, max(xs) - x, max(ys) - y, region=inside)
 
 
+def numeric(what: str, value: Any) -> float:
+    """A number, also one written as text; raises RowError for anything else."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise RowError(f"{what} is {value!r}, not a number")
+    return number
+
+
 def ring(values: Iterable[Any]) -> list[float]:
     """A polygon `x, y, x, y, ...` of three corners or more; raises RowError for anything else."""
-    try:
-        numbers = [float(value) for value in values]
-    except (TypeError, ValueError, OverflowError):
-        raise RowError("its outline is not numbers") from None
+    numbers = [numeric("its outline", value) for value in values]
     if len(numbers) % 2 or len(numbers) < 6:
         raise RowError(f"its outline of {len(numbers)} numbers is not three corners or more")
-    if not all(map(math.isfinite, numbers)):
-        raise RowError("its outline is not finite")
     return numbers
 
 
@@ -85,8 +91,6 @@ def _cut(
 
 def turned(corners: Sequence[float], degrees: float, about: tuple[float, float]) -> list[float]:
     """A polygon turned clockwise, as seen, about a point."""
-    if not math.isfinite(degrees):
-        raise RowError(f"rotation is {degrees}")
     cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     if degrees % 90 == 0:  # exact, as most are
         cos, sin = round(cos), round(sin)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from components.core.errors import InputError
 from components.core.images import SUFFIXES
 from components.data.dataset import unique
-from components.ingest.formats import coco, folders, imdlbenco, voc
+from components.ingest.formats import coco, cvat, folders, imdlbenco, voc
 from components.ingest.formats.record import Left, Reading
 from components.ingest.formats.source import Source, hidden
 
@@ -25,6 +25,7 @@ class Format(NamedTuple):
 
 FORMATS = {
     "coco": Format(coco.matches, coco.read, "COCO detection JSON"),
+    "cvat": Format(cvat.matches, cvat.read, "CVAT for images 1.1 XML"),
     "folders": Format(folders.matches, folders.read, "folders Tp|Sp/, Gt/, Au/"),
     "imdlbenco": Format(imdlbenco.matches, imdlbenco.read, "IMDL-BenCo JSON list"),
     "voc": Format(voc.matches, voc.read, "Pascal VOC XML"),

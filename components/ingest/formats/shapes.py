@@ -6,16 +6,19 @@ a file unreadable.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from components.core.errors import InputError
 from components.core.files import printable
 from components.core.images import PhotoError
+from components.data.dataset import number
 from components.data.manifest import AUTHENTIC, MANIPULATED
 from components.ingest.formats.record import Box, Left, Reading, Record, RowError
-from components.ingest.formats.regions import Size
+from components.ingest.formats.regions import Size, numeric
 from components.ingest.formats.source import Found, Source, plain_path, target
 
 Measure = Callable[[], Size]
@@ -102,8 +105,30 @@ def kind(labels: Iterable[str]) -> str | None:
     return "+".join(sorted(n for n in names if n.lower() not in ("", MANIPULATED))) or None
 
 
+def credited(box: Box, extra: Mapping[str, Any]) -> Box:
+    """A box with who drew it and how long it took, where the tool's attributes tell."""
+    annotator, seconds = extra.get("annotator"), extra.get("seconds")
+    if isinstance(seconds, str):
+        with suppress(RowError):
+            seconds = numeric("seconds", seconds)
+    return replace(
+        box,
+        annotator=printable(str(annotator)) if annotator is not None else None,
+        seconds=number(seconds),
+    )
+
+
 def reading(records: list[Record], *notes: str) -> Reading:
     """All records, with a remark on those that nothing is drawn on."""
     unlabelled = sum(r.label == AUTHENTIC and not r.problem for r in records)
     plain = (f"{unlabelled} photos without a box count as authentic",) if unlabelled else ()
     return Reading(records, [*notes, *plain])
+
+
+def unreadable(source: Source, photo: Photo, error: InputError) -> Record:
+    """The record of a photo whose own annotation file cannot be read."""
+    source.use(photo.file)
+    found = find(source, photo)
+    file = found.file or photo.file
+    what = f"{source.relative(photo.file)}: {error.what}"
+    return Record(file, target(source.relative(file)), MANIPULATED, problem=printable(what))

@@ -26,6 +26,8 @@ from components.ingest.formats.record import Left
 
 # Folders that only mean 'the photos are in here', as annotation tools and data sets name them.
 PHOTO_FOLDERS = ("photos", "images", "data", "JPEGImages", "img")
+# Pascal VOC's masks are called as its photos are.
+_MASK_FOLDERS = frozenset({"SegmentationClass", "SegmentationObject"})
 _ANNOTATION_FOLDERS = ("annotations", "labels", "ann")
 _SYSTEM_NAMES = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
 _PREFIX = re.compile(r"^[0-9a-f]{8}-(?=.)")  # Label Studio's own, before the name of an upload
@@ -220,8 +222,10 @@ class Source:
     def _grouped(self, key: Callable[[PurePosixPath], str]) -> dict[str, list[str]]:
         found: dict[str, list[str]] = {}
         for name in self.names:
-            if _suffix(name) in SUFFIXES and not hidden(name):
-                found.setdefault(key(PurePosixPath(_form(name))).casefold(), []).append(name)
+            path = PurePosixPath(_form(name))
+            usable = _suffix(name) in SUFFIXES and not hidden(name)
+            if usable and _MASK_FOLDERS.isdisjoint(path.parts):
+                found.setdefault(key(path).casefold(), []).append(name)
         return found
 
     def find(self, name: str, beside: Path | None = None, prefer: Iterable[str] = ()) -> Found:

@@ -1,101 +1,97 @@
-"""Pascal VOC XML: one file per photo in `Annotations/`, photos in `JPEGImages/` or `images/`.
+"""Pascal VOC XML: one file per photo, in `Annotations/` or beside the photos.
 
 Corners are pixels counted from 1 and inclusive, as VOC defines them, so a box spans
 `xmin - 1 .. xmax`; tools that count from 0 lose nothing, the corner is kept at the photo's edge.
-Photos without an object are authentic. Splits come from `ImageSets/Main/{train,val,test}.txt`.
+Photos without an object are authentic. Splits come from `ImageSets/Main/{train,val,test}.txt`, else
+from the folders (Roboflow: `train/`, `valid/`, `test/`). `<filename>` is often wrong: if it leads
+to no photo, the one named like the XML file is meant.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
-from xml.etree import ElementTree
+import math
+from collections.abc import Iterator
+from xml.etree.ElementTree import Element
 
 from components.core.errors import InputError
-from components.data.dataset import Inside
-from components.data.manifest import AUTHENTIC, MANIPULATED, SPLITS
-from components.ingest.formats.record import Box, Reading, Record, first_file
-from components.ingest.formats.source import Source
-
-_PHOTOS = ("JPEGImages", "images", "photos")
-_PLAIN = {"", MANIPULATED}
+from components.data.manifest import SPLITS
+from components.ingest.formats import regions
+from components.ingest.formats.record import Box, Reading, Record, split_named
+from components.ingest.formats.shapes import (
+    Measure,
+    Photo,
+    Shape,
+    credited,
+    reading,
+    record,
+    unreadable,
+)
+from components.ingest.formats.source import PHOTO_FOLDERS, Source
 
 
 def matches(source: Source) -> bool:
-    """Whether this folder holds VOC annotations."""
-    return bool(_annotations(source.path))
+    """Whether this is a VOC file or a folder with some."""
+    return any(isinstance(root, Element) and _is_voc(root) for _, root in source.documents())
+
+
+def _is_voc(root: Element) -> bool:
+    return root.tag == "annotation"
 
 
 def read(source: Source) -> Reading:
-    """All annotated photos.
+    """All annotated photos; an XML file that cannot be read is that photo's problem.
 
     Raises:
-        InputError: malformed or unsafe XML, a box without its corners, a path that leaves the
-            folder.
+        InputError: a list of a split that is not UTF-8.
     """
-    files = _annotations(source.path)
-    splits = _splits(source.path, {path.stem for path in files})
-    return Reading([_record(source.path, path, splits.get(path.stem)) for path in files])
+    files = source.files(".xml")
+    listed = _splits(source, {file.stem for file in files})
+    in_folders = {file: split_named(file.parent.name) for file in files}
+    told = len(set(in_folders.values()) - {None}) > 1
+    records = []
+    for file in files:
+        split = listed.get(file.stem) or (in_folders[file] if told else None)
+        photo = Photo((file.stem,), file, (file.parent.name, *PHOTO_FOLDERS), split=split)
+        try:
+            root = source.xml(file)
+        except InputError as error:
+            records.append(unreadable(source, photo, error))
+            continue
+        if _is_voc(root):
+            source.use(file)
+            records.append(_record(source, photo, root))
+        else:
+            source.leave(file, "not a Pascal VOC file")
+    return reading(records)
 
 
-def _annotations(source: Path) -> list[Path]:
-    """The XML files, hidden ones left out, from `Annotations/` where there is such a folder."""
-    if not source.is_dir():
-        return []
-    for name in ("Annotations", "annotations", "."):
-        if files := sorted((source / name).glob("[!.]*.xml")):
-            return files
-    return []
-
-
-def _splits(source: Path, stems: set[str]) -> dict[str, str]:
+def _splits(source: Source, stems: set[str]) -> dict[str, str]:
     """Split by photo stem; a line is a stem, or one followed by 1 or -1 as in lists of a class."""
     found: dict[str, str] = {}
-    for split in SPLITS:
-        path = source / "ImageSets" / "Main" / f"{split}.txt"
-        try:
-            lines = path.read_text(encoding="utf-8-sig").splitlines() if path.is_file() else []
-        except UnicodeDecodeError as error:
-            what = f"not UTF-8 ({error})"
-            raise InputError(what, where=str(path), hint="save it as UTF-8") from None
+    for name in source.names:
+        head, _, last = name.rpartition("/")
+        split = last.removesuffix(".txt")
+        if split not in SPLITS or not f"/{head}".endswith("/ImageSets/Main"):
+            continue
+        source.use(source.root / name)
+        lines = source.text(source.root / name).splitlines()
         for line in filter(None, map(str.strip, lines)):
             found[line if line in stems else line.rsplit(maxsplit=1)[0]] = split
     return found
 
 
-def _parse(path: Path) -> ElementTree.Element:
-    """The root element; document types and entities are refused before parsing."""
-    data = path.read_bytes()
-    # Entities can only be declared in a DOCTYPE, which other encodings could hide from this check.
-    if b"\0" in data or b"<!DOCTYPE" in data or b"<!ENTITY" in data:
-        raise InputError("document types and entities are not accepted", where=str(path))
-    try:
-        return ElementTree.fromstring(data)  # noqa: S314 (no DOCTYPE, so no entities)
-    except (ElementTree.ParseError, ValueError, LookupError) as error:
-        raise InputError(f"not valid XML ({error})", where=str(path)) from None
-
-
-def _record(source: Path, path: Path, split: str | None) -> Record:
+def _record(source: Source, photo: Photo, root: Element) -> Record:
     """One annotated photo."""
-    root = _parse(path)
-    filename = (root.findtext("filename") or "").strip() or f"{path.stem}.jpg"
-    check = Inside(source)
-    beside = path.parent.relative_to(source).as_posix()
-    places = [check(f"{folder}/{filename}") for folder in (*_PHOTOS, ".", beside)]
-    photo = first_file(places)
-    objects = root.findall("object")
-    kinds = {(element.findtext("name") or "").strip() for element in objects}
-    return Record(
-        photo=photo or places[0],
-        name=filename,
-        label=MANIPULATED if objects else AUTHENTIC,
-        boxes=tuple(_box(element, path) for element in objects),
-        split=split,
-        kind="+".join(sorted(kind for kind in kinds if kind.lower() not in _PLAIN)) or None,
-        size=_size(root),
+    filename = (root.findtext("filename") or "").strip()
+    names = (filename, *photo.names) if filename else photo.names
+    return record(
+        source,
+        photo._replace(names=names, size=_size(root)),
+        lambda size: _shapes(root, size),
     )
 
 
-def _size(root: ElementTree.Element) -> tuple[int, int] | None:
+def _size(root: Element) -> tuple[int, int] | None:
     """(width, height) as annotated; tools write 0 for unknown."""
     try:
         width = int(root.findtext("size/width") or 0)
@@ -105,16 +101,47 @@ def _size(root: ElementTree.Element) -> tuple[int, int] | None:
     return (width, height) if width > 0 and height > 0 else None
 
 
-def _box(element: ElementTree.Element, path: Path) -> Box:
-    """One object's box, from inclusive corners counted from 1."""
-    corners = []
-    for key in ("xmin", "ymin", "xmax", "ymax"):
-        text = element.findtext(f"bndbox/{key}")
-        try:
-            corners.append(float(text or ""))
-        except ValueError:
-            raise InputError(f"{key} is {text!r}, not a number", where=str(path)) from None
-    x0, y0, x1, y1 = corners
+def _shapes(root: Element, size: Measure) -> Iterator[Shape]:
+    for element in root.iterfind("object"):
+        attributes = {
+            one.findtext("name"): one.findtext("value")
+            for one in element.iterfind("attributes/attribute")
+        }
+        box = _box(element, regions.numeric("rotation", attributes.get("rotation") or 0), size)
+        yield Shape(
+            credited(box, {str(k): v for k, v in attributes.items()}),
+            element.findtext("name") or "",
+        )
+
+
+def _box(element: Element, degrees: float, size: Measure) -> Box:
+    """One object's box, and its outline where the tool has drawn one."""
+    if (turned := element.find("robndbox")) is not None:  # roLabelImg
+        x, y, width, height, angle = _numbers(turned, ("cx", "cy", "w", "h", "angle"))
+        corner = (x - width / 2, y - height / 2)
+        return regions.turned_box(*corner, width, height, math.degrees(angle), size())
+    outline = _outline(element.find("polygon"))
+    drawn = regions.boxed([outline], size()) if outline else None
+    corners = element.find("bndbox")
+    if drawn and corners is None:
+        return drawn
+    names = ("xmin", "ymin", "xmax", "ymax")
+    x0, y0, x1, y1 = _numbers(corners if corners is not None else Element("bndbox"), names)
     x0 = 0.0 if 0 <= x0 < 1 else x0 - 1
     y0 = 0.0 if 0 <= y0 < 1 else y0 - 1
-    return Box(x0, y0, x1 - x0, y1 - y0)
+    if degrees % 360:
+        return regions.turned_box(x0, y0, x1 - x0, y1 - y0, degrees, size())
+    return Box(x0, y0, x1 - x0, y1 - y0, region=drawn.region if drawn else None)
+
+
+def _outline(polygon: Element | None) -> list[float]:
+    """The corners of a polygon `x1, y1, x2, y2, ...`; none for another kind, as in LabelMe's."""
+    texts = {} if polygon is None else {one.tag: one.text for one in polygon}
+    corners: list[str | None] = []
+    while (key := f"x{len(corners) // 2 + 1}") in texts:
+        corners += [texts[key], texts.get(f"y{key[1:]}")]
+    return regions.ring(corners) if corners else []
+
+
+def _numbers(element: Element, keys: tuple[str, ...]) -> list[float]:
+    return [regions.numeric(key, element.findtext(key)) for key in keys]

@@ -122,7 +122,10 @@ def one(coco: Coco, row: dict[str, Any], **changes: Any) -> Record:
         ({"category_id": [1], "bbox": [0, 0, 1, 1]}, "annotation 1 has unknown category id [1]"),
         ({"bbox": [0, 0, 10**400, 1]}, "is not 4 numbers, and it has no outline"),
         ({"bbox": ["1", "2", "3", "4"]}, "bbox ['1', '2', '3', '4'] is not 4 numbers"),
-        ({"bbox": [1, 2, 3, 4], "attributes": {"rotation": "left"}}, "rotation 'left'"),
+        (
+            {"bbox": [1, 2, 3, 4], "attributes": {"rotation": "left"}},
+            "rotation is 'left'",
+        ),
         ({"bbox": [1, 2, 3, 4], "attributes": {"rotation": float("nan")}}, "rotation is nan"),
         ({"segmentation": [[200, 200, 220, 200, 220, 220]]}, "nothing of the photo (96x64)"),
         ({"segmentation": {"size": [64, 96], "counts": [7000]}}, "more pixels than 96x64"),
@@ -174,7 +177,7 @@ def test_an_outline_is_kept_beside_the_box_and_cut_off_at_the_edges(coco: Coco) 
     assert sides(record) == [(0, 20, 30, 44)]
     record = one(coco, {"bbox": [10, 20, 30, 16], "segmentation": [["a"] * 6]})
     assert sides(record) == [(10, 20, 30, 16)]
-    assert record.boxes[0].note == "without its outline: its outline is not numbers"
+    assert record.boxes[0].note == "without its outline: its outline is 'a', not a number"
     for nothing in ([], [[]], [[1, 2]], None, {}):
         record = one(coco, {"bbox": [10, 20, 30, 16], "segmentation": nothing})
         assert (sides(record), record.boxes[0].region) == ([(10, 20, 30, 16)], None)
