@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from pathlib import PurePosixPath
 from xml.etree.ElementTree import Element
 
 from components.core.errors import InputError
@@ -45,12 +46,14 @@ def read(source: Source) -> Reading:
         InputError: a list of a split that is not UTF-8.
     """
     files = source.files(".xml")
-    listed = _splits(source, {file.stem for file in files})
+    ends = {file: _ends(source.relative(file)) for file in files}
+    listed = _splits(source, {end for some in ends.values() for end in some})
     in_folders = {file: split_named(file.parent.name) for file in files}
     told = len(set(in_folders.values()) - {None}) > 1
     records = []
     for file in files:
-        split = listed.get(file.stem) or (in_folders[file] if told else None)
+        named = next((listed[end] for end in ends[file] if end in listed), None)
+        split = named or (in_folders[file] if told else None)
         photo = Photo((file.stem,), file, (file.parent.name, *PHOTO_FOLDERS), split=split)
         try:
             root = source.xml(file)
@@ -63,6 +66,12 @@ def read(source: Source) -> Reading:
         else:
             source.leave(file, "not a Pascal VOC file")
     return reading(records)
+
+
+def _ends(name: str) -> list[str]:
+    """What a list may call a file: its path without the suffix, then ever less of its beginning."""
+    parts = PurePosixPath(name).with_suffix("").parts
+    return ["/".join(parts[start:]) for start in range(len(parts))]
 
 
 def _splits(source: Source, stems: set[str]) -> dict[str, str]:

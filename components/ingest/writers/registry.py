@@ -38,7 +38,7 @@ WRITERS = {
         coco.write, frozenset({"licence", *_ON_BOXES, *_ON_PHOTOS}), "COCO instances JSON"
     ),
     "yolo": Writer(yolo.write, frozenset(), "Ultralytics YOLO"),
-    "voc": Writer(voc.write, frozenset(), "Pascal VOC XML"),
+    "voc": Writer(voc.write, frozenset(_ON_BOXES), "Pascal VOC XML"),
     "cvat": Writer(
         cvat.write, frozenset({"manipulated photos without a box", *_ON_BOXES}), "CVAT XML 1.1"
     ),

@@ -2,7 +2,8 @@
 
 `labelmap.txt` declares the classes to CVAT and datumaro, which otherwise know VOC's twenty only.
 Corners are whole pixels, counted from 1 and inclusive, since that is what LabelImg and most readers
-accept. A region is one `polygon` beside the box, as Roboflow and supervision write it.
+accept. A region is one `polygon` beside the box, as Roboflow and supervision write it; attributes
+are CVAT's.
 """
 
 from __future__ import annotations
@@ -80,6 +81,10 @@ def _object(root: Element, record: Record, box: Box, lost: Counter[str]) -> None
         box.height,
     )
     texts(SubElement(made, "bndbox"), xmin=x0 + 1, ymin=y0 + 1, xmax=x1, ymax=y1)
+    attributes = SubElement(made, "attributes")
+    for name in ("annotator", "seconds"):
+        if (value := getattr(box, name)) is not None:
+            texts(SubElement(attributes, "attribute"), name=name, value=value)
     if box.region and record.size:
         points = SubElement(made, "polygon")
         for number, value in enumerate(joined(rings(box.region, record.size))):
