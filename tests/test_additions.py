@@ -119,9 +119,7 @@ def read(source: Source) -> Reading:
 def test_a_reader(project: Project) -> None:
     project.write("components/ingest/formats/lines.py", READER)
     registry = "components/ingest/formats/registry.py"
-    project.change(
-        registry, "coco, folders, imdlbenco, voc", "coco, folders, imdlbenco, lines, voc"
-    )
+    project.change(registry, "    labelstudio,\n", "    labelstudio,\n    lines,\n")
     project.change(
         registry,
         "FORMATS = {\n",

@@ -15,12 +15,22 @@ from pathlib import Path
 from typing import Any
 
 from components.core.errors import InputError
-from components.core.files import inside, printable
+from components.core.files import inside
 from components.data.dataset import fault, number, rows
 from components.data.manifest import AUTHENTIC, MANIPULATED
 from components.ingest.formats import regions
 from components.ingest.formats.record import Box, Reading, Record, Region, RowError, split_named
-from components.ingest.formats.shapes import Measure, Photo, Shape, credited, reading, record
+from components.ingest.formats.regions import shown
+from components.ingest.formats.shapes import (
+    Measure,
+    Photo,
+    Shape,
+    credited,
+    reading,
+    record,
+    stated_size,
+    text,
+)
 from components.ingest.formats.source import Source
 
 _DRAWN = ("bbox", "segmentation")
@@ -82,13 +92,13 @@ def _read_file(source: Source, file: Path, several: bool) -> list[Record]:
     index, where = source.json(file), str(file)
     images, annotations = rows(index, "images", where), rows(index, "annotations", where)
     categories = rows({"categories": [], **index}, "categories", where)
-    names = {row["id"]: printable(str(row.get("name", ""))) for row in categories}
+    names = {row["id"]: text(row.get("name")) for row in categories}
     by_image: dict[Any, list[dict[str, Any]]] = {row["id"]: [] for row in images}
     for row in annotations:
         image = row.get("image_id")
         if not isinstance(image, str | int) or image not in by_image:
             raise InputError(
-                f"annotation {row['id']} belongs to unknown image id {image!r}",
+                f"annotation {row['id']} belongs to unknown image id {shown(image)}",
                 where=where,
                 hint="export the annotations again",
             )
@@ -114,14 +124,18 @@ def _record(
     """One image with its annotations."""
     name = image.get("file_name")
     if not isinstance(name, str) or not name.strip("./\\ "):
-        raise InputError(f"image {image['id']}: file_name is {name!r}", where=str(file))
+        raise InputError(f"image {image['id']}: file_name is {shown(name)}", where=str(file))
     if problem := fault(image):
         raise InputError(f"image {image['id']}: {problem}", where=str(file))
-    mask, group = image.get("mask"), image.get("group")
-    origins = [*(image.get("origins") or ()), *([printable(str(group))] if group else ())]
+    mask, group = image.get("mask"), text(image.get("group"))
+    origins = [*(image.get("origins") or ()), *([group] if group else ())]
     made = record(
         source,
-        photo._replace(names=(name,), size=_size(image), split=image.get("split") or photo.split),
+        photo._replace(
+            names=(name,),
+            size=stated_size(image.get("width"), image.get("height")),
+            split=image.get("split") or photo.split,
+        ),
         lambda size: (_shape(row, names, size) for row in annotations),
         origins=tuple(dict.fromkeys(origins)),
         mask=_mask(source, file, mask) if mask else None,
@@ -136,19 +150,11 @@ def _mask(source: Source, file: Path, name: str) -> Path:
     return inside(source.root, os.path.relpath(file.parent / name, source.root))
 
 
-def _size(image: dict[str, Any]) -> tuple[int, int] | None:
-    """(width, height) as annotated, where both are stated."""
-    width, height = image.get("width"), image.get("height")
-    if type(width) is int and type(height) is int and width > 0 and height > 0:
-        return width, height
-    return None
-
-
 def _shape(row: dict[str, Any], names: dict[Any, str], size: Measure) -> Shape:
     """One annotation's box, with annotator and seconds where the tool records them."""
     category = row.get("category_id")
     if not isinstance(category, str | int) or category not in names:
-        raise RowError(f"annotation {row['id']} has unknown category id {category!r}")
+        raise RowError(f"annotation {row['id']} has unknown category id {shown(category)}")
     if not any(row.get(key) for key in _DRAWN):
         other = next((task for key, task in _OTHER_TASKS.items() if row.get(key)), None)
         if other:
@@ -178,7 +184,7 @@ def _box(row: dict[str, Any], rotation: Any, size: Measure) -> Box:
     if sides is not None and not (drawn and (sides[2] <= 0 or sides[3] <= 0)):
         return Box(*sides, region=drawn.region if drawn else None)
     if drawn is None:
-        raise RowError(f"bbox {row.get('bbox')!r} is not 4 numbers, and it has no outline")
+        raise RowError(f"bbox {shown(row.get('bbox'))} is not 4 numbers, and it has no outline")
     return regions.noted(drawn, "the box of its outline, having none of its own")
 
 
@@ -205,7 +211,7 @@ def outline(segmentation: Any) -> Region | None:
     if isinstance(segmentation, dict):
         size = segmentation.get("size")
         if not isinstance(size, list) or len(size) != 2:
-            raise RowError(f"its RLE's size is {size!r}")
+            raise RowError(f"its RLE's size is {shown(size)}")
         return regions.rle(segmentation.get("counts"), (size[1], size[0]))
     if not isinstance(segmentation, list):
         raise RowError("its segmentation is neither polygons nor RLE")

@@ -25,6 +25,7 @@ from components.ingest.formats.shapes import (
     credited,
     reading,
     record,
+    stated_size,
 )
 from components.ingest.formats.source import Source
 
@@ -68,20 +69,15 @@ def _record(source: Source, file: Path, image: Element) -> Record:
     if not name.strip("./\\ "):
         raise InputError(f"image {image.get('id')}: name is {name!r}", where=str(file))
     photo = Photo(
-        (name,), file, (subset,) if subset else (), _size(image), split_named(subset or "")
+        (name,),
+        file,
+        (subset,) if subset else (),
+        stated_size(image.get("width"), image.get("height")),
+        split_named(subset or ""),
     )
     made = record(source, photo, lambda size: _shapes(image, size))
     tagged = any(tag.get("label") == MANIPULATED for tag in image.iterfind("tag"))
     return replace(made, label=MANIPULATED) if tagged else made
-
-
-def _size(image: Element) -> tuple[int, int] | None:
-    """(width, height) as annotated, where both are stated."""
-    try:
-        width, height = int(image.get("width", 0)), int(image.get("height", 0))
-    except ValueError:
-        return None
-    return (width, height) if width > 0 and height > 0 else None
 
 
 def _shapes(image: Element, size: Measure) -> Iterator[Shape]:

@@ -7,6 +7,7 @@ checked before it sees them.
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -51,8 +52,13 @@ def numeric(what: str, value: Any) -> float:
     except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number):
-        raise RowError(f"{what} is {value!r}, not a number")
+        raise RowError(f"{what} is {shown(value)}, not a number")
     return number
+
+
+def shown(value: Any) -> str:
+    """A value as it is written in a complaint: the beginning of a long one."""
+    return reprlib.repr(value)
 
 
 def ring(values: Iterable[Any]) -> list[float]:
@@ -205,7 +211,7 @@ def checked_size(width: Any, height: Any) -> Size:
     """The size of a mask that can be decoded; raises RowError for any other."""
     sides = (width, height)
     if not all(type(side) is int and 0 < side <= MAX_SIDE for side in sides):
-        raise RowError(f"its mask's size is {width!r} by {height!r}")
+        raise RowError(f"its mask's size is {shown(width)} by {shown(height)}")
     if width * height > _MOST_PIXELS:
         raise RowError(f"its mask of {width}x{height} is too large")
     return width, height

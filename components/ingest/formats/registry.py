@@ -10,7 +10,16 @@ from typing import NamedTuple
 from components.core.errors import InputError
 from components.core.images import SUFFIXES
 from components.data.dataset import unique
-from components.ingest.formats import coco, cvat, folders, imdlbenco, voc
+from components.ingest.formats import (
+    coco,
+    cvat,
+    folders,
+    imdlbenco,
+    labelme,
+    labelstudio,
+    voc,
+    yolo,
+)
 from components.ingest.formats.record import Left, Reading
 from components.ingest.formats.source import Source, hidden
 
@@ -28,7 +37,10 @@ FORMATS = {
     "cvat": Format(cvat.matches, cvat.read, "CVAT for images 1.1 XML"),
     "folders": Format(folders.matches, folders.read, "folders Tp|Sp/, Gt/, Au/"),
     "imdlbenco": Format(imdlbenco.matches, imdlbenco.read, "IMDL-BenCo JSON list"),
+    "labelme": Format(labelme.matches, labelme.read, "LabelMe JSON"),
+    "label-studio": Format(labelstudio.matches, labelstudio.read, "Label Studio JSON"),
     "voc": Format(voc.matches, voc.read, "Pascal VOC XML"),
+    "yolo": Format(yolo.matches, yolo.read, "YOLO labels"),
 }
 
 

@@ -85,6 +85,15 @@ def _name(written: str) -> str:
     return plain_path(written) or repr(written)
 
 
+def stated_size(*sides: Any) -> Size | None:
+    """(width, height) as annotated, where both are; tools write 0 for unknown."""
+    try:
+        width, height = (int(side) if type(side) in (int, str) else 0 for side in sides)
+    except ValueError:
+        return None
+    return (width, height) if width > 0 and height > 0 else None
+
+
 def find(source: Source, photo: Photo) -> Found:
     """The first of the photo's names that leads to a file."""
     tries = (source.find(name, photo.file, photo.prefer) for name in photo.names)
@@ -132,3 +141,8 @@ def unreadable(source: Source, photo: Photo, error: InputError) -> Record:
     file = found.file or photo.file
     what = f"{source.relative(photo.file)}: {error.what}"
     return Record(file, target(source.relative(file)), MANIPULATED, problem=printable(what))
+
+
+def text(value: Any) -> str:
+    """A label as text; "" for what is neither text nor a number."""
+    return printable(str(value)) if isinstance(value, str | int | float) else ""

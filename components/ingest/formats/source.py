@@ -200,12 +200,12 @@ class Source:
     @cached_property
     def _by_name(self) -> dict[str, str]:
         """Files by their whole path in one Unicode form."""
-        return {_form(name): name for name in self.names}
+        return {in_one_form(name): name for name in self.names}
 
     @cached_property
     def folders(self) -> set[str]:
         """The paths of all folders below the root that hold files, `.` for the root."""
-        direct = {posixpath.dirname(_form(name)) or "." for name in self.names}
+        direct = {posixpath.dirname(in_one_form(name)) or "." for name in self.names}
         above = {str(one) for folder in direct for one in PurePosixPath(folder).parents}
         return direct | above
 
@@ -222,7 +222,7 @@ class Source:
     def _grouped(self, key: Callable[[PurePosixPath], str]) -> dict[str, list[str]]:
         found: dict[str, list[str]] = {}
         for name in self.names:
-            path = PurePosixPath(_form(name))
+            path = PurePosixPath(in_one_form(name))
             usable = _suffix(name) in SUFFIXES and not hidden(name)
             if usable and _MASK_FOLDERS.isdisjoint(path.parts):
                 found.setdefault(key(path).casefold(), []).append(name)
@@ -236,7 +236,7 @@ class Source:
             beside: the annotation file.
             prefer: names of folders (a subset, a split) that decide between equal base names.
         """
-        wanted = _form(plain_path(name))
+        wanted = in_one_form(plain_path(name))
         if PurePosixPath(wanted).name in ("", ".", ".."):
             return Found(None, f"{name!r} names no file")
         for folder in self._places(beside, tuple(prefer)):
@@ -252,7 +252,7 @@ class Source:
         """
         folder = None if beside is None else beside.parent
         if (folder, prefer) not in self._known_places:
-            start = PurePosixPath(_form(self.relative(folder)) if folder else ".")
+            start = PurePosixPath(in_one_form(self.relative(folder)) if folder else ".")
             found = []
             for base in (start, *start.parents):
                 for deep in ("", *PHOTO_FOLDERS):
@@ -268,9 +268,9 @@ class Source:
     def _by_end(self, wanted: str, prefer: set[str]) -> Found:
         """The one photo whose path ends most alike."""
         parts = PurePosixPath(wanted)
-        alike = self._alike(parts.name) or self._alike(_PREFIX.sub("", parts.name))
+        alike = self.alike(parts.name) or self.alike(_PREFIX.sub("", parts.name))
         if len(alike) > 1:  # the most parts in common at the end, then in a preferred folder
-            likeness = {name: _likeness(_form(name), wanted, prefer) for name in alike}
+            likeness = {name: _likeness(in_one_form(name), wanted, prefer) for name in alike}
             alike = [name for name in alike if likeness[name] == max(likeness.values())]
         if not alike:
             return Found(None, "no such file")
@@ -278,7 +278,7 @@ class Source:
             return Found(None, f"could be any of {len(alike)} files: {', '.join(alike[:3])}")
         return Found(self.root / alike[0], note=f"found by its base name at {alike[0]}")
 
-    def _alike(self, base: str) -> list[str]:
+    def alike(self, base: str) -> list[str]:
         """The photos with this base name in any case, or with this stem if it has no suffix."""
         alike = self._by_base.get(base.casefold(), [])
         if not alike and _suffix(base) not in SUFFIXES:
@@ -299,7 +299,7 @@ def plain_path(name: str) -> str:
     return "/".join(part for part in parts if part not in ("", "..", "."))
 
 
-def _form(name: str) -> str:
+def in_one_form(name: str) -> str:
     """A name in one Unicode form: macOS stores names decomposed, most tools write them composed."""
     return unicodedata.normalize("NFC", name)
 

@@ -25,6 +25,7 @@ from components.ingest.formats.shapes import (
     credited,
     reading,
     record,
+    stated_size,
     unreadable,
 )
 from components.ingest.formats.source import PHOTO_FOLDERS, Source
@@ -95,19 +96,11 @@ def _record(source: Source, photo: Photo, root: Element) -> Record:
     names = (filename, *photo.names) if filename else photo.names
     return record(
         source,
-        photo._replace(names=names, size=_size(root)),
+        photo._replace(
+            names=names, size=stated_size(root.findtext("size/width"), root.findtext("size/height"))
+        ),
         lambda size: _shapes(root, size),
     )
-
-
-def _size(root: Element) -> tuple[int, int] | None:
-    """(width, height) as annotated; tools write 0 for unknown."""
-    try:
-        width = int(root.findtext("size/width") or 0)
-        height = int(root.findtext("size/height") or 0)
-    except ValueError:
-        return None
-    return (width, height) if width > 0 and height > 0 else None
 
 
 def _shapes(root: Element, size: Measure) -> Iterator[Shape]:
