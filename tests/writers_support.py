@@ -90,7 +90,7 @@ def _spice(made: datasets.Dataset) -> None:
                 [x + width, y + height, x + width / 2, y + height, x + width, y + height / 2],
             ]
     first = made.annotations[0]
-    made.annotations.append({**first, "id": 999, "bbox": [1.25, 2.5, 20.75, 15.5]})
+    made.annotations.append({**first, "id": 999, "bbox": [1.25, 2.5, 20.75, 15.5], "seconds": 3.5})
     last = made.images[7]["id"]
     made.annotations[:] = [row for row in made.annotations if row["image_id"] != last]
 

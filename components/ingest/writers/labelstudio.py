@@ -1,8 +1,9 @@
 """Label Studio: `tasks.json`, `config.xml` (the labelling interface) and `images/`.
 
-Photos are named as Label Studio's local storage serves them: its document root is the folder that
-the exported one lies in. A region takes its box's place: one polygon, or a brush, which holds every
-pixel. Label, split, kind and origins of a photo are fields of its task, which Label Studio keeps.
+Photos are named as Label Studio's local storage serves them whose document root is this folder. A
+region takes its box's place: one polygon, or a brush, which holds every pixel. A photo's label is a
+choice; its split, kind, source and origins are fields of its task, which Label Studio keeps. Who
+drew and for how long is known of a task as a whole.
 """
 
 from __future__ import annotations
@@ -30,11 +31,20 @@ _TOOLS = {"box": "RectangleLabels", "polygon": "PolygonLabels", "brush": "BrushL
 def write(records: Sequence[Record], out: Path, licence: str) -> Counter[str]:
     """Write photos, tasks and the interface below `out`; returns what the results cannot hold."""
     place(records, lambda record: out / "images")
-    tasks = [_task(number, record, out.name) for number, record in enumerate(records, start=1)]
+    tasks = [_task(number, record) for number, record in enumerate(records, start=1)]
     write_json(out / "tasks.json", tasks)
     write_bytes(out / "config.xml", xml(_config(categories(records)), declared=False))
-    regions = sum(box.region is not None for record in records for box in record.boxes)
-    return Counter({"boxes, where a region takes their place": regions})
+    lost: Counter[str] = Counter()
+    for record in records:
+        lost["boxes, where a region takes their place"] += sum(bool(b.region) for b in record.boxes)
+        lost["annotators of boxes"] += _unequal([box.annotator for box in record.boxes])
+        lost["seconds spent on boxes"] += _unequal([box.seconds for box in record.boxes])
+    return lost
+
+
+def _unequal(values: list[Any]) -> int:
+    """How many of these are stated, if they are not all the same."""
+    return sum(value is not None for value in values) if len(set(values)) > 1 else 0
 
 
 def _config(classes: list[str]) -> Element:
@@ -51,17 +61,16 @@ def _config(classes: list[str]) -> Element:
     return view
 
 
-def _task(number: int, record: Record, folder: str) -> dict[str, Any]:
+def _task(number: int, record: Record) -> dict[str, Any]:
     """One photo, its label and boxes as one annotation."""
     fields = {
-        "label": record.label,
         "split": record.split,
         "kind": record.kind,
         "source": record.source,
         "origins": list(record.origins) or None,
     }
     stated = {key: value for key, value in fields.items() if value is not None}
-    image = f"/data/local-files/?d={quote(f'{folder}/images/{record.name}')}"
+    image = f"/data/local-files/?d={quote(f'images/{record.name}')}"
     width, height = record.size or (0, 0)
     common = {
         "to_name": "image",
@@ -76,8 +85,21 @@ def _task(number: int, record: Record, folder: str) -> dict[str, Any]:
     return {
         "id": number,
         "data": {"image": image, **stated},
-        "annotations": [{"id": number, "result": results}],
+        "annotations": [{"id": number, "result": results, **_credit(record)}],
     }
+
+
+def _credit(record: Record) -> dict[str, Any]:
+    """Who drew all boxes of a photo, and for how long in all, if it is the same for each."""
+    annotators, seconds = (
+        {getattr(box, key) for box in record.boxes} for key in ("annotator", "seconds")
+    )
+    found: dict[str, Any] = {}
+    if len(annotators) == 1 and None not in annotators:
+        found["completed_by"] = {"email": annotators.pop()}
+    if len(seconds) == 1 and None not in seconds:
+        found["lead_time"] = sum(box.seconds or 0.0 for box in record.boxes)
+    return found
 
 
 def _result(record: Record, box: Box) -> dict[str, Any]:

@@ -18,12 +18,10 @@ class Writer(NamedTuple):
     Attributes:
         write: called with records, folder and licence; returns what it could not hold, counted.
         keeps: which of the facts that `exporting` counts it holds.
-        what: its name for people.
     """
 
     write: Callable[[Sequence[Record], Path, str], Counter[str]]
     keeps: frozenset[str]
-    what: str
 
 
 _ON_BOXES = {"annotators of boxes", "seconds spent on boxes"}
@@ -33,16 +31,14 @@ _ON_PHOTOS = {
     "sources of photos",
     "origins of photos",
 }
+_EVERY_FACT = frozenset({*_ON_BOXES, *_ON_PHOTOS})
+_TAGGED = frozenset({*_ON_BOXES, "manipulated photos without a box"})
 WRITERS = {
-    "coco": Writer(
-        coco.write, frozenset({"licence", *_ON_BOXES, *_ON_PHOTOS}), "COCO instances JSON"
-    ),
-    "yolo": Writer(yolo.write, frozenset(), "Ultralytics YOLO"),
-    "voc": Writer(voc.write, frozenset(_ON_BOXES), "Pascal VOC XML"),
-    "cvat": Writer(
-        cvat.write, frozenset({"manipulated photos without a box", *_ON_BOXES}), "CVAT XML 1.1"
-    ),
-    "label-studio": Writer(labelstudio.write, frozenset(_ON_PHOTOS), "Label Studio JSON"),
+    "coco": Writer(coco.write, _EVERY_FACT | {"licence"}),
+    "yolo": Writer(yolo.write, frozenset()),
+    "voc": Writer(voc.write, frozenset(_ON_BOXES)),
+    "cvat": Writer(cvat.write, _TAGGED),
+    "label-studio": Writer(labelstudio.write, _EVERY_FACT),
 }
 
 

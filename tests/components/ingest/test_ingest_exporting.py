@@ -39,7 +39,7 @@ def test_what_a_format_cannot_hold_is_counted(demo: Path, tmp_path: Path) -> Non
         "yolo": everywhere | on_photos | bare | on_boxes | region,
         "voc": everywhere | on_photos | bare | {"parts of a pixel, of boxes": 8},
         "cvat": everywhere | on_photos | region | {"kinds of photos without a box": 1},
-        "label-studio": everywhere | on_boxes | region,
+        "label-studio": everywhere | region | {"seconds spent on boxes": 2},
     }
     assert {name: export(demo, tmp_path / name, name).not_kept for name in WRITERS} == expected
 
