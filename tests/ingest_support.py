@@ -87,9 +87,9 @@ def folder(tmp_path: Path) -> Path:
     return root
 
 
-def by_name(source: Path, format: str | None = None) -> dict[str, Record]:
+def by_name(source: Path, format: str | None = None, **said: bool) -> dict[str, Record]:
     """The records of a source."""
-    return {record.name: record for record in registry.read(source, format).records}
+    return {record.name: record for record in registry.read(source, format, **said).records}
 
 
 def sides(record: Record) -> list[tuple[float, ...]]:

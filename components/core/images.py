@@ -2,17 +2,24 @@
 
 Files are hostile until shown otherwise: the header is checked before a pixel is decoded, a
 truncated file fails instead of being filled with grey, and every complaint is a `PhotoError` with
-a short reason that fits a quarantine list. Formats are known by their content, never by their name.
+a short reason that fits a quarantine list. Formats are known by their content, never by their name;
+only where folders are searched the suffix tells what looks like a photo.
+
+Pixels of more than 8 bits are scaled to 8: 16-bit ones by their range, 32-bit and floating-point
+ones of a TIFF, which has no fixed range, by the smallest usual one that holds them (floating-point:
+0..1, 0..255, 0..65535; integers: 0..255, 0..65535, 0..2^32-1). Values that suit none are refused.
 """
 
 from __future__ import annotations
 
 import functools
 import os
+import re
 import stat
 import warnings
+from importlib.metadata import version
 from io import BytesIO
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import PIL
@@ -21,19 +28,65 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from components.core.errors import InputError
 from components.core.files import atomic, sha256_file
 
-FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP")
-SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".tif", ".tiff", ".webp", ".bmp"})
+FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "AVIF")  # HEIC is added where it occurs
+WHAT = "JPEG, PNG, TIFF, WebP, BMP, HEIC or AVIF"
+SUFFIXES = frozenset({
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".mpo", ".png", ".tif", ".tiff", ".webp", ".bmp",
+    ".heic", ".heif", ".hif", ".avif",
+})  # fmt: skip
+# Of photos and pictures that are not read: raw files of cameras, and others.
+UNREAD = frozenset({
+    ".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".fff", ".iiq", ".kdc", ".mef",
+    ".mos", ".mrw", ".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".rwl", ".sr2", ".srf",
+    ".srw", ".x3f",
+    ".bpg", ".dds", ".exr", ".gif", ".hdr", ".heics", ".heifs", ".ico", ".j2k", ".jp2", ".jpf",
+    ".jpx", ".jxl", ".jxr", ".pbm", ".pcx", ".pgm", ".pnm", ".ppm", ".psb", ".psd", ".svg", ".tga",
+    ".wdp", ".xcf",
+})  # fmt: skip
 MAX_MEGAPIXELS = 64.0
 MAX_SIDE = 65_500  # pixels; more cannot be saved as JPEG, as training and robustness do
 
 # A pixel takes at most 8 bytes (16-bit RGBA) before compression; twice that is no honest photo.
 _BYTES_PER_PIXEL = 16
 
+_RANGES = {"I": (255, 65_535, 2**32 - 1), "F": (1, 255, 65_535)}  # by mode, see above
+_HEIF_SIZE = re.compile(rb"ispe\0{4}(.{8})", re.DOTALL)  # width and height of a coded picture
+_TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
 
 @functools.cache
 def decoder() -> dict[str, str]:
-    """What decides the pixels of a photo: this module's code and Pillow; part of cache keys."""
+    """What decides the pixels of photos: this module's code and Pillow; part of cache keys."""
     return {"code": sha256_file(__file__), "pillow": PIL.__version__}
+
+
+def pixels_id(path: str | Path, sha256: str) -> str:
+    """What a photo's pixels are known by in cache keys, beside `decoder`: its bytes' SHA-256.
+
+    For HEIC the version of the library that decodes it as well; no other photo depends on it.
+    """
+    try:
+        with open(path, "rb") as file:
+            heif = _is_heif(file.read(12))
+    except OSError:  # whoever reads it will say so
+        heif = False
+    return f"{sha256} pillow-heif {version('pillow-heif')}" if heif else sha256
+
+
+def looks_like_photo(name: str) -> bool:
+    """Whether a file's name is a photo's, of a format that is read or not; hidden files are not."""
+    path = PurePosixPath(name)
+    return path.suffix.lower() in SUFFIXES | UNREAD and not path.name.startswith(".")
+
+
+def refuse_unread(name: str | Path) -> None:
+    """Raise PhotoError for a file whose suffix is in `UNREAD`, before its bytes are fetched.
+
+    A camera's raw file would otherwise pass for the TIFF that its thumbnail is.
+    """
+    suffix = PurePosixPath(name).suffix.lower()
+    if suffix in UNREAD:
+        raise PhotoError(f"{suffix[1:].upper()} files are not read, only {WHAT}", str(name))
 
 
 class PhotoError(InputError):
@@ -57,6 +110,7 @@ def _allow(pixels: int) -> None:
 
 def read_bytes(path: str | Path, max_megapixels: float = MAX_MEGAPIXELS) -> bytes:
     """The bytes of a regular, non-empty file of believable size; raises PhotoError."""
+    refuse_unread(path)
     try:
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):
@@ -71,26 +125,68 @@ def read_bytes(path: str | Path, max_megapixels: float = MAX_MEGAPIXELS) -> byte
         raise PhotoError(f"cannot be read ({error.strerror})", str(path)) from None
 
 
+def _is_heif(head: bytes) -> bool:
+    """Whether a file's first 12 bytes are HEIC's; `mif1` and `msf1` may be AVIF's as well."""
+    return head[4:8] == b"ftyp" and head[8:12] in (
+        *(b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"),
+        *(b"mif1", b"msf1"),
+    )
+
+
+@functools.cache
+def _with_heif() -> tuple[str, ...]:
+    """Formats with HEIC, whose library is imported only when it is needed."""
+    from pillow_heif import register_heif_opener
+
+    register_heif_opener(thumbnails=False, depth_images=False, aux_images=False)
+    return (*FORMATS, "HEIF")
+
+
+def _unknown(data: bytes) -> str:
+    """Why Pillow knows no image in these bytes."""
+    if data.startswith(_TIFF_MAGIC):
+        return "TIFF with a damaged header or pixels that are not read (e.g. floating-point RGB)"
+    if data[4:8] == b"ftyp":
+        return "HEIC or AVIF with a damaged header or a codec that is not read"
+    return f"not a {WHAT} image"
+
+
+def _is_raw(image: Image.Image, data: bytes) -> bool:
+    """Whether a TIFF is a camera's raw file, of which Pillow would show the thumbnail."""
+    tags = getattr(image, "tag_v2", {})
+    subfile = tags.get(ExifTags.Base.NewSubfileType, 0)
+    return bool(
+        data[8:10] == b"CR" or ExifTags.Base.DNGVersion in tags or (subfile and subfile & 1)
+    )
+
+
 def _open(data: bytes, name: str, max_megapixels: float) -> Image.Image:
     """The header only: format and size checked, nothing decoded."""
     if not data:
         raise PhotoError("empty file (0 bytes)", name)
     _allow(int(max_megapixels * 1e6))
     try:
-        image = Image.open(BytesIO(data), formats=FORMATS)
+        image = Image.open(BytesIO(data), formats=_with_heif() if _is_heif(data) else FORMATS)
+        raw = image.format == "TIFF" and _is_raw(image, data)
     except UnidentifiedImageError:
-        raise PhotoError("not a JPEG, PNG, TIFF, WebP or BMP image", name) from None
+        raise PhotoError(_unknown(data), name) from None
     except Image.DecompressionBombError:
         raise PhotoError(f"larger than {max_megapixels:g} megapixels", name) from None
     except MemoryError:
         raise
     except Exception as error:  # Pillow's readers raise almost anything on hostile headers
         raise PhotoError(f"damaged header ({error})", name) from None
+    if raw:
+        raise PhotoError("camera's raw file, or a thumbnail as its first image", name)
     width, height = image.size
     if width < 1 or height < 1:
         raise PhotoError(f"has no pixels ({width}x{height})", name)
     if width * height > max_megapixels * 1e6:
         raise PhotoError(f"{width}x{height} is larger than {max_megapixels:g} megapixels", name)
+    for coded in _HEIF_SIZE.findall(data) if image.format == "HEIF" else ():
+        # The header may show a corner of what is decoded; the library holds to these sizes.
+        if int.from_bytes(coded[:4]) * int.from_bytes(coded[4:]) > max_megapixels * 1e6:
+            raise PhotoError(f"larger than {max_megapixels:g} megapixels", name)
     if max(width, height) > MAX_SIDE:
         raise PhotoError(f"{width}x{height} has a side above {MAX_SIDE} pixels", name)
     return image
@@ -121,8 +217,6 @@ def _decode(data: bytes, name: str, max_megapixels: float) -> Image.Image:
     image = _open(data, name, max_megapixels)
     try:
         image.load()
-        if image.mode == "F":
-            raise PhotoError("floating-point pixels", name)
         _turn(image)
         return image
     except (PhotoError, MemoryError):
@@ -131,11 +225,39 @@ def _decode(data: bytes, name: str, max_megapixels: float) -> Image.Image:
         raise PhotoError(f"truncated or damaged ({error})", name) from None
 
 
+def _scaled(image: Image.Image) -> np.ndarray:
+    """Grey pixels of more than 8 bits as uint8 (H, W); raises ValueError for an unusual range."""
+    tags = getattr(image, "tag_v2", {})  # a TIFF's
+    depth = tags.get(ExifTags.Base.BitsPerSample, (16,))[0]
+    values = np.asarray(image)
+    if image.mode == "I" and depth == 32 and tags.get(ExifTags.Base.SampleFormat, (1,))[0] == 1:
+        values = values.view(np.uint32)  # as which Pillow has read it
+    ranges = _RANGES.get(image.mode)
+    top = _range(values, ranges) if ranges else 2**depth - 1
+    if image.mode == "F":
+        scaled = np.rint(values.astype(np.float64) * 255 / top)
+    else:
+        scaled = values.astype(np.int64) * 255 // top
+    grey = np.clip(scaled, 0, 255).astype(np.uint8)
+    white_is_zero = tags.get(ExifTags.Base.PhotometricInterpretation) == 0
+    return 255 - grey if white_is_zero else grey
+
+
+def _range(values: np.ndarray, tops: tuple[int, ...]) -> int:
+    """The top of the smallest range that holds the values, or nearly, and that they fill a bit."""
+    low, high = float(values.min()), float(values.max())
+    for top in tops:
+        slack = top / 100  # what sharpening adds at edges
+        if -slack <= low and high <= top + slack and (top == tops[0] or high >= top / 32):
+            return top
+    known = " or ".join(f"0..{top}" for top in tops)
+    raise ValueError(f"pixels from {low:g} to {high:g}, which is none of {known}")
+
+
 def _to_rgb(image: Image.Image, background: int) -> Image.Image:
-    """8-bit RGB: 16-bit scaled, palettes resolved, transparency laid over a plain background."""
-    if image.mode.startswith("I"):
-        grey = np.clip(np.asarray(image, np.int64) // 257, 0, 255).astype(np.uint8)
-        return Image.fromarray(grey).convert("RGB")
+    """8-bit RGB: deeper pixels scaled, palettes resolved, transparency over a plain background."""
+    if image.mode.startswith(("I", "F")):
+        return Image.fromarray(_scaled(image)).convert("RGB")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         plain = Image.new("RGBA", image.size, (background, background, background, 255))
@@ -171,18 +293,28 @@ def open_photo(path: str | Path, max_megapixels: float = MAX_MEGAPIXELS) -> np.n
     return decode_photo(read_bytes(path, max_megapixels), str(path), max_megapixels)
 
 
-def decode_mask(data: bytes, name: str, max_megapixels: float = MAX_MEGAPIXELS) -> np.ndarray:
-    """Decode a mask from bytes: bool (H, W), true where any channel exceeds half (127 of 255).
+def mask_values(data: bytes, name: str, max_megapixels: float = MAX_MEGAPIXELS) -> np.ndarray:
+    """Decode a mask's pixels from bytes: uint8 (H, W), or (H, W, 3) where they may have colours.
 
-    Transparency counts as not manipulated. Raises PhotoError as `decode_photo` does.
+    Transparency counts as black. Raises PhotoError as `decode_photo` does.
     """
     image = _decode(data, name, max_megapixels)
     try:
         if image.mode in ("1", "L"):
-            return np.asarray(image.convert("L")) > 127
-        return np.asarray(_to_rgb(image, background=0)).max(axis=2) > 127
+            return np.asarray(image.convert("L"))
+        return np.asarray(_to_rgb(image, background=0))
     except (ValueError, OSError) as error:
         raise PhotoError(f"cannot be converted to a mask ({error})", name) from None
+
+
+def marked(values: np.ndarray) -> np.ndarray:
+    """What a mask's values mark: bool (H, W), true where any channel exceeds half (127 of 255)."""
+    return (values if values.ndim == 2 else values.max(axis=2)) > 127
+
+
+def decode_mask(data: bytes, name: str, max_megapixels: float = MAX_MEGAPIXELS) -> np.ndarray:
+    """Decode a mask from bytes: `marked` of its `mask_values`."""
+    return marked(mask_values(data, name, max_megapixels))
 
 
 def open_mask(path: str | Path, max_megapixels: float = MAX_MEGAPIXELS) -> np.ndarray:

@@ -133,8 +133,7 @@ def _groups(rows: list[dict[str, Any]], seen: list[Scan], bits: int) -> list[str
         keys.append(
             [*(row.get("origins") or ()), *([group] if group else ())] or [row["file_name"]]
         )
-    hashes = np.array([int(found.phash, 16) for found in seen], np.uint64)
-    return groups.link(keys, groups.near_pairs(hashes, bits))
+    return groups.link(keys, groups.near_duplicates([found.phash for found in seen], bits))
 
 
 def _typed(frame: pd.DataFrame, schema: pa.Schema) -> pd.DataFrame:

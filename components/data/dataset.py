@@ -47,7 +47,9 @@ class Dataset:
             Photos that share a `group`, or one of their `origins` (ids of the photos they were
             made from), stay in one split.
         annotations: COCO annotations, `bbox` [x, y, width, height] in pixels, optionally with
-            `annotator` and `seconds`.
+            `annotator` and `seconds`, and with `segmentation` where more than a box was drawn:
+            polygons [[x, y, x, y, ...], ...] or compressed RLE {"size": [height, width],
+            "counts": text}.
         description: free text.
     """
 
@@ -100,12 +102,20 @@ def check(dataset: Dataset) -> None:
     where = str(dataset.root / INDEX)
     _check_rows(dataset.images, dataset.annotations, where)
     for row in (*dataset.images, *dataset.annotations):
-        values = (*row.values(), *row.get("bbox", ()))
-        if not all(math.isfinite(value) for value in values if isinstance(value, float)):
+        if not _finite(row.values()):
             what = row.get("file_name") or f"annotation {row['id']}"
             raise InputError(
                 f"{what}: a number in it is not finite", where=where, hint="correct or remove it"
             )
+
+
+def _finite(values: Iterable[Any]) -> bool:
+    """Whether all numbers in a list, and in lists in it, are finite."""
+    return all(
+        math.isfinite(value) if isinstance(value, float) else _finite(value)
+        for value in values
+        if isinstance(value, float | list | tuple)
+    )
 
 
 def save(dataset: Dataset) -> None:

@@ -15,7 +15,8 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-_SIDE, _LOW = 32, 8
+_SIDE, _LOW, _UNIT = 32, 8, 1 << 20
+_FLAT = ("", "0" * 16, "8" + "0" * 15)  # bits of a photo without structure
 # Beyond this many bits the bands get so short that comparing every pair is no slower.
 _MOST_BANDS = 9
 _BLOCK = 1 << 22
@@ -23,30 +24,80 @@ _BLOCK = 1 << 22
 
 @functools.lru_cache(maxsize=1)
 def _cosines() -> np.ndarray:
-    """The 8 lowest rows of the 32-point type-II DCT."""
+    """The 8 lowest rows of the 32-point type-II DCT, int64 in units of 2^-20.
+
+    None is near enough to a half for another library's last bit to round it elsewhere.
+    """
     frequency, place = np.mgrid[:_LOW, :_SIDE]
-    return np.cos(np.pi * frequency * (2 * place + 1) / (2 * _SIDE))
+    cosines = np.cos(np.pi * frequency * (2 * place + 1) / (2 * _SIDE))
+    return np.rint(cosines * _UNIT).astype(np.int64)
 
 
-def phash(photo: np.ndarray) -> str:
+@functools.lru_cache(maxsize=1)
+def _rounding() -> np.ndarray:
+    """What each frequency can have of a plain picture: every cell rounded by up to a half."""
+    most = np.abs(_cosines()).sum(axis=1)
+    return most[:, None] * most // 2
+
+
+def phash(photo: np.ndarray) -> str | None:
     """The 64-bit DCT perceptual hash (pHash) of an RGB photo, uint8 (H, W, 3), as 16 hex digits.
 
     Grey, 32x32 (by area averaging), DCT, the 8x8 lowest frequencies compared with their median;
     bits in row order. On a 32x32 grey photo it equals `imagehash.phash`; that library takes 12
     times as long on 12 megapixels, and its bits differ from those that registered versions carry.
+
+    All arithmetic is on integers, so that every processor and library gives the same bits. A flat
+    photo has no hash: one whose frequencies rounding alone could make, or whose bits are a flat
+    one's.
     """
     # For 32 rows every second one of a large photo is plenty, and half the work.
     rows = photo[::2] if photo.shape[0] >= 8 * _SIDE else photo
+    # OpenCV's grey (fixed-point) and its averages of exact halves are integers; its others are not.
     grey = cv2.cvtColor(rows, cv2.COLOR_RGB2GRAY)
-    # OpenCV averages exact halves fastest: ten times as fast on a photo of 12 megapixels.
     while min(grey.shape) >= 4 * _SIDE:
         height, width = grey.shape[0] // 2, grey.shape[1] // 2
         even = grey[: 2 * height, : 2 * width]
         grey = cv2.resize(even, (width, height), interpolation=cv2.INTER_AREA)
-    small = cv2.resize(grey, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA).astype(np.float64)
-    low = _cosines() @ small @ _cosines().T
-    middle = np.sort(low, axis=None)[_LOW * _LOW // 2 - 1 : _LOW * _LOW // 2 + 1]
-    return np.packbits(low > middle.mean()).tobytes().hex()
+    low = _cosines() @ _small(grey) @ _cosines().T
+    if (np.abs(low) <= _rounding()).ravel()[1:].all():
+        return None
+    ordered = np.sort(low, axis=None)
+    middle = ordered[low.size // 2 - 1] + ordered[low.size // 2]
+    bits = np.packbits(2 * low > middle).tobytes().hex()
+    return None if bits in _FLAT else bits
+
+
+def _small(grey: np.ndarray) -> np.ndarray:
+    """A grey picture as 32x32 averages of area, rounded, int64."""
+    height, width = grey.shape
+    sums = _cells(_cells(grey.astype(np.int64)).T).T
+    return (2 * sums + height * width) // (2 * height * width)
+
+
+def _cells(values: np.ndarray) -> np.ndarray:
+    """Sums over 32 equal parts of the rows, in units of 1/32 row: int64 (32, W)."""
+    height = len(values)
+    whole, part = np.divmod(np.arange(_SIDE + 1) * height, _SIDE)
+    above = np.concatenate([np.zeros_like(values[:1]), np.cumsum(values, axis=0)])
+    cut = values[np.minimum(whole, height - 1)]
+    return np.diff(above[whole] * _SIDE + cut * part[:, None], axis=0)
+
+
+def near_duplicates(hashes: Sequence[str | None], bits: int) -> np.ndarray:
+    """All pairs of rows whose hashes (see `phash`) differ in at most `bits` bits: int64 (P, 2).
+
+    Rows without a hash are in none; nor are those with a hash of a flat photo, as earlier code
+    made them.
+    """
+    rows = np.array([n for n, value in enumerate(hashes) if _is_hash(value)], np.int64)
+    values = np.array([int(str(hashes[row]), 16) for row in rows], np.uint64)
+    return rows[near_pairs(values, bits)]
+
+
+def _is_hash(value: str | None) -> bool:
+    """Whether it is one, and tells anything; a table may have NaN for null."""
+    return isinstance(value, str) and value not in _FLAT
 
 
 def near_pairs(hashes: np.ndarray, bits: int) -> np.ndarray:

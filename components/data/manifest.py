@@ -34,7 +34,7 @@ IMAGES = pa.schema(
         ("group", pa.string()),  # what must not cross splits
         ("source", pa.string()),  # where the photo comes from
         ("kind", pa.string()),  # e.g. splice/free, copy-move/geometric, removal; or null
-        ("phash", pa.string()),  # 64-bit perceptual hash, 16 hex digits
+        ("phash", pa.string()),  # 64-bit perceptual hash, 16 hex digits; null for a flat photo
         ("n_boxes", pa.int32()),
     ]
 )

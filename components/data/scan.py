@@ -52,7 +52,7 @@ class Scan(NamedTuple):
 
     sha256: str = ""
     size: tuple[int, int] = (0, 0)
-    phash: str = ""
+    phash: str | None = None  # None for a flat photo
     mask: Mask | None = None
     problem: str | None = None
 

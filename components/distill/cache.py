@@ -68,7 +68,9 @@ def kept_size(width: int, height: int, side: int) -> tuple[int, int]:
 
 def data_key(examples: list[Example], side: int, binary: bool) -> str:
     """Content key of the decoded arrays."""
-    rows = [[e.image_id, e.split, e.sha256, e.mask_sha256] for e in examples]
+    rows = [
+        [e.image_id, e.split, images.pixels_id(e.photo, e.sha256), e.mask_sha256] for e in examples
+    ]
     return sha256_json(
         {
             "side": side,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from components.core.params import Params, Prepare
@@ -64,9 +63,8 @@ def unseen(photos: Manifest, prepared: pd.DataFrame, bits: int) -> Manifest:
     images = photos.images
     known = prepared[prepared["split"] != "test"]
     both = pd.concat([images["phash"], known["phash"]])
-    hashes = np.array([int(value, 16) for value in both], np.uint64)
-    rows = [[str(row)] for row in range(len(hashes))]
-    names = pd.Series(groups.link(rows, groups.near_pairs(hashes, bits)))
+    rows = [[str(row)] for row in range(len(both))]
+    names = pd.Series(groups.link(rows, groups.near_duplicates(list(both), bits)))
     fresh, seen = names[: len(images)], names[len(images) :]
     known_bytes = images["sha256"].isin(known["sha256"]).to_numpy()
     known_photos = fresh.isin(seen).to_numpy() | known_bytes

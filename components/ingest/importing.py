@@ -1,14 +1,14 @@
 """Import: a source in any readable format becomes a data set's folder, whole or not at all.
 
 Everything is checked before anything is written. Bad rows refuse the import unless they are to be
-quarantined; then they are listed in `quarantine.csv` and the rest is imported. The folder is built
-beside its place and renamed into it, so nothing half made is ever seen and nothing is overwritten.
+quarantined, that is, left out. `import.csv` says what became of every photo, row and file of the
+source. The folder is built beside its place and renamed into it, so nothing half made is ever seen
+and nothing is overwritten.
 """
 
 from __future__ import annotations
 
 import glob
-import math
 import posixpath
 import shutil
 import tempfile
@@ -22,27 +22,40 @@ from typing import Any
 import numpy as np
 
 from components.core.errors import InputError
-from components.core.files import alone, link_or_copy, printable, write_text
+from components.core.files import alone, link_or_copy, printable
 from components.core.images import MAX_MEGAPIXELS, open_mask, save_grey
 from components.core.params import Prepare
 from components.core.progress import Progress
 from components.data.dataset import CARD, MASKS, PHOTOS, Dataset, save
-from components.data.manifest import AUTHENTIC, MANIPULATED
-from components.data.scan import QUARANTINE, Job, Scan, quarantine_csv, refuse_many, run, scan
+from components.data.manifest import MANIPULATED
+from components.data.scan import refuse_many, run
+from components.ingest import outcomes
+from components.ingest.checks import (
+    Seen,
+    clipped,
+    look,
+    problem,
+    refuse_inverted,
+    refuse_shares,
+)
 from components.ingest.formats import registry
-from components.ingest.formats.record import Box, Record
-
-# Exporters round and scale; a box that overhangs by less than this many pixels is clipped.
-SLACK = 1.0
-# Files derived from a photo have its name and a suffix; file systems allow 255 bytes a name.
-LONGEST_NAME = 240
+from components.ingest.formats.record import Record
+from components.ingest.outcomes import LEFT_OUT, NOTED, TAKEN, Outcome
 
 
 @dataclass(frozen=True)
 class Imported:
-    """What an import made: the data set, the rows left out as (photo, reason), and remarks."""
+    """What an import made.
+
+    Attributes:
+        dataset: the data set.
+        outcomes: what became of every photo, row and file of the source, as in `import.csv`.
+        quarantined: of the photos left out, those that refuse an import, as (photo, reason).
+        notes: remarks on the whole.
+    """
 
     dataset: Dataset
+    outcomes: list[Outcome]
     quarantined: list[tuple[str, str]]
     notes: list[str]
 
@@ -55,8 +68,11 @@ def import_dataset(
     licence: str,
     source_name: str,
     format: str | None = None,
+    authentic: bool = False,
+    inverted: bool | None = None,
     quarantine: bool = False,
     validated: bool = False,
+    dry_run: bool = False,
     max_megapixels: float = MAX_MEGAPIXELS,
     progress: Progress | None = None,
 ) -> Imported:
@@ -69,8 +85,11 @@ def import_dataset(
         licence: under which the photos may be used.
         source_name: where they come from.
         format: a name in `formats.registry`; None detects it.
-        quarantine: leave bad rows out and list them, instead of refusing the import.
+        authentic: all photos are said to be authentic; no annotation is needed.
+        inverted: whether masks are white where nothing was done; None refuses those that look so.
+        quarantine: leave bad rows out instead of refusing the import.
         validated: the photos go to a data set with a `val` of its own, so a stated `val` stays.
+        dry_run: check everything and write nothing.
         max_megapixels: larger photos are bad rows.
         progress: called with photos checked.
 
@@ -78,12 +97,36 @@ def import_dataset(
         InputError: `out` exists, the source is structurally wrong, or a row is bad.
     """
     _refuse_existing(out)
-    reading = registry.read(source, format)
-    for record in reading.records:
-        if posixpath.normpath(record.name) != record.name or record.name.startswith(("../", "/")):
-            raise InputError(f"path {record.name!r} leaves this folder", where=str(source))
-    scans = _scan(reading.records, max_megapixels, progress)
-    checked = list(zip(reading.records, scans, strict=True))
+    reading = registry.read(source, format, authentic=authentic)
+    seen = run(
+        lambda record: look(record, max_megapixels, invert=bool(inverted)),
+        reading.records,
+        progress,
+    )
+    checked = list(zip(reading.records, seen, strict=True))
+    refuse_shares(source, checked)
+    refuse_inverted(source, checked, inverted)
+    good, bad = _sorted_out(source, checked)
+    if bad and not (quarantine and good):
+        refuse(source, bad, quarantine)
+    good, notes = _test_split(good, validated)
+    good.sort(key=lambda pair: pair[0].name)
+    card = {"name": name, "licence": licence, "source": source_name}
+    made = _indexed(out, good, {key: printable(value) for key, value in card.items()})
+    left = [*bad, *((printable(what), reason) for what, reason in reading.left)]
+    rows = [*_taken(good), *(Outcome(what, LEFT_OUT, reason) for what, reason in left)]
+    if not dry_run:
+        _write(made, good, rows, bool(inverted), max_megapixels)
+    if made.boxes == "mixed":
+        drawn = len(unboxed(made.images, made.annotations, made.split))
+        notes.append(f"photos without a box whose boxes are drawn from their masks: {drawn}")
+    return Imported(made, rows, bad, [*reading.notes, *notes])
+
+
+def _sorted_out(
+    source: Path, checked: Sequence[tuple[Record, Seen]]
+) -> tuple[list[tuple[Record, Seen]], list[tuple[str, str]]]:
+    """The usable photos, and the others with the reason."""
     contradicted = _of_both_labels(checked)
     good, bad = [], []
     for record, seen in checked:
@@ -92,76 +135,22 @@ def import_dataset(
             reason = "the same file is in the data set with the other label"
         if reason:
             bad.append((printable(record.name), reason))
+        elif posixpath.normpath(record.name) != record.name or record.name.startswith("../"):
+            raise InputError(f"path {record.name!r} leaves this folder", where=str(source))
         else:
             good.append((record, seen))
-    _refuse(source, bad, len(good), quarantine)
-    good, notes = _test_split(good, validated)
-    good.sort(key=lambda pair: pair[0].name)
-    card = {"name": name, "licence": licence, "source": source_name}
-    card = {key: printable(value) for key, value in card.items()}  # often a folder's name
-    made = _write(out, good, bad, card, max_megapixels)
-    if made.boxes == "mixed":
-        drawn = len(unboxed(made.images, made.annotations, made.split))
-        notes.append(f"photos without a box whose boxes are drawn from their masks: {drawn}")
-    return Imported(made, bad, [*reading.notes, *notes])
+    return good, bad
 
 
-def _scan(
-    records: Sequence[Record], max_megapixels: float, progress: Progress | None
-) -> list[Scan]:
-    jobs = [
-        Job(record.name, record.photo, record.mask, components=True)
-        for record in records
-        if not record.problem
-    ]
-    seen = iter(scan(jobs, max_megapixels, progress))
-    return [Scan(problem=r.problem) if r.problem else next(seen) for r in records]
-
-
-def problem(record: Record, seen: Scan) -> str | None:
-    """The first thing wrong with a row, or None."""
-    if seen.problem:
-        return seen.problem
-    if printable(record.name) != record.name:
-        return "its name is not UTF-8"
-    if len(posixpath.basename(record.name).encode()) > LONGEST_NAME:
-        return f"its name is longer than {LONGEST_NAME} bytes"
-    size = "x".join(map(str, seen.size))
-    if record.size and record.size != seen.size:
-        return f"annotated as {'x'.join(map(str, record.size))} but is {size} upright"
-    if seen.mask is not None:
-        if seen.mask.size != seen.size:
-            return f"mask is {'x'.join(map(str, seen.mask.size))} but the photo is {size}"
-        if seen.mask.components is not None and not len(seen.mask.components):
-            return "mask is empty (values above 127 mean manipulated)"
-    if record.label == AUTHENTIC and record.boxes:
-        return "authentic, but has a box"
-    if record.label == MANIPULATED and not record.boxes and record.mask is None:
-        return "manipulated, but has neither box nor mask"
-    return next(filter(None, (_box_problem(box, *seen.size) for box in record.boxes)), None)
-
-
-def _box_problem(box: Box, width: int, height: int) -> str | None:
-    """What is wrong with a box on a photo of this size, or None."""
-    values = (box.x, box.y, box.width, box.height)
-    shown = "[" + ", ".join(f"{value:g}" for value in values) + "]"
-    if not all(map(math.isfinite, values)):
-        return f"box {shown} is not finite"
-    if box.width <= 0 or box.height <= 0:
-        return f"box {shown} is inverted or empty"
-    over = max(-box.x, -box.y, box.x + box.width - width, box.y + box.height - height)
-    if over > SLACK or min(clipped(box, width, height)[2:]) <= 0:
-        return f"box {shown} lies outside the photo ({width}x{height})"
-    if box.seconds is not None and not math.isfinite(box.seconds):
-        return f"box {shown} took {box.seconds} seconds"
-    return None
-
-
-def clipped(box: Box, width: int, height: int) -> list[float]:
-    """A checked box as COCO `[x, y, width, height]`, its overhang of under a pixel cut off."""
-    x, y = max(box.x, 0.0), max(box.y, 0.0)
-    x1, y1 = min(box.x + box.width, float(width)), min(box.y + box.height, float(height))
-    return [x, y, x1 - x, y1 - y]
+def _taken(good: Sequence[tuple[Record, Seen]]) -> Iterator[Outcome]:
+    """A row for each photo that is taken, or one for each of its notes."""
+    for record, seen in good:
+        notes = [*record.notes, *filter(None, (box.note for box in record.boxes))]
+        notes += seen.mask.notes if seen.mask else ()
+        for note in dict.fromkeys(notes):
+            yield Outcome(record.name, NOTED, printable(note))
+        if not notes:
+            yield Outcome(record.name, TAKEN)
 
 
 def _refuse_existing(out: Path) -> None:
@@ -170,7 +159,7 @@ def _refuse_existing(out: Path) -> None:
         raise InputError("exists already", where=str(out), hint=hint)
 
 
-def _of_both_labels(checked: Sequence[tuple[Record, Scan]]) -> set[str]:
+def _of_both_labels(checked: Sequence[tuple[Record, Seen]]) -> set[str]:
     """Hashes of the files that are listed both as authentic and as manipulated."""
     labels: dict[str, set[str]] = {}
     for record, seen in checked:
@@ -179,20 +168,19 @@ def _of_both_labels(checked: Sequence[tuple[Record, Scan]]) -> set[str]:
     return {sha256 for sha256, found in labels.items() if len(found) > 1}
 
 
-def _refuse(source: Path, bad: list[tuple[str, str]], good: int, quarantine: bool) -> None:
+def refuse(source: Path, bad: Sequence[tuple[str, str]], quarantine: bool) -> None:
     """Raise InputError for bad rows that are not to be quarantined, or when no good one is left."""
-    if bad and not (quarantine and good):
-        more = f" (and {len(bad) - 1} more bad photos)" if len(bad) > 1 else ""
-        what = f"{bad[0][0]}: {bad[0][1]}{more}"
-        if not quarantine:
-            hint = "correct them, or leave them out with --quarantine"
-            raise InputError(what, where=str(source), hint=hint)
-        raise InputError(f"no usable photo: {what}", where=str(source))
+    more = f" (and {len(bad) - 1} more bad photos)" if len(bad) > 1 else ""
+    what = f"{bad[0][0]}: {bad[0][1]}{more}"
+    if not quarantine:
+        hint = "correct them, or leave them out with --quarantine"
+        raise InputError(what, where=str(source), hint=hint)
+    raise InputError(f"no usable photo: {what}", where=str(source))
 
 
 def _test_split(
-    good: list[tuple[Record, Scan]], validated: bool
-) -> tuple[list[tuple[Record, Scan]], list[str]]:
+    good: list[tuple[Record, Seen]], validated: bool
+) -> tuple[list[tuple[Record, Seen]], list[str]]:
     """If the source states `train` and `val` but no `test`, its `val` becomes the test split.
 
     Selecting on it would leave nothing to test on; validation photos are then carved out of
@@ -210,35 +198,37 @@ def _test_split(
     ]
 
 
+def _indexed(out: Path, good: list[tuple[Record, Seen]], card: dict[str, str]) -> Dataset:
+    """The data set's card and index, not yet on disk."""
+    images, annotations = _index(good)
+    split = "given" if any("split" in image for image in images) else "grouped"
+    lacking = "mixed" if unboxed(images, annotations, split) else "given"
+    return Dataset(
+        root=out,
+        boxes=lacking if annotations else "simulate",
+        split=split,
+        images=images,
+        annotations=annotations,
+        **card,
+    )
+
+
 def _write(
-    out: Path,
-    good: list[tuple[Record, Scan]],
-    bad: list[tuple[str, str]],
-    card: dict[str, str],
+    made: Dataset,
+    good: list[tuple[Record, Seen]],
+    rows: Sequence[Outcome],
+    invert: bool,
     max_megapixels: float,
-) -> Dataset:
+) -> None:
     """Build the folder beside its place, then rename it there."""
-    with staging(out) as scratch:
-        _refuse_existing(out)  # it may have been made meanwhile
-        work = scratch / out.name
-        images, annotations = _index(good)
-        split = "given" if any("split" in image for image in images) else "grouped"
-        lacking = "mixed" if unboxed(images, annotations, split) else "given"
-        dataset = Dataset(
-            root=work,
-            boxes=lacking if annotations else "simulate",
-            split=split,
-            images=images,
-            annotations=annotations,
-            **card,
-        )
-        pairs = [(record, image) for (record, _), image in zip(good, images, strict=True)]
-        run(lambda pair: _place(work, *pair, max_megapixels), pairs)
-        save(dataset)
-        if bad:
-            write_text(work / QUARANTINE, quarantine_csv(bad))
-        work.rename(out)
-    return replace(dataset, root=out)
+    with staging(made.root) as scratch:
+        _refuse_existing(made.root)  # it may have been made meanwhile
+        work = scratch / made.root.name
+        pairs = [(record, image) for (record, _), image in zip(good, made.images, strict=True)]
+        run(lambda pair: _place(work, *pair, invert, max_megapixels), pairs)
+        save(replace(made, root=work))
+        outcomes.write(work / outcomes.TABLE, rows)
+        work.rename(made.root)
 
 
 def unboxed(
@@ -258,20 +248,22 @@ def unboxed(
     ]
 
 
-def _place(root: Path, record: Record, image: dict[str, Any], max_megapixels: float) -> None:
+def _place(
+    root: Path, record: Record, image: dict[str, Any], invert: bool, max_megapixels: float
+) -> None:
     """Put one photo and its mask in place; a mask of another format becomes a PNG."""
     link_or_copy(record.photo.resolve(), root / PHOTOS / record.name)
     if record.mask is None:
         return
-    if record.mask.suffix.lower() == ".png":
+    if record.mask.suffix.lower() == ".png" and not invert:
         link_or_copy(record.mask.resolve(), root / image["mask"])
     else:
-        mask = open_mask(record.mask, max_megapixels)
+        mask = open_mask(record.mask, max_megapixels) != invert
         save_grey(root / image["mask"], mask.astype(np.uint8) * 255)
 
 
 def _index(
-    good: list[tuple[Record, Scan]],
+    good: list[tuple[Record, Seen]],
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """COCO images and annotations, in the order of the rows; what is not known has no key."""
     stems = Counter(posixpath.splitext(record.name)[0] for record, _ in good)
@@ -303,6 +295,7 @@ def _index(
                 "bbox": bbox,
                 "area": bbox[2] * bbox[3],
                 "iscrowd": 0,
+                "segmentation": box.region,
                 "annotator": box.annotator,
                 "seconds": box.seconds,
             }

@@ -1,8 +1,10 @@
 """The inbox: batches of new photos below an S3 prefix, each added to the data set once.
 
-A batch is everything below `PREFIX/NAME/`: photos and, uploaded last, their COCO index
-`annotations.json`. `inbox.json` records the outcome of each batch with the hash of its keys and
-ETags, so that a batch is added again only if it has changed.
+A batch is everything below `PREFIX/NAME/`, in any readable format. What is uploaded last says that
+it is complete: an object called `complete`, or, for photos with a COCO index, the index itself as
+`annotations.json`; then only the photos that it names are looked at. `inbox.json` records the
+outcome of each batch with the hash of its keys and ETags, so that a batch is added again only if it
+has changed.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from components.core.errors import CheckError, InputError, UnavailableError
 from components.core.files import inside, read_json, sha256_json, write_json
 from components.core.paths import INBOX, state_dir
 
-RECORD, INDEX = "inbox.json", "annotations.json"
+RECORD, INDEX, COMPLETE = "inbox.json", "annotations.json", "complete"
 # Answers that would be the same again; those of an object that has just changed would not.
 _REFUSED = ("AccessDenied", "InvalidAccessKeyId", "NoSuchBucket", "SignatureDoesNotMatch")
 _CONFIG = Config(connect_timeout=5, read_timeout=60, retries={"max_attempts": 5})
@@ -37,6 +39,11 @@ class Batch:
     name: str
     prefix: str
     objects: tuple[tuple[str, str, int], ...]
+
+    @property
+    def source(self) -> str:
+        """What is read of it, below the folder that it is fetched into: all, or its index."""
+        return "." if any(key == COMPLETE for key, _, _ in self.objects) else INDEX
 
     @property
     def fingerprint(self) -> str:
@@ -92,7 +99,7 @@ class Inbox:
         return [
             Batch(name, f"{self._prefix}{name}/", tuple(sorted(objects)))
             for name, objects in sorted(found.items())
-            if any(key == INDEX for key, _, _ in objects)
+            if any(key in (INDEX, COMPLETE) for key, _, _ in objects)
         ]
 
     def waiting(self) -> list[Batch]:
@@ -113,6 +120,8 @@ class Inbox:
             CheckError: an object arrived incomplete.
         """
         for key, etag, size in batch.objects:
+            if key == COMPLETE:
+                continue
             target = inside(folder, key)
             with self._answering(), _new_file(target, key) as file:
                 where = {"Bucket": self._bucket, "Key": batch.prefix + key}
@@ -165,7 +174,7 @@ def _take(inbox: Inbox, batch: Batch, dataset: Path, max_megapixels: float) -> T
     folder.mkdir(parents=True)
     try:
         inbox.fetch(batch, folder)
-        made = merge(folder / INDEX, dataset, format="coco", max_megapixels=max_megapixels)
+        made = merge(folder / batch.source, dataset, max_megapixels=max_megapixels)
     except InputError as error:
         name = error.where.removeprefix(f"{folder}/")  # a file of the batch, or something else
         reason = error.what if name == error.where else f"{name}: {error.what}"

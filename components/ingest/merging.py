@@ -8,7 +8,7 @@ decide. A true mask for a known photo that has none is added.
 
 from __future__ import annotations
 
-import csv
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,14 +16,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from components.core.errors import InputError
-from components.core.files import link_or_copy, sha256_file, write_text
+from components.core.files import link_or_copy, sha256_file
 from components.core.images import MAX_MEGAPIXELS, open_mask
 from components.core.progress import Progress
 from components.data.dataset import CARD, INDEX, MASKS, PHOTOS, Dataset, check, load, save
-from components.data.scan import QUARANTINE, quarantine_csv
+from components.ingest import outcomes
 from components.ingest.importing import Imported, import_dataset, staging, unboxed
+from components.ingest.outcomes import LEFT_OUT, NOTED, Outcome
 
 _ROUNDING = 0.5  # pixels
+_KNOWN = "in the data set already"
 _LARGEST = 1000.0  # megapixels, the most that params.yaml allows: both masks passed its limit
 
 
@@ -35,7 +37,8 @@ class Merged:
     added: list[str]  # names of the new photos
     masked: list[str]  # names of known photos that got their true mask
     known: int  # photos that were there before, byte for byte, with the same label and boxes
-    rejected: list[tuple[str, str]]  # rows left out as (photo, reason)
+    rejected: list[tuple[str, str]]  # photos left out as (photo, reason)
+    outcomes: list[Outcome]  # what became of every photo, row and file of the source
     notes: list[str]  # remarks of the import
 
 
@@ -44,12 +47,16 @@ def merge(
     root: Path,
     *,
     format: str | None = None,
+    authentic: bool = False,
+    inverted: bool | None = None,
+    dry_run: bool = False,
     max_megapixels: float = MAX_MEGAPIXELS,
     progress: Progress | None = None,
 ) -> Merged:
     """Add the usable photos of a source to the data set in the folder `root`; list the others.
 
     Parameters are as in `import_dataset`; the data set's licence, source and split rule stay.
+    A dry run needs a folder beside the data set for a moment, and leaves it as it is.
 
     Raises:
         InputError: no such data set or one that cannot be written again (a box of it is not
@@ -65,47 +72,72 @@ def merge(
             licence=dataset.licence,
             source_name=dataset.source,
             format=format,
+            authentic=authentic,
+            inverted=inverted,
             quarantine=True,
             validated=any(image.get("split") == "val" for image in dataset.images),
             max_megapixels=max_megapixels,
             progress=progress,
         )
-        return _join(dataset, made)
+        return _join(dataset, made, dry_run)
 
 
-def _join(dataset: Dataset, made: Imported) -> Merged:
+def _join(dataset: Dataset, made: Imported, dry_run: bool) -> Merged:
     """Sort new from known and clashing photos, place the new ones, replace the index."""
     new = made.dataset
     sizes = _by_size(dataset)
     before, now = _annotated(dataset), _annotated(new)
-    rejected = list(made.quarantined)
-    known, fresh = 0, []
+    clashing: dict[str, str] = {}  # why, by name
+    known: dict[str, str] = {}  # the note, by name
+    fresh = []
     masks: dict[str, Path] = {}
     for image in new.images:
         name = image["file_name"]
         twin = _twin(new.root / PHOTOS / name, dataset.root / PHOTOS, sizes)
         if twin is None:
             if name in before:
-                rejected.append((name, "there is already another photo of this name"))
+                clashing[name] = "there is already another photo of this name"
             else:
                 fresh.append(image)
         elif changed := _changed(before[twin], now[name]):
-            rejected.append((name, changed))
+            clashing[name] = changed
         else:
             mask = now[name].mask
             if mask and not before[twin].mask:
                 masks.setdefault(twin, mask)
+                known[name] = f"its mask is that of a known photo: {twin}"
             elif twin != name:
-                rejected.append((name, f"the same file as {twin}"))
-            known += twin == name
-    grown = _grow(dataset, new, fresh, masks)
-    if fresh or masks:
-        # The list is part of the data set's hash: new rows alone would cause a new training.
-        if rejected:
-            _list(dataset.root / QUARANTINE, rejected)
+                clashing[name] = f"the same file as {twin}"
+            else:
+                lacking = now[name].outlined and not before[twin].outlined
+                known[name] = _KNOWN + (", without its outlines" if lacking else "")
+    rows = _outcomes(made.outcomes, clashing, known)
+    grown, files = _grow(dataset, new, fresh, masks)
+    # The table is part of the data set's hash: new rows alone would cause a new training.
+    if (fresh or masks) and not dry_run:
+        for file, place in files:
+            link_or_copy(file, place)
+        new_rows = [row for row in rows if not row.reason.startswith(_KNOWN)]
+        outcomes.add(dataset.root / outcomes.TABLE, new_rows)
         save(grown)
     added = [image["file_name"] for image in fresh]
-    return Merged(grown, added, sorted(masks), known, rejected, made.notes)
+    rejected = [*made.quarantined, *clashing.items()]
+    there = sum(name in before for name in known)
+    return Merged(grown, added, sorted(masks), there, rejected, rows, made.notes)
+
+
+def _outcomes(
+    made: Sequence[Outcome], clashing: dict[str, str], known: dict[str, str]
+) -> list[Outcome]:
+    """What became of the source: what was usable of it may still clash, or be known."""
+    kept = [
+        row
+        for row in made
+        if row.outcome == LEFT_OUT or not (row.what in clashing or row.what in known)
+    ]
+    found = [Outcome(name, NOTED, note) for name, note in known.items()]
+    clashes = [Outcome(name, LEFT_OUT, reason) for name, reason in clashing.items()]
+    return [*kept, *found, *clashes]
 
 
 class _Annotated(NamedTuple):
@@ -114,11 +146,13 @@ class _Annotated(NamedTuple):
     label: str
     boxes: np.ndarray
     mask: Path | None
+    outlined: bool  # a box is drawn more finely
 
 
 def _annotated(dataset: Dataset) -> dict[str, _Annotated]:
     """Label, boxes and mask by photo."""
     boxes: dict[Any, list[list[float]]] = {image["id"]: [] for image in dataset.images}
+    outlined = {row["image_id"] for row in dataset.annotations if row.get("segmentation")}
     for row in dataset.annotations:
         boxes[row["image_id"]].append(row["bbox"])
     return {
@@ -126,6 +160,7 @@ def _annotated(dataset: Dataset) -> dict[str, _Annotated]:
             image["label"],
             np.array(boxes[image["id"]], np.float64).reshape(-1, 4),
             dataset.root / image["mask"] if image.get("mask") else None,
+            image["id"] in outlined,
         )
         for image in dataset.images
     }
@@ -170,8 +205,8 @@ def _twin(photo: Path, photos: Path, sizes: dict[int, list[str]]) -> str | None:
 
 def _grow(
     dataset: Dataset, new: Dataset, fresh: list[dict[str, Any]], masks: dict[str, Path]
-) -> Dataset:
-    """The data set with fresh photos under new numbers and more masks; files are put in place."""
+) -> tuple[Dataset, list[tuple[Path, Path]]]:
+    """The data set with fresh photos under new numbers and more masks, and (file, place) pairs."""
     numbers = {image["id"]: number for number, image in enumerate(fresh, _next(dataset.images))}
     boxes = [row for row in new.annotations if row["image_id"] in numbers]
     kind = _kind(dataset, fresh, boxes)
@@ -179,13 +214,25 @@ def _grow(
         {**row, "id": number, "image_id": numbers[row["image_id"]]}
         for number, row in enumerate(boxes, _next(dataset.annotations))
     ]
-    images = [_with_mask(dataset.root, row, masks.get(row["file_name"])) for row in dataset.images]
+    new_masks = dict(masks)  # by the photo's name
+    files = []
     for image in fresh:
-        name, mask = image["file_name"], image.get("mask")
-        link_or_copy(new.root / PHOTOS / name, dataset.root / PHOTOS / name)
-        row = {**image, "id": numbers[image["id"]]}
-        images.append(_with_mask(dataset.root, row, new.root / mask if mask else None))
-    return replace(dataset, boxes=kind, images=images, annotations=[*dataset.annotations, *added])
+        name = image["file_name"]
+        files.append((new.root / PHOTOS / name, dataset.root / PHOTOS / name))
+        if image.get("mask"):
+            new_masks[name] = new.root / image["mask"]
+    # The photo's whole name, suffix included: no other photo's mask has it.
+    places = {name: f"{MASKS}/{name}.png" for name in new_masks}
+    files += [(new_masks[name], dataset.root / place) for name, place in places.items()]
+    images = [
+        row | ({"mask": places[row["file_name"]]} if row["file_name"] in places else {})
+        for row in (
+            *dataset.images,
+            *({**image, "id": numbers[image["id"]]} for image in fresh),
+        )
+    ]
+    grown = replace(dataset, boxes=kind, images=images, annotations=[*dataset.annotations, *added])
+    return grown, files
 
 
 def _kind(dataset: Dataset, fresh: list[dict[str, Any]], boxes: list[dict[str, Any]]) -> str:
@@ -208,24 +255,3 @@ def _kind(dataset: Dataset, fresh: list[dict[str, Any]], boxes: list[dict[str, A
 def _next(rows: list[dict[str, Any]]) -> int:
     """The first number above all ids."""
     return 1 + max((row["id"] for row in rows if isinstance(row["id"], int)), default=0)
-
-
-def _with_mask(root: Path, image: dict[str, Any], mask: Path | None) -> dict[str, Any]:
-    """A photo's row of the index with a new mask, which is put in place; as it was without one."""
-    if mask is None:
-        return image
-    # The photo's whole name, suffix included: no other photo's mask has it.
-    name = f"{MASKS}/{image['file_name']}.png"
-    link_or_copy(mask, root / name)
-    return {**image, "mask": name}
-
-
-def _list(path: Path, rejected: list[tuple[str, str]]) -> None:
-    """Add rows to the data set's list of what was left out."""
-    before: list[tuple[str, str]] = []
-    if path.is_file():
-        with open(path, newline="", encoding="utf-8") as file:
-            before = [(row[0], row[1]) for row in csv.reader(file) if len(row) == 2][1:]
-    rows = list(dict.fromkeys([*before, *rejected]))
-    if rows != before:
-        write_text(path, quarantine_csv(rows))

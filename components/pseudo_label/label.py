@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from components.core.errors import InputError
 from components.core.files import sha256_json, write_json
-from components.core.images import open_mask
+from components.core.images import open_mask, pixels_id
 from components.core.params import PseudoLabel
 from components.core.progress import Progress
 from components.data.dataset import Inside
@@ -107,13 +107,16 @@ def _jobs(
         own, true = drawn.get(row["image_id"]), row["mask_path"]
         if own is None:
             continue
-        asked = {"photo": row["sha256"], "boxes": own.tolist(), "teacher": identity}
+        photo = below(row["path"])
+        pixels = pixels_id(photo, row["sha256"])
+        asked = {"photo": pixels, "boxes": own.tolist(), "teacher": identity}
         jobs.append(
             Job(
                 image_id=row["image_id"],
                 key=sha256_json(asked),
-                photo=below(row["path"]),
+                photo=photo,
                 sha256=row["sha256"],
+                pixels=pixels,
                 size=(int(row["width"]), int(row["height"])),
                 boxes=own,
                 target=_below(out / "masks", f"{row['image_id']}.png"),

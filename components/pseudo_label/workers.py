@@ -44,6 +44,7 @@ class Job:
     key: str  # of the result in the cache
     photo: Path
     sha256: str
+    pixels: str  # see `components.core.images.pixels_id`
     size: tuple[int, int]  # width, height in pixels
     boxes: np.ndarray  # float64 (N, 4), as drawn
     target: Path  # the mask to write
@@ -89,7 +90,7 @@ def groups(jobs: Iterable[Job]) -> Iterator[list[Job]]:
 
 def entries(jobs: Sequence[Job], photos: Sequence[np.ndarray], teacher: Teacher) -> Iterator[Entry]:
     """The finished pseudo-masks of a group of decoded photos, in order."""
-    asked = [Prompt(photo, job.boxes, job.sha256) for job, photo in zip(jobs, photos, strict=True)]
+    asked = [Prompt(photo, job.boxes, job.pixels) for job, photo in zip(jobs, photos, strict=True)]
     for made in quality.pseudo_masks(teacher, asked):
         yield Entry(made.png(), made.numbers())
 

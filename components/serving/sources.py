@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from components.core import images
@@ -29,19 +29,17 @@ class Item(NamedTuple):
 
 
 def walk(folder: Path, out: Path) -> Iterator[Path]:
-    """Photos below a folder, by name, without hidden files and the results in `out`."""
+    """Photos below a folder, by name, without hidden files and the results in `out`.
+
+    Those of formats that are not read are among them, so that they are named as such.
+    """
     results = out.resolve()
     for place, folders, files in os.walk(folder):
         here = Path(place)
         folders[:] = sorted(
             name for name in folders if name[0] != "." and (here / name).resolve() != results
         )
-        yield from (here / name for name in sorted(files) if _is_photo(name))
-
-
-def _is_photo(name: str) -> bool:
-    path = PurePosixPath(name)
-    return path.suffix.lower() in images.SUFFIXES and not path.name.startswith(".")
+        yield from (here / name for name in sorted(files) if images.looks_like_photo(name))
 
 
 class _Folder:
@@ -90,7 +88,7 @@ class _Bucket:
                 for entry in page.get("Contents", []):
                     key, mark = entry["Key"], entry["ETag"].strip('"')
                     name = key.removeprefix(self._prefix)
-                    if _is_photo(name):
+                    if images.looks_like_photo(name):
                         found.append(Item(name, mark, entry["Size"], key))
         except (BotoCoreError, ClientError) as error:
             what = f"cannot be listed ({error})"
@@ -102,6 +100,7 @@ class _Bucket:
     def read(self, item: Item) -> bytes:
         from botocore.exceptions import BotoCoreError, ClientError
 
+        images.refuse_unread(item.name)
         if item.size > _MOST_BYTES:
             raise images.PhotoError(f"{item.size / 1e6:.0f} MB is too large a file", item.name)
         try:

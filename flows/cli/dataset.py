@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from components.data.build import Quarantined
     from components.data.dataset import Dataset
     from components.data.manifest import Manifest
+    from components.ingest.outcomes import Outcome
 
 app = typer.Typer(help="Data sets: import, export, synthesize, check, info.", no_args_is_help=True)
 Track = Annotated[bool, typer.Option("--track/--no-track", help="Track the folder with DVC.")]
@@ -31,7 +33,6 @@ _VALUES = {  # of reports, for people
     },
     "split": {"given": "given", "grouped": "drawn by source group"},
 }
-_SHOWN = 20  # photos left out on the terminal; JSON has all
 
 
 def _folder(name: str) -> Path:
@@ -99,21 +100,34 @@ def _build(data: str) -> tuple[Path, Manifest, list[Quarantined]]:
     return folder, manifest, quarantine
 
 
-def _report(title: str, report: dict[str, Any], as_json: bool) -> None:
+def _report(
+    title: str, report: dict[str, Any], as_json: bool, outcomes: Sequence[Outcome] = ()
+) -> None:
     if as_json:
-        print_json(report)
+        listed = [row._asdict() for row in outcomes]
+        print_json(report | ({"outcomes": listed} if listed else {}))
         return
-    notes, rejected = report.pop("notes", []), report.pop("rejected", [])
+    notes = report.pop("notes", [])
     for key in _VALUES.keys() & report.keys():
         report[key] = _VALUES[key].get(report[key], report[key])
     rows = [(key, plain(value)) for key, value in report.items()]
     show(new_table(title, "what", "value", rows=rows))
-    for photo in rejected[:_SHOWN]:
-        typer.echo(f"left out: {photo}")
-    if len(rejected) > _SHOWN:
-        typer.echo(f"and {len(rejected) - _SHOWN} more; see --json")
+    _show_outcomes(outcomes)
     for note in notes:
         typer.echo(f"note: {note}")
+
+
+def _show_outcomes(rows: Sequence[Outcome]) -> None:
+    """What became of the source, a line for each reason."""
+    if not rows:
+        return
+    from components.ingest.outcomes import TAKEN, summary
+
+    lines = [
+        (g.outcome, g.rows, "" if g.outcome == TAKEN else f"{g.example}: {g.reason}")
+        for g in summary(rows)
+    ]
+    show(new_table("What became of it", "outcome", "count#", "why, or an example", rows=lines))
 
 
 @app.command("import")
@@ -124,7 +138,19 @@ def import_(
         str | None, typer.Option(help="Existing data set to add to; unusable photos are listed.")
     ] = None,
     format: Annotated[
-        str | None, typer.Option(help="coco, folders, imdlbenco or voc; detected if not given.")
+        str | None,
+        typer.Option(help="Detected if not given; a wrong name is answered with all names."),
+    ] = None,
+    authentic: Annotated[
+        bool, typer.Option("--authentic", help="All photos are authentic: no annotation is needed.")
+    ] = False,
+    inverted: Annotated[
+        bool | None,
+        typer.Option(
+            "--invert-masks/--keep-masks",
+            help="Masks that are mostly white: they are inverted, or right as they are.",
+            show_default=False,
+        ),
     ] = None,
     licence: Annotated[
         str, typer.Option(help="Licence under which the photos may be used.")
@@ -133,40 +159,62 @@ def import_(
         str | None, typer.Option("--source-name", help="Where the photos come from.")
     ] = None,
     quarantine: Annotated[
-        bool, typer.Option(help="Leave bad photos out and list them in quarantine.csv.")
+        bool, typer.Option(help="Leave bad photos out instead of refusing the import.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check and report everything, write nothing.")
     ] = False,
     track: Track = True,
     as_json: AsJson = False,
 ) -> None:
     """Check photos, boxes and masks and import them as a data set: all or nothing.
 
-    Given splits are kept. If there are only train and val, val becomes the test split and
-    validation photos are taken from train by source group: nothing is selected on test photos.
+    What becomes of every photo, row and file of the source is reported and listed in the data set's
+    import.csv: taken, taken with a note, or left out with a reason. Given splits are kept. If there
+    are only train and val, val becomes the test split and validation photos are taken from train by
+    source group: nothing is selected on test photos.
     """
     from components.core import params
-    from components.ingest.importing import import_dataset
 
     if (name is None) == (into is None):
         raise InputError("give either --name (for a new data set) or --into (to add to one)")
+    options = {
+        "format": format,
+        "authentic": authentic,
+        "inverted": inverted,
+        "dry_run": dry_run,
+        "max_megapixels": params.load().prepare.max_megapixels,
+    }
+    track = track and not dry_run
     if into is not None:
-        _add(source, into, format, track, as_json)
+        _add(source, _folder(into), options, track, as_json)
         return
-    folder = _folder(str(name))
-    limit = params.load().prepare.max_megapixels
+    card = {"licence": licence, "source_name": origin or source.resolve().name}
+    _make(source, _folder(str(name)), {**options, **card}, quarantine, track, as_json)
+
+
+def _make(
+    source: Path,
+    folder: Path,
+    options: dict[str, Any],
+    quarantine: bool,
+    track: bool,
+    as_json: bool,
+) -> None:
+    """Import a new data set."""
+    from components.ingest.importing import import_dataset, refuse
+
+    dry_run = options["dry_run"]
     with progress_bars() as bar:
         made = import_dataset(
             source,
             folder,
             name=folder.name,
-            licence=licence,
-            source_name=origin or source.resolve().name,
-            format=format,
-            quarantine=quarantine,
-            max_megapixels=limit,
+            quarantine=quarantine or dry_run,
             progress=bar("checking photos"),
+            **options,
         )
     _track(folder, track, new=True)
-    notes = [*made.notes, *_undecidable(folder, made.dataset)]
     labels = [image["label"] for image in made.dataset.images]
     report = {
         "folder": str(folder),
@@ -177,36 +225,36 @@ def import_(
         "annotations": len(made.dataset.annotations),
         "split": made.dataset.split,
         "quarantined": len(made.quarantined),
-        "notes": notes,
+        "notes": [*made.notes, *([] if dry_run else _undecidable(folder, made.dataset))],
         "tracked": track,
     }
-    _report(f"Imported {source}", report, as_json)
+    title = f"Would import {source}" if dry_run else f"Imported {source}"
+    _report(title, report, as_json, made.outcomes)
+    if made.quarantined and not quarantine:  # of a dry run
+        refuse(source, made.quarantined, quarantine)
 
 
-def _add(source: Path, into: str, format: str | None, track: bool, as_json: bool) -> None:
+def _add(source: Path, folder: Path, options: dict[str, Any], track: bool, as_json: bool) -> None:
     """Add to a data set what is usable, and list the rest."""
-    from components.core import params
     from components.ingest.merging import merge
 
-    folder = _folder(into)
-    limit = params.load().prepare.max_megapixels
+    dry_run = options["dry_run"]
     with progress_bars() as bar:
-        made = merge(
-            source, folder, format=format, max_megapixels=limit, progress=bar("checking photos")
-        )
+        made = merge(source, folder, progress=bar("checking photos"), **options)
     _track(folder, track and bool(made.added or made.masked))
     report = {
         "folder": str(folder),
         "added": len(made.added),
         "masks": len(made.masked),
         "known": made.known,
-        "rejected": [f"{photo}: {reason}" for photo, reason in made.rejected],
+        "rejected": len(made.rejected),
         "photos": len(made.dataset.images),
         "boxes": made.dataset.boxes,
-        "notes": [*made.notes, *_undecidable(folder, made.dataset)],
+        "notes": [*made.notes, *([] if dry_run else _undecidable(folder, made.dataset))],
         "tracked": track,
     }
-    _report(f"Added {source}", report, as_json)
+    title = f"Would add {source}" if dry_run else f"Added {source}"
+    _report(title, report, as_json, made.outcomes)
 
 
 @app.command()

@@ -142,7 +142,7 @@ def _record(
     )
     label = image.get("label") or (MANIPULATED if annotations else AUTHENTIC)
     kind, origin = image.get("kind") or made.kind, image.get("source")
-    return replace(made, label=label, kind=kind, source=origin)
+    return replace(made, label=label, kind=kind, source=origin, stated="label" in image)
 
 
 def _mask(source: Source, file: Path, name: str) -> Path:

@@ -1,31 +1,42 @@
 """Folder pairs: `Tp/` or `Sp/` (manipulated), `Gt/` (masks), `Au/` (authentic), `split.csv`.
 
-A photo and its mask are paired by name - `Gt/NAME_gt.png`, else `Gt/NAME.png` - never by their
-place in a sorted list: one missing file would shift every later pair. `split.csv` (columns
-`split,image` and optionally `mask`, paths below the folder) is the list of photos where it exists.
+The folders may have the other names below, in any case, with spaces, dashes or underscores; masks
+may also be in a folder within that of the photos (Columbia: `4cam_splc/edgemask/`). A photo and its
+mask are paired by name - `Gt/NAME_gt.png`, else `Gt/NAME.png` - never by their place in a sorted
+list: one missing file would shift every later pair. `split.csv` (columns `split,image` and
+optionally `mask`, paths below the folder) is the list of photos where it exists.
 """
 
 from __future__ import annotations
 
 import csv
+import io
+import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from components.core.errors import InputError
-from components.core.images import SUFFIXES
-from components.data.dataset import Inside, unique
+from components.core.files import printable
 from components.data.manifest import AUTHENTIC, MANIPULATED
 from components.ingest.formats import casia
 from components.ingest.formats.record import SPLIT_NAMES, Reading, Record
-from components.ingest.formats.source import Source
+from components.ingest.formats.source import Found, Source, in_one_form
 
-_MANIPULATED, _AUTHENTIC, _MASKS = ("tp", "sp"), ("au",), ("gt", "groundtruth")
+# Without spaces, dashes and underscores.
+_MANIPULATED = ("tp", "sp", "manipulated", "tampered", "forged", "spliced", "4camsplc")
+_AUTHENTIC = ("au", "authentic", "original", "pristine", "4camauth")
+_MASKS = (
+    *("gt", "mask", "masks", "groundtruth", "edgemask"),
+    *("casia1groundtruth", "casia2groundtruth"),
+)
+_MASK_SUFFIX = re.compile(r"_(gt|mask|edgemask|groundtruth)$", re.IGNORECASE)
 _SPLITS = "split.csv"
 
 
 def matches(source: Source) -> bool:
     """Whether this looks like folder pairs."""
-    return source.path.is_dir() and bool(_folders(source.path, (*_MANIPULATED, *_AUTHENTIC)))
+    return source.path.is_dir() and bool(_folders(source, (*_MANIPULATED, *_AUTHENTIC)))
 
 
 def read(source: Source) -> Reading:
@@ -34,57 +45,71 @@ def read(source: Source) -> Reading:
     Raises:
         InputError: a malformed `split.csv`, or manipulated photos without any mask.
     """
-    masks = _masks(source.path)
+    masks = _masks(source)
     # An empty Sp/ or Gt/ beside authentic photos is no mistake.
-    if not masks and any(any(_photos(folder)) for folder in _folders(source.path, _MANIPULATED)):
+    if not masks and any(_photos(source, folder) for folder in _folders(source, _MANIPULATED)):
         raise InputError(
             "manipulated photos but no masks",
             where=str(source.path),
             hint="put the mask of Tp/NAME.jpg at Gt/NAME_gt.png or Gt/NAME.png",
         )
-    if not (source.path / _SPLITS).is_file():
-        return Reading(list(_from_folders(source.path, masks)))
-    return Reading(_from_list(source.path, masks))
+    if _SPLITS not in source.names:
+        return Reading(list(_from_folders(source, masks)))
+    source.use(source.root / _SPLITS)
+    return Reading(_from_list(source, masks))
 
 
-def _folders(source: Path, names: tuple[str, ...]) -> list[Path]:
-    """The sub-folders with one of these names, in any case."""
-    return sorted(p for p in source.iterdir() if p.name.lower() in names and p.is_dir())
+def _is(folder: str, names: tuple[str, ...]) -> bool:
+    return re.sub("[ _-]", "", folder.lower()) in names
 
 
-def _photos(folder: Path) -> Iterator[Path]:
-    """The image files below a folder, by suffix; hidden files are not photos."""
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
-            yield path
+def _folders(source: Source, names: tuple[str, ...]) -> list[str]:
+    """The sub-folders with one of these names, by what is in them."""
+    first = dict.fromkeys(name.partition("/")[0] for name in source.names if "/" in name)
+    return [folder for folder in first if _is(folder, names)]
 
 
-def _key(path: Path, folder: Path) -> str:
+def _mask_folders(source: Source) -> list[str]:
+    """The folders of masks: beside those of photos, or within those of manipulated ones."""
+    within = dict.fromkeys(
+        f"{parts[0]}/{parts[1]}"
+        for parts in (name.split("/", 2) for name in source.names)
+        if len(parts) == 3 and _is(parts[0], _MANIPULATED) and _is(parts[1], _MASKS)
+    )
+    return [*_folders(source, _MASKS), *within]
+
+
+def _photos(source: Source, folder: str) -> list[Path]:
+    """The photos below a folder, masks in a folder of their own left out."""
+    photos = source.photos(folder)
+    return [photo for photo in photos if not _is(photo.relative_to(source.root).parts[1], _MASKS)]
+
+
+def _key(file: str) -> str:
     """A file's path below its folder without the suffix: what photo and mask share."""
-    return path.relative_to(folder).with_suffix("").as_posix()
+    return in_one_form(Path(file).with_suffix("").as_posix())
 
 
-def _masks(source: Path) -> dict[str, Path]:
+def _masks(source: Source) -> dict[str, Path]:
     """Masks by the key of their photo; raises InputError when two claim one photo."""
     found: dict[str, Path] = {}
-    for folder in _folders(source, _MASKS):
-        for path in _photos(folder):
-            key = _key(path, folder)
-            key = key[:-3] if key.lower().endswith("_gt") else key
+    for folder in _mask_folders(source):
+        for path in source.photos(folder):
+            key = _MASK_SUFFIX.sub("", _key(source.relative(path).removeprefix(f"{folder}/")))
             if key in found:
                 raise InputError(
                     f"{found[key].name} and {path.name} are both masks of {key}",
-                    where=str(folder),
+                    where=str(source.root / folder),
                     hint="keep one of them",
                 )
             found[key] = path
     return found
 
 
-def _record(source: Path, photo: Path, mask: Path | None, split: str | None) -> Record:
+def _record(source: Source, photo: Path, mask: Path | None, split: str | None) -> Record:
     """One photo; its label is its folder's."""
-    name = photo.relative_to(source).as_posix()
-    manipulated = name.split("/", 1)[0].lower() in _MANIPULATED
+    name = source.relative(photo)
+    manipulated = _is(name.partition("/")[0], _MANIPULATED)
     return Record(
         photo=photo,
         name=name,
@@ -94,56 +119,67 @@ def _record(source: Path, photo: Path, mask: Path | None, split: str | None) -> 
         origins=casia.origins(photo.stem),
         kind=casia.kind(photo.stem),
         problem="no mask of that name in Gt/" if manipulated and mask is None else None,
+        stated=True,
     )
 
 
-def _from_folders(source: Path, masks: dict[str, Path]) -> Iterator[Record]:
+def _from_folders(source: Source, masks: dict[str, Path]) -> Iterator[Record]:
     """Every photo below the folders, and every mask without a photo."""
     left = dict(masks)
     for folder in _folders(source, (*_MANIPULATED, *_AUTHENTIC)):
-        manipulated = folder.name.lower() in _MANIPULATED
-        for photo in _photos(folder):
-            key = _key(photo, folder)
-            if manipulated:
+        for photo in _photos(source, folder):
+            key = _key(source.relative(photo).removeprefix(f"{folder}/"))
+            if _is(folder, _MANIPULATED):
                 left.pop(key, None)
             yield _record(source, photo, masks.get(key), None)
     for path in left.values():
-        name = path.relative_to(source).as_posix()
-        yield Record(path, name, MANIPULATED, problem="mask without a photo of that name")
+        problem = "mask without a photo of that name"
+        yield Record(path, source.relative(path), MANIPULATED, problem=problem)
 
 
-def _from_list(source: Path, masks: dict[str, Path]) -> list[Record]:
+def _from_list(source: Source, masks: dict[str, Path]) -> list[Record]:
     """The photos of `split.csv`; those in the folders that it does not list become problems."""
-    where = str(source / _SPLITS)
-    check, records = Inside(source), []
-    for line, row in enumerate(_rows(source / _SPLITS), start=2):
-        split = SPLIT_NAMES.get((row["split"] or "").strip().lower())
-        if split is None:
-            raise InputError(
-                f"line {line}: split {row['split']!r} is not train, val or test", where=where
-            )
-        photo = check(row["image"] or "")
-        folder, _, rest = (row["image"] or "").partition("/")
-        if folder.lower() not in (*_MANIPULATED, *_AUTHENTIC):
-            raise InputError(f"line {line}: {row['image']!r} is not in Tp, Sp or Au", where=where)
-        named = row.get("mask")
-        mask = check(named) if named else masks.get(Path(rest).with_suffix("").as_posix())
-        records.append(_record(source, photo, mask, split))
-    unique("image", (record.name for record in records), where)
+    where = str(source.root / _SPLITS)
+    records = [
+        _listed(source, masks, row, f"{where}: line {line}")
+        for line, row in enumerate(_rows(source), start=2)
+    ]
     listed = {record.name for record in records}
     for record in _from_folders(source, masks):
         if record.name not in listed and record.photo not in masks.values():
-            records.append(Record(record.photo, record.name, record.label, problem="not listed"))
+            records.append(replace(record, problem="not listed in split.csv"))
     return records
 
 
-def _rows(path: Path) -> list[dict[str, str | None]]:
+def _listed(
+    source: Source, masks: dict[str, Path], row: dict[str, str | None], where: str
+) -> Record:
+    """The photo of one row of `split.csv`."""
+    split = SPLIT_NAMES.get((row["split"] or "").strip().lower())
+    if split is None:
+        raise InputError(f"split {row['split']!r} is not train, val or test", where=where)
+    image, named = row["image"] or "", row.get("mask")
+    found = source.find(image)
+    if found.file is None:
+        name = printable(image)
+        return Record(source.root / name, name, MANIPULATED, problem=found.problem)
+    folder, _, rest = source.relative(found.file).partition("/")
+    if not _is(folder, (*_MANIPULATED, *_AUTHENTIC)):
+        raise InputError(f"{image!r} is not in Tp, Sp or Au", where=where)
+    mask = source.find(named) if named else Found(masks.get(_key(rest)))
+    record = _record(source, found.file, mask.file, split)
+    notes = (found.note, mask.note and f"mask {mask.note}")
+    problem = mask.problem and f"mask {named!r}: {mask.problem}"
+    return replace(record, notes=tuple(filter(None, notes)), problem=problem or record.problem)
+
+
+def _rows(source: Source) -> list[dict[str, str | None]]:
     """The rows of split.csv; raises InputError when a column is missing."""
+    path = source.root / _SPLITS
     try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            rows = list(reader)
-    except (UnicodeDecodeError, csv.Error) as error:
+        reader = csv.DictReader(io.StringIO(source.text(path), newline=""))
+        rows = list(reader)
+    except csv.Error as error:
         raise InputError(f"not a CSV file ({error})", where=str(path)) from None
     if not {"split", "image"} <= set(reader.fieldnames or ()):
         raise InputError("needs the columns split,image (and mask)", where=str(path))

@@ -1,18 +1,15 @@
 """IMDL-BenCo lists: a JSON list of `[photo, mask]` pairs, `"Negative"` for an authentic photo.
 
-Paths are relative to the list's folder, or absolute but below it. In a folder of several lists the
-names tell the split (`train.json`, `test.json`).
+In a folder of several lists the names tell the split (`train.json`, `test.json`).
 """
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 from components.core.errors import InputError
-from components.core.files import read_json
-from components.data.dataset import Inside
+from components.core.files import printable
 from components.data.manifest import AUTHENTIC, MANIPULATED
 from components.ingest.formats import casia
 from components.ingest.formats.record import Reading, Record, split_named
@@ -23,34 +20,35 @@ NEGATIVE = "negative"
 
 def matches(source: Source) -> bool:
     """Whether this is such a list or a folder with such lists."""
-    return bool(_lists(source.path))
+    return bool(_lists(source))
 
 
 def read(source: Source) -> Reading:
     """All pairs of the list or lists.
 
     Raises:
-        InputError: something other than pairs of paths, or a path that leaves the folder.
+        InputError: something other than pairs of paths.
     """
-    files = _lists(source.path)
+    files = _lists(source)
     if not files:
         raise InputError("no list of [photo, mask] pairs", where=str(source.path))
     records: list[Record] = []
     for file in files:
+        source.use(file)
         split = split_named(file.stem) if len(files) > 1 else None
-        records += [_record(file, row, split) for row in read_json(file)]
+        records += [_record(source, file, row, split) for row in source.json(file)]
     return Reading(records)
 
 
-def _lists(source: Path) -> list[Path]:
-    """The JSON files that are lists of pairs (the first row tells)."""
-    files = [source] if source.is_file() else sorted(source.glob("*.json"))
-    return [file for file in files if file.suffix == ".json" and _is_list(file)]
+def _lists(source: Source) -> list[Path]:
+    """The JSON files, in the folder itself, that are lists of pairs (the first row tells)."""
+    files = [file for file in source.files(".json") if source.path in (file, file.parent)]
+    return [file for file in files if _is_list(source, file)]
 
 
-def _is_list(file: Path) -> bool:
+def _is_list(source: Source, file: Path) -> bool:
     try:
-        value = read_json(file)
+        value = source.json(file)
     except InputError:
         return False
     return isinstance(value, list) and bool(value) and _is_pair(value[0])
@@ -60,26 +58,25 @@ def _is_pair(row: Any) -> bool:
     return isinstance(row, list) and len(row) == 2 and all(isinstance(p, str) for p in row)
 
 
-def _record(file: Path, row: Any, split: str | None) -> Record:
+def _record(source: Source, file: Path, row: Any, split: str | None) -> Record:
     """One pair."""
     if not _is_pair(row):
         raise InputError(f"{row!r} is not a [photo, mask] pair", where=str(file))
-    name = _relative(file, row[0])
-    negative = row[1].lower() == NEGATIVE
+    found = source.find(row[0], file)
+    negative = row[1].strip().lower() == NEGATIVE
+    mask = None if negative else source.find(row[1], file)
+    name = source.relative(found.file) if found.file else printable(row[0])
     stem = Path(name).stem
+    notes = [found.note, mask and mask.note and f"mask {mask.note}"]
     return Record(
-        photo=file.parent / name,
+        photo=found.file or source.root / name,
         name=name,
         label=AUTHENTIC if negative else MANIPULATED,
-        mask=None if negative else file.parent / _relative(file, row[1]),
+        mask=mask.file if mask else None,
         split=split,
         origins=casia.origins(stem),
         kind=casia.kind(stem),
+        problem=found.problem or (mask and mask.problem and f"mask {row[1]!r}: {mask.problem}"),
+        notes=tuple(filter(None, notes)),
+        stated=negative,
     )
-
-
-def _relative(file: Path, path: str) -> str:
-    """A path of the list, below the list's folder; raises InputError when it leaves it."""
-    relative = os.path.relpath(path, file.parent.absolute()) if os.path.isabs(path) else path
-    Inside(file.parent)(relative)
-    return os.path.normpath(relative)

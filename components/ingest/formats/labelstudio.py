@@ -9,13 +9,11 @@ chosen for it. Fields of a task that an export of this project writes are read: 
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import parse_qs, unquote, urlsplit
 
 import numpy as np
 
@@ -35,7 +33,7 @@ from components.ingest.formats.shapes import (
     record,
     text,
 )
-from components.ingest.formats.source import Source
+from components.ingest.formats.source import Source, readings
 
 _SHAPES = ("rectangle", "polygon", "ellipse", "brush")
 _LEFT = ("keypoint", "vector", "video")
@@ -88,6 +86,9 @@ def read(source: Source) -> Reading:
                 raise InputError(f"task {place} is not an object", where=str(file))
             if made := _record(source, file, task, place):
                 records.append(made)
+    if source.left and not records:
+        what = f"{len(source.left)} tasks or files and not one annotation"
+        raise InputError(what, where=str(source.path), hint="annotate and export again")
     return reading(records)
 
 
@@ -128,24 +129,11 @@ def _photo(source: Source, file: Path, data: dict[str, Any]) -> Photo | None:
     """How a task names its photo: under `image`, else the first value that is one."""
     texts = [data.get("image"), *data.values()]
     photos = [
-        Photo(_names(value), file, ("images",))
+        Photo(readings(value), file, ("images",))
         for value in texts
         if isinstance(value, str) and value.strip()
     ]
     return next((photo for photo in photos if find(source, photo).file), next(iter(photos), None))
-
-
-def _names(address: str) -> tuple[str, ...]:
-    """A photo's names in an address of an upload, a local file or a bucket."""
-    try:
-        parts = urlsplit(address.strip())
-        local = parse_qs(parts.query).get("d", [""])[0]
-    except ValueError:
-        return (address,)
-    path = local or (unquote(parts.path) if parts.scheme or parts.query else address)
-    base = posixpath.basename(path.replace("\\", "/"))
-    names = (path, unquote(path), base, unquote(base), address)
-    return tuple(dict.fromkeys(name for name in names if name.strip("/. "))) or (address,)
 
 
 def _done(task: dict[str, Any]) -> _Done | str:

@@ -54,6 +54,7 @@ class Record:
     size: tuple[int, int] | None = None  # (width, height) in pixels according to the annotations
     problem: str | None = None  # why the reader itself finds it unusable
     notes: tuple[str, ...] = ()  # what was assumed about it
+    stated: bool = False  # the source itself says `authentic`: it is not only without annotation
 
 
 class RowError(InputError):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from components.core.errors import InputError
-from components.core.images import SUFFIXES
-from components.data.dataset import unique
+from components.core.images import SUFFIXES, UNREAD
+from components.data.manifest import MANIPULATED
+from components.ingest.formats import authentic as authentic_photos
 from components.ingest.formats import (
     coco,
     cvat,
@@ -20,7 +22,7 @@ from components.ingest.formats import (
     voc,
     yolo,
 )
-from components.ingest.formats.record import Left, Reading
+from components.ingest.formats.record import Left, Reading, Record
 from components.ingest.formats.source import Source, hidden
 
 
@@ -31,6 +33,8 @@ class Format(NamedTuple):
     read: Callable[[Source], Reading]
     what: str
 
+
+_ALL_AUTHENTIC = "--authentic if all photos are authentic"
 
 FORMATS = {
     "coco": Format(coco.matches, coco.read, "COCO detection JSON"),
@@ -46,8 +50,7 @@ FORMATS = {
 
 def detect(source: Source) -> str:
     """The name of the one format that fits; raises InputError when none or several do."""
-    found = [name for name, reader in FORMATS.items() if reader.matches(source)]
-    if len(found) == 1:
+    if len(found := _fitting(source)) == 1:
         return found[0]
     if found:
         raise InputError(
@@ -60,24 +63,32 @@ def detect(source: Source) -> str:
     for file in source.sample(".xml"):
         source.xml(file)
     known = ", ".join(reader.what for reader in FORMATS.values())
-    raise InputError("no annotations found", where=str(source.path), hint=f"readable are: {known}")
+    hint = _ALL_AUTHENTIC if source.photos() else f"readable are: {known}"
+    raise InputError("no annotations found", where=str(source.path), hint=hint)
 
 
-def read(path: Path, format: str | None = None) -> Reading:
+def _fitting(source: Source) -> list[str]:
+    return [name for name, reader in FORMATS.items() if reader.matches(source)]
+
+
+def read(path: Path, format: str | None = None, *, authentic: bool = False) -> Reading:
     """Read a source in the given format, or the detected one; every file of it is accounted for.
 
+    Args:
+        path: a file or folder.
+        format: a name in `FORMATS`; None detects it.
+        authentic: all photos are said to be authentic, so that the source needs no annotation.
+
     Raises:
-        InputError: unknown format, nothing readable, a structural error, a photo listed twice, or
-            no photo at all.
+        InputError: unknown format, nothing readable, a structural error, a photo listed twice, no
+            photo at all, or none annotated although they are not said to be authentic.
     """
     source = Source(path)
-    name = format or detect(source)
-    if name not in FORMATS:
-        raise InputError(f"unknown format {name!r}", hint=f"one of {', '.join(FORMATS)}")
-    reading = FORMATS[name].read(source)
+    reading = _reader(source, format, authentic)(source)
     if not reading.records:
         raise InputError("no photos in it", where=str(path))
-    unique("photo", (record.name for record in reading.records), str(path))
+    _refuse_twice(source, reading.records)
+    _refuse_unannotated(source, reading.records, authentic)
     for record in reading.records:
         for file in filter(None, (record.photo, record.mask)):
             source.use(file)
@@ -85,10 +96,52 @@ def read(path: Path, format: str | None = None) -> Reading:
     return replace(reading, left=left)
 
 
+def _reader(source: Source, format: str | None, authentic: bool) -> Callable[[Source], Reading]:
+    if authentic and format is None and not _fitting(source):
+        return authentic_photos.read
+    name = format or detect(source)
+    if name not in FORMATS:
+        raise InputError(f"unknown format {name!r}", hint=f"one of {', '.join(FORMATS)}")
+    return FORMATS[name].read
+
+
+def _refuse_twice(source: Source, records: list[Record]) -> None:
+    """Raise InputError for two records of one name: a photo listed twice, or two photos."""
+    seen: dict[str, Record] = {}
+    for record in records:
+        other = seen.setdefault(record.name, record)
+        if other is record:
+            continue
+        if other.photo == record.photo:
+            what = f"photo {record.name!r} is there twice"
+            raise InputError(what, where=str(source.path), hint="list it once")
+        one, two = (os.path.relpath(photo, source.root) for photo in (other.photo, record.photo))
+        what = f"{one} and {two} would both be photo {record.name!r}"
+        raise InputError(what, where=str(source.path), hint="rename one of them")
+
+
+def _refuse_unannotated(source: Source, records: list[Record], authentic: bool) -> None:
+    """Raise InputError where `authentic` and the annotations contradict each other."""
+    forged = [record.name for record in records if _forged(record)]
+    if authentic and forged:
+        what = f"{len(forged)} photos are annotated as manipulated, e.g. {forged[0]}"
+        raise InputError(what, where=str(source.path), hint="leave --authentic out")
+    if not (authentic or forged or any(record.stated for record in records)):
+        what = f"{len(records)} photos and not one annotation"
+        raise InputError(what, where=str(source.path), hint=_ALL_AUTHENTIC)
+
+
+def _forged(record: Record) -> bool:
+    return bool(record.label == MANIPULATED or record.boxes or record.mask)
+
+
 def _unused(name: str) -> str:
     """Why a file of the source is not taken that no reader used."""
     if hidden(name):
         return "a hidden file"
-    if Path(name).suffix.lower() in SUFFIXES:
+    suffix = Path(name).suffix.lower()
+    if suffix in UNREAD:
+        return "a photo format that is not read"
+    if suffix in SUFFIXES:
         return "a photo that the annotations do not name"
     return "not a file of this format"

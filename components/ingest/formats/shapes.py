@@ -66,7 +66,7 @@ def record(
     if others and not boxes and not problem:
         problem = f"nothing drawn on it gives a box ({', '.join(others)})"
     source.left += [Left(f"{name}: {what}", "gives no box") for what in others if boxes]
-    made = Record(
+    return Record(
         photo=found.file or source.root / name,
         name=target(name),
         label=MANIPULATED if boxes or problem else AUTHENTIC,
@@ -76,8 +76,8 @@ def record(
         size=photo.size,
         problem=problem and printable(problem),
         notes=(printable(found.note),) if found.note else (),
+        **more,
     )
-    return replace(made, **more)
 
 
 def _name(written: str) -> str:
@@ -117,12 +117,14 @@ def kind(labels: Iterable[str]) -> str | None:
 def credited(box: Box, extra: Mapping[str, Any]) -> Box:
     """A box with who drew it and how long it took, where the tool's attributes tell."""
     annotator, seconds = extra.get("annotator"), extra.get("seconds")
+    if annotator is None and seconds is None:
+        return box
     if isinstance(seconds, str):
         with suppress(RowError):
             seconds = numeric("seconds", seconds)
     return replace(
         box,
-        annotator=printable(str(annotator)) if annotator is not None else None,
+        annotator=text(annotator) or None,
         seconds=number(seconds),
     )
 

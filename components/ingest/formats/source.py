@@ -13,10 +13,12 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from functools import cached_property
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
+from urllib.parse import parse_qs, unquote, urlsplit
 from xml.etree import ElementTree
 
 from components.core.errors import InputError
@@ -30,6 +32,7 @@ PHOTO_FOLDERS = ("photos", "images", "data", "JPEGImages", "img")
 _MASK_FOLDERS = frozenset({"SegmentationClass", "SegmentationObject"})
 _ANNOTATION_FOLDERS = ("annotations", "labels", "ann")
 _SYSTEM_NAMES = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
+_ADDRESS = frozenset("%?:")
 _PREFIX = re.compile(r"^[0-9a-f]{8}-(?=.)")  # Label Studio's own, before the name of an upload
 _ENCODING = re.compile(rb"^\s*<\?xml[^>]*?encoding\s*=\s*[\"']([A-Za-z0-9._-]+)[\"']")
 # Of how many annotation files a format is told: in one folder, and in all.
@@ -70,26 +73,27 @@ class Source:
 
         Links to folders are not followed; a link to a file outside the root is not listed.
         """
-        return sorted(self._walk(self.root, ""))
+        return sorted(self._walk())
 
-    def _walk(self, folder: Path, prefix: str) -> Iterator[str]:
-        try:
-            entries = os.scandir(folder)
-        except OSError as error:
-            if not prefix:
-                raise InputError(f"cannot be read ({error.strerror})", where=str(folder)) from None
-            self.left.append(Left(prefix, f"a folder that cannot be read ({error.strerror})"))
-            return
-        with entries:
+    def _walk(self) -> Iterator[str]:
+        folders = [""]
+        while folders:
+            prefix = folders.pop()
+            try:
+                entries = list(os.scandir(self.root / prefix))
+            except OSError as error:
+                why = f"cannot be read ({error.strerror})"
+                if not prefix:
+                    raise InputError(why, where=str(self.root)) from None
+                self.left.append(Left(prefix, f"a folder that {why}"))
+                continue
             for entry in entries:
                 name = prefix + entry.name
                 if entry.is_dir(follow_symlinks=False):
-                    yield from self._walk(Path(entry.path), f"{name}/")
-                elif entry.is_symlink():
-                    if self._stays(name):
-                        yield name
-                    else:
-                        self.left.append(Left(name, "a link out of the folder"))
+                    folders.append(f"{name}/")
+                elif entry.is_symlink() and not self._stays(name):
+                    why = "to a folder" if entry.is_dir() else "out of the folder"
+                    self.left.append(Left(name, f"a link {why}"))
                 elif entry.is_file():
                     yield name
 
@@ -144,11 +148,15 @@ class Source:
 
     def relative(self, file: Path) -> str:
         """A file's path below the root, `/` between its parts."""
+        prefix = "" if self.root == Path() else f"{self.root}/"
+        path = str(file)  # `relative_to` is slow for 100,000 photos
+        if os.sep == "/" and path.startswith(prefix) and file != Path():
+            return path[len(prefix) :]
         return file.relative_to(self.root).as_posix()
 
     def use(self, file: Path) -> None:
         """Note that a file was read, so that it is not reported as left out."""
-        if file.is_relative_to(self.root):
+        with suppress(ValueError):  # it is outside
             self._used.add(self.relative(file))
 
     def leave(self, file: Path, reason: str) -> None:
@@ -174,12 +182,17 @@ class Source:
         return element
 
     def _parsed(self, file: Path, parse: Callable[[], Any]) -> Any:
-        """A document; only so many are kept as are looked at to tell the format."""
-        if file in self._documents:
-            return self._documents[file]
-        document = parse()
-        if len(self._documents) < 2 * _LOOKED_AT_IN_ALL:
-            self._documents[file] = document
+        """A document, or why there is none; only as many are kept as tell the format."""
+        document = self._documents.get(file)
+        if document is None:
+            try:
+                document = parse()
+            except InputError as error:
+                document = error
+            if len(self._documents) < 2 * _LOOKED_AT_IN_ALL:
+                self._documents[file] = document
+        if isinstance(document, InputError):
+            raise document
         return document
 
     @cached_property
@@ -236,6 +249,10 @@ class Source:
             beside: the annotation file.
             prefer: names of folders (a subset, a split) that decide between equal base names.
         """
+        tries = [self._find(one, beside, prefer) for one in readings(name)]
+        return next((found for found in tries if found.file), tries[0])
+
+    def _find(self, name: str, beside: Path | None, prefer: Iterable[str]) -> Found:
         wanted = in_one_form(plain_path(name))
         if PurePosixPath(wanted).name in ("", ".", ".."):
             return Found(None, f"{name!r} names no file")
@@ -276,7 +293,7 @@ class Source:
             return Found(None, "no such file")
         if len(alike) > 1:
             return Found(None, f"could be any of {len(alike)} files: {', '.join(alike[:3])}")
-        return Found(self.root / alike[0], note=f"found by its base name at {alike[0]}")
+        return Found(self.root / alike[0], note=f"found by its base name: {alike[0]}")
 
     def alike(self, base: str) -> list[str]:
         """The photos with this base name in any case, or with this stem if it has no suffix."""
@@ -290,6 +307,24 @@ def _likeness(name: str, wanted: str, prefer: set[str]) -> tuple[int, bool]:
     pairs = zip(reversed(name.split("/")), reversed(wanted.split("/")), strict=False)
     common = list(takewhile(lambda pair: pair[0] == pair[1], pairs))
     return len(common), not prefer.isdisjoint(name.split("/")[:-1])
+
+
+def readings(name: str) -> tuple[str, ...]:
+    """What a name may mean: itself; the path in an address, also with its escapes resolved.
+
+    Label Studio addresses local files as `/data/local-files/?d=PATH`.
+    """
+    if _ADDRESS.isdisjoint(name):
+        return (name,)
+    try:
+        parts = urlsplit(name.strip())
+        local = parse_qs(parts.query).get("d", [""])[0]
+    except ValueError:
+        return (name,)
+    path = local or (parts.path if parts.scheme or parts.query else name)
+    return tuple(dict.fromkeys(one for one in (path, unquote(path), name) if one.strip("/. "))) or (
+        name,
+    )
 
 
 def plain_path(name: str) -> str:

@@ -94,6 +94,24 @@ def test_near_duplicates_share_a_group_and_a_split(folder: Path, settings: Prepa
     assert apart["group"].nunique() >= 22
 
 
+def test_flat_photos_have_no_hash_and_groups_of_their_own(
+    folder: Path, settings: Prepare, tmp_path: Path
+) -> None:
+    index = json.loads((folder / "boxes.json").read_text())
+    for number, grey in enumerate((0, 1, 200, 255)):
+        name = f"flat{number}.png"
+        Image.new("RGB", (96, 64), (grey, grey, grey)).save(folder / "photos" / name)
+        index["images"].append({"id": 90 + number, "file_name": name, "label": "authentic"})
+    (folder / "boxes.json").write_text(json.dumps(index))
+    made, _ = build(folder, settings)
+    manifest.write(tmp_path, made)
+    rows = manifest.read(tmp_path).images.set_index("image_id")
+    flat = rows[rows.index.str.startswith("flat")]
+    assert flat["phash"].isna().all()
+    assert (flat["group"] == flat.index).all()
+    assert rows["phash"].notna().sum() == len(rows) - 4 > 0
+
+
 def test_unusable_photos_are_left_out_and_named(imported: Path, settings: Prepare) -> None:
     photo = imported / "photos" / "Au" / "Au_ani_0001.jpg"
     data = photo.read_bytes()

@@ -99,8 +99,15 @@ def test_duplicate_annotation_ids_are_refused(folder: Path) -> None:
         dataset.load(folder)
 
 
-def test_a_nan_box_is_left_to_validation(folder: Path) -> None:
-    edit(folder, annotations=[{"id": 1, "image_id": 1, "bbox": [0, float("nan"), 1, 1]}])
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"bbox": [0, float("nan"), 1, 1]},
+        {"bbox": [0, 0, 1, 1], "segmentation": [[0, 0, 1, float("nan"), 1, 1]]},
+    ],
+)
+def test_a_nan_is_left_to_validation(folder: Path, values: dict[str, Any]) -> None:
+    edit(folder, annotations=[{"id": 1, "image_id": 1, **values}])
     loaded = dataset.load(folder)
     assert loaded.annotations[0]["bbox"][2] == 1
     before = (folder / "boxes.json").read_bytes()

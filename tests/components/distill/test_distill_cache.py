@@ -129,6 +129,9 @@ def test_key_is_content(made):
     path = made.pseudo / "masks/sub/p00.png.png"
     save_grey(path, np.zeros_like(np.ones((80, 80), np.uint8)))
     assert data_key(made.examples(), 64, False) != key
+    key = data_key(before, 64, False)
+    before[0].photo.write_bytes(b"\0\0\0\x18ftypheic")  # as if it had been HEIC before
+    assert data_key(before, 64, False) != key
     other = [dataclasses.replace(before[0], split="val"), *before[1:]]
     assert data_key(other, 64, False) != key
 

@@ -3,14 +3,13 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from components.data.scan import Mask, Scan
+from components.ingest.checks import Seen, clipped, problem
 from components.ingest.formats.record import Box, Record
-from components.ingest.importing import clipped, problem
+from components.ingest.masks import MaskSeen
 
-SEEN = Scan(sha256="x", size=(96, 64), phash="0" * 16)
+SEEN = Seen(sha256="x", size=(96, 64))
 
 
 def record(label: str = "manipulated", *boxes: Box, **more: object) -> Record:
@@ -32,6 +31,7 @@ def record(label: str = "manipulated", *boxes: Box, **more: object) -> Record:
         (Box(-0.9, 5, 0.5, 20), "outside"),
         (Box(96, 5, 0.5, 20), "outside"),
         (Box(1, 1, 5, 5, seconds=math.nan), "took nan seconds"),
+        (Box(1, 1, 5, 5, region=[[1.0, 1.0, math.nan, 2.0]]), "outline of box .* is not finite"),
     ],
 )
 def test_a_bad_box_is_named(box: Box, reason: str | None) -> None:
@@ -50,7 +50,7 @@ def test_a_bad_box_is_named(box: Box, reason: str | None) -> None:
 
 def test_what_else_can_be_wrong_with_a_row() -> None:
     box = Box(1, 1, 5, 5)
-    mask = Mask("x", (96, 64), np.array([[1.0, 1, 5, 5]]))
+    mask = MaskSeen((96, 64), 0.1)
     masked = {"mask": Path("m.png")}
     assert problem(record("manipulated", box), SEEN) is None
     long = Record(Path("a.jpg"), f"{'b' * 300}/{'é' * 120}x", "authentic")
@@ -62,7 +62,7 @@ def test_what_else_can_be_wrong_with_a_row() -> None:
     )
     assert problem(record(**masked), SEEN._replace(mask=mask)) is None
     wrong = SEEN._replace(mask=mask._replace(size=(96, 63)))
-    assert problem(record(**masked), wrong) == "mask is 96x63 but the photo is 96x64"
-    empty = SEEN._replace(mask=mask._replace(components=np.zeros((0, 4))))
-    assert "mask is empty" in (problem(record(**masked), empty) or "")
-    assert problem(record("manipulated", box), Scan(problem="empty file")) == "empty file"
+    assert problem(record(**masked), wrong) == "mask is 96x63 but the photo is 96x64: m.png"
+    empty = SEEN._replace(mask=mask._replace(problem="mask is empty"))
+    assert problem(record(**masked), empty) == "mask is empty"
+    assert problem(record("manipulated", box), Seen(problem="empty file")) == "empty file"

@@ -70,7 +70,7 @@ def test_a_structurally_wrong_coco_file_is_refused(
 def test_a_coco_name_too_long_to_exist_is_a_photo_that_is_absent(coco: Coco) -> None:
     name = "x" * 300 + ".jpg"
     root = coco(images=[{"id": 1, "file_name": name}], annotations=[])
-    assert registry.read(root).records[0].name == name
+    assert registry.read(root, authentic=True).records[0].name == name
 
 
 @pytest.mark.parametrize(
@@ -149,12 +149,12 @@ def test_what_is_wrong_with_one_photo_is_that_photos_problem(
 def test_a_name_never_leads_out_of_the_source(coco: Coco, name: str) -> None:
     root = coco(images=[{"id": 1, "file_name": name}], annotations=[])
     write_photo(root.parent / "secret.jpg", 9)
-    record = registry.read(root).records[0]
+    record = registry.read(root, authentic=True).records[0]
     assert record.problem == "no such file"
     write_photo(root / "deep" / "secret.jpg", 9)
-    record = registry.read(root).records[0]
+    record = registry.read(root, authentic=True).records[0]
     assert (record.name, record.problem) == ("deep/secret.jpg", None)
-    assert record.notes == ("found by its base name at deep/secret.jpg",)
+    assert record.notes == ("found by its base name: deep/secret.jpg",)
 
 
 RING = [10, 20, 40, 20, 40, 36, 10, 36]
@@ -230,6 +230,7 @@ def test_a_turned_box_becomes_the_upright_one_round_it(coco: Coco) -> None:
         ("result.json", "images", ["images/1a2b3c4d-a.jpg", "0123abcd-b.jpg"]),
         ("all.JSON", "photos 1", ["D:\\work\\a.jpg", "\\\\server\\share\\B.JPG"]),
         ("labels.json", "data", ["/home/x/fiftyone/data/a.jpg", "b.jpg"]),
+        ("labels.json", "x", ["https://host.org/a.jpg?width=5", "/data/local-files/?d=x%2Fb.jpg"]),
     ],
 )
 def test_the_layouts_of_the_tools(
@@ -293,6 +294,6 @@ def test_subsets_with_equal_names_and_files_of_other_tasks(tmp_path: Path) -> No
 def test_a_file_linked_from_outside_is_not_read(coco: Coco) -> None:
     root = coco(images=[{"id": 1, "file_name": "link.jpg"}], annotations=[])
     (root / "link.jpg").symlink_to(write_photo(root.parent / "secret.jpg", 9))
-    reading = registry.read(root)
+    reading = registry.read(root, authentic=True)
     assert reading.records[0].problem == "no such file"
     assert ("link.jpg", "a link out of the folder") in reading.left

@@ -30,6 +30,15 @@ def rows(out: Path) -> dict[str, dict[str, Any]]:
     return {image["file_name"]: image for image in datasets.load(out).images}
 
 
+def table(out: Path) -> dict[str, tuple[str, str]]:
+    """What became of everything, by its name."""
+    with open(out / "import.csv", newline="") as file:
+        head, *found = csv.reader(file)
+    assert head == ["what", "outcome", "reason"]
+    assert len({what for what, *_ in found}) == len(found)
+    return {what: (outcome, reason) for what, outcome, reason in found}
+
+
 def one_bad(box: list[Any]) -> dict[str, Any]:
     return {"annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": box}]}
 
@@ -46,7 +55,9 @@ def test_folders_become_a_data_set(casia: Path, tmp_path: Path) -> None:
     photo = out / "photos" / "Sp" / f"{FIRST}.jpg"
     assert photo.read_bytes() == (casia / "Sp" / f"{FIRST}.jpg").read_bytes()
     assert photo.stat().st_ino == (casia / "Sp" / f"{FIRST}.jpg").stat().st_ino
-    assert not (out / "quarantine.csv").exists()
+    assert sorted(path.name for path in out.iterdir()) == [
+        *("boxes.json", "dataset.yaml", "import.csv", "masks", "photos")
+    ]
     assert [path.name for path in out.parent.iterdir()] == ["made"]
 
 
@@ -168,8 +179,8 @@ def test_an_unusable_photo_refuses_the_import_or_is_quarantined(
     ((name, reason),) = made.quarantined
     assert name == f"Sp/{FIRST}.jpg"
     assert how in reason
-    with open(tmp_path / "out" / "quarantine.csv", newline="") as file:
-        assert list(csv.reader(file)) == [["photo", "reason"], [name, reason]]
+    assert table(tmp_path / "out")[name] == ("left out", reason)
+    assert [what for what, (outcome, _) in table(tmp_path / "out").items() if outcome == "taken"]
     assert not (tmp_path / "out" / "photos" / name).exists()
 
 
@@ -242,12 +253,16 @@ def test_photos_that_differ_only_in_suffix_keep_their_own_masks(tmp_path: Path) 
 
 def test_a_linked_photo_comes_in_as_a_file(casia: Path, tmp_path: Path) -> None:
     photo = casia / "Au" / "Au_ani_0001.jpg"
-    photo.rename(tmp_path / "elsewhere.jpg")
-    os.symlink(tmp_path / "elsewhere.jpg", photo)
+    (casia / ".store").mkdir()
+    photo.rename(casia / ".store" / "1")
+    os.symlink(casia / ".store" / "1", photo)
+    (casia / "Au" / "outside.jpg").symlink_to(write_photo(tmp_path / "secret.jpg", 9))
     bring_in(casia, tmp_path / "out")
     copied = tmp_path / "out" / "photos" / "Au" / "Au_ani_0001.jpg"
     assert not copied.is_symlink()
-    assert np.array_equal(images.open_photo(copied), images.open_photo(tmp_path / "elsewhere.jpg"))
+    assert copied.read_bytes() == (casia / ".store" / "1").read_bytes()
+    assert not (tmp_path / "out" / "photos" / "Au" / "outside.jpg").exists()
+    assert table(tmp_path / "out")["Au/outside.jpg"] == ("left out", "a link out of the folder")
 
 
 def test_a_file_with_both_labels_is_bad_under_both_names(casia: Path, tmp_path: Path) -> None:
@@ -282,7 +297,7 @@ def test_a_mask_of_noise_is_a_bad_row(casia: Path, tmp_path: Path) -> None:
     dots[np.ix_(np.arange(420) % 6 < 4, np.arange(420) % 6 < 4)] = 255
     Image.fromarray(dots).save(casia / "Gt" / f"{FIRST}_gt.png")
     ((_, reason),) = bring_in(casia, tmp_path / "out", quarantine=True).quarantined
-    assert reason == "mask has 4,900 separate regions, more than 4,096"
+    assert reason == f"mask has 4,900 separate regions, more than 4,096: {FIRST}_gt.png"
 
 
 def test_a_mask_stands_in_for_a_box_that_is_not_drawn(
@@ -304,3 +319,102 @@ def test_a_mask_stands_in_for_a_box_that_is_not_drawn(
     source = coco(images=images)
     made = import_dataset(source, tmp_path / "out", name="o", licence="none", source_name="desk")
     assert made.dataset.boxes == "given"
+
+
+# --- what becomes of every photo, row and file
+
+
+def test_everything_of_a_source_ends_somewhere(casia: Path, tmp_path: Path) -> None:
+    (casia / "readme.txt").write_text("x")
+    (casia / ".DS_Store").write_bytes(b"x")
+    (casia / "Au" / "raw.CR2").write_bytes(b"x")
+    write_photo(casia / "other" / "x.jpg", 7)
+    write_mask(casia / "Gt" / "Sp_S_NNN_A_cha0006_cha0006_0004_gt.png", (0, 0, 96, 60))
+    (casia / "Au" / "Au_txt_0008.JPG").write_bytes(b"")
+    made = bring_in(casia, tmp_path / "out", quarantine=True)
+    listed = table(tmp_path / "out")
+    assert made.outcomes == [(what, *row) for what, row in listed.items()]
+    files = {path.relative_to(casia).as_posix() for path in casia.rglob("*") if path.is_file()}
+    masks = {name for name in files if name.startswith("Gt/")}
+    assert listed.keys() == files - masks
+    assert {what: row for what, row in listed.items() if row != ("taken", "")} == {
+        "Sp/Sp_S_NNN_A_cha0006_cha0006_0004.jpg": ("noted", "mask is mostly white: 94%"),
+        "Au/Au_txt_0008.JPG": ("left out", "empty file (0 bytes)"),
+        ".DS_Store": ("left out", "a hidden file"),
+        "Au/raw.CR2": ("left out", "a photo format that is not read"),
+        "other/x.jpg": ("left out", "a photo that the annotations do not name"),
+        "readme.txt": ("left out", "not a file of this format"),
+    }
+    # Files that no annotation names do not refuse an import; a bad photo does.
+    assert made.quarantined == [("Au/Au_txt_0008.JPG", "empty file (0 bytes)")]
+
+
+def test_what_a_reader_notes_is_listed_with_its_photo(coco: Coco, tmp_path: Path) -> None:
+    images = [
+        image | {"file_name": f"C:\\x\\{image['file_name']}"} for image in coco_index()["images"]
+    ]
+    turned = {"bbox": [20, 30, 30, 10], "attributes": {"rotation": 90.0}}
+    box = {"id": 1, "image_id": 1, "category_id": 1, **turned}
+    made = bring_in(coco(images=images, annotations=[box]), tmp_path / "out")
+    first = [row.reason for row in made.outcomes if row.what == "a.jpg"]
+    assert any("turned" in reason for reason in first), first
+    assert len(first) == len(set(first))
+    assert {row.outcome for row in made.outcomes} <= {"taken", "noted"}
+
+
+def test_a_dry_run_checks_all_and_writes_nothing(casia: Path, tmp_path: Path) -> None:
+    made = bring_in(casia, tmp_path / "data" / "out", dry_run=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["source"]
+    assert made.outcomes == bring_in(casia, tmp_path / "data" / "out").outcomes
+    (casia / "Au" / "Au_txt_0008.JPG").write_bytes(b"")
+    with pytest.raises(InputError, match="--quarantine"):
+        bring_in(casia, tmp_path / "data" / "other", dry_run=True)
+
+
+def test_a_pool_of_authentic_photos(tmp_path: Path) -> None:
+    for number, name in enumerate(("a.jpg", "sub/a.jpg", "images/b.webp")):
+        write_photo(tmp_path / "pool" / name, number)
+    made = bring_in(tmp_path / "pool", tmp_path / "out", authentic=True)
+    assert set(rows(tmp_path / "out")) == {"a.jpg", "sub/a.jpg", "b.webp"}
+    assert {row["label"] for row in made.dataset.images} == {"authentic"}
+    assert made.dataset.annotations == []
+
+
+# --- boxes
+
+
+@pytest.mark.parametrize(
+    ("boxes", "shares"),
+    [
+        ([[0.1, 0.2, 0.5, 0.25]], True),
+        ([[0.1, 0.2, 0.5, 0.25], [0, 0, 1, 1]], True),
+        ([[0.1, 0.2, 0.5, 0.25], [10, 10, 20, 20]], False),
+        ([[0, 0, 1, 1]], False),  # a pixel
+    ],
+)
+def test_boxes_that_look_like_shares_are_named_as_such(
+    coco: Coco, tmp_path: Path, boxes: list[list[float]], shares: bool
+) -> None:
+    annotations = [
+        {"id": n, "image_id": 1, "category_id": 1, "bbox": box} for n, box in enumerate(boxes)
+    ]
+    source = coco(annotations=annotations)
+    if not shares:
+        bring_in(source, tmp_path / "out")
+        return
+    with pytest.raises(
+        InputError,
+        match=r"boxes look like shares of the photo's size, not pixels \(a.jpg: \[0\.1, 0\.2, ",
+    ):
+        bring_in(source, tmp_path / "out", quarantine=True)
+
+
+def test_outlines_are_kept_beside_their_boxes(coco: Coco, tmp_path: Path) -> None:
+    outline = [[10.0, 20.0, 40.0, 20.0, 40.0, 36.0, 12.5, 30.0]]
+    box = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [10, 20, 30, 16]}
+    plain = coco(annotations=[box])
+    bring_in(plain, tmp_path / "plain")
+    assert "segmentation" not in (tmp_path / "plain/boxes.json").read_text()
+    bring_in(coco(annotations=[box | {"segmentation": outline}]), tmp_path / "out")
+    (annotation,) = datasets.load(tmp_path / "out").annotations
+    assert (annotation["segmentation"], annotation["bbox"]) == (outline, [10, 20, 30, 16])

@@ -91,6 +91,38 @@ def test_a_batch_without_its_index_is_not_complete(bucket: Any) -> None:
     assert not Path(inbox.RECORD).exists()
 
 
+def test_a_batch_of_any_format_is_complete_when_it_says_so(bucket: Any, tmp_path: Path) -> None:
+    root = tmp_path / "pairs"
+    for seed, name in enumerate(("Tp/x.png", "Au/y.png"), start=5):
+        pixels = np.random.default_rng(seed).integers(0, 255, (32, 48, 3), dtype=np.uint8)
+        (root / name).parent.mkdir(parents=True)
+        Image.fromarray(pixels).save(root / name)
+    mask = np.zeros((32, 48), np.uint8)
+    mask[8:20, 8:30] = 255
+    (root / "Gt").mkdir()
+    Image.fromarray(mask).save(root / "Gt/x_gt.png")
+    for path in root.rglob("*.png"):
+        key = path.relative_to(root).as_posix()
+        bucket.put_object(Key=f"in/pairs/{key}", Body=path.read_bytes())
+        # Masks that are white where nothing was done: nobody is there to say so.
+        body = path.read_bytes()
+        if key.startswith("Gt/"):
+            Image.fromarray(255 - mask).save(root / "inverted.png")
+            body = (root / "inverted.png").read_bytes()
+        bucket.put_object(Key=f"in/inverted/{key}", Body=body)
+    assert take(bucket) == {}
+    bucket.put_object(Key="in/pairs/complete", Body=b"")
+    bucket.put_object(Key="in/inverted/complete", Body=b"")
+    taken = take(bucket)
+    assert (taken["pairs"].added, taken["pairs"].rejected) == (2, [])
+    assert "1 of 1 masks are mostly white, as if inverted" in str(taken["inverted"].refused)
+    assert photos() == 3
+    assert take(bucket) == {}
+    listed = Path("data/street/import.csv").read_text()
+    assert "Tp/x.png,taken," in listed
+    assert "complete" not in listed
+
+
 def test_more_objects_than_a_page(bucket: Any, tmp_path: Path) -> None:
     for number in range(45):
         bucket.put_object(Key=f"in/one/extra/{number:02}.txt", Body=b"x")

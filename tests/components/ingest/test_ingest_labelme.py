@@ -29,6 +29,9 @@ def shape(kind: str | None, points: Any, **more: Any) -> dict[str, Any]:
     return {"label": "splice", "shape_type": kind, "points": points, "flags": {}, **more}
 
 
+RECTANGLE = shape("rectangle", [[45, 36], [15, 20]])
+
+
 def one(root: Path, *shapes: Any) -> Record:
     write_photo(root / "a.jpg", 1)
     write(root / "a.json", *shapes)
@@ -44,7 +47,7 @@ def png(mask: np.ndarray) -> str:
 @pytest.mark.parametrize(
     ("drawn", "expected"),
     [
-        (shape("rectangle", [[45, 36], [15, 20]]), (15, 20, 30, 16)),
+        (RECTANGLE, (15, 20, 30, 16)),
         (shape("polygon", [[10, 20], [40, 20], [40, 90]]), (10, 20, 30, 44)),
         (shape(None, [[10, 20], [40, 20], [40, 36]]), (10, 20, 30, 16)),
         (shape("circle", [[40, 30], [40, 40]]), (30, 20, 20, 20)),
@@ -89,13 +92,16 @@ def test_a_wrong_shape_is_its_photos_problem(tmp_path: Path, drawn: Any, problem
 @pytest.mark.parametrize("path", ["..\\photos\\a.jpg", "../photos/a.jpg", "gone.png", "", "a.png"])
 def test_photos_are_found_by_their_path_or_the_files_name(tmp_path: Path, path: str) -> None:
     photo = write_photo(tmp_path / "photos" / "a.jpg", 1)
-    write(tmp_path / "json" / "a.json", path=path)
+    write(tmp_path / "json" / "a.json", RECTANGLE, path=path)
     (record,) = registry.read(tmp_path).records
-    assert (record.photo, record.problem, record.label) == (photo, None, "authentic")
+    assert (record.photo, record.problem, record.label) == (photo, None, "manipulated")
+    write(tmp_path / "json" / "a.json", path=path)
+    (record,) = registry.read(tmp_path, authentic=True).records
+    assert record.label == "authentic"
 
 
 def test_a_file_that_cannot_be_read_is_its_photos_problem(tmp_path: Path) -> None:
-    one(tmp_path)
+    one(tmp_path, RECTANGLE)
     write_photo(tmp_path / "b.jpg", 2)
     (tmp_path / "b.json").write_text('{"shapes": [')
     (tmp_path / "c.json").write_text("{}")
@@ -105,7 +111,7 @@ def test_a_file_that_cannot_be_read_is_its_photos_problem(tmp_path: Path) -> Non
 
 
 def test_a_photo_without_a_file_is_left_out(tmp_path: Path) -> None:
-    one(tmp_path)
+    one(tmp_path, RECTANGLE)
     write_photo(tmp_path / "b.jpg", 2)
     left = registry.read(tmp_path).left
     assert left == [("b.jpg", "a photo that the annotations do not name")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 import shutil
@@ -54,6 +55,11 @@ def root(tmp_path: Path) -> Path:
     return made
 
 
+def table(root: Path) -> list[list[str]]:
+    with open(root / "import.csv", newline="") as file:
+        return list(csv.reader(file))
+
+
 def shape(made: Merged) -> tuple[list[str], int, list[str]]:
     return made.added, made.known, [name for name, _ in made.rejected]
 
@@ -80,7 +86,7 @@ def test_the_same_source_twice_adds_nothing(root: Path, tmp_path: Path) -> None:
     before = (root / "boxes.json").read_bytes()
     assert shape(merge(second, root)) == ([], 2, [])
     assert (root / "boxes.json").read_bytes() == before
-    assert not (root / "quarantine.csv").exists()
+    assert [name for name, *_ in table(root)] == ["what", "a.png", "b.png", "c.png", "d.png"]
 
 
 def test_bad_and_clashing_photos_are_listed_and_the_rest_kept(root: Path, tmp_path: Path) -> None:
@@ -95,11 +101,13 @@ def test_bad_and_clashing_photos_are_listed_and_the_rest_kept(root: Path, tmp_pa
     made = merge(second, root)
     assert made.added == ["e.png"]
     assert {name for name, _ in made.rejected} == {"a.png", "c.png", "d.png"}
-    listed = (root / "quarantine.csv").read_text()
-    assert "a.png,there is already another photo of this name" in listed
-    assert "d.png,the same file as b.png" in listed
+    listed = table(root)
+    assert ["a.png", "left out", "there is already another photo of this name"] in listed
+    assert ["d.png", "left out", "the same file as b.png"] in listed
+    assert ["e.png", "taken", ""] in listed
+    assert made.outcomes == [tuple(row) for row in listed[3:]]
     merge(second, root)
-    assert (root / "quarantine.csv").read_text() == listed
+    assert table(root) == listed
 
 
 def test_a_failed_import_leaves_nothing(tmp_path: Path) -> None:
@@ -162,7 +170,7 @@ def test_a_known_photo_with_other_boxes_is_listed(root: Path, tmp_path: Path) ->
     assert (made.known, made.rejected) == (1, [("a.png", "known, but with other boxes")])
     made = merge(edit(first, annotations=[box, {**box, "id": 5, "bbox": [1, 1, 5, 5]}]), root)
     assert (made.known, made.rejected) == (1, [("a.png", "known, but with other boxes")])
-    made = merge(edit(first, annotations=[]), root)
+    made = merge(edit(first, annotations=[]), root, authentic=True)
     assert (made.known, made.rejected) == (1, [("a.png", "known, but as manipulated")])
     assert (root / "boxes.json").read_bytes() == before
 
@@ -308,3 +316,37 @@ def test_a_mask_under_another_name_is_that_of_the_same_photo(root: Path, tmp_pat
     made = merge(tmp_path / "pairs", root)
     assert (made.added, made.masked, made.rejected) == ([], ["a.png"], [])
     assert merge(tmp_path / "pairs", root).rejected == [("Tp/other.png", "the same file as a.png")]
+
+
+def test_a_dry_run_of_adding_changes_nothing(root: Path, tmp_path: Path) -> None:
+    second = source(tmp_path / "second", "c.png", "d.png", seed=2)
+    before = {path: path.stat().st_mtime_ns for path in root.parent.rglob("*")}
+    made = merge(second, root, dry_run=True)
+    assert made.added == ["c.png", "d.png"]
+    assert {path: path.stat().st_mtime_ns for path in root.parent.rglob("*")} == before
+    again = merge(second, root)
+    assert (again.added, again.outcomes, again.dataset) == (made.added, made.outcomes, made.dataset)
+
+
+def test_outlines_come_with_new_photos_and_never_to_known_ones(root: Path, tmp_path: Path) -> None:
+    outline = [[8.0, 8.0, 28.0, 8.0, 28.0, 24.0]]
+    first = tmp_path / "first/annotations.json"
+    (box,) = json.loads(first.read_text())["annotations"]
+    made = merge(edit(first, annotations=[box | {"segmentation": outline}]), root)
+    assert [tuple(row) for row in made.outcomes] == [
+        ("a.png", "noted", "in the data set already, without its outlines"),
+        ("b.png", "noted", "in the data set already"),
+    ]
+    second = source(tmp_path / "second", "c.png", seed=2)
+    (box,) = json.loads(second.read_text())["annotations"]
+    made = merge(edit(second, annotations=[box | {"segmentation": outline}]), root)
+    assert [row.get("segmentation") for row in made.dataset.annotations] == [None, outline]
+    assert datasets.load(root) == made.dataset
+
+
+def test_the_list_of_an_old_import_stays_as_it_is(root: Path, tmp_path: Path) -> None:
+    (root / "import.csv").unlink()
+    (root / "quarantine.csv").write_text("photo,reason\nx.png,empty file (0 bytes)\n")
+    merge(source(tmp_path / "second", "c.png", seed=2), root)
+    assert (root / "quarantine.csv").read_text() == "photo,reason\nx.png,empty file (0 bytes)\n"
+    assert table(root) == [["what", "outcome", "reason"], ["c.png", "taken", ""]]

@@ -43,7 +43,7 @@ def test_voc_corners_count_from_one_and_are_inclusive(tmp_path: Path) -> None:
 
 def test_voc_lists_name_photos_with_spaces_and_hidden_files_are_left_out(tmp_path: Path) -> None:
     for stem in ("my photo 1", "my photo 2", "b"):
-        voc(tmp_path, stem, "")
+        voc(tmp_path, stem, voc_object(1, 1, 9, 9))
     (tmp_path / "Annotations" / "._b.xml").write_bytes(b"\0\5\26\7")
     lists = tmp_path / "ImageSets" / "Main"
     lists.mkdir(parents=True)
@@ -84,11 +84,11 @@ def test_wrong_or_unsafe_xml_is_its_photos_problem(
 
 
 def test_a_voc_path_cannot_leave_its_folder(tmp_path: Path) -> None:
-    voc(tmp_path, "a", "")
+    voc(tmp_path, "a", voc_object(1, 1, 9, 9))
     write_photo(tmp_path.parent / "secret.jpg", 3)
     path = tmp_path / "Annotations" / "a.xml"
     path.write_text(path.read_text().replace("a.jpg", "../../../secret.jpg"))
-    assert by_name(tmp_path)["a.jpg"].notes == ("found by its base name at JPEGImages/a.jpg",)
+    assert by_name(tmp_path)["a.jpg"].notes == ("found by its base name: JPEGImages/a.jpg",)
     (tmp_path / "JPEGImages" / "a.jpg").unlink()
     assert by_name(tmp_path)["secret.jpg"].problem == "no such file"
 
@@ -119,7 +119,8 @@ def test_xml_in_the_encodings_of_tools(tmp_path: Path, encoding: str) -> None:
     write_photo(tmp_path / f"{name}.jpg", 1)
     declared = encoding.removesuffix("-sig")
     head = f'<?xml version="1.0" encoding="{declared}"?>'
-    write_xml(tmp_path / "1.xml", f"{name}.jpg", head=head, encoding=encoding)
+    drawn = voc_object(1, 1, 9, 9)
+    write_xml(tmp_path / "1.xml", f"{name}.jpg", drawn, head, encoding=encoding)
     assert by_name(tmp_path)[f"{name}.jpg"].problem is None
 
 

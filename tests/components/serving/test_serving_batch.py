@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from pillow_heif import register_heif_opener
 
 from components.core.errors import InputError
 from components.core.files import read_json, sha256_file
@@ -15,6 +16,8 @@ from components.core.images import open_photo, save_photo
 from components.serving.batch import find, predict_files
 from components.serving.origin import Origin, Student
 from components.serving.predictor import Predictor
+
+register_heif_opener()  # to write with
 
 ORIGIN = Origin.of(Student(Path("cached"), "m", 3), "w")
 
@@ -118,6 +121,22 @@ def test_of_an_answer_that_is_nan_nothing_is_written(tmp_path: Path, broken_fold
     with pytest.raises(InputError, match="the model's answer is unusable"):
         predict_files(Predictor(broken_folder), find([tmp_path / "in"], out), out, ORIGIN)
     assert not list(tmp_path.glob("out/**/*"))
+
+
+def test_photos_of_formats_that_are_not_read_are_named(
+    tmp_path: Path, predictor: Predictor
+) -> None:
+    _photo(tmp_path / "a.png")
+    _photo(tmp_path / "b.heif")
+    for name in ("a.NEF", "c.gif"):
+        _photo(tmp_path / "a.png").rename(tmp_path / name)
+    _photo(tmp_path / "a.png")
+    outcomes = predict_files(predictor, find([tmp_path], tmp_path / "o"), tmp_path / "o", ORIGIN)
+    errors = {Path(outcome.photo).name: outcome.error for outcome in outcomes}
+    assert list(errors) == ["a.NEF", "a.png", "b.heif", "c.gif"]
+    assert errors["a.png"] is errors["b.heif"] is None
+    assert (errors["a.NEF"] or "").startswith("NEF files are not read, only JPEG, PNG")
+    assert (errors["c.gif"] or "").startswith("GIF files are not read")
 
 
 def test_bad_photos_do_not_stop_the_good(tmp_path: Path, predictor: Predictor) -> None:

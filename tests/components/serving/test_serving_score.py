@@ -89,6 +89,18 @@ def test_a_folder_is_scored_and_unsuitable_photos_are_told(
     assert f"<dd>{predictor.weights_sha256}</dd>" in page
 
 
+def test_photos_of_formats_that_are_not_read_are_named(
+    photos: Path, predictor: Predictor, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    (photos / "sub/raw.CR3").write_bytes(jpeg(3))
+    assert run(open_source(str(photos), out), predictor, out) == Summary(6, 2, 2, 10)
+    row = table(out).loc["sub/raw.CR3"]
+    assert row["status"] == "failed"
+    assert row["reason"].startswith("CR3 files are not read, only JPEG")
+    assert "CR3 files are not read" in (out / "triage.html").read_text()
+
+
 def test_a_plain_photo_is_abstained_from(predictor: Predictor, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     images.save_photo(tmp_path / "in/black.png", np.zeros((64, 96, 3), dtype=np.uint8))
@@ -242,6 +254,8 @@ def test_an_s3_prefix_is_scored(bucket, photos: Path, predictor: Predictor, tmp_
     gone = Item("2.jpg", "x", 10, "2.jpg")
     with pytest.raises(images.PhotoError, match="cannot be fetched"):
         source.read(gone)
+    with pytest.raises(images.PhotoError, match="NEF files are not read"):
+        source.read(Item("4.nef", "x", 2**30, "4.nef"))
     with pytest.raises(images.PhotoError, match="too large"):
         source.read(Item("3.jpg", "x", 2**30, "3.jpg"))
     with pytest.raises(InputError, match="cannot be listed"):

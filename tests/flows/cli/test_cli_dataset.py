@@ -145,6 +145,48 @@ def test_bad_rows_need_quarantine(source: Path) -> None:
     assert json.loads(done.stdout)["quarantined"] == 1
 
 
+def test_an_import_says_what_became_of_everything(source: Path) -> None:
+    (source / "Au" / "plain0.jpg").write_text("not a photo")
+    (source / "Au" / "scan.gif").write_bytes(b"GIF89a")
+    for number in range(3):
+        (source / f"notes{number}.txt").write_text("x")
+    dry = iml("import", source, "--name", "made", "--dry-run")
+    assert "plain0.jpg: not a" in str(dry.exception)
+    assert "--quarantine" in str(dry.exception)
+    assert not Path("data").exists()
+    dry = iml("import", source, "--name", "made", "--dry-run", "--quarantine")
+    done = iml("import", source, "--name", "made", "--no-track", "--quarantine")
+    for shown in (dry, done):
+        assert shown.exit_code == 0, shown.output
+        assert re.search(r"taken +23\b", shown.stdout)
+        assert re.search(r"left out +3 +notes0\.txt: not a file of this format", shown.stdout)
+        assert re.search(r"left out +1 +Au/scan\.gif: a photo format that is not", shown.stdout)
+    again = iml("import", source, "--into", "made", "--dry-run", "--json")
+    listed = json.loads(again.stdout)["outcomes"]
+    assert len(listed) == 28
+    assert {"what": "notes2.txt", "outcome": "left out", "reason": "not a file of this format"} in (
+        listed
+    )
+
+
+def test_masks_are_inverted_or_kept_as_said(source: Path) -> None:
+    for path in (source / "Gt").iterdir():
+        Image.fromarray(255 - np.asarray(Image.open(path))).save(path)
+    refused = iml("import", source, "--name", "made", "--no-track")
+    assert "--invert-masks" in str(refused.exception)
+    assert iml("import", source, "--name", "kept", "--no-track", "--keep-masks").exit_code == 0
+    done = iml("import", source, "--name", "made", "--no-track", "--invert-masks")
+    assert re.search(r"noted +12 +Tp/forged0\.jpg: mask inverted", done.stdout)
+
+
+def test_photos_without_annotations_need_to_be_said_to_be_authentic(source: Path) -> None:
+    pool = source / "Au"
+    refused = iml("import", pool, "--name", "pool", "--no-track")
+    assert "no annotations found; --authentic" in str(refused.exception)
+    done = iml("import", pool, "--name", "pool", "--no-track", "--authentic", "--json")
+    assert json.loads(done.stdout)["authentic"] == 12
+
+
 @pytest.mark.parametrize("name", ["../outside", "a/b", "", ".hidden"])
 def test_a_name_is_not_a_path(source: Path, name: str) -> None:
     refused = iml("import", source, "--name", name, "--no-track")
@@ -183,7 +225,8 @@ def test_tables_speak_english_and_fit(workspace: Path) -> None:
             assert python not in "\n".join(table)
     assert "drawn by source group" in done.stdout
     assert re.search(r"tracked\s+no", done.stdout)
-    assert "left out: 22.jpg: " in more.stdout
+    assert re.search(r"noted +23 +\d+\.jpg: in the data set already", more.stdout)
+    assert re.search(r"left out +1 +22\.jpg: not a", more.stdout)
 
 
 def test_synthesize_makes_a_data_set(workspace: Path) -> None:

@@ -1,0 +1,66 @@
+"""What became of every photo, row and file of a source: the table `import.csv` and its summary."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from components.core.files import write_text
+from components.ingest.formats.source import read_text
+
+TABLE = "import.csv"
+TAKEN, NOTED, LEFT_OUT = "taken", "noted", "left out"
+_NUMBER = re.compile(r"-?\d+(\.\d+)?")
+
+
+class Outcome(NamedTuple):
+    """One row: a photo by its name in the data set, anything else by its place in the source.
+
+    A photo that is taken with several notes has a row for each.
+    """
+
+    what: str
+    outcome: str  # TAKEN, NOTED (taken with a note) or LEFT_OUT
+    reason: str = ""  # the note, or why it is left out
+
+
+class Group(NamedTuple):
+    """Rows of one outcome and, but for numbers and what follows a colon, one reason."""
+
+    outcome: str
+    rows: int
+    reason: str  # of the example
+    example: str
+
+
+def summary(rows: Iterable[Outcome]) -> list[Group]:
+    """What became of the source in a few lines: taken, then noted, then left out, most first."""
+    found: dict[tuple[str, str], list[Outcome]] = {}
+    for row in rows:
+        kind = _NUMBER.sub("#", row.reason.partition(": ")[0])
+        found.setdefault((row.outcome, kind), []).append(row)
+    order = (TAKEN, NOTED, LEFT_OUT)
+    return sorted(
+        (Group(outcome, len(g), g[0].reason, g[0].what) for (outcome, _), g in found.items()),
+        key=lambda group: (order.index(group.outcome), -group.rows),
+    )
+
+
+def write(path: Path, rows: Iterable[Outcome]) -> None:
+    """Write the table; equal rows give equal bytes."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([Outcome._fields, *rows])
+    write_text(path, text.getvalue())
+
+
+def add(path: Path, rows: Iterable[Outcome]) -> None:
+    """Add to the table the rows that it does not have yet."""
+    before: list[Outcome] = []
+    if path.is_file():
+        found = csv.reader(io.StringIO(read_text(path), newline=""))
+        before = [Outcome(*row) for row in found if len(row) == len(Outcome._fields)][1:]
+    write(path, dict.fromkeys([*before, *rows]))
