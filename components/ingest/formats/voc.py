@@ -1,4 +1,4 @@
-"""Pascal VOC XML: one file per photo, in `Annotations/` or beside the photos.
+"""Pascal VOC or LabelMe XML: one file per photo, in `Annotations/` or beside the photos.
 
 Corners are pixels counted from 1 and inclusive, as VOC defines them, so a box spans
 `xmin - 1 .. xmax`; tools that count from 0 lose nothing, the corner is kept at the photo's edge.
@@ -105,6 +105,8 @@ def _record(source: Source, photo: Photo, root: Element) -> Record:
 
 def _shapes(root: Element, size: Measure) -> Iterator[Shape]:
     for element in root.iterfind("object"):
+        if element.findtext("deleted") == "1":  # LabelMe
+            continue
         attributes = {
             one.findtext("name"): one.findtext("value")
             for one in element.iterfind("attributes/attribute")
@@ -137,9 +139,11 @@ def _box(element: Element, degrees: float, size: Measure) -> Box:
 
 
 def _outline(polygon: Element | None) -> list[float]:
-    """The corners of a polygon `x1, y1, x2, y2, ...`; none for another kind, as in LabelMe's."""
-    texts = {} if polygon is None else {one.tag: one.text for one in polygon}
-    corners: list[str | None] = []
+    """The corners of a polygon: `x1, y1, x2, y2, ...`, or LabelMe's points `pt`."""
+    if polygon is None:
+        return []
+    texts = {one.tag: one.text for one in polygon}
+    corners = [point.findtext(axis) for point in polygon.iterfind("pt") for axis in "xy"]
     while (key := f"x{len(corners) // 2 + 1}") in texts:
         corners += [texts[key], texts.get(f"y{key[1:]}")]
     return regions.ring(corners) if corners else []
