@@ -64,6 +64,23 @@ def pipeline(
     _report("Pipeline", rows, as_json)
 
 
+@app.command("import")
+def import_(
+    photos: Annotated[int, typer.Option(min=10, help="Photos to generate, each with a box.")] = (
+        100_000
+    ),
+    as_json: AsJson = False,
+) -> None:
+    """Time an import of COCO with hard links against only hashing and looking up the same files."""
+    import tempfile
+
+    from benchmarks.importing import bench_import
+
+    with tempfile.TemporaryDirectory() as folder:
+        rows = bench_import(photos, Path(folder))
+    _report("Import", rows, as_json)
+
+
 @app.command()
 def audit(
     objects: Annotated[int, typer.Option(min=100, help="Objects to generate.")] = 100_000,

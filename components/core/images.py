@@ -84,7 +84,7 @@ def refuse_unread(name: str | Path) -> None:
 
     A camera's raw file would otherwise pass for the TIFF that its thumbnail is.
     """
-    suffix = PurePosixPath(name).suffix.lower()
+    suffix = os.path.splitext(name)[1].lower()
     if suffix in UNREAD:
         raise PhotoError(f"{suffix[1:].upper()} files are not read, only {WHAT}", str(name))
 
@@ -212,17 +212,22 @@ def _turn(image: Image.Image) -> None:
         return
 
 
-def _decode(data: bytes, name: str, max_megapixels: float) -> Image.Image:
-    """First frame, fully decoded and upright, in the file's own mode."""
-    image = _open(data, name, max_megapixels)
+def _load(image: Image.Image, name: str) -> None:
+    """Decode the first frame."""
     try:
         image.load()
-        _turn(image)
-        return image
     except (PhotoError, MemoryError):
         raise
     except Exception as error:  # as above: truncated and damaged files
         raise PhotoError(f"truncated or damaged ({error})", name) from None
+
+
+def _decode(data: bytes, name: str, max_megapixels: float) -> Image.Image:
+    """First frame, fully decoded and upright, in the file's own mode."""
+    image = _open(data, name, max_megapixels)
+    _load(image, name)
+    _turn(image)
+    return image
 
 
 def _scaled(image: Image.Image) -> np.ndarray:
@@ -286,6 +291,19 @@ def decode_photo(data: bytes, name: str, max_megapixels: float = MAX_MEGAPIXELS)
         return np.array(_to_rgb(image, background=255))
     except (ValueError, OSError) as error:
         raise PhotoError(f"cannot be converted to RGB ({error})", name) from None
+
+
+def check_photo(data: bytes, name: str, max_megapixels: float = MAX_MEGAPIXELS) -> tuple[int, int]:
+    """(width, height) of a photo, upright; raises PhotoError where `decode_photo` does.
+
+    It is decoded, but nothing is made of the pixels unless that could fail.
+    """
+    image = _open(data, name, max_megapixels)
+    _load(image, name)
+    if image.mode.startswith(("I", "F")):
+        decode_photo(data, name, max_megapixels)
+    width, height = image.size
+    return (height, width) if _on_its_side(image) else (width, height)
 
 
 def open_photo(path: str | Path, max_megapixels: float = MAX_MEGAPIXELS) -> np.ndarray:

@@ -28,6 +28,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 QUARANTINE = "quarantine.csv"
+_TOGETHER = 16
 
 
 class Job(NamedTuple):
@@ -90,12 +91,15 @@ def scan(
 def run(
     work: Callable[[Item], Result], items: Sequence[Item], progress: Progress | None = None
 ) -> list[Result]:
-    """`work` on every item, in order, on all cores; calls `progress(done, total)` after each."""
+    """`work` on every item, in order, on all cores; calls `progress(done, total)` now and then."""
     # OpenCV's own threads would only compete with ours.
     cv2.setNumThreads(1)
     results: list[Result] = []
-    for result in ahead(items, work, cores()):
-        results.append(result)
+    # Several at a time: for small photos, handing over one costs as much as the work on it.
+    size = max(1, min(_TOGETHER, len(items) // (_TOGETHER * cores())))
+    parts = [items[start : start + size] for start in range(0, len(items), size)]
+    for part in ahead(parts, lambda part: [work(item) for item in part], cores()):
+        results += part
         if progress:
             progress(len(results), len(items))
     return results

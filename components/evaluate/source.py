@@ -90,18 +90,21 @@ def deciding(params: Params) -> pd.DataFrame:
     return pd.DataFrame(columns, columns=["label", "mask_path"])
 
 
-def undecidable(images: pd.DataFrame) -> str | None:
-    """Why no version can be promoted by these test photos (see `deciding`); None where one can."""
+def undecidable(images: pd.DataFrame, which: str = "test ") -> str | None:
+    """Why no version can be promoted by these test photos (see `deciding`); None where one can.
+
+    Of a whole data set, `which` is empty: if none of its photos has a mask, no test photo has.
+    """
     manipulated = images[images["label"] == MANIPULATED]
     authentic = len(images) - len(manipulated)
     wanted = "give masks for the test photos"
     if not len(manipulated) or not authentic:
         missing = AUTHENTIC if len(manipulated) else MANIPULATED
-        found, wanted = f"there is no {missing} test photo", f"add {missing} test photos"
+        found, wanted = f"there is no {missing} {which}photo", f"add {missing} {which}photos"
     elif manipulated["mask_path"].notna().any():
         return None
     else:
-        found = f"0 of {len(manipulated)} manipulated test photos have a true mask"
+        found = f"0 of {len(manipulated)} manipulated {which}photos have a true mask"
     return (
         f"{found}: nothing trained on this can be promoted; {wanted}, "
         "or name another test set (evaluate.gate_dataset in params.yaml)"

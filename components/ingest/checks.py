@@ -38,14 +38,14 @@ def look(record: Record, max_megapixels: float, *, invert: bool = False) -> Seen
         return Seen(problem=record.problem)
     try:
         data = images.read_bytes(record.photo, max_megapixels)
-        height, width = images.decode_photo(data, record.name, max_megapixels).shape[:2]
+        size = images.check_photo(data, record.name, max_megapixels)
     except images.PhotoError as error:
         return Seen(problem=error.reason)
     try:
         mask = masks.look(record.mask, max_megapixels, invert=invert) if record.mask else None
     except images.PhotoError as error:
         return Seen(problem=f"mask {error.reason}: {Path(record.mask or '').name}")
-    return Seen(sha256_bytes(data), (width, height), mask)
+    return Seen(sha256_bytes(data), size, mask)
 
 
 def problem(record: Record, seen: Seen) -> str | None:

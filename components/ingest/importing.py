@@ -9,6 +9,7 @@ and nothing is overwritten.
 from __future__ import annotations
 
 import glob
+import os
 import posixpath
 import shutil
 import tempfile
@@ -22,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from components.core.errors import InputError
-from components.core.files import alone, link_or_copy, printable
+from components.core.files import alone, printable
 from components.core.images import MAX_MEGAPIXELS, open_mask, save_grey
 from components.core.params import Prepare
 from components.core.progress import Progress
@@ -225,7 +226,11 @@ def _write(
         _refuse_existing(made.root)  # it may have been made meanwhile
         work = scratch / made.root.name
         pairs = [(record, image) for (record, _), image in zip(good, made.images, strict=True)]
-        run(lambda pair: _place(work, *pair, invert, max_megapixels), pairs)
+        files = [f"{PHOTOS}/{record.name}" for record, _ in pairs]
+        files += [image["mask"] for image in made.images if "mask" in image]
+        for folder in {posixpath.dirname(file) for file in files}:
+            (work / folder).mkdir(parents=True, exist_ok=True)
+        run(lambda pair: _place(str(work), *pair, invert, max_megapixels), pairs)
         save(replace(made, root=work))
         outcomes.write(work / outcomes.TABLE, rows)
         work.rename(made.root)
@@ -249,17 +254,29 @@ def unboxed(
 
 
 def _place(
-    root: Path, record: Record, image: dict[str, Any], invert: bool, max_megapixels: float
+    root: str, record: Record, image: dict[str, Any], invert: bool, max_megapixels: float
 ) -> None:
     """Put one photo and its mask in place; a mask of another format becomes a PNG."""
-    link_or_copy(record.photo.resolve(), root / PHOTOS / record.name)
+    _put(str(record.photo), f"{root}/{PHOTOS}/{record.name}")
     if record.mask is None:
         return
+    place = f"{root}/{image['mask']}"
     if record.mask.suffix.lower() == ".png" and not invert:
-        link_or_copy(record.mask.resolve(), root / image["mask"])
+        _put(str(record.mask), place)
     else:
         mask = open_mask(record.mask, max_megapixels) != invert
-        save_grey(root / image["mask"], mask.astype(np.uint8) * 255)
+        save_grey(place, mask.astype(np.uint8) * 255)
+
+
+def _put(file: str, place: str) -> None:
+    """Hard-link a file, or copy it, to a new place in a folder that nobody else sees."""
+    try:
+        os.link(os.path.realpath(file) if os.path.islink(file) else file, place)
+    except FileExistsError:  # a copy would be written into the linked file
+        what = "another photo has this name, but for upper and lower case"
+        raise InputError(what, where=place, hint="rename one of them") from None
+    except OSError:
+        shutil.copyfile(file, place)
 
 
 def _index(

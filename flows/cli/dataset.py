@@ -69,6 +69,8 @@ def _undecidable(folder: Path, dataset: Dataset, manifest: Manifest | None = Non
         dataset: its index.
         manifest: made of it; made here, where only that tells which photos are tested.
     """
+    import pandas as pd
+
     from components.core import params
     from components.data.manifest import MANIPULATED
     from components.evaluate import source
@@ -77,12 +79,14 @@ def _undecidable(folder: Path, dataset: Dataset, manifest: Manifest | None = Non
     decides = settings.evaluate.gate_dataset
     if decides not in (None, folder.name):
         return []
+    masked = [bool(row.get("mask")) for row in dataset.images if row["label"] == MANIPULATED]
     if decides is not None and decides != settings.prepare.dataset:
         why = source.undecidable(source.deciding(settings))
-    elif manifest is None and all(
-        row.get("mask") for row in dataset.images if row["label"] == MANIPULATED
-    ):
+    elif manifest is None and masked and all(masked):
         return []
+    elif manifest is None and not any(masked):  # no need to look at the photos again
+        rows = [(row["label"], None) for row in dataset.images]
+        why = source.undecidable(pd.DataFrame(rows, columns=["label", "mask_path"]), "")
     else:
         manifest = manifest or _build(str(folder))[1]
         why = source.undecidable(manifest.select(split="test").images)

@@ -20,7 +20,7 @@ NEGATIVE = "negative"
 
 def matches(source: Source) -> bool:
     """Whether this is such a list or a folder with such lists."""
-    return bool(_lists(source))
+    return bool(_lists(source, source.sample(".json")))
 
 
 def read(source: Source) -> Reading:
@@ -29,7 +29,7 @@ def read(source: Source) -> Reading:
     Raises:
         InputError: something other than pairs of paths.
     """
-    files = _lists(source)
+    files = _lists(source, source.files(".json"))
     if not files:
         raise InputError("no list of [photo, mask] pairs", where=str(source.path))
     records: list[Record] = []
@@ -40,13 +40,14 @@ def read(source: Source) -> Reading:
     return Reading(records)
 
 
-def _lists(source: Source) -> list[Path]:
-    """The JSON files, in the folder itself, that are lists of pairs (the first row tells)."""
-    files = [file for file in source.files(".json") if source.path in (file, file.parent)]
-    return [file for file in files if _is_list(source, file)]
+def _lists(source: Source, files: list[Path]) -> list[Path]:
+    """Of the JSON files those, in the folder itself, that are lists of pairs."""
+    top = [file for file in files if source.path in (file, file.parent)]
+    return [file for file in top if _is_list(source, file)]
 
 
 def _is_list(source: Source, file: Path) -> bool:
+    """Whether its first row is a pair."""
     try:
         value = source.json(file)
     except InputError:

@@ -123,6 +123,29 @@ def test_exif_orientation_is_applied_once(format: str, orientation: int) -> None
     assert array.shape == turned.shape
     assert np.abs(array.astype(int) - turned).mean() < (0.1 if format in ("PNG", "TIFF") else 8)
     assert images.image_size(data, "x") == turned.shape[1::-1]
+    assert images.check_photo(data, "x") == turned.shape[1::-1]
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "TIFF", "WEBP", "BMP", "AVIF", "HEIF"])
+def test_checking_says_what_decoding_says(format: str) -> None:
+    whole = encode(SMOOTH, format)
+    spoiled = [whole, *(whole[: len(whole) * part // 8] for part in range(1, 8))]
+    for place in RNG.integers(0, len(whole), 40):
+        spoiled.append(whole[:place] + bytes([whole[place] ^ 0x5A]) + whole[place + 1 :])
+    said: list[tuple[object, object]] = []
+    for data in spoiled:
+        pair: list[object] = []
+        for look in (images.check_photo, lambda *a: images.decode_photo(*a).shape[1::-1]):
+            try:
+                pair.append(look(data, "x"))
+            except PhotoError as error:
+                pair.append(error.reason)
+        said.append((pair[0], pair[1]))
+    assert all(one == other for one, other in said)
+    assert len({isinstance(one, str) for one, _ in said}) == 2
+    deep = encode(Image.fromarray(np.full((4, 4), 1e9, np.float32)), "TIFF")
+    with pytest.raises(PhotoError, match="cannot be converted"):
+        images.check_photo(deep, "x")
 
 
 def test_damaged_exif_does_not_lose_the_photo() -> None:

@@ -4,17 +4,41 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import json
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from components.core import files, paths
 from components.core.errors import CheckError, InputError
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+        | st.text(),
+        lambda inner: st.lists(inner) | st.tuples(inner, inner)
+        | st.dictionaries(st.text() | st.integers() | st.booleans(), inner),
+        max_leaves=20,
+    )
+)  # fmt: skip
+def test_written_json_is_that_of_the_standard_library(value: object) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a.json"
+        try:
+            expected = (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
+        except UnicodeEncodeError:  # half a surrogate pair
+            return
+        files.write_json(path, value)
+        assert path.read_bytes() == expected
 
 
 def test_hashes_are_sha256(tmp_path: Path) -> None:
