@@ -1,6 +1,6 @@
 """COCO instances: `images/`, and in `annotations/` one `instances_SPLIT.json` per split.
 
-CVAT, datumaro, FiftyOne, Roboflow and pycocotools read it. A region is written as it is kept: as
+That is the layout of COCO itself, which tools know. A region is written as it is kept: as
 polygons, or as compressed RLE, which holds every pixel. What COCO has no place for is written as
 `attributes` of an annotation and as further keys of an image, as the reader here expects them;
 tools drop what they do not know.

@@ -21,6 +21,8 @@ from components.core.paths import LABELS, PREPARED, PSEUDO_LABELED, PSEUDO_MASKS
 from components.data import dataset as datasets
 from components.data import manifest as manifests
 from components.data.build import build
+from components.ingest.importing import import_dataset
+from components.ingest.merging import merge
 from components.ingest.pseudo_masks import share
 from components.ingest.writers import regions
 from components.ingest.writers.registry import WRITERS
@@ -140,6 +142,24 @@ def test_accepted_pseudo_masks_become_the_regions_of_boxes_without_one(
                 union |= regions.decode(box.region, record.size)
         if not any(box.region for box in old):
             assert (union == (soft > threshold * 255)).all()
+
+
+@pytest.mark.parametrize("format", WRITERS)
+def test_pseudo_masks_come_back_as_the_regions_of_a_new_data_set(
+    labelled: Path, tmp_path: Path, format: str
+) -> None:
+    made = export(labelled, Path("out"), format, masks=True)
+    cards = {"name": "back", "licence": "CC0", "source_name": "test"}
+    back = import_dataset(Path("out"), Path("data/back"), quarantine=True, **cards).dataset
+    regions = sum(box.region is not None for record in made.records for box in record.boxes)
+    assert sum("segmentation" in row for row in back.annotations) == regions > 5
+    assert len(back.images) == 11 + (format in ("yolo", "voc"))  # a manipulated one has no box
+    # For photos that the data set knows the boxes stay as they are; those that differ are listed.
+    joined = merge(Path("out"), labelled)
+    assert (joined.added, joined.dataset.annotations) == ([], datasets.load(labelled).annotations)
+    assert {"known, but with other boxes"} >= {
+        why for _, why in joined.rejected if why.startswith("known, but with")
+    }
 
 
 def test_pseudo_masks_of_other_photos_or_boxes_are_refused(labelled: Path, tmp_path: Path) -> None:
