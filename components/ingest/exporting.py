@@ -26,6 +26,7 @@ from components.ingest.formats.regions import boxed
 from components.ingest.importing import staging
 from components.ingest.pseudo_masks import add
 from components.ingest.writers import registry
+from components.ingest.writers.regions import decode
 from components.pseudo_label.label import boxes_by_photo
 
 
@@ -75,6 +76,7 @@ def export_dataset(
     dataset = load(root)
     check(dataset)
     records, drawn = _records(dataset, settings)
+    lacking = _stated_regions(dataset) - _regions(records)
     records, masked = add(records, threshold) if masks else (records, None)
     with staging(out) as scratch:
         _check_place(out, root)  # it may have been made meanwhile
@@ -83,7 +85,8 @@ def export_dataset(
         lost = writer.write(records, work, dataset.licence)
         work.rename(out)
     facts = {what: count for what, count in _facts(records).items() if what not in writer.keeps}
-    return Exported(records, masked, drawn, {key: n for key, n in (facts | lost).items() if n})
+    facts |= {"regions that cover no pixel": lacking, **lost}
+    return Exported(records, masked, drawn, {key: count for key, count in facts.items() if count})
 
 
 def _check_place(out: Path, root: Path) -> None:
@@ -137,7 +140,17 @@ def _box(row: dict[str, Any], size: tuple[int, int]) -> Box:
     x, y, width, height = map(float, row["bbox"])
     region = outline(row.get("segmentation"))
     drawn = boxed(region, size).region if region else None
+    if drawn and not decode(drawn, size).any():
+        drawn = None
     return Box(x, y, width, height, row.get("annotator"), row.get("seconds"), drawn)
+
+
+def _stated_regions(dataset: Dataset) -> int:
+    return sum(bool(row.get("segmentation")) for row in dataset.annotations)
+
+
+def _regions(records: Sequence[Record]) -> int:
+    return sum(box.region is not None for record in records for box in record.boxes)
 
 
 def _facts(records: Sequence[Record]) -> dict[str, int]:

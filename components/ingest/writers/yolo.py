@@ -1,8 +1,8 @@
 """Ultralytics YOLO: `data.yaml`, `images/SPLIT/` and beside it `labels/SPLIT/`, one line a box.
 
 A line holds either a box or one polygon: a region takes its box's place, several parts of one are
-joined by a line of no width, as Ultralytics does it. Photos without a split lie in `images/`
-itself, which `data.yaml` then names for training and validation.
+joined by a line of no width, as Ultralytics does it. Where no photo has a split all lie in
+`images/` itself, which `data.yaml` then names for training and validation.
 """
 
 from __future__ import annotations
@@ -31,17 +31,19 @@ from components.ingest.writers.regions import joined, rings
 def write(records: Sequence[Record], out: Path, licence: str) -> Counter[str]:
     """Write photos and labels below `out`; returns how much the lines could not hold."""
     refuse_equal_stems(records, out)
-    place(records, lambda record: out / "images" / (record.split or ""))
+    splits = {record.split for record in records} - {None}
+    rest = "train" if splits else ""  # where photos without a split go
+    place(records, lambda record: out / "images" / (record.split or rest))
     names, lost = categories(records), Counter[str]()
+    lost["photos without a split, put into train"] = sum(r.split is None for r in records if rest)
     for record in records:
         number = names.index(category(record))
         lines = [f"{number} {_numbers(box, record.size or (1, 1), lost)}\n" for box in record.boxes]
-        file = out / "labels" / (record.split or "") / f"{stem(record)}.txt"
+        file = out / "labels" / (record.split or rest) / f"{stem(record)}.txt"
         write_plain(file, "".join(lines).encode())
-    splits = {record.split for record in records} - {None}
-    places = {split: f"images/{split}" for split in SPLITS if split in splits}
+    places = {split: f"images/{split}" for split in SPLITS if split in {*splits, rest}}
     places = places or {"train": "images", "val": "images"}
-    card: dict[str, Any] = {"path": ".", **places, "names": dict(enumerate(names))}
+    card: dict[str, Any] = {**places, "names": dict(enumerate(names))}
     write_text(out / "data.yaml", yaml.safe_dump(card, sort_keys=False, allow_unicode=True))
     return lost
 

@@ -21,6 +21,7 @@ from components.core.paths import LABELS, PREPARED, PSEUDO_LABELED, PSEUDO_MASKS
 from components.data import dataset as datasets
 from components.data import manifest as manifests
 from components.data.build import build
+from components.ingest.formats import registry
 from components.ingest.importing import import_dataset
 from components.ingest.merging import merge
 from components.ingest.pseudo_masks import share
@@ -89,6 +90,34 @@ def test_a_region_that_is_none_is_named(
     (folder / "boxes.json").write_text(json.dumps(index))
     with pytest.raises(InputError, match=rf"a\.jpg: {why}"):
         export(folder, tmp_path / "out", "coco")
+
+
+def test_regions_thinner_than_a_pixel_are_counted(folder: Path, tmp_path: Path) -> None:
+    index = json.loads((folder / "boxes.json").read_text())
+    thin = [[x, 20, x + 0.1, 20, x + 0.1, 20.1] for x in (10.2, 12.2)]
+    index["annotations"][0]["segmentation"] = thin
+    (folder / "boxes.json").write_text(json.dumps(index))
+    for format in WRITERS:
+        made = export(folder, tmp_path / format, format)
+        assert made.not_kept["regions that cover no pixel"] == 1
+        assert made.records[0].boxes[0].region is None
+
+
+def test_yolo_photos_without_a_split_go_to_train_where_others_have_one(
+    flat: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "demo"
+    shutil.copytree(flat, root)
+    made = datasets.load(root)
+    for image in made.images[:2]:
+        del image["split"]
+    datasets.save(made)
+    back = export(root, tmp_path / "out", "yolo")
+    assert back.not_kept["photos without a split, put into train"] == 2
+    reading = registry.read(tmp_path / "out")
+    assert len(reading.records) == 12
+    train = {record.name for record in reading.records if record.split == "train"}
+    assert {image["file_name"] for image in made.images[:2]} <= train
 
 
 def test_boxes_drawn_from_masks_are_exported_as_the_pipeline_draws_them(
