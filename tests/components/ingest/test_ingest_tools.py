@@ -95,7 +95,9 @@ READ = (
 )
 
 
-@pytest.mark.parametrize(("case", "data"), READ)
+@pytest.mark.parametrize(
+    ("case", "data"), READ, ids=[f"{case.tool}-{case.name}-{data}" for case, data in READ]
+)
 def test_tools_read_what_is_written(
     case: Case,
     data: str,
@@ -151,7 +153,7 @@ WRITTEN = (
 )
 
 
-@pytest.mark.parametrize("case", WRITTEN)
+@pytest.mark.parametrize("case", WRITTEN, ids=[f"{case.tool}-{case.name}" for case in WRITTEN])
 def test_what_tools_write_is_read(
     case: Case, tools: Tools, plain: Path, tmp_path: Path, record_property: RecordProperty
 ) -> None:
