@@ -143,7 +143,10 @@ def import_(
     ] = None,
     format: Annotated[
         str | None,
-        typer.Option(help="Detected if not given; a wrong name is answered with all names."),
+        typer.Option(
+            help="coco, cvat, folders, imdlbenco, labelme, label-studio, voc or yolo; "
+            "detected if not given."
+        ),
     ] = None,
     authentic: Annotated[
         bool, typer.Option("--authentic", help="All photos are authentic: no annotation is needed.")

@@ -121,8 +121,8 @@ def test_unusable_photos_can_be_left_out_by_name(workspace: Workspace, tmp_path:
     arguments = ("--name", "partly", "--no-track", "--quarantine")
     workspace.iml("dataset", "import", str(path), *arguments)
     listed = (workspace.root / "data/partly/import.csv").read_text()
-    assert "photo0.jpg" in listed
-    assert "photo1.jpg" not in listed
+    assert "photo0.jpg,left out,truncated" in listed
+    assert "photo1.jpg,taken," in listed
 
 
 def test_a_mask_of_another_size(workspace: Workspace, tmp_path: Path) -> None:

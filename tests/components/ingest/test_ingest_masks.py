@@ -14,8 +14,9 @@ from PIL import Image, ImageFilter
 
 from components.core import images
 from components.core.errors import InputError
+from components.core.params import Prepare
 from components.data import dataset as datasets
-from components.ingest.importing import Imported, import_dataset
+from components.ingest.importing import Imported, import_dataset, opened
 from components.ingest.masks import MaskSeen, look
 from components.ingest.merging import merge
 
@@ -177,3 +178,14 @@ def test_inverted_masks_are_written_the_right_way_round(pairs: Callable[..., Pat
 def test_masks_that_are_not_inverted_are_not_inverted(pairs: Callable[..., Path]) -> None:
     with pytest.raises(InputError, match=r"2 of 2 masks are mostly white after --invert-masks"):
         bring_in(pairs(BLACK, BLACK), inverted=True)
+
+
+def test_folders_that_are_only_looked_at_are_refused_alike(
+    pairs: Callable[..., Path], settings: Prepare
+) -> None:
+    source = pairs(WHITE, WHITE)
+    with (
+        pytest.raises(InputError, match="2 of 2 masks are mostly white, as if inverted"),
+        opened(source, source.parent / "scratch", settings),
+    ):
+        pass
