@@ -3,7 +3,8 @@
 Shapes are in per cent of the photo; rectangles are turned clockwise about their top left corner. Of
 several annotations of a task the ground truth counts, else the last that was not cancelled. A task
 without one is left out: nobody has looked at the photo. `lead_time` is that of a whole annotation;
-each of its boxes gets an equal share.
+each of its boxes gets an equal share. A photo without a shape is authentic, unless `manipulated` is
+chosen for it. Fields of a task that an export of this project writes are read: `split` and others.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from components.core.errors import InputError
-from components.data.dataset import number
+from components.data.dataset import fault, number
+from components.data.manifest import MANIPULATED
 from components.ingest.formats import regions
 from components.ingest.formats.record import Box, Left, Reading, Record, RowError
 from components.ingest.formats.regions import numeric, shown
@@ -44,6 +46,12 @@ class _Done(NamedTuple):
     annotator: Any = None
     seconds: float | None = None
     notes: tuple[str, ...] = ()
+
+    def choices(self) -> set[str]:
+        """What was chosen for the whole photo."""
+        values = [row.get("value") for row in self.result if row.get("type") == "choices"]
+        lists = [value.get("choices") for value in values if isinstance(value, dict)]
+        return {text(one) for some in lists if isinstance(some, list) for one in some}
 
 
 def matches(source: Source) -> bool:
@@ -99,7 +107,22 @@ def _record(source: Source, file: Path, task: dict[str, Any], place: int) -> Rec
             source.left.append(Left(photo.names[0], done))
         return None
     made = record(source, photo, lambda size: _shapes(done, size))
-    return replace(made, notes=(*made.notes, *done.notes))
+    known = _known(task["data"]) if full else {}
+    if MANIPULATED in done.choices() and not made.problem:
+        made = replace(made, label=MANIPULATED, kind=made.kind or known.get("kind"))
+    return replace(
+        made,
+        notes=(*made.notes, *done.notes),
+        split=known.get("split"),
+        source=known.get("source"),
+        origins=tuple(known.get("origins", ())),
+    )
+
+
+def _known(data: dict[str, Any]) -> dict[str, Any]:
+    """Of a task's fields those that an export of this project writes, if they can be that."""
+    keys = ("split", "kind", "source", "origins")
+    return {key: data[key] for key in keys if data.get(key) and not fault({key: data[key]})}
 
 
 def _photo(source: Source, file: Path, data: dict[str, Any]) -> Photo | None:
