@@ -80,13 +80,11 @@ def test_an_answer_that_is_nan_is_one_clear_line(broken_folder: Path, photo: np.
 
 
 @pytest.mark.parametrize("view", ["resize", "tiles"])
-def test_answers_are_those_of_torch(
-    view: str, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
+def test_answers_are_those_of_torch(view: str, tmp_path: Path, campaigns: bool) -> None:
     student = small_student(view=view).eval()
     save(student, tmp_path)
     predictor, random = Predictor(tmp_path), np.random.default_rng(8)
-    for _ in range(500 if request.config.getoption("campaigns") else 12):
+    for _ in range(500 if campaigns else 12):
         height, width = random.integers(1, 400, 2)
         if width == 1:  # where torch repeats the first row of the answer
             continue
