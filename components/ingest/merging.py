@@ -2,14 +2,15 @@
 
 Photos are put in place first and the index is replaced last, in one step: readers meanwhile, or
 after a crash, see the data set as it was. Adding the same source twice adds nothing. Annotations of
-a photo already in the data set are never changed: a source that differs is listed, for a person to
-decide. A true mask for a known photo that has none is added.
+a photo already in the data set are changed only on request (`replaces`): else a source that differs
+is listed, for a person to decide. A true mask for a known photo that has none is added.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,11 +21,12 @@ from components.core.files import link_or_copy, sha256_file
 from components.core.images import MAX_MEGAPIXELS, open_mask
 from components.core.progress import Progress
 from components.data.dataset import CARD, INDEX, MASKS, PHOTOS, Dataset, check, load, save
+from components.data.manifest import AUTHENTIC
 from components.ingest import outcomes
+from components.ingest.corrections import change, corrected, near
 from components.ingest.importing import Imported, import_dataset, staging, unboxed
 from components.ingest.outcomes import LEFT_OUT, NOTED, Outcome
 
-_ROUNDING = 0.5  # pixels
 _KNOWN = "in the data set already"
 _LARGEST = 1000.0  # megapixels, the most that params.yaml allows: both masks passed its limit
 
@@ -36,6 +38,7 @@ class Merged:
     dataset: Dataset  # as it is now
     added: list[str]  # names of the new photos
     masked: list[str]  # names of known photos that got their true mask
+    replaced: list[str]  # names of known photos whose boxes or label changed
     known: int  # photos that were there before, byte for byte, with the same label and boxes
     rejected: list[tuple[str, str]]  # photos left out as (photo, reason)
     outcomes: list[Outcome]  # what became of every photo, row and file of the source
@@ -49,6 +52,7 @@ def merge(
     format: str | None = None,
     authentic: bool = False,
     inverted: bool | None = None,
+    replaces: bool = False,
     dry_run: bool = False,
     max_megapixels: float = MAX_MEGAPIXELS,
     progress: Progress | None = None,
@@ -56,7 +60,9 @@ def merge(
     """Add the usable photos of a source to the data set in the folder `root`; list the others.
 
     Parameters are as in `import_dataset`; the data set's licence, source and split rule stay.
-    A dry run needs a folder beside the data set for a moment, and leaves it as it is.
+    With `replaces` known photos get the label and boxes of the source and keep their true mask,
+    split, group, source and origins. A dry run needs a folder beside the data set for a moment, and
+    leaves it as it is.
 
     Raises:
         InputError: no such data set or one that cannot be written again (a box of it is not
@@ -79,42 +85,53 @@ def merge(
             max_megapixels=max_megapixels,
             progress=progress,
         )
-        return _join(dataset, made, dry_run)
+        return _join(dataset, made, replaces, dry_run)
 
 
-def _join(dataset: Dataset, made: Imported, dry_run: bool) -> Merged:
+def _join(dataset: Dataset, made: Imported, replaces: bool, dry_run: bool) -> Merged:
     """Sort new from known and clashing photos, place the new ones, replace the index."""
     new = made.dataset
     sizes = _by_size(dataset)
     before, now = _annotated(dataset), _annotated(new)
     clashing: dict[str, str] = {}  # why, by name
     known: dict[str, str] = {}  # the note, by name
+    changed: dict[str, str] = {}  # likewise
     fresh = []
     masks: dict[str, Path] = {}
-    for image in new.images:
+    corrections: dict[str, _Annotated] = {}
+    met: dict[str, str] = {}  # the source's name of a known photo
+    # A photo that has its name in the data set goes before a renamed copy of it.
+    for image in sorted(new.images, key=lambda image: image["file_name"] not in before):
         name = image["file_name"]
-        twin = _twin(new.root / PHOTOS / name, dataset.root / PHOTOS, sizes)
+        twin = _twin(new.root / PHOTOS / name, name, dataset.root / PHOTOS, sizes)
         if twin is None:
             if name in before:
                 clashing[name] = "there is already another photo of this name"
             else:
                 fresh.append(image)
-        elif changed := _changed(before[twin], now[name]):
-            clashing[name] = changed
+        elif replaces and met.setdefault(twin, name) != name:
+            clashing[name] = f"the same file as {met[twin]}"
+        elif problem := _problem(before[twin], now[name], replaces):
+            clashing[name] = problem
         else:
+            renamed = f"; in the data set it is {twin}" if twin != name else ""
             mask = now[name].mask
+            if replaces and (note := _correct(twin, before[twin], now[name], corrections)):
+                changed[name] = note + renamed
             if mask and not before[twin].mask:
                 masks.setdefault(twin, mask)
                 known[name] = f"its mask is that of a known photo: {twin}"
-            elif twin != name:
+            elif name in changed:
+                continue
+            elif renamed and not replaces:
                 clashing[name] = f"the same file as {twin}"
             else:
-                lacking = now[name].outlined and not before[twin].outlined
-                known[name] = _KNOWN + (", without its outlines" if lacking else "")
-    rows = _outcomes(made.outcomes, clashing, known)
-    grown, files = _grow(dataset, new, fresh, masks)
+                lacking = not replaces and now[name].outlined and not before[twin].outlined
+                known[name] = _KNOWN + (", without its outlines" if lacking else renamed)
+    rows = _outcomes(made.outcomes, clashing, known, changed)
+    grown, files = _grow(dataset, new, fresh, masks, corrections)
     # The table is part of the data set's hash: new rows alone would cause a new training.
-    if (fresh or masks) and not dry_run:
+    if (fresh or masks or corrections) and not dry_run:
         for file, place in files:
             link_or_copy(file, place)
         new_rows = [row for row in rows if not row.reason.startswith(_KNOWN)]
@@ -122,62 +139,94 @@ def _join(dataset: Dataset, made: Imported, dry_run: bool) -> Merged:
         save(grown)
     added = [image["file_name"] for image in fresh]
     rejected = [*made.quarantined, *clashing.items()]
-    there = sum(name in before for name in known)
-    return Merged(grown, added, sorted(masks), there, rejected, rows, made.notes)
+    there = sum((replaces or name in before) and name not in changed for name in known)
+    masked, replaced = sorted(masks), sorted(corrections)
+    return Merged(grown, added, masked, replaced, there, rejected, rows, made.notes)
 
 
 def _outcomes(
-    made: Sequence[Outcome], clashing: dict[str, str], known: dict[str, str]
+    made: Sequence[Outcome],
+    clashing: dict[str, str],
+    known: dict[str, str],
+    changed: dict[str, str],
 ) -> list[Outcome]:
     """What became of the source: what was usable of it may still clash, or be known."""
     kept = [
         row
         for row in made
-        if row.outcome == LEFT_OUT or not (row.what in clashing or row.what in known)
+        if row.outcome == LEFT_OUT
+        or (row.what in changed and row.outcome == NOTED)
+        or not (row.what in clashing or row.what in known or row.what in changed)
     ]
-    found = [Outcome(name, NOTED, note) for name, note in known.items()]
+    notes = [*known.items(), *changed.items()]
+    found = [Outcome(name, NOTED, note) for name, note in notes]
     clashes = [Outcome(name, LEFT_OUT, reason) for name, reason in clashing.items()]
     return [*kept, *found, *clashes]
 
 
 class _Annotated(NamedTuple):
-    """A photo's annotations in a data set; boxes are float64 (N, 4), `x, y, width, height`."""
+    """A photo's row in a data set's index, with its annotations and mask."""
 
-    label: str
-    boxes: np.ndarray
+    image: dict[str, Any]
+    rows: list[dict[str, Any]]
     mask: Path | None
-    outlined: bool  # a box is drawn more finely
+
+    @property
+    def label(self) -> str:
+        return str(self.image["label"])
+
+    @property
+    def outlined(self) -> bool:
+        """Whether a box is drawn more finely."""
+        return any(row.get("segmentation") for row in self.rows)
 
 
 def _annotated(dataset: Dataset) -> dict[str, _Annotated]:
-    """Label, boxes and mask by photo."""
-    boxes: dict[Any, list[list[float]]] = {image["id"]: [] for image in dataset.images}
-    outlined = {row["image_id"] for row in dataset.annotations if row.get("segmentation")}
+    """Row, annotations and mask by photo."""
+    rows: dict[Any, list[dict[str, Any]]] = {image["id"]: [] for image in dataset.images}
     for row in dataset.annotations:
-        boxes[row["image_id"]].append(row["bbox"])
+        rows[row["image_id"]].append(row)
     return {
         image["file_name"]: _Annotated(
-            image["label"],
-            np.array(boxes[image["id"]], np.float64).reshape(-1, 4),
+            image,
+            rows[image["id"]],
             dataset.root / image["mask"] if image.get("mask") else None,
-            image["id"] in outlined,
         )
         for image in dataset.images
     }
 
 
-def _changed(before: _Annotated, now: _Annotated) -> str | None:
-    """How a known photo is annotated differently now, or None; boxes may differ by rounding."""
-    if before.label != now.label:
+def _problem(before: _Annotated, now: _Annotated, replaces: bool) -> str | None:
+    """Why the annotations of a known photo are not taken, or None; boxes may differ by rounding."""
+    if before.label != now.label and not replaces:
         return f"known, but as {before.label}"
+    if before.label != now.label == AUTHENTIC and before.mask:
+        return "authentic now, but known with a true mask"
     if before.mask and now.mask and not _same_mask(before.mask, now.mask):
         return "known, but with another mask"
-    if now.mask and not len(now.boxes):
+    if replaces or (now.mask and not now.rows):
         return None  # a mask alone states nothing about boxes
-    apart = np.abs(before.boxes[:, None] - now.boxes[None]).max(axis=2)
-    near = apart < _ROUNDING
-    same = len(before.boxes) == len(now.boxes) and near.any(axis=0).all() and near.any(axis=1).all()
-    return None if same else "known, but with other boxes"
+    close = near(before.rows, now.rows)
+    same = len(before.rows) == len(now.rows) and close.any(axis=0).all() and close.any(axis=1).all()
+    return None if same else "known, but with other boxes: --replace takes them"
+
+
+def _correct(
+    name: str, before: _Annotated, now: _Annotated, corrections: dict[str, _Annotated]
+) -> str | None:
+    """Add what a known photo becomes to the corrections and say what changed, if anything did."""
+    size = (now.image["width"], now.image["height"])
+    stays = now.mask and not now.rows  # a mask alone states nothing about boxes
+    rows = before.rows if stays else corrected(before.rows, now.rows, size)
+    rows = [{**row, "image_id": before.image["id"]} for row in rows]
+    image, note = before.image, change(before.rows, rows)
+    if before.label != now.label:
+        note = f"label and boxes replaced: {now.label} instead of {before.label}"
+        image = {key: value for key, value in image.items() if key != "kind"}
+        image |= {key: now.image[key] for key in ("label", "kind") if key in now.image}
+    if note:
+        corrections[name] = _Annotated(image, rows, before.mask)
+    return note
 
 
 def _same_mask(one: Path, other: Path) -> bool:
@@ -196,24 +245,47 @@ def _by_size(dataset: Dataset) -> dict[int, list[str]]:
     return found
 
 
-def _twin(photo: Path, photos: Path, sizes: dict[int, list[str]]) -> str | None:
-    """The name of the data set's photo with the same bytes, or None."""
-    alike = sizes.get(photo.stat().st_size, [])
+def _twin(photo: Path, named: str, photos: Path, sizes: dict[int, list[str]]) -> str | None:
+    """The name of the data set's photo with the same bytes, the same name first, or None."""
+    alike = sorted(sizes.get(photo.stat().st_size, []), key=lambda name: name != named)
     digest = sha256_file(photo) if alike else ""
     return next((name for name in alike if sha256_file(photos / name) == digest), None)
 
 
 def _grow(
-    dataset: Dataset, new: Dataset, fresh: list[dict[str, Any]], masks: dict[str, Path]
+    dataset: Dataset,
+    new: Dataset,
+    fresh: list[dict[str, Any]],
+    masks: dict[str, Path],
+    corrections: dict[str, _Annotated],
 ) -> tuple[Dataset, list[tuple[Path, Path]]]:
-    """The data set with fresh photos under new numbers and more masks, and (file, place) pairs."""
+    """The data set with fresh photos under new numbers, more masks and corrected annotations.
+
+    Also returns the new files as (file, place).
+    """
     numbers = {image["id"]: number for number, image in enumerate(fresh, _next(dataset.images))}
-    boxes = [row for row in new.annotations if row["image_id"] in numbers]
-    kind = _kind(dataset, fresh, boxes)
-    added = [
-        {**row, "id": number, "image_id": numbers[row["image_id"]]}
-        for number, row in enumerate(boxes, _next(dataset.annotations))
+    images = [
+        *(
+            corrections[row["file_name"]].image if row["file_name"] in corrections else row
+            for row in dataset.images
+        ),
+        *({**image, "id": numbers[image["id"]]} for image in fresh),
     ]
+    ids = {found.image["id"] for found in corrections.values()}
+    free = count(_next(dataset.annotations))
+    boxes = [
+        row if "id" in row else {"id": next(free), **row}
+        for found in corrections.values()
+        for row in found.rows
+    ]
+    boxes += [
+        {**row, "id": next(free), "image_id": numbers[row["image_id"]]}
+        for row in new.annotations
+        if row["image_id"] in numbers
+    ]
+    touched = [image for image in images if image["id"] in ids or image["id"] in numbers.values()]
+    kind = _kind(dataset, touched, boxes)
+    kept = [row for row in dataset.annotations if row["image_id"] not in ids]
     new_masks = dict(masks)  # by the photo's name
     files = []
     for image in fresh:
@@ -226,23 +298,20 @@ def _grow(
     files += [(new_masks[name], dataset.root / place) for name, place in places.items()]
     images = [
         row | ({"mask": places[row["file_name"]]} if row["file_name"] in places else {})
-        for row in (
-            *dataset.images,
-            *({**image, "id": numbers[image["id"]]} for image in fresh),
-        )
+        for row in images
     ]
-    grown = replace(dataset, boxes=kind, images=images, annotations=[*dataset.annotations, *added])
+    grown = replace(dataset, boxes=kind, images=images, annotations=[*kept, *boxes])
     return grown, files
 
 
-def _kind(dataset: Dataset, fresh: list[dict[str, Any]], boxes: list[dict[str, Any]]) -> str:
-    """Where the boxes of the larger data set come from.
+def _kind(dataset: Dataset, images: list[dict[str, Any]], boxes: list[dict[str, Any]]) -> str:
+    """Where the boxes of the data set come from, with these images and boxes new or corrected.
 
     Raises:
         InputError: boxes that the data set lists but ignores would be used from now on.
     """
     if dataset.boxes == "given":
-        return "mixed" if unboxed(fresh, boxes, dataset.split) else "given"
+        return "mixed" if unboxed(images, boxes, dataset.split) else "given"
     if dataset.boxes == "simulate" and boxes and dataset.annotations:
         raise InputError(
             f"new boxes cannot be added: {INDEX} lists boxes that `boxes: simulate` ignores",

@@ -165,6 +165,12 @@ def import_(
     origin: Annotated[
         str | None, typer.Option("--source-name", help="Where the photos come from.")
     ] = None,
+    replace: Annotated[
+        bool,
+        typer.Option(
+            "--replace", help="With --into: take the boxes of known photos from the source."
+        ),
+    ] = False,
     quarantine: Annotated[
         bool, typer.Option(help="Leave bad photos out instead of refusing the import.")
     ] = False,
@@ -180,11 +186,16 @@ def import_(
     import.csv: taken, taken with a note, or left out with a reason. Given splits are kept. If there
     are only train and val, val becomes the test split and validation photos are taken from train by
     source group: nothing is selected on test photos.
+
+    --replace brings corrections back: known photos get boxes and label from the source and keep
+    masks, splits and origins.
     """
     from components.core import params
 
     if (name is None) == (into is None):
         raise InputError("give either --name (for a new data set) or --into (to add to one)")
+    if replace and into is None:
+        raise InputError("--replace needs --into", hint="name the data set to correct")
     options = {
         "format": format,
         "authentic": authentic,
@@ -194,7 +205,7 @@ def import_(
     }
     track = track and not dry_run
     if into is not None:
-        _add(source, _folder(into), options, track, as_json)
+        _add(source, _folder(into), {**options, "replaces": replace}, track, as_json)
         return
     card = {"licence": licence, "source_name": origin or source.resolve().name}
     _make(source, _folder(str(name)), {**options, **card}, quarantine, track, as_json)
@@ -248,11 +259,12 @@ def _add(source: Path, folder: Path, options: dict[str, Any], track: bool, as_js
     dry_run = options["dry_run"]
     with progress_bars() as bar:
         made = merge(source, folder, progress=bar("checking photos"), **options)
-    _track(folder, track and bool(made.added or made.masked))
+    _track(folder, track and bool(made.added or made.masked or made.replaced))
     report = {
         "folder": str(folder),
         "added": len(made.added),
         "masks": len(made.masked),
+        "replaced": len(made.replaced),
         "known": made.known,
         "rejected": len(made.rejected),
         "photos": len(made.dataset.images),

@@ -186,9 +186,15 @@ def test_pseudo_masks_come_back_as_the_regions_of_a_new_data_set(
     # For photos that the data set knows the boxes stay as they are; those that differ are listed.
     joined = merge(Path("out"), labelled)
     assert (joined.added, joined.dataset.annotations) == ([], datasets.load(labelled).annotations)
-    assert {"known, but with other boxes"} >= {
+    assert {"known, but with other boxes: --replace takes them"} >= {
         why for _, why in joined.rejected if why.startswith("known, but with")
     }
+    # On request they become the regions of the photos themselves, which keep their masks.
+    images = datasets.load(labelled).images
+    merge(Path("out"), labelled, replaces=True)
+    joined = merge(Path("out"), labelled, replaces=True)
+    assert (joined.replaced, joined.dataset.images) == ([], images)
+    assert sum("segmentation" in row for row in joined.dataset.annotations) == regions
 
 
 def test_pseudo_masks_of_other_photos_or_boxes_are_refused(labelled: Path, tmp_path: Path) -> None:

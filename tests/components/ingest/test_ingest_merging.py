@@ -24,6 +24,8 @@ from components.data.build import build
 from components.ingest.importing import import_dataset
 from components.ingest.merging import Merged, merge
 
+OTHER_BOXES = "known, but with other boxes: --replace takes them"
+
 
 def source(folder: Path, *names: str, seed: int = 1) -> Path:
     """A COCO source: the first photo is manipulated, with one box."""
@@ -167,9 +169,15 @@ def test_a_known_photo_with_other_boxes_is_listed(root: Path, tmp_path: Path) ->
         shape(merge(edit(first, annotations=[{**box, "bbox": [8.004, 8, 20, 16]}]), root))[1] == 2
     )
     made = merge(edit(first, annotations=[{**box, "bbox": [9, 8, 20, 16]}]), root)
-    assert (made.known, made.rejected) == (1, [("a.png", "known, but with other boxes")])
+    assert (made.known, made.rejected) == (
+        1,
+        [("a.png", OTHER_BOXES)],
+    )
     made = merge(edit(first, annotations=[box, {**box, "id": 5, "bbox": [1, 1, 5, 5]}]), root)
-    assert (made.known, made.rejected) == (1, [("a.png", "known, but with other boxes")])
+    assert (made.known, made.rejected) == (
+        1,
+        [("a.png", OTHER_BOXES)],
+    )
     made = merge(edit(first, annotations=[]), root, authentic=True)
     assert (made.known, made.rejected) == (1, [("a.png", "known, but as manipulated")])
     assert (root / "boxes.json").read_bytes() == before

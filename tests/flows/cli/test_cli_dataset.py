@@ -230,6 +230,43 @@ def test_tables_speak_english_and_fit(workspace: Path) -> None:
     assert re.search(r"left out +1 +22\.jpg: not a", more.stdout)
 
 
+def test_replace_brings_corrections_back(workspace: Path) -> None:
+    source = boxes_alone(workspace / "drawn")
+    iml("import", source, "--name", "made", "--no-track")
+    index = json.loads((source / "annotations.json").read_text())
+    index["annotations"][0]["bbox"] = [12, 20, 30, 16]
+    (source / "annotations.json").write_text(json.dumps(index))
+    left = iml("import", source, "--into", "made", "--no-track", "--json")
+    assert json.loads(left.stdout)["outcomes"][-1] == {
+        "what": "1.jpg",
+        "outcome": "left out",
+        "reason": "known, but with other boxes: --replace takes them",
+    }
+    dry = iml("import", source, "--into", "made", "--replace", "--dry-run")
+    assert re.search(r"noted +1 +1\.jpg: boxes replaced: 1 instead of 1", dry.stdout)
+    for changed in (1, 0):
+        done = iml("import", source, "--into", "made", "--replace", "--no-track", "--json")
+        assert json.loads(done.stdout)["replaced"] == changed
+    refused = iml("import", source, "--name", "other", "--replace")
+    assert "--replace needs --into" in str(refused.exception)
+
+
+def test_corrections_are_tracked(workspace: Path) -> None:
+    dvc = Path(sys.executable).parent / "dvc"
+    subprocess.run(["git", "init", "--quiet"], check=True)
+    subprocess.run([dvc, "init", "--quiet"], check=True)
+    source = boxes_alone(workspace / "drawn")
+    iml("import", source, "--name", "made")
+    index = (source / "annotations.json").read_text()
+    (source / "annotations.json").write_text(index.replace("[10, 20, 30, 16]", "[12, 20, 30, 16]"))
+    hashes = [Path("data/made.dvc").read_text()]
+    for _ in range(2):
+        done = iml("import", source, "--into", "made", "--replace")
+        assert done.exit_code == 0, done.output
+        hashes.append(Path("data/made.dvc").read_text())
+    assert hashes[0] != hashes[1] == hashes[2]
+
+
 def test_synthesize_makes_a_data_set(workspace: Path) -> None:
     for number in range(6):
         coarse = np.random.default_rng(number).integers(0, 256, (24, 36, 3), dtype=np.uint8)
