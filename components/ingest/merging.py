@@ -9,7 +9,7 @@ is listed, for a person to decide. A true mask for a known photo that has none i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -89,16 +89,47 @@ def merge(
 
 
 def _join(dataset: Dataset, made: Imported, replaces: bool, dry_run: bool) -> Merged:
-    """Sort new from known and clashing photos, place the new ones, replace the index."""
-    new = made.dataset
-    sizes = _by_size(dataset)
+    """Place the new photos and masks, replace the index."""
+    found = _sorted_out(dataset, made.dataset, replaces)
+    rows = _outcomes(made.outcomes, found)
+    grown, files = _grow(dataset, made.dataset, found)
+    # The table is part of the data set's hash: new rows alone would cause a new training.
+    if (found.fresh or found.masks or found.corrections) and not dry_run:
+        for file, place in files:
+            link_or_copy(file, place)
+        new_rows = [row for row in rows if not row.reason.startswith(_KNOWN)]
+        outcomes.add(dataset.root / outcomes.TABLE, new_rows)
+        save(grown)
+    names = {image["file_name"] for image in dataset.images}
+    there = {name for name in found.known if replaces or name in names} - found.changed.keys()
+    return Merged(
+        dataset=grown,
+        added=[image["file_name"] for image in found.fresh],
+        masked=sorted(found.masks),
+        replaced=sorted(found.corrections),
+        known=len(there),
+        rejected=[*made.quarantined, *found.clashing.items()],
+        outcomes=rows,
+        notes=made.notes,
+    )
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What a source has: new photos, and by name what of it concerns known ones."""
+
+    fresh: list[dict[str, Any]] = field(default_factory=list)
+    masks: dict[str, Path] = field(default_factory=dict)  # by the name in the data set
+    corrections: dict[str, _Annotated] = field(default_factory=dict)  # likewise
+    known: dict[str, str] = field(default_factory=dict)  # the note, by the name in the source
+    changed: dict[str, str] = field(default_factory=dict)  # likewise
+    clashing: dict[str, str] = field(default_factory=dict)  # why, likewise
+
+
+def _sorted_out(dataset: Dataset, new: Dataset, replaces: bool) -> _Found:
+    """Sort new from known and clashing photos."""
+    found, sizes = _Found(), _by_size(dataset)
     before, now = _annotated(dataset), _annotated(new)
-    clashing: dict[str, str] = {}  # why, by name
-    known: dict[str, str] = {}  # the note, by name
-    changed: dict[str, str] = {}  # likewise
-    fresh = []
-    masks: dict[str, Path] = {}
-    corrections: dict[str, _Annotated] = {}
     met: dict[str, str] = {}  # the source's name of a known photo
     # A photo that has its name in the data set goes before a renamed copy of it.
     for image in sorted(new.images, key=lambda image: image["file_name"] not in before):
@@ -106,51 +137,38 @@ def _join(dataset: Dataset, made: Imported, replaces: bool, dry_run: bool) -> Me
         twin = _twin(new.root / PHOTOS / name, name, dataset.root / PHOTOS, sizes)
         if twin is None:
             if name in before:
-                clashing[name] = "there is already another photo of this name"
+                found.clashing[name] = "there is already another photo of this name"
             else:
-                fresh.append(image)
+                found.fresh.append(image)
         elif replaces and met.setdefault(twin, name) != name:
-            clashing[name] = f"the same file as {met[twin]}"
+            found.clashing[name] = f"the same file as {met[twin]}"
         elif problem := _problem(before[twin], now[name], replaces):
-            clashing[name] = problem
+            found.clashing[name] = problem
         else:
-            renamed = f"; in the data set it is {twin}" if twin != name else ""
-            mask = now[name].mask
-            if replaces and (note := _correct(twin, before[twin], now[name], corrections)):
-                changed[name] = note + renamed
-            if mask and not before[twin].mask:
-                masks.setdefault(twin, mask)
-                known[name] = f"its mask is that of a known photo: {twin}"
-            elif name in changed:
-                continue
-            elif renamed and not replaces:
-                clashing[name] = f"the same file as {twin}"
-            else:
-                lacking = not replaces and now[name].outlined and not before[twin].outlined
-                known[name] = _KNOWN + (", without its outlines" if lacking else renamed)
-    rows = _outcomes(made.outcomes, clashing, known, changed)
-    grown, files = _grow(dataset, new, fresh, masks, corrections)
-    # The table is part of the data set's hash: new rows alone would cause a new training.
-    if (fresh or masks or corrections) and not dry_run:
-        for file, place in files:
-            link_or_copy(file, place)
-        new_rows = [row for row in rows if not row.reason.startswith(_KNOWN)]
-        outcomes.add(dataset.root / outcomes.TABLE, new_rows)
-        save(grown)
-    added = [image["file_name"] for image in fresh]
-    rejected = [*made.quarantined, *clashing.items()]
-    there = sum((replaces or name in before) and name not in changed for name in known)
-    masked, replaced = sorted(masks), sorted(corrections)
-    return Merged(grown, added, masked, replaced, there, rejected, rows, made.notes)
+            _add_known(found, name, twin, before[twin], now[name], replaces)
+    return found
 
 
-def _outcomes(
-    made: Sequence[Outcome],
-    clashing: dict[str, str],
-    known: dict[str, str],
-    changed: dict[str, str],
-) -> list[Outcome]:
+def _add_known(
+    found: _Found, name: str, twin: str, before: _Annotated, now: _Annotated, replaces: bool
+) -> None:
+    """Sort out a known photo, called `name` in the source and `twin` in the data set."""
+    renamed = f"; in the data set it is {twin}" if twin != name else ""
+    if replaces and (note := _correct(twin, before, now, found.corrections)):
+        found.changed[name] = note + renamed
+    if now.mask and not before.mask:
+        found.masks.setdefault(twin, now.mask)
+        found.known[name] = f"its mask is that of a known photo: {twin}"
+    elif renamed and not replaces:
+        found.clashing[name] = f"the same file as {twin}"
+    elif name not in found.changed:
+        lacking = not replaces and now.outlined and not before.outlined
+        found.known[name] = _KNOWN + (", without its outlines" if lacking else renamed)
+
+
+def _outcomes(made: Sequence[Outcome], found: _Found) -> list[Outcome]:
     """What became of the source: what was usable of it may still clash, or be known."""
+    known, changed, clashing = found.known, found.changed, found.clashing
     kept = [
         row
         for row in made
@@ -158,10 +176,9 @@ def _outcomes(
         or (row.what in changed and row.outcome == NOTED)
         or not (row.what in clashing or row.what in known or row.what in changed)
     ]
-    notes = [*known.items(), *changed.items()]
-    found = [Outcome(name, NOTED, note) for name, note in notes]
+    noted = [Outcome(name, NOTED, note) for name, note in (*known.items(), *changed.items())]
     clashes = [Outcome(name, LEFT_OUT, reason) for name, reason in clashing.items()]
-    return [*kept, *found, *clashes]
+    return [*kept, *noted, *clashes]
 
 
 class _Annotated(NamedTuple):
@@ -252,17 +269,12 @@ def _twin(photo: Path, named: str, photos: Path, sizes: dict[int, list[str]]) ->
     return next((name for name in alike if sha256_file(photos / name) == digest), None)
 
 
-def _grow(
-    dataset: Dataset,
-    new: Dataset,
-    fresh: list[dict[str, Any]],
-    masks: dict[str, Path],
-    corrections: dict[str, _Annotated],
-) -> tuple[Dataset, list[tuple[Path, Path]]]:
+def _grow(dataset: Dataset, new: Dataset, found: _Found) -> tuple[Dataset, list[tuple[Path, Path]]]:
     """The data set with fresh photos under new numbers, more masks and corrected annotations.
 
     Also returns the new files as (file, place).
     """
+    fresh, corrections = found.fresh, found.corrections
     numbers = {image["id"]: number for number, image in enumerate(fresh, _next(dataset.images))}
     images = [
         *(
@@ -271,12 +283,12 @@ def _grow(
         ),
         *({**image, "id": numbers[image["id"]]} for image in fresh),
     ]
-    ids = {found.image["id"] for found in corrections.values()}
+    ids = {photo.image["id"] for photo in corrections.values()}
     free = count(_next(dataset.annotations))
     boxes = [
         row if "id" in row else {"id": next(free), **row}
-        for found in corrections.values()
-        for row in found.rows
+        for photo in corrections.values()
+        for row in photo.rows
     ]
     boxes += [
         {**row, "id": next(free), "image_id": numbers[row["image_id"]]}
@@ -286,7 +298,7 @@ def _grow(
     touched = [image for image in images if image["id"] in ids or image["id"] in numbers.values()]
     kind = _kind(dataset, touched, boxes)
     kept = [row for row in dataset.annotations if row["image_id"] not in ids]
-    new_masks = dict(masks)  # by the photo's name
+    new_masks = dict(found.masks)  # by the photo's name
     files = []
     for image in fresh:
         name = image["file_name"]

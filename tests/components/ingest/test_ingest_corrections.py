@@ -340,3 +340,47 @@ def test_a_data_set_of_masks_takes_boxes(casia: Path, tmp_path: Path) -> None:
     next((tmp_path / "out/annotations").iterdir()).write_text(json.dumps(index))
     with pytest.raises(InputError, match="boxes: mixed"):
         merge(tmp_path / "out", root, replaces=True)
+
+
+def test_a_box_moved_round_an_unchanged_outline_is_taken(
+    made: Path, drawn: Callable[..., Path]
+) -> None:
+    ring = [[10.0, 10.0, 20.0, 10.0, 20.0, 20.0]]
+    credit = {"segmentation": ring}
+    assert merge(drawn([ONE], credit=credit), made, replaces=True).replaced == ["a.jpg"]
+    moved = [7.0, *ONE[1:]]
+    joined = merge(drawn([moved], credit=credit), made, replaces=True)
+    assert rows(joined.dataset, "a.jpg")[0]["bbox"] == moved
+    # The box round an outline, as tools write it that keep no other, is none of its own.
+    joined = merge(drawn([[10.0, 10.0, 10.0, 10.0]], credit=credit), made, replaces=True)
+    assert (joined.replaced, joined.known) == ([], 1)
+    # A part of it goes, or comes: the outline is another.
+    parts = [ring[0], [10.0, 10.0, 20.0, 20.0, 10.0, 20.0]]
+    for outline in (parts, ring):
+        joined = merge(drawn([moved], credit={"segmentation": outline}), made, replaces=True)
+        assert notes(joined) == ["outlines replaced"]
+        assert rows(joined.dataset, "a.jpg")[0]["segmentation"] == outline
+
+
+def test_seconds_are_taken_and_the_same_box_twice_is_two(
+    made: Path, drawn: Callable[..., Path]
+) -> None:
+    assert notes(merge(drawn([ONE, ONE, TWO, THREE]), made, replaces=True)) == [
+        "boxes replaced: 4 instead of 3"
+    ]
+    joined = merge(drawn([ONE, ONE, TWO, THREE], credit={"seconds": 0.1}), made, replaces=True)
+    assert notes(joined) == ["annotators or seconds replaced"]
+    assert {row["seconds"] for row in rows(joined.dataset, "a.jpg")} == {0.1}
+    shared = {"seconds": 3 * 0.1 / 3}  # as a tool that knows the sum gives it back
+    assert shared["seconds"] != 0.1
+    joined = merge(drawn([ONE, ONE, TWO, THREE], credit=shared), made, replaces=True)
+    assert joined.replaced == []
+
+
+def test_what_the_reader_made_of_a_corrected_box_is_told(
+    made: Path, drawn: Callable[..., Path]
+) -> None:
+    source = drawn([ONE], credit={"attributes": {"rotation": 30.0}})
+    told = ["the upright box of one turned by 30 degrees", "boxes replaced: 1 instead of 3"]
+    assert notes(merge(source, made, replaces=True)) == told
+    assert notes(merge(source, made, replaces=True)) == []
