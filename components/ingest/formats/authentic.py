@@ -11,8 +11,9 @@ from components.ingest.formats.source import Source, target
 
 
 def read(source: Source) -> Reading:
-    """All photos below the folder."""
-    names = [source.relative(photo) for photo in source.photos()]
+    """All photos below the folder, or the one that was given."""
+    photos = [photo for photo in source.photos() if source.path in (photo, source.root)]
+    names = [source.relative(photo) for photo in photos]
     return Reading(
         [Record(source.root / name, target(name), AUTHENTIC, stated=True) for name in names]
     )

@@ -17,6 +17,7 @@ from functools import cached_property
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
+from urllib.parse import unquote
 from xml.etree import ElementTree
 
 from components.core.errors import InputError
@@ -89,10 +90,13 @@ class Source:
                 if entry.is_dir(follow_symlinks=False):
                     folders.append(f"{name}/")
                 elif entry.is_symlink() and not self._stays(name):
-                    why = "to a folder" if entry.is_dir() else "out of the folder"
+                    inner = "out of the folder" if os.path.exists(entry.path) else "to nothing"
+                    why = "to a folder" if os.path.isdir(entry.path) else inner
                     self.left.append(Left(name, f"a link {why}"))
                 elif entry.is_file():
                     yield name
+                else:
+                    self.left.append(Left(name, "neither a file nor a folder"))
 
     def _stays(self, name: str) -> bool:
         """Whether a link leads to a file below the root."""
@@ -253,9 +257,11 @@ class Source:
         wanted = in_one_form(plain_path(name))
         if not wanted:
             return Found(None, f"{name!r} names no file")
-        for folder in self._places(beside, tuple(prefer)):
-            if found := self._by_name.get(wanted if folder == "." else f"{folder}/{wanted}"):
-                return Found(self.root / found)
+        # As it is written first: a colon or a backslash may be part of a file's name.
+        for written in dict.fromkeys((in_one_form(name), wanted)):
+            for folder in self._places(beside, tuple(prefer)):
+                if found := self._by_name.get(written if folder == "." else f"{folder}/{written}"):
+                    return Found(self.root / found)
         return self._by_end(wanted, set(prefer))
 
     def _places(self, beside: Path | None, prefer: tuple[str, ...]) -> list[str]:
@@ -281,8 +287,10 @@ class Source:
 
     def _by_end(self, wanted: str, prefer: set[str]) -> Found:
         """The one photo whose path ends most alike."""
-        parts = PurePosixPath(wanted)
-        alike = self.alike(parts.name) or self.alike(_PREFIX.sub("", parts.name))
+        base = posixpath.basename(wanted)
+        plain = unquote(posixpath.basename(wanted.partition("?")[0]) if ":/" in wanted else base)
+        bases = dict.fromkeys((base, _PREFIX.sub("", base), plain, _PREFIX.sub("", plain)))
+        alike = next(filter(None, map(self.alike, bases)), [])
         if len(alike) > 1:  # the most parts in common at the end, then in a preferred folder
             likeness = {name: _likeness(in_one_form(name), wanted, prefer) for name in alike}
             alike = [name for name in alike if likeness[name] == max(likeness.values())]
