@@ -70,15 +70,21 @@ def deeper(source: Source) -> Path | None:
     return source.root / found.pop() if len(found) == 1 else None
 
 
+def masks_beside(source: Source) -> list[Path]:
+    """Files called as the masks of photos beside them: `a_mask.png` beside `a.jpg`."""
+    names = {_key(source.relative(photo)): photo for photo in source.photos()}
+    marked = {key: _MASK_SUFFIX.sub("", key) for key in names}
+    return [names[key] for key, plain in marked.items() if plain != key and plain in names]
+
+
 def unpaired_mask(source: Source) -> Path | None:
     """A file that is a mask by its name, where no folder tells which photos are manipulated."""
-    names = {_key(source.relative(photo)): photo for photo in source.photos()}
-    for key, photo in names.items():
-        marked = _MASK_SUFFIX.sub("", key)
-        beside = marked != key and marked in names
-        if beside or any(_is(part, _MASKS) for part in key.split("/")[:-1]):
-            return photo
-    return None
+    within = (
+        photo
+        for photo in source.photos()
+        if any(_is(part, _MASKS) for part in source.relative(photo).split("/")[:-1])
+    )
+    return next(iter(masks_beside(source)), None) or next(within, None)
 
 
 def _is(folder: str, names: tuple[str, ...]) -> bool:

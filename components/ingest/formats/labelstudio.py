@@ -198,6 +198,8 @@ def _shapes(done: _Done, size: Measure) -> Iterator[Shape]:
         value = row.get("value")
         if kind in (*_SHAPES, *_LEFT):
             drawn.append((kind, row))
+        elif kind:  # choices, a text, a rating; `labels` alone are those of a shape
+            yield Shape(None, kind, drawn=False)
         if isinstance(value, dict):
             for key in (f"{kind}labels", "labels"):
                 names = value.get(key)

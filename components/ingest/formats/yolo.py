@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -191,6 +192,7 @@ class _Labels:
         for name in names:
             self._by_stem.setdefault(PurePosixPath(in_one_form(name)).stem, []).append(name)
         self.unused = set(names)
+        self.photos: dict[Path, str] = {}  # the first one that a file was read for
 
     def of(self, photo: str) -> Path | None:
         """The label file of a photo, by its path below the root."""
@@ -221,7 +223,10 @@ def _record(
     if label is None:
         return record(source, photo, lambda size: ())
     source.use(label)
-    return record(source, photo, lambda size: _shapes(source, settings, label, size))
+    made = record(source, photo, lambda size: _shapes(source, settings, label, size))
+    if (other := labels.photos.setdefault(label, name)) != name:
+        return replace(made, notes=(*made.notes, f"its labels are also those of {other}"))
+    return made
 
 
 def _shapes(source: Source, settings: _Settings, label: Path, size: Measure) -> Iterator[Shape]:

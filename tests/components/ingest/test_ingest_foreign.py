@@ -65,3 +65,16 @@ def test_masks_without_folders_of_photos_are_not_called_authentic(
     with pytest.raises(InputError, match="masks without folders of photos") as refused:
         registry.read(tmp_path)
     assert refused.value.where == str(tmp_path / mask)
+
+
+def test_a_mask_beside_its_photo_is_no_authentic_photo(tmp_path: Path) -> None:
+    write_photo(tmp_path / "a.jpg", 1)
+    write_photo(tmp_path / "my mask.jpg", 2)
+    write_mask(tmp_path / "a_mask.png", (1, 2, 30, 40))
+    records = registry.read(tmp_path, authentic=True).records
+    problems = {record.name: record.problem for record in records}
+    assert problems == {
+        "a.jpg": None,
+        "a_mask.png": "called like the mask of a photo beside it",
+        "my mask.jpg": None,
+    }

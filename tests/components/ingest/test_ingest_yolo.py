@@ -161,6 +161,13 @@ def test_labels_are_never_those_of_another_photo(tmp_path: Path) -> None:
     assert len(by_name(tmp_path)["b.jpg"].boxes) == 1
 
 
+def test_labels_of_two_photos_are_noted(tmp_path: Path) -> None:
+    record = one(tmp_path, "0 0.5 0.5 0.5 0.5")
+    write_photo(tmp_path / record.photo.relative_to(tmp_path).with_suffix(".png"), 2)
+    notes = {name: record.notes for name, record in by_name(tmp_path).items()}
+    assert notes == {"a.jpg": (), "a.png": ("its labels are also those of images/a.jpg",)}
+
+
 def test_photos_that_the_settings_do_not_name_are_left_out(tmp_path: Path) -> None:
     write_photo(tmp_path / "preview.jpg", 3)
     one(tmp_path, BOX)
