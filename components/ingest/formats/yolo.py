@@ -190,7 +190,8 @@ class _Labels:
         self._by_path = {in_one_form(name)[:-4]: name for name in names}
         self._by_stem: dict[str, list[str]] = {}
         for name in names:
-            self._by_stem.setdefault(PurePosixPath(in_one_form(name)).stem, []).append(name)
+            stem = PurePosixPath(in_one_form(name)).stem.casefold()
+            self._by_stem.setdefault(stem, []).append(name)
         self.unused = set(names)
         self.photos: dict[Path, str] = {}  # the first one that a file was read for
 
@@ -203,7 +204,7 @@ class _Labels:
             if parts[place] in ("images", "JPEGImages"):
                 places.insert(0, "/".join([*parts[:place], "labels", *parts[place + 1 :]]))
         found = next((self._by_path[one] for one in places if one in self._by_path), None)
-        alone = self._by_stem.get(path.name, [])
+        alone = self._by_stem.get(path.name.casefold(), [])
         if found is None and len(alone) == 1 and path.name not in SPLIT_NAMES:
             # Elsewhere, if no other photo can be meant.
             found = alone[0] if len(self._source.alike(path.name)) == 1 else None

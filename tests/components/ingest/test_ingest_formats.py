@@ -282,6 +282,12 @@ def test_imdlbenco_pairs(casia: Path) -> None:
     assert forged.split is None
 
 
+def test_imdlbenco_lists_in_a_folder_of_their_own(casia: Path) -> None:
+    (casia / "lists").mkdir()
+    (casia / "lists" / "all.json").write_text(json.dumps([["Au/Au_ani_0001.jpg", "Negative"]]))
+    assert by_name(casia, "imdlbenco")["Au/Au_ani_0001.jpg"].label == "authentic"
+
+
 def test_imdlbenco_paths_of_another_machine(casia: Path) -> None:
     stem = "Sp_D_CNN_A_ani0001_pla0002_0001"
     rows = [

@@ -161,6 +161,14 @@ def test_labels_are_never_those_of_another_photo(tmp_path: Path) -> None:
     assert len(by_name(tmp_path)["b.jpg"].boxes) == 1
 
 
+def test_labels_in_another_case(tmp_path: Path) -> None:
+    write_photo(tmp_path / "images" / "IMG_1.JPG", 1)
+    write_photo(tmp_path / "images" / "b.jpg", 2)
+    write(tmp_path / "labels" / "img_1.txt", BOX)
+    write(tmp_path / "labels" / "b.txt", "")
+    assert sides(by_name(tmp_path)["IMG_1.JPG"]) == [(15, 20, 30, 16)]
+
+
 def test_labels_of_two_photos_are_noted(tmp_path: Path) -> None:
     record = one(tmp_path, "0 0.5 0.5 0.5 0.5")
     write_photo(tmp_path / record.photo.relative_to(tmp_path).with_suffix(".png"), 2)
