@@ -31,6 +31,11 @@ _CSV = (
     ({"region_shape_attributes"}, "VGG VIA CSV", _COCO),
     ({"xmin"}, "CSV of boxes", _COCO),
 )
+_BY_FOLDER = {
+    "labelTxt": ("DOTA's format", "export as YOLO OBB"),
+    "label_2": ("KITTI's format", _COCO),
+    "SegmentationClass": ("a class mask", _COCO),
+}
 _BY_SUFFIX = {
     **dict.fromkeys((".zip", ".tar", ".tgz", ".gz", ".rar", ".7z"), ("an archive", "unpack it")),
     **dict.fromkeys((".tfrecord", ".ndjson", ".jsonl", ".parquet"), ("this format", _COCO)),
@@ -59,9 +64,9 @@ def _known(source: Source) -> Iterator[tuple[Path, str, str]]:
     for file in source.sample(".csv", ".tsv"):
         columns = _columns(source, file)
         yield from ((file, what, hint) for has, what, hint in _CSV if has <= columns)
-    for file in source.sample(".txt"):
-        if PurePosixPath(file).parent.name == "labelTxt":
-            yield file, "DOTA's format", "export as YOLO OBB"
+    for folder in sorted(source.folders):
+        if known := _BY_FOLDER.get(PurePosixPath(folder).name):
+            yield (source.root / folder, *known)
     for file in source.sample(*_BY_SUFFIX):
         yield (file, *_BY_SUFFIX[file.suffix.lower()])
 
@@ -70,7 +75,7 @@ def _columns(source: Source, file: Path) -> set[str]:
     """The columns that the first line of a CSV or TSV file names."""
     try:
         first = source.text(file).partition("\n")[0].strip().replace("\t", ",")
-        return set(next(csv.reader([first]), ()))
+        return {column.lower() for column in next(csv.reader([first]), ())}
     except (InputError, csv.Error):
         return set()
 

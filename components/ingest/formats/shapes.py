@@ -29,7 +29,7 @@ class Shape(NamedTuple):
 
     box: Box | None
     what: str = ""  # its label: what was done to the photo there; or the kind of a shape left out
-    drawn: bool = True  # on a place of the photo; what is said of the whole photo needs no box
+    drawn: bool = True  # and not only said of the photo, which needs no box
 
 
 class Photo(NamedTuple):
@@ -68,7 +68,7 @@ def record(
     if others and not boxes and not problem:
         problem = f"nothing drawn on it gives a box ({', '.join(others)})"
     source.left += [Left(f"{name}: {what}", "gives no box") for what in others if boxes]
-    source.left += [Left(f"{name}: {printable(what)}", "said of the whole photo") for what in said]
+    source.left += [Left(f"{name}: {printable(what)}", "no shape") for what in said]
     return Record(
         photo=found.file or source.root / name,
         name=target(name),

@@ -30,7 +30,9 @@ PHOTO_FOLDERS = ("photos", "images", "data", "JPEGImages", "img")
 # Pascal VOC's masks are called as its photos are.
 _MASK_FOLDERS = frozenset({"SegmentationClass", "SegmentationObject"})
 _ANNOTATION_FOLDERS = ("annotations", "labels", "ann")
-_SYSTEM_NAMES = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
+_SYSTEM_NAMES = frozenset({
+    "thumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin", "system volume information",
+})  # fmt: skip
 _PREFIX = re.compile(r"^[0-9a-f]{8}-(?=.)")  # Label Studio's own, before the name of an upload
 _ENCODING = re.compile(rb"^\s*<\?xml[^>]*?encoding\s*=\s*[\"']([A-Za-z0-9._-]+)[\"']")
 # Of how many annotation files a format is told: in one folder, and in all.

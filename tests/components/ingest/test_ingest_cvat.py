@@ -90,7 +90,7 @@ def test_shapes_that_give_no_box_are_left_out_beside_others(tmp_path: Path) -> N
     left = registry.read(tmp_path).left
     assert left == [
         ("images/a.jpg: points", "gives no box"),
-        ("images/a.jpg: tag night", "said of the whole photo"),
+        ("images/a.jpg: tag night", "no shape"),
     ]
     (record,) = registry.read(write_cvat(tmp_path, image("a.jpg", "")), authentic=True).records
     assert record.label == "authentic"

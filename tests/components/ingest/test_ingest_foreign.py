@@ -30,7 +30,7 @@ _LABELME_XML = "<annotation><filename>a.jpg</filename><imagesize/><object/></ann
         ("p.csv", "image,id,label,annotator,annotation_id,lead_time\n", "Label Studio CSV"),
         ("p.tsv", "image\tid\tannotation_id\tlead_time\n", "Label Studio CSV"),
         ("b.csv", "filename,width,height,class,xmin,ymin,xmax,ymax\n", "CSV of boxes"),
-        ("labelTxt/a.txt", "gsd:0.1\n1 1 2 1 2 2 1 2 forged 0\n", "DOTA's format"),
+        ("c.csv", "ImageID,Source,LabelName,XMin,XMax,YMin,YMax\n", "CSV of boxes"),
         ("a.xml", _LABELME_XML, "LabelMe XML"),
         ("export.zip", "PK", "an archive"),
     ],
@@ -47,6 +47,26 @@ def test_an_export_that_is_not_read_is_named(
     assert refused.value.what == f"{what} is not read"
     assert refused.value.where == str(file)
     assert refused.value.hint
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("labelTxt/a.txt", "DOTA's format"),
+        ("set/label_2/a.txt", "KITTI's format"),
+        ("SegmentationClass/a.png", "a class mask"),
+    ],
+)
+def test_folders_of_an_export_that_is_not_read_are_named(
+    tmp_path: Path, name: str, what: str
+) -> None:
+    write_photo(tmp_path / "images" / "a.jpg", 1)
+    (tmp_path / name).parent.mkdir(parents=True)
+    (tmp_path / name).write_text("forged 1 1 2 1 2 2 1 2 0\n")
+    with pytest.raises(InputError, match="is not read") as refused:
+        registry.read(tmp_path)
+    assert refused.value.what == f"{what} is not read"
+    assert refused.value.where == str((tmp_path / name).parent)
 
 
 def test_folder_pairs_one_folder_deeper_are_pointed_at(tmp_path: Path) -> None:

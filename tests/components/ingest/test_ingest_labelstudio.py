@@ -92,7 +92,8 @@ def test_outlines(tmp_path: Path) -> None:
     assert registry.read(tmp_path).left == [("a.jpg: keypoint", "gives no box")]
     choice = {"type": "choices", "value": {"choices": ["night"]}}
     assert one(tmp_path, shape(), choice).problem is None
-    assert registry.read(tmp_path).left == [("a.jpg: choices", "said of the whole photo")]
+    assert registry.read(tmp_path).left == [("a.jpg: choices", "no shape")]
+    assert "gives a box (bitmask)" in (one(tmp_path, shape("bitmask")).problem or "")
     assert "gives a box (keypoint)" in (one(tmp_path, shape("keypoint", x=1)).problem or "")
 
 

@@ -163,3 +163,8 @@ def test_a_base_name_does_not_lead_to_a_photo_that_another_row_names(tmp_path: P
         "no such file (val/a.jpg is another photo)",
     )
     assert [record.name for record in others] == ["val/a.jpg", "b.jpg"]
+
+
+def test_what_systems_keep_beside_photos_is_no_photo(tmp_path: Path) -> None:
+    source = files(tmp_path, "a.jpg", "@eaDir/a.jpg/THUMB_M.jpg", "$RECYCLE.BIN/b.jpg")
+    assert source.photos() == [tmp_path / "a.jpg"]
