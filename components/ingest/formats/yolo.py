@@ -250,7 +250,7 @@ def _shape(settings: _Settings, values: list[float], size: Measure) -> Shape:
     if kind < 0 or kind != int(kind) or (settings.names and int(kind) not in settings.names):
         raise RowError(f"unknown class {kind:g}")
     ignored = None
-    if settings.keypoints and len(shares) > 4:
+    if len(shares) > 4 and (settings.keypoints or _are_keypoints(shares[4:])):
         shares, ignored = shares[:4], "its keypoints are ignored"
     elif len(shares) >= 5 and len(shares) % 2:
         *shares, confidence = shares
@@ -264,6 +264,13 @@ def _shape(settings: _Settings, values: list[float], size: Measure) -> Shape:
             raise RowError(f"{share:g} is not between 0 and 1")
     box = _box(shares, *size())
     return Shape(regions.noted(box, ignored) if ignored else box, settings.names.get(int(kind), ""))
+
+
+def _are_keypoints(values: list[float]) -> bool:
+    """Whether these are points, each with whether it can be seen (0, 1 or 2), and no outline."""
+    seen = values[2::3]
+    # Of a few corners at an edge as many values may happen to be 0 or 1.
+    return len(values) % 3 == 0 and len(seen) > 2 and all(value in (0, 1, 2) for value in seen)
 
 
 def _box(shares: list[float], width: int, height: int) -> Box:

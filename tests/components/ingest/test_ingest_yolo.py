@@ -126,6 +126,9 @@ def test_outlines_turned_boxes_confidences_and_keypoints(tmp_path: Path) -> None
         [(15, 20, 30, 16)],
         "its keypoints are ignored",
     )
+    for seen in (1, 2):  # told by themselves, too
+        record = one(tmp_path, BOX.replace("\n", f" 0.9 0.9 {seen}" * 4))
+        assert sides(record) == [(15, 20, 30, 16)]
 
 
 @pytest.mark.parametrize(
