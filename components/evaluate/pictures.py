@@ -71,7 +71,13 @@ def thumbnail(image: np.ndarray, side: int) -> np.ndarray:
 
 def data_uri(image: np.ndarray, quality: int = 80) -> str:
     """A picture inside a page: uint8 (H, W) as PNG, (H, W, 3) as JPEG, base64 in a data URI."""
-    buffer = BytesIO()
     kind = "png" if image.ndim == 2 else "jpeg"
-    Image.fromarray(image).save(buffer, format=kind.upper(), quality=quality)
-    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return f"data:image/{kind};base64,{base64.b64encode(encoded(image, quality)).decode()}"
+
+
+def encoded(image: np.ndarray, quality: int) -> bytes:
+    """A picture's file: uint8 (H, W) as PNG, (H, W, 3) as JPEG of this quality, 1..100."""
+    buffer = BytesIO()
+    kind = "PNG" if image.ndim == 2 else "JPEG"
+    Image.fromarray(image).save(buffer, format=kind, quality=quality)
+    return buffer.getvalue()

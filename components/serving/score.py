@@ -18,11 +18,18 @@ import pyarrow as pa
 
 from components.core import images, pages
 from components.core.errors import InputError
-from components.core.files import read_json, sha256_bytes, write_json, write_text
+from components.core.files import (
+    read_json,
+    sha256_bytes,
+    write_bytes,
+    write_json,
+    write_text,
+)
+from components.core.metrics import THRESHOLD
 from components.core.progress import Progress
 from components.core.stream import ahead
 from components.data.manifest import read_table, write_table
-from components.evaluate.pictures import data_uri, overlay, thumbnail
+from components.evaluate.pictures import data_uri, encoded, overlay, thumbnail
 from components.serving.inference import Limits, Scored, scored
 from components.serving.origin import Origin
 from components.serving.predictor import Predictor
@@ -35,7 +42,8 @@ _PART = 64  # photos a part, the most that a killed run loses
 _SIDE = 640  # pixels of an overlay's longer side
 PAGE = "triage.html"
 SHOWN = 500  # photos of each kind, scored or not; the table has all
-_THUMBNAIL, _QUALITY = 320, 70  # of a picture: pixels of its longer side, JPEG
+_THUMBNAIL = 320  # pixels of a picture's longer side on the page
+_QUALITY = {_SIDE: 90, _THUMBNAIL: 70}  # JPEG, by longer side
 _STEPS = 100  # of the threshold's slider
 _FACTS = {
     "model": "Model",
@@ -176,11 +184,16 @@ def _row(one: Scored[Item], out: Path) -> dict[str, object]:
     if one.found is None:
         return {**row, "status": ABSTAINED, "reason": one.unsuitable}
     # Named by its path, so that two photos never share one and no name leaves the folder.
-    picture = f"{OVERLAYS}/{sha256_bytes(one.item.name.encode())[:32]}.png"
-    marked = overlay(one.photo, one.found.probability)
-    images.save_photo(out / picture, thumbnail(marked, _SIDE))
+    picture = f"{OVERLAYS}/{sha256_bytes(one.item.name.encode())[:32]}.jpg"
+    write_bytes(out / picture, encoded(_marked(one.photo, one.found.probability), _QUALITY[_SIDE]))
     numbers = {"score": round(one.found.score, 6), "area": round(one.found.area, 6)}
     return {**row, **numbers, "status": SCORED, "overlay": picture}
+
+
+def _marked(photo: np.ndarray, probability: np.ndarray) -> np.ndarray:
+    """A small copy of a photo with what is predicted: however small a region is, it stays."""
+    predicted = thumbnail((probability > THRESHOLD).astype(np.float32), _SIDE) > 0
+    return overlay(thumbnail(photo, _SIDE), predicted.astype(np.float32))
 
 
 def write_page(out: Path, table: pd.DataFrame, about: Mapping[str, Any]) -> None:
@@ -222,4 +235,4 @@ def _picture(out: Path, name: str | None) -> str | None:
         picture = images.open_photo(out / name)
     except images.PhotoError:
         return None
-    return data_uri(thumbnail(picture, _THUMBNAIL), _QUALITY)
+    return data_uri(thumbnail(picture, _THUMBNAIL), _QUALITY[_THUMBNAIL])

@@ -47,6 +47,8 @@ def session(data: bytes, where: str, threads: int = 0, device: str = "cpu") -> A
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what it would print before it raises is in the error
     options.intra_op_num_threads = threads
+    # Threads that wait actively would take the cores from those that read and write photos.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         return onnxruntime.InferenceSession(data, options, providers=[PROVIDERS[device]])
     except Exception as error:  # ONNX Runtime's exceptions share no public base class

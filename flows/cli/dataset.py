@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from components.data.manifest import Manifest
     from components.ingest.outcomes import Outcome
 
-app = typer.Typer(help="Data sets: import, synthesize, check, info.", no_args_is_help=True)
+app = typer.Typer(help="Data sets: import, export, synthesize, check, info.", no_args_is_help=True)
 Track = Annotated[bool, typer.Option("--track/--no-track", help="Track the folder with DVC.")]
 DataSet = Annotated[str, typer.Argument(help="A name below data/, or a data set's folder.")]
 _VALUES = {  # of reports, for people
@@ -391,3 +391,45 @@ def info(data: DataSet, as_json: AsJson = False) -> None:
     counts = [(f"{split} {label}", n) for split in splits for label, n in splits[split].items()]
     rows = [(key, plain(value)) for key, value in report.items()]
     show(new_table(str(folder), "what", "count", rows=rows + counts + kinds))
+
+
+@app.command()
+def export(
+    data: DataSet,
+    format: Annotated[str, typer.Option(help="coco, yolo, voc, cvat or label-studio.")],
+    out: Annotated[Path, typer.Option(help="Folder to make.")],
+    masks: Annotated[
+        bool, typer.Option("--masks", help="Add the last run's accepted pseudo-masks as regions.")
+    ] = False,
+    threshold: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="Probability above which a pixel belongs to a region."),
+    ] = 0.5,
+    as_json: AsJson = False,
+) -> None:
+    """Write photos, boxes and regions for an annotation tool; what it cannot hold is listed."""
+    from components.core import params
+    from components.ingest.exporting import export_dataset
+
+    folder = DATA / data if (DATA / data).is_dir() else Path(data)
+    settings = params.load().prepare
+    made = export_dataset(folder, out, format, settings, masks=masks, threshold=threshold)
+    boxes = [box for record in made.records for box in record.boxes]
+    report: dict[str, Any] = {
+        "folder": str(out),
+        "format": format,
+        "photos": len(made.records),
+        "boxes": len(boxes),
+        "drawn_from_masks": made.drawn,
+        "regions": sum(box.region is not None for box in boxes),
+        "pseudo_masks": made.masked,
+        "not_kept": made.not_kept,
+    }
+    if as_json:
+        print_json(report)
+        return
+    rows = report.pop("not_kept").items()
+    known = {key: value for key, value in report.items() if value is not None}
+    _report(f"Exported {folder}", known, as_json)
+    if rows:
+        show(new_table("Not kept", "what the format cannot hold", "count#", rows=rows))

@@ -36,6 +36,8 @@ from components.ingest.formats.source import Source
 _DRAWN = ("bbox", "segmentation")
 # Keys of COCO's other tasks, which share images and annotations with detection.
 _OTHER_TASKS = {"caption": "captions", "segments_info": "panoptic", "keypoints": "keypoints"}
+# COCO's names for files about the photos of the `instances_` file beside them.
+_BESIDE = ("captions_", "image_info_", "labels_", "panoptic_", "person_keypoints_", "stuff_")
 
 
 def matches(source: Source) -> bool:
@@ -56,6 +58,8 @@ def read(source: Source) -> Reading:
             source.leave(file, "not a COCO detection file")
         elif task := _other_task(document):
             source.leave(file, f"COCO {task}, not boxes")
+        elif instances := _instances(file):
+            source.leave(file, f"its photos are those of {instances.name}")
         else:
             files.append(file)
     if not files:
@@ -66,6 +70,13 @@ def read(source: Source) -> Reading:
         source.use(file)
         records += _read_file(source, file, several=len(files) > 1)
     return reading(records)
+
+
+def _instances(file: Path) -> Path | None:
+    """The file of instances that another file of COCO's lies beside."""
+    prefix = next((one for one in _BESIDE if file.name.startswith(one)), "")
+    beside = file.with_name(f"instances_{file.name.removeprefix(prefix)}")
+    return beside if prefix and os.path.isfile(beside) else None
 
 
 def _is_coco(document: Any) -> bool:
@@ -172,7 +183,7 @@ def _box(row: dict[str, Any], rotation: Any, size: Measure) -> Box:
     """The annotated box; where it is turned, or there is none, the one round what was drawn."""
     sides = _sides(row.get("bbox"))
     try:
-        region = _region(row.get("segmentation"))
+        region = outline(row.get("segmentation"))
         degrees = regions.numeric("rotation", rotation) if rotation else 0.0
         if sides and degrees % 360 and (region is None or _is_plain(region, sides)):
             return regions.turned_box(*sides, degrees, size())
@@ -204,8 +215,8 @@ def _is_plain(region: Region, sides: tuple[float, ...]) -> bool:
     return isinstance(region, list) and [sorted(one) for one in region] == [sorted(corners)]
 
 
-def _region(segmentation: Any) -> Region | None:
-    """What was drawn, or None if nothing was."""
+def outline(segmentation: Any) -> Region | None:
+    """What an annotation's `segmentation` draws, or None if nothing; raises RowError."""
     if not segmentation:
         return None
     if isinstance(segmentation, dict):

@@ -1,7 +1,8 @@
 """CVAT for images 1.1: one XML file with an `<image>` per photo.
 
 Photos lie in `images/`, those of subsets in a folder named like the subset. Photos without a shape
-are authentic; points, polylines, cuboids, skeletons and tags are left out.
+are authentic, unless a tag says `manipulated`; points, polylines, cuboids, skeletons and other tags
+are left out.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from xml.etree.ElementTree import Element
 import numpy as np
 
 from components.core.errors import InputError
+from components.data.manifest import MANIPULATED
 from components.ingest.formats import regions
 from components.ingest.formats.record import Box, Reading, Record, RowError, split_named
 from components.ingest.formats.shapes import (
@@ -73,7 +75,9 @@ def _record(source: Source, file: Path, image: Element) -> Record:
         stated_size(image.get("width"), image.get("height")),
         split_named(subset or ""),
     )
-    return record(source, photo, lambda size: _shapes(image, size))
+    made = record(source, photo, lambda size: _shapes(image, size))
+    tagged = any(tag.get("label") == MANIPULATED for tag in image.iterfind("tag"))
+    return replace(made, label=MANIPULATED) if tagged else made
 
 
 def _shapes(image: Element, size: Measure) -> Iterator[Shape]:

@@ -3,23 +3,23 @@
 Shapes are in per cent of the photo; rectangles are turned clockwise about their top left corner. Of
 several annotations of a task the ground truth counts, else the last that was not cancelled. A task
 without one is left out: nobody has looked at the photo. `lead_time` is that of a whole annotation;
-each of its boxes gets an equal share.
+each of its boxes gets an equal share. A photo without a shape is authentic, unless `manipulated` is
+chosen for it. Fields of a task that an export of this project writes are read: `split` and others.
 """
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import parse_qs, unquote, urlsplit
 
 import numpy as np
 
 from components.core.errors import InputError
-from components.data.dataset import number
+from components.data.dataset import fault, number
+from components.data.manifest import MANIPULATED
 from components.ingest.formats import regions
 from components.ingest.formats.record import Box, Left, Reading, Record, RowError
 from components.ingest.formats.regions import numeric, shown
@@ -33,7 +33,7 @@ from components.ingest.formats.shapes import (
     record,
     text,
 )
-from components.ingest.formats.source import Source
+from components.ingest.formats.source import Source, readings
 
 _SHAPES = ("rectangle", "polygon", "ellipse", "brush")
 _LEFT = ("keypoint", "vector", "video")
@@ -48,6 +48,12 @@ class _Done(NamedTuple):
     annotator: Any = None
     seconds: float | None = None
     notes: tuple[str, ...] = ()
+
+    def choices(self) -> set[str]:
+        """What was chosen for the whole photo."""
+        values = [row.get("value") for row in self.result if row.get("type") == "choices"]
+        lists = [value.get("choices") for value in values if isinstance(value, dict)]
+        return {text(one) for some in lists if isinstance(some, list) for one in some}
 
 
 def matches(source: Source) -> bool:
@@ -82,6 +88,9 @@ def read(source: Source) -> Reading:
                 raise InputError(f"task {place} is not an object", where=str(file))
             if made := _record(source, file, task, place):
                 records.append(made)
+    if source.left and not records:
+        what = f"{len(source.left)} tasks or files and not one annotation"
+        raise InputError(what, where=str(source.path), hint="annotate and export again")
     return reading(records)
 
 
@@ -100,31 +109,33 @@ def _record(source: Source, file: Path, task: dict[str, Any], place: int) -> Rec
             source.left.append(Left(photo.names[0], done))
         return None
     made = record(source, photo, lambda size: _shapes(done, size))
-    return replace(made, notes=(*made.notes, *done.notes))
+    known = _known(task["data"]) if full else {}
+    if MANIPULATED in done.choices() and not made.problem:
+        made = replace(made, label=MANIPULATED, kind=made.kind or known.get("kind"))
+    return replace(
+        made,
+        notes=(*made.notes, *done.notes),
+        split=known.get("split"),
+        source=known.get("source"),
+        origins=tuple(known.get("origins", ())),
+    )
+
+
+def _known(data: dict[str, Any]) -> dict[str, Any]:
+    """Of a task's fields those that an export of this project writes, if they can be that."""
+    keys = ("split", "kind", "source", "origins")
+    return {key: data[key] for key in keys if data.get(key) and not fault({key: data[key]})}
 
 
 def _photo(source: Source, file: Path, data: dict[str, Any]) -> Photo | None:
     """How a task names its photo: under `image`, else the first value that is one."""
     texts = [data.get("image"), *data.values()]
     photos = [
-        Photo(_names(value), file, ("images",))
+        Photo(readings(value), file, ("images",))
         for value in texts
         if isinstance(value, str) and value.strip()
     ]
     return next((photo for photo in photos if find(source, photo).file), next(iter(photos), None))
-
-
-def _names(address: str) -> tuple[str, ...]:
-    """A photo's names in an address of an upload, a local file or a bucket."""
-    try:
-        parts = urlsplit(address.strip())
-        local = parse_qs(parts.query).get("d", [""])[0]
-    except ValueError:
-        return (address,)
-    path = local or (unquote(parts.path) if parts.scheme or parts.query else address)
-    base = posixpath.basename(path.replace("\\", "/"))
-    names = (path, unquote(path), base, unquote(base), address)
-    return tuple(dict.fromkeys(name for name in names if name.strip("/. "))) or (address,)
 
 
 def _done(task: dict[str, Any]) -> _Done | str:

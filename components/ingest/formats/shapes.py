@@ -128,7 +128,7 @@ def credited(box: Box, extra: Mapping[str, Any]) -> Box:
             seconds = numeric("seconds", seconds)
     return replace(
         box,
-        annotator=printable(str(annotator)) if annotator is not None else None,
+        annotator=text(annotator) or None,
         seconds=number(seconds),
     )
 

@@ -17,7 +17,7 @@ from functools import cached_property
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
-from urllib.parse import unquote
+from urllib.parse import parse_qs, unquote, urlsplit
 from xml.etree import ElementTree
 
 from components.core.errors import InputError
@@ -33,6 +33,7 @@ _ANNOTATION_FOLDERS = ("annotations", "labels", "ann")
 _SYSTEM_NAMES = frozenset({
     "thumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin", "system volume information",
 })  # fmt: skip
+_ADDRESS = frozenset("%?:")
 _PREFIX = re.compile(r"^[0-9a-f]{8}-(?=.)")  # Label Studio's own, before the name of an upload
 _ENCODING = re.compile(rb"^\s*<\?xml[^>]*?encoding\s*=\s*[\"']([A-Za-z0-9._-]+)[\"']")
 # Of how many annotation files a format is told: in one folder, and in all.
@@ -115,14 +116,18 @@ class Source:
         if not self.path.is_dir():
             return [self.path] if self.path.suffix.lower() in suffixes else []
         names = sorted(name for suffix in suffixes for name in self._by_suffix.get(suffix, ()))
-        return [self.root / name for name in names if not hidden(name)]
+        return [self.root / name for name in names]
 
     @cached_property
     def _by_suffix(self) -> dict[str, list[str]]:
         found: dict[str, list[str]] = {}
-        for name in self.names:
+        for name in self._visible:
             found.setdefault(_suffix(name), []).append(name)
         return found
+
+    @cached_property
+    def _visible(self) -> list[str]:
+        return [name for name in self.names if not hidden(name)]
 
     def sample(self, *suffixes: str) -> list[Path]:
         """Some of `files`, those nearest to the root first: enough to tell the format."""
@@ -149,20 +154,20 @@ class Source:
         prefix = f"{folder}/" if folder else ""
         return [
             self.root / name
-            for name in self.names
-            if name.startswith(prefix) and _suffix(name) in SUFFIXES and not hidden(name)
+            for name in self._visible
+            if name.startswith(prefix) and _suffix(name) in SUFFIXES
         ]
 
     def relative(self, file: Path) -> str:
         """A file's path below the root, `/` between its parts."""
-        text = str(file)
-        if text.startswith(self._prefix):  # a tenth of what `relative_to` costs
-            return text[len(self._prefix) :]
+        path = str(file)  # `relative_to` is slow for 100,000 photos
+        if os.sep == "/" and path != "." and path.startswith(self._prefix):
+            return path[len(self._prefix) :]
         return file.relative_to(self.root).as_posix()
 
     @cached_property
     def _prefix(self) -> str:
-        return str(self.root / "x")[:-1] or "./"
+        return "" if self.root == Path() else f"{self.root}/"
 
     def use(self, file: Path) -> None:
         """Note that a file was read, so that it is not reported as left out."""
@@ -177,8 +182,7 @@ class Source:
         """The files that no reader has used; those beside a single annotation file are not."""
         if not self.path.is_dir():
             return []
-        prefix = "" if self._prefix == "./" else self._prefix
-        return [name for name in self.names if prefix + name not in self._used]
+        return [name for name in self.names if self._prefix + name not in self._used]
 
     def text(self, file: Path) -> str:
         """An annotation file's text: UTF-8, or UTF-16 with a byte order mark; raises InputError."""
@@ -194,12 +198,17 @@ class Source:
         return element
 
     def _parsed(self, file: Path, parse: Callable[[], Any]) -> Any:
-        """A document; only so many are kept as are looked at to tell the format."""
-        if file in self._documents:
-            return self._documents[file]
-        document = parse()
-        if len(self._documents) < 2 * _LOOKED_AT_IN_ALL:
-            self._documents[file] = document
+        """A document, or why there is none; only as many are kept as tell the format."""
+        document = self._documents.get(file)
+        if document is None:
+            try:
+                document = parse()
+            except InputError as error:
+                document = error
+            if len(self._documents) < 2 * _LOOKED_AT_IN_ALL:
+                self._documents[file] = document
+        if isinstance(document, InputError):
+            raise document
         return document
 
     @cached_property
@@ -256,15 +265,20 @@ class Source:
             beside: the annotation file.
             prefer: names of folders (a subset, a split) that decide between equal base names.
         """
-        wanted = in_one_form(plain_path(name))
-        if not wanted:
-            return Found(None, f"{name!r} names no file")
-        # As it is written first: a colon or a backslash may be part of a file's name.
-        for written in dict.fromkeys((in_one_form(name), wanted)):
-            for folder in self._places(beside, tuple(prefer)):
+        read = readings(name)
+        for one in read:
+            if file := self._at(one, self._places(beside, tuple(prefer))):
+                return Found(file)
+        tries = [self._by_end(one, set(prefer)) for one in read]
+        return next((found for found in tries if found.file), tries[0])
+
+    def _at(self, name: str, places: list[str]) -> Path | None:
+        """The file of this path; as written first: a colon or backslash may be part of a name."""
+        for written in dict.fromkeys((in_one_form(name), in_one_form(plain_path(name)))):
+            for folder in places if written else ():
                 if found := self._by_name.get(written if folder == "." else f"{folder}/{written}"):
-                    return Found(self.root / found)
-        return self._by_end(wanted, set(prefer))
+                    return self.root / found
+        return None
 
     def _places(self, beside: Path | None, prefer: tuple[str, ...]) -> list[str]:
         """The folders, below the root, in which a name may be a path.
@@ -272,27 +286,28 @@ class Source:
         The annotation file's, those above it, the folders of photos in them, and in these the
         preferred ones.
         """
-        folder = None if beside is None else beside.parent
-        if (folder, prefer) not in self._known_places:
-            start = PurePosixPath(in_one_form(self.relative(folder)) if folder else ".")
+        if (beside, prefer) not in self._known_places:
+            folder = self.relative(beside.parent) if beside else "."
+            start = PurePosixPath(in_one_form(folder))
             found = []
             for base in (start, *start.parents):
                 for deep in ("", *PHOTO_FOLDERS):
                     found += [posixpath.normpath(f"{base}/{deep}/{end}") for end in ("", *prefer)]
             usable = [place for place in dict.fromkeys(found) if place in self.folders]
-            self._known_places[folder, prefer] = usable
-        return self._known_places[folder, prefer]
+            self._known_places[beside, prefer] = usable
+        return self._known_places[beside, prefer]
 
     @cached_property
     def _known_places(self) -> dict[tuple[Path | None, tuple[str, ...]], list[str]]:
         return {}
 
-    def _by_end(self, wanted: str, prefer: set[str]) -> Found:
+    def _by_end(self, name: str, prefer: set[str]) -> Found:
         """The one photo whose path ends most alike."""
+        wanted = in_one_form(plain_path(name))
+        if not wanted:
+            return Found(None, f"{name!r} names no file")
         base = posixpath.basename(wanted)
-        plain = unquote(posixpath.basename(wanted.partition("?")[0]) if ":/" in wanted else base)
-        bases = dict.fromkeys((base, _PREFIX.sub("", base), plain, _PREFIX.sub("", plain)))
-        alike = next(filter(None, map(self.alike, bases)), [])
+        alike = self.alike(base) or self.alike(_PREFIX.sub("", base))
         if len(alike) > 1:  # the most parts in common at the end, then in a preferred folder
             likeness = {name: _likeness(in_one_form(name), wanted, prefer) for name in alike}
             alike = [name for name in alike if likeness[name] == max(likeness.values())]
@@ -314,6 +329,24 @@ def _likeness(name: str, wanted: str, prefer: set[str]) -> tuple[int, bool]:
     pairs = zip(reversed(name.split("/")), reversed(wanted.split("/")), strict=False)
     common = list(takewhile(lambda pair: pair[0] == pair[1], pairs))
     return len(common), not prefer.isdisjoint(name.split("/")[:-1])
+
+
+def readings(name: str) -> tuple[str, ...]:
+    """What a name may mean: itself; the path in an address, also with its escapes resolved.
+
+    Label Studio addresses local files as `/data/local-files/?d=PATH`.
+    """
+    if _ADDRESS.isdisjoint(name):
+        return (name,)
+    try:
+        parts = urlsplit(name.strip())
+        local = parse_qs(parts.query).get("d", [""])[0]
+    except ValueError:
+        return (name,)
+    path = local or (parts.path if parts.scheme or parts.query else name)
+    return tuple(dict.fromkeys(one for one in (name, path, unquote(path)) if one.strip("/. "))) or (
+        name,
+    )
 
 
 def plain_path(name: str) -> str:

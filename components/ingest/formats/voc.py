@@ -1,4 +1,4 @@
-"""Pascal VOC XML: one file per photo, in `Annotations/` or beside the photos.
+"""Pascal VOC or LabelMe XML: one file per photo, in `Annotations/` or beside the photos.
 
 Corners are pixels counted from 1 and inclusive, as VOC defines them, so a box spans
 `xmin - 1 .. xmax`; tools that count from 0 lose nothing, the corner is kept at the photo's edge.
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from pathlib import PurePosixPath
 from xml.etree.ElementTree import Element
 
 from components.core.errors import InputError
@@ -46,12 +47,14 @@ def read(source: Source) -> Reading:
         InputError: a list of a split that is not UTF-8.
     """
     files = source.files(".xml")
-    listed = _splits(source, {file.stem for file in files})
+    ends = {file: _ends(source.relative(file)) for file in files}
+    listed = _splits(source, {end for some in ends.values() for end in some})
     in_folders = {file: split_named(file.parent.name) for file in files}
     told = len(set(in_folders.values()) - {None}) > 1
     records = []
     for file in files:
-        split = listed.get(file.stem) or (in_folders[file] if told else None)
+        named = next((listed[end] for end in ends[file] if end in listed), None)
+        split = named or (in_folders[file] if told else None)
         photo = Photo((file.stem,), file, (file.parent.name, *PHOTO_FOLDERS), split=split)
         try:
             root = source.xml(file)
@@ -64,6 +67,12 @@ def read(source: Source) -> Reading:
         else:
             source.leave(file, "not a Pascal VOC file")
     return reading(records)
+
+
+def _ends(name: str) -> list[str]:
+    """What a list may call a file: its path without the suffix, then ever less of its beginning."""
+    parts = PurePosixPath(name).with_suffix("").parts
+    return ["/".join(parts[start:]) for start in range(len(parts))]
 
 
 def _splits(source: Source, stems: set[str]) -> dict[str, str]:
@@ -96,6 +105,8 @@ def _record(source: Source, photo: Photo, root: Element) -> Record:
 
 def _shapes(root: Element, size: Measure) -> Iterator[Shape]:
     for element in root.iterfind("object"):
+        if element.findtext("deleted") == "1":  # LabelMe
+            continue
         attributes = {
             one.findtext("name"): one.findtext("value")
             for one in element.iterfind("attributes/attribute")
@@ -128,9 +139,11 @@ def _box(element: Element, degrees: float, size: Measure) -> Box:
 
 
 def _outline(polygon: Element | None) -> list[float]:
-    """The corners of a polygon `x1, y1, x2, y2, ...`; none for another kind, as in LabelMe's."""
-    texts = {} if polygon is None else {one.tag: one.text for one in polygon}
-    corners: list[str | None] = []
+    """The corners of a polygon: `x1, y1, x2, y2, ...`, or LabelMe's points `pt`."""
+    if polygon is None:
+        return []
+    texts = {one.tag: one.text for one in polygon}
+    corners = [point.findtext(axis) for point in polygon.iterfind("pt") for axis in "xy"]
     while (key := f"x{len(corners) // 2 + 1}") in texts:
         corners += [texts[key], texts.get(f"y{key[1:]}")]
     return regions.ring(corners) if corners else []

@@ -27,7 +27,7 @@ from components.ingest.formats.record import (
     split_named,
 )
 from components.ingest.formats.shapes import Measure, Photo, Shape, reading, record
-from components.ingest.formats.source import Source, in_one_form, plain_path
+from components.ingest.formats.source import Source, in_one_form, plain_path, target
 
 _SPLITS = ("train", "val", "valid", "test")
 _CLASSES = ("obj.names", "classes.txt", "predefined_classes.txt")
@@ -85,11 +85,29 @@ def read(source: Source) -> Reading:
     listed, notes = _photos(source, settings)
     if len(set(listed.values()) - {None}) < 2:  # one alone is no split
         listed = dict.fromkeys(listed)
-    records = [_record(source, settings, labels, name, split) for name, split in listed.items()]
+    records = _renamed(
+        source, [_record(source, settings, labels, name, split) for name, split in listed.items()]
+    )
     for file in source.files(".txt"):
         if source.relative(file) in labels.unused and _is_label(source, file):
             source.leave(file, "labels without a photo of that name")
     return reading(records, *notes)
+
+
+def _renamed(source: Source, records: list[Record]) -> list[Record]:
+    """Photos named without the folder of their split, if that still names each of them once."""
+    names = [_below_split(source.relative(record.photo)) for record in records]
+    if len(set(names)) < len(names):
+        return records
+    return [replace(record, name=name) for record, name in zip(records, names, strict=True)]
+
+
+def _below_split(name: str) -> str:
+    """`a/b.jpg` of `images/train/a/b.jpg` and of `train/images/a/b.jpg`."""
+    first, _, rest = target(name).partition("/")
+    if not rest or first not in SPLIT_NAMES:
+        return target(name)
+    return target(rest) if name.startswith(f"{first}/") else rest
 
 
 def _read_settings(source: Source) -> _Settings:

@@ -230,6 +230,7 @@ def test_a_turned_box_becomes_the_upright_one_round_it(coco: Coco) -> None:
         ("result.json", "images", ["images/1a2b3c4d-a.jpg", "0123abcd-b.jpg"]),
         ("all.JSON", "photos 1", ["D:\\work\\a.jpg", "\\\\server\\share\\B.JPG"]),
         ("labels.json", "data", ["/home/x/fiftyone/data/a.jpg", "b.jpg"]),
+        ("labels.json", "x", ["https://host.org/a.jpg?width=5", "/data/local-files/?d=x%2Fb.jpg"]),
     ],
 )
 def test_the_layouts_of_the_tools(

@@ -160,6 +160,8 @@ def test_which_annotation_counts(tmp_path: Path) -> None:
         ("c.jpg", "its annotations were cancelled"),
         ("d.jpg", "not annotated"),
     ]
+    with pytest.raises(InputError, match="2 tasks or files and not one annotation"):
+        registry.read(write(tmp_path, cancelled, new))
     several["annotations"][0]["updated_at"] = "2025-01-02T00:00:00Z"
     several["annotations"][1]["updated_at"] = "2025-01-01T00:00:00Z"
     assert len(by_name(write(tmp_path, several))["a.jpg"].boxes) == 2

@@ -255,3 +255,25 @@ def test_synthesize_from_an_empty_folder_says_so(workspace: Path) -> None:
     refused = iml("synthesize", "--name", "made", "--photos", "photos", "--no-track")
     assert isinstance(refused.exception, InputError)
     assert "photos: no photos in this folder" in str(refused.exception)
+
+
+def test_export_says_what_is_not_kept(workspace: Path) -> None:
+    iml("import", boxes_alone(Path("in")), "--name", "made", "--no-track")
+    done = iml("export", "made", "--format", "yolo", "--out", "out", "--json")
+    assert done.exit_code == 0, done.output
+    report = json.loads(done.stdout)
+    assert (report["photos"], report["boxes"], report["regions"]) == (24, 12, 0)
+    assert report["not_kept"] == {"licence": 1}
+    assert report["pseudo_masks"] is None
+    assert len(list(Path("out/labels").iterdir())) == 24
+    table = iml("export", "made", "--format", "yolo", "--out", "again").stdout
+    assert re.search(r"Not kept.*licence\s+1", table, re.S)
+    for arguments, why in (
+        (("--format", "yolo", "--out", "out"), "exists already"),
+        (("--format", "dota", "--out", "new"), "unknown format 'dota'"),
+        (("--format", "coco", "--out", "new", "--masks"), "no such file"),
+    ):
+        refused = iml("export", "made", *arguments)
+        assert isinstance(refused.exception, InputError)
+        assert why in str(refused.exception)
+        assert not Path("new").exists()

@@ -1,0 +1,1 @@
+"""Annotation formats to write: one writer a module, all of them listed in `registry`."""
