@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import posixpath
+import re
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
@@ -20,6 +21,7 @@ from components.ingest.formats.record import Box, Record
 SLACK = 1.0
 # Files derived from a photo have its name and a suffix; file systems allow 255 bytes a name.
 LONGEST_NAME = 240
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _SHARE = 1.5  # of a photo's size; a box in shares has no larger number
 
 
@@ -48,12 +50,19 @@ def look(record: Record, max_megapixels: float, *, invert: bool = False) -> Seen
     return Seen(sha256_bytes(data), size, mask)
 
 
+def shown_name(name: str) -> str:
+    """A name as it can be printed: on one line, and nothing that a terminal would obey."""
+    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", printable(name))
+
+
 def problem(record: Record, seen: Seen) -> str | None:
     """The first thing wrong with a row, or None."""
     if seen.problem:
         return seen.problem
     if printable(record.name) != record.name:
         return "its name is not UTF-8"
+    if shown_name(record.name) != record.name:
+        return "its name has control characters"
     if len(posixpath.basename(record.name).encode()) > LONGEST_NAME:
         return f"its name is longer than {LONGEST_NAME} bytes"
     size = "x".join(map(str, seen.size))

@@ -38,6 +38,7 @@ from components.ingest.checks import (
     problem,
     refuse_inverted,
     refuse_shares,
+    shown_name,
 )
 from components.ingest.formats import registry
 from components.ingest.formats.record import Record
@@ -114,7 +115,7 @@ def import_dataset(
     good.sort(key=lambda pair: pair[0].name)
     card = {"name": name, "licence": licence, "source": source_name}
     made = _indexed(out, good, {key: printable(value) for key, value in card.items()})
-    left = [*bad, *((printable(what), reason) for what, reason in reading.left)]
+    left = [*bad, *((shown_name(what), reason) for what, reason in reading.left)]
     rows = [*_taken(good), *(Outcome(what, LEFT_OUT, reason) for what, reason in left)]
     if not dry_run:
         _write(made, good, rows, bool(inverted), max_megapixels)
@@ -135,7 +136,7 @@ def _sorted_out(
         if not reason and seen.sha256 in contradicted:
             reason = "the same file is in the data set with the other label"
         if reason:
-            bad.append((printable(record.name), reason))
+            bad.append((shown_name(record.name), reason))
         elif posixpath.normpath(record.name) != record.name or record.name.startswith("../"):
             raise InputError(f"path {record.name!r} leaves this folder", where=str(source))
         else:

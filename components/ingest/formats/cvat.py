@@ -88,6 +88,8 @@ def _shapes(image: Element, size: Measure) -> Iterator[Shape]:
             yield Shape(credited(_SHAPES[element.tag](element, size), attributes), label)
         elif element.tag in _LEFT:
             yield Shape(None, element.tag)
+        elif element.tag == "tag":
+            yield Shape(None, f"tag {label}", drawn=False)
 
 
 def _numbers(element: Element, *keys: str) -> list[float]:

@@ -1,10 +1,10 @@
 """Folder pairs: `Tp/` or `Sp/` (manipulated), `Gt/` (masks), `Au/` (authentic), `split.csv`.
 
-The folders may have the other names below, in any case, with spaces, dashes or underscores; masks
-may also be in a folder within that of the photos (Columbia: `4cam_splc/edgemask/`). A photo and its
-mask are paired by name - `Gt/NAME_gt.png`, else `Gt/NAME.png` - never by their place in a sorted
-list: one missing file would shift every later pair. `split.csv` (columns `split,image` and
-optionally `mask`, paths below the folder) is the list of photos where it exists.
+The folders may have the other names below, in any case, with spaces, dots, dashes or underscores;
+masks may also be in a folder within that of the photos (Columbia: `4cam_splc/edgemask/`). A photo
+and its mask are paired by name - `Gt/NAME.png`, `Gt/NAME_gt.png`, `Gt/NAME-mask.png` - never by
+their place in a sorted list: one missing file would shift every later pair. `split.csv` (columns
+`split,image` and optionally `mask`, paths below the folder) is the list of photos where it exists.
 """
 
 from __future__ import annotations
@@ -14,23 +14,24 @@ import io
 import re
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from components.core.errors import InputError
 from components.core.files import printable
+from components.core.images import SUFFIXES
 from components.data.manifest import AUTHENTIC, MANIPULATED
 from components.ingest.formats import casia
 from components.ingest.formats.record import SPLIT_NAMES, Reading, Record
 from components.ingest.formats.source import Found, Source, in_one_form
 
-# Without spaces, dashes and underscores.
+# Without spaces, dots, dashes and underscores.
 _MANIPULATED = ("tp", "sp", "manipulated", "tampered", "forged", "spliced", "4camsplc")
 _AUTHENTIC = ("au", "authentic", "original", "pristine", "4camauth")
 _MASKS = (
     *("gt", "mask", "masks", "groundtruth", "edgemask"),
-    *("casia1groundtruth", "casia2groundtruth"),
+    *("casia1groundtruth", "casia10groundtruth", "casia2groundtruth", "casia20groundtruth"),
 )
-_MASK_SUFFIX = re.compile(r"_(gt|mask|edgemask|groundtruth)$", re.IGNORECASE)
+_MASK_SUFFIX = re.compile(r"[-_. ](gt|mask|edgemask|groundtruth)$", re.IGNORECASE)
 _SPLITS = "split.csv"
 
 
@@ -59,8 +60,35 @@ def read(source: Source) -> Reading:
     return Reading(_from_list(source, masks))
 
 
+def deeper(source: Source) -> Path | None:
+    """The folder below the source that has folders of photos, if there is one."""
+    found = {
+        PurePosixPath(one).parent
+        for one in source.folders
+        if _is(PurePosixPath(one).name, _MANIPULATED)
+    }
+    return source.root / found.pop() if len(found) == 1 else None
+
+
+def masks_beside(source: Source) -> list[Path]:
+    """Files called as the masks of photos beside them: `a_mask.png` beside `a.jpg`."""
+    names = {_key(source.relative(photo)): photo for photo in source.photos()}
+    marked = {key: _MASK_SUFFIX.sub("", key) for key in names}
+    return [names[key] for key, plain in marked.items() if plain != key and plain in names]
+
+
+def unpaired_mask(source: Source) -> Path | None:
+    """A file that is a mask by its name, where no folder tells which photos are manipulated."""
+    within = (
+        photo
+        for photo in source.photos()
+        if any(_is(part, _MASKS) for part in source.relative(photo).split("/")[:-1])
+    )
+    return next(iter(masks_beside(source)), None) or next(within, None)
+
+
 def _is(folder: str, names: tuple[str, ...]) -> bool:
-    return re.sub("[ _-]", "", folder.lower()) in names
+    return re.sub("[ ._-]", "", folder.lower()) in names
 
 
 def _folders(source: Source, names: tuple[str, ...]) -> list[str]:
@@ -86,16 +114,30 @@ def _photos(source: Source, folder: str) -> list[Path]:
 
 
 def _key(file: str) -> str:
-    """A file's path below its folder without the suffix: what photo and mask share."""
-    return in_one_form(Path(file).with_suffix("").as_posix())
+    """A file's path below its folder without the suffix: what photo and mask share.
+
+    `a.jpg.png` is a mask of `a.jpg`.
+    """
+    path = PurePosixPath(in_one_form(file))
+    while path.suffix.lower() in SUFFIXES:
+        path = path.with_suffix("")
+    return path.as_posix()
 
 
 def _masks(source: Source) -> dict[str, Path]:
     """Masks by the key of their photo; raises InputError when two claim one photo."""
     found: dict[str, Path] = {}
+    photos = {
+        _key(source.relative(photo).removeprefix(f"{folder}/"))
+        for folder in _folders(source, _MANIPULATED)
+        for photo in _photos(source, folder)
+    }
     for folder in _mask_folders(source):
         for path in source.photos(folder):
-            key = _MASK_SUFFIX.sub("", _key(source.relative(path).removeprefix(f"{folder}/")))
+            name = source.relative(path).removeprefix(f"{folder}/")
+            key = _key(name)
+            if key not in photos:
+                key = _key(_MASK_SUFFIX.sub("", key))
             if key in found:
                 raise InputError(
                     f"{found[key].name} and {path.name} are both masks of {key}",

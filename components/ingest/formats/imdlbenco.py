@@ -41,9 +41,11 @@ def read(source: Source) -> Reading:
 
 
 def _lists(source: Source, files: list[Path]) -> list[Path]:
-    """Of the JSON files those, in the folder itself, that are lists of pairs."""
+    """Of the JSON files those that are lists of pairs: in the folder itself, else below it."""
     top = [file for file in files if source.path in (file, file.parent)]
-    return [file for file in top if _is_list(source, file)]
+    return [one for one in top if _is_list(source, one)] or [
+        one for one in files if one not in top and _is_list(source, one)
+    ]
 
 
 def _is_list(source: Source, file: Path) -> bool:

@@ -37,6 +37,8 @@ from components.ingest.formats.source import Source, readings
 
 _SHAPES = ("rectangle", "polygon", "ellipse", "brush")
 _LEFT = ("keypoint", "vector", "video")
+# What is said in words, not drawn.
+_WORDS = ("choices", "taxonomy", "textarea", "rating", "number", "datetime", "pairwise", "relation")
 
 
 class _Done(NamedTuple):
@@ -209,6 +211,8 @@ def _shapes(done: _Done, size: Measure) -> Iterator[Shape]:
         value = row.get("value")
         if kind in (*_SHAPES, *_LEFT):
             drawn.append((kind, row))
+        elif kind:  # `labels` alone are those of a shape
+            yield Shape(None, kind, drawn=kind not in _WORDS)
         if isinstance(value, dict):
             for key in (f"{kind}labels", "labels"):
                 names = value.get(key)

@@ -16,6 +16,7 @@ from components.ingest.formats import (
     coco,
     cvat,
     folders,
+    foreign,
     imdlbenco,
     labelme,
     labelstudio,
@@ -62,6 +63,7 @@ def detect(source: Source) -> str:
         source.json(file)  # raises for one that cannot be read
     for file in source.sample(".xml"):
         source.xml(file)
+    foreign.refuse(source)
     known = ", ".join(reader.what for reader in FORMATS.values())
     hint = _ALL_AUTHENTIC if source.photos() else f"readable are: {known}"
     raise InputError("no annotations found", where=str(source.path), hint=hint)
@@ -86,7 +88,9 @@ def read(path: Path, format: str | None = None, *, authentic: bool = False) -> R
     source = Source(path)
     reading = _reader(source, format, authentic)(source)
     if not reading.records:
-        raise InputError("no photos in it", where=str(path))
+        other = format is not None and not FORMATS[format].matches(source)
+        what = f"no {FORMATS[str(format)].what}" if other else "no photos"
+        raise InputError(f"{what} in it", where=str(path))
     reading = replace(reading, records=_guesses_checked(source, reading.records))
     _refuse_twice(source, reading.records)
     _refuse_unannotated(source, reading.records, authentic)

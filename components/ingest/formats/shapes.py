@@ -29,6 +29,7 @@ class Shape(NamedTuple):
 
     box: Box | None
     what: str = ""  # its label: what was done to the photo there; or the kind of a shape left out
+    drawn: bool = True  # and not only said of the photo, which needs no box
 
 
 class Photo(NamedTuple):
@@ -62,10 +63,12 @@ def record(
         except (RowError, PhotoError) as error:
             problem = error.what
     boxes = tuple(shape.box for shape in shapes if shape.box)
-    others = sorted({shape.what for shape in shapes if not shape.box})
+    said = sorted({shape.what for shape in shapes if not shape.drawn})
+    others = sorted({shape.what for shape in shapes if shape.drawn and not shape.box})
     if others and not boxes and not problem:
         problem = f"nothing drawn on it gives a box ({', '.join(others)})"
     source.left += [Left(f"{name}: {what}", "gives no box") for what in others if boxes]
+    source.left += [Left(f"{name}: {printable(what)}", "no shape") for what in said]
     return Record(
         photo=found.file or source.root / name,
         name=target(name),

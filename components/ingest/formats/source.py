@@ -30,7 +30,9 @@ PHOTO_FOLDERS = ("photos", "images", "data", "JPEGImages", "img")
 # Pascal VOC's masks are called as its photos are.
 _MASK_FOLDERS = frozenset({"SegmentationClass", "SegmentationObject"})
 _ANNOTATION_FOLDERS = ("annotations", "labels", "ann")
-_SYSTEM_NAMES = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
+_SYSTEM_NAMES = frozenset({
+    "thumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin", "system volume information",
+})  # fmt: skip
 _ADDRESS = frozenset("%?:")
 _PREFIX = re.compile(r"^[0-9a-f]{8}-(?=.)")  # Label Studio's own, before the name of an upload
 _ENCODING = re.compile(rb"^\s*<\?xml[^>]*?encoding\s*=\s*[\"']([A-Za-z0-9._-]+)[\"']")
@@ -91,10 +93,13 @@ class Source:
                 if entry.is_dir(follow_symlinks=False):
                     folders.append(f"{name}/")
                 elif entry.is_symlink() and not self._stays(name):
-                    why = "to a folder" if entry.is_dir() else "out of the folder"
+                    inner = "out of the folder" if os.path.exists(entry.path) else "to nothing"
+                    why = "to a folder" if os.path.isdir(entry.path) else inner
                     self.left.append(Left(name, f"a link {why}"))
                 elif entry.is_file():
                     yield name
+                else:
+                    self.left.append(Left(name, "neither a file nor a folder"))
 
     def _stays(self, name: str) -> bool:
         """Whether a link leads to a file below the root."""
@@ -260,17 +265,20 @@ class Source:
             beside: the annotation file.
             prefer: names of folders (a subset, a split) that decide between equal base names.
         """
-        tries = [self._find(one, beside, prefer) for one in readings(name)]
+        read = readings(name)
+        for one in read:
+            if file := self._at(one, self._places(beside, tuple(prefer))):
+                return Found(file)
+        tries = [self._by_end(one, set(prefer)) for one in read]
         return next((found for found in tries if found.file), tries[0])
 
-    def _find(self, name: str, beside: Path | None, prefer: Iterable[str]) -> Found:
-        wanted = in_one_form(plain_path(name))
-        if not wanted:
-            return Found(None, f"{name!r} names no file")
-        for folder in self._places(beside, tuple(prefer)):
-            if found := self._by_name.get(wanted if folder == "." else f"{folder}/{wanted}"):
-                return Found(self.root / found)
-        return self._by_end(wanted, set(prefer))
+    def _at(self, name: str, places: list[str]) -> Path | None:
+        """The file of this path; as written first: a colon or backslash may be part of a name."""
+        for written in dict.fromkeys((in_one_form(name), in_one_form(plain_path(name)))):
+            for folder in places if written else ():
+                if found := self._by_name.get(written if folder == "." else f"{folder}/{written}"):
+                    return self.root / found
+        return None
 
     def _places(self, beside: Path | None, prefer: tuple[str, ...]) -> list[str]:
         """The folders, below the root, in which a name may be a path.
@@ -293,10 +301,13 @@ class Source:
     def _known_places(self) -> dict[tuple[Path | None, tuple[str, ...]], list[str]]:
         return {}
 
-    def _by_end(self, wanted: str, prefer: set[str]) -> Found:
+    def _by_end(self, name: str, prefer: set[str]) -> Found:
         """The one photo whose path ends most alike."""
-        parts = PurePosixPath(wanted)
-        alike = self.alike(parts.name) or self.alike(_PREFIX.sub("", parts.name))
+        wanted = in_one_form(plain_path(name))
+        if not wanted:
+            return Found(None, f"{name!r} names no file")
+        base = posixpath.basename(wanted)
+        alike = self.alike(base) or self.alike(_PREFIX.sub("", base))
         if len(alike) > 1:  # the most parts in common at the end, then in a preferred folder
             likeness = {name: _likeness(in_one_form(name), wanted, prefer) for name in alike}
             alike = [name for name in alike if likeness[name] == max(likeness.values())]
@@ -333,7 +344,7 @@ def readings(name: str) -> tuple[str, ...]:
     except ValueError:
         return (name,)
     path = local or (parts.path if parts.scheme or parts.query else name)
-    return tuple(dict.fromkeys(one for one in (path, unquote(path), name) if one.strip("/. "))) or (
+    return tuple(dict.fromkeys(one for one in (name, path, unquote(path)) if one.strip("/. "))) or (
         name,
     )
 

@@ -37,7 +37,7 @@ def matches(source: Source) -> bool:
 
 
 def _is_voc(root: Element) -> bool:
-    return root.tag == "annotation"
+    return root.tag == "annotation" and root.find("imagesize") is None  # LabelMe's has one
 
 
 def read(source: Source) -> Reading:

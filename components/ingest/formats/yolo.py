@@ -208,8 +208,10 @@ class _Labels:
         self._by_path = {in_one_form(name)[:-4]: name for name in names}
         self._by_stem: dict[str, list[str]] = {}
         for name in names:
-            self._by_stem.setdefault(PurePosixPath(in_one_form(name)).stem, []).append(name)
+            stem = PurePosixPath(in_one_form(name)).stem.casefold()
+            self._by_stem.setdefault(stem, []).append(name)
         self.unused = set(names)
+        self.photos: dict[Path, str] = {}  # the first one that a file was read for
 
     def of(self, photo: str) -> Path | None:
         """The label file of a photo, by its path below the root."""
@@ -220,7 +222,7 @@ class _Labels:
             if parts[place] in ("images", "JPEGImages"):
                 places.insert(0, "/".join([*parts[:place], "labels", *parts[place + 1 :]]))
         found = next((self._by_path[one] for one in places if one in self._by_path), None)
-        alone = self._by_stem.get(path.name, [])
+        alone = self._by_stem.get(path.name.casefold(), [])
         if found is None and len(alone) == 1 and path.name not in SPLIT_NAMES:
             # Elsewhere, if no other photo can be meant.
             found = alone[0] if len(self._source.alike(path.name)) == 1 else None
@@ -240,7 +242,10 @@ def _record(
     if label is None:
         return record(source, photo, lambda size: ())
     source.use(label)
-    return record(source, photo, lambda size: _shapes(source, settings, label, size))
+    made = record(source, photo, lambda size: _shapes(source, settings, label, size))
+    if (other := labels.photos.setdefault(label, name)) != name:
+        return replace(made, notes=(*made.notes, f"its labels are also those of {other}"))
+    return made
 
 
 def _shapes(source: Source, settings: _Settings, label: Path, size: Measure) -> Iterator[Shape]:
@@ -263,7 +268,7 @@ def _shape(settings: _Settings, values: list[float], size: Measure) -> Shape:
     if kind < 0 or kind != int(kind) or (settings.names and int(kind) not in settings.names):
         raise RowError(f"unknown class {kind:g}")
     ignored = None
-    if settings.keypoints and len(shares) > 4:
+    if len(shares) > 4 and (settings.keypoints or _are_keypoints(shares[4:])):
         shares, ignored = shares[:4], "its keypoints are ignored"
     elif len(shares) >= 5 and len(shares) % 2:
         *shares, confidence = shares
@@ -277,6 +282,13 @@ def _shape(settings: _Settings, values: list[float], size: Measure) -> Shape:
             raise RowError(f"{share:g} is not between 0 and 1")
     box = _box(shares, *size())
     return Shape(regions.noted(box, ignored) if ignored else box, settings.names.get(int(kind), ""))
+
+
+def _are_keypoints(values: list[float]) -> bool:
+    """Whether these are points, each with whether it can be seen (0, 1 or 2), and no outline."""
+    seen = values[2::3]
+    # Of a few corners at an edge as many values may happen to be 0 or 1.
+    return len(values) % 3 == 0 and len(seen) > 2 and all(value in (0, 1, 2) for value in seen)
 
 
 def _box(shares: list[float], width: int, height: int) -> Box:

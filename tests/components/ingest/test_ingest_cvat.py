@@ -88,7 +88,10 @@ def test_shapes_that_give_no_box_are_left_out_beside_others(tmp_path: Path) -> N
     shapes = BOX.format("x", "", "") + '<points label="x" points="1,2"/><tag label="night"/>'
     assert len(one(tmp_path, shapes).boxes) == 1
     left = registry.read(tmp_path).left
-    assert left == [("images/a.jpg: points", "gives no box")]
+    assert left == [
+        ("images/a.jpg: points", "gives no box"),
+        ("images/a.jpg: tag night", "no shape"),
+    ]
     (record,) = registry.read(write_cvat(tmp_path, image("a.jpg", "")), authentic=True).records
     assert record.label == "authentic"
 

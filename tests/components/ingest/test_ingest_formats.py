@@ -76,6 +76,26 @@ def test_a_mask_may_bear_the_photos_plain_name_and_tp_is_sp(tmp_path: Path) -> N
     assert by_name(tmp_path)["Tp/x.jpg"].mask == tmp_path / "Gt" / "x.png"
 
 
+@pytest.mark.parametrize(
+    ("photo", "mask"),
+    [
+        ("a.jpg", "a-mask.png"),
+        ("a.jpg", "a.mask.tif"),
+        ("a.jpg", "a GT.png"),
+        ("a.jpg", "a.jpg.png"),
+        ("a.jpg", "a_mask.jpg.png"),
+        ("face-mask.jpg", "face-mask.png"),
+        ("face-mask.jpg", "face-mask_gt.png"),
+    ],
+)
+def test_how_masks_are_called(tmp_path: Path, photo: str, mask: str) -> None:
+    write_photo(tmp_path / "Tp" / photo, 1)
+    write_mask(tmp_path / "CASIA 1.0 groundtruth" / mask, (1, 1, 20, 20))
+    record = by_name(tmp_path)[f"Tp/{photo}"]
+    assert record.mask == tmp_path / "CASIA 1.0 groundtruth" / mask
+    assert not record.problem
+
+
 def test_a_mask_without_photo_is_a_problem_and_two_masks_are_refused(casia: Path) -> None:
     write_mask(casia / "Gt" / "nobody_gt.png", (1, 1, 20, 20))
     assert "without a photo" in (by_name(casia)["Gt/nobody_gt.png"].problem or "")
@@ -209,6 +229,18 @@ def test_authentic_photos_need_to_be_said_to_be(tmp_path: Path) -> None:
     ]
 
 
+def test_a_single_photo_is_that_photo_alone(tmp_path: Path) -> None:
+    write_photo(tmp_path / "a.jpg", 1)
+    write_photo(tmp_path / "b.jpg", 2)
+    reading = registry.read(tmp_path / "a.jpg", authentic=True)
+    assert [record.name for record in reading.records] == ["a.jpg"]
+
+
+def test_a_source_without_what_was_asked_for(coco: Coco) -> None:
+    with pytest.raises(InputError, match="no Pascal VOC XML in it"):
+        registry.read(coco(), "voc")
+
+
 def test_annotations_and_what_is_said_must_agree(casia: Path, coco: Coco) -> None:
     with pytest.raises(InputError, match=r"4 photos are annotated as manipulated, e\.g\. Sp/"):
         registry.read(casia, authentic=True)
@@ -248,6 +280,12 @@ def test_imdlbenco_pairs(casia: Path) -> None:
     assert (forged.label, forged.kind) == ("manipulated", "splice/free")
     assert records["Au/Au_ani_0001.jpg"].label == "authentic"
     assert forged.split is None
+
+
+def test_imdlbenco_lists_in_a_folder_of_their_own(casia: Path) -> None:
+    (casia / "lists").mkdir()
+    (casia / "lists" / "all.json").write_text(json.dumps([["Au/Au_ani_0001.jpg", "Negative"]]))
+    assert by_name(casia, "imdlbenco")["Au/Au_ani_0001.jpg"].label == "authentic"
 
 
 def test_imdlbenco_paths_of_another_machine(casia: Path) -> None:

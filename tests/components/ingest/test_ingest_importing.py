@@ -184,6 +184,15 @@ def test_an_unusable_photo_refuses_the_import_or_is_quarantined(
     assert not (tmp_path / "out" / "photos" / name).exists()
 
 
+def test_a_name_that_a_terminal_would_obey_is_a_bad_row(casia: Path, tmp_path: Path) -> None:
+    write_photo(casia / "Au" / "a\n\x1b[31mb.jpg", seed=40)
+    (casia / "junk\x07.bin").write_bytes(b"x")
+    made = bring_in(casia, tmp_path / "out", quarantine=True)
+    name = r"Au/a\x0a\x1b[31mb.jpg"
+    assert made.quarantined == [(name, "its name has control characters")]
+    assert {name, r"junk\x07.bin"} <= table(tmp_path / "out").keys()
+
+
 def test_a_name_that_is_not_utf8_is_a_bad_row(casia: Path, tmp_path: Path) -> None:
     write_photo(casia / "Au" / os.fsdecode(b"caf\xe9.jpg"), seed=40)
     with pytest.raises(InputError, match=r"Au/caf\\udce9\.jpg: its name is not UTF-8"):

@@ -90,6 +90,10 @@ def test_outlines(tmp_path: Path) -> None:
     record = one(tmp_path, shape(), shape("keypoint", x=1, y=1, width=1))
     assert len(record.boxes) == 1
     assert registry.read(tmp_path).left == [("a.jpg: keypoint", "gives no box")]
+    choice = {"type": "choices", "value": {"choices": ["night"]}}
+    assert one(tmp_path, shape(), choice).problem is None
+    assert registry.read(tmp_path).left == [("a.jpg: choices", "no shape")]
+    assert "gives a box (bitmask)" in (one(tmp_path, shape("bitmask")).problem or "")
     assert "gives a box (keypoint)" in (one(tmp_path, shape("keypoint", x=1)).problem or "")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import unicodedata
 from pathlib import Path
 
@@ -40,6 +41,15 @@ def found(source: Source, name: str, **where: object) -> str | None:
         (unicodedata.normalize("NFC", "Übung é.jpg"), unicodedata.normalize("NFD", "Übung é.jpg")),
         ("a", "JPEGImages/a.png"),
         ("a.v2", "a.v2.jpg"),
+        # Names that look like another machine's paths, or are part of an address.
+        ("a:b.jpg", "a:b.jpg"),
+        ("C:x.jpg", "images/C:x.jpg"),
+        ("x\\y.jpg", "x\\y.jpg"),
+        (" x.jpg", " x.jpg"),
+        ("x%20y.jpg", "x y.jpg"),
+        ("x%20y.jpg", "x%20y.jpg"),
+        ("https://host/p/x%20y.jpg?key=1", "x y.jpg"),
+        ("s3://bucket/p/0a1b2c3d-x.jpg", "x.jpg"),
     ],
 )
 def test_a_name_finds_its_photo(tmp_path: Path, written: str, file: str) -> None:
@@ -100,6 +110,21 @@ def test_one_annotation_file_searches_its_folder(tmp_path: Path) -> None:
     assert source.unused() == []
 
 
+def test_links_in_a_circle_and_what_is_no_file_are_left_out(tmp_path: Path) -> None:
+    source = files(tmp_path, "a.jpg")
+    (tmp_path / "circle").symlink_to(".")
+    (tmp_path / "itself.jpg").symlink_to("itself.jpg")
+    (tmp_path / "dead.jpg").symlink_to("nowhere.jpg")
+    os.mkfifo(tmp_path / "pipe.jpg")
+    assert source.names == ["a.jpg"]
+    assert sorted(source.left) == [
+        ("circle", "a link to a folder"),
+        ("dead.jpg", "a link to nothing"),
+        ("itself.jpg", "a link to nothing"),
+        ("pipe.jpg", "neither a file nor a folder"),
+    ]
+
+
 def test_files_that_no_reader_used(tmp_path: Path) -> None:
     source = files(tmp_path, "a.jpg", "b.jpg", ".DS_Store")
     source.use(tmp_path / "a.jpg")
@@ -138,3 +163,8 @@ def test_a_base_name_does_not_lead_to_a_photo_that_another_row_names(tmp_path: P
         "no such file (val/a.jpg is another photo)",
     )
     assert [record.name for record in others] == ["val/a.jpg", "b.jpg"]
+
+
+def test_what_systems_keep_beside_photos_is_no_photo(tmp_path: Path) -> None:
+    source = files(tmp_path, "a.jpg", "@eaDir/a.jpg/THUMB_M.jpg", "$RECYCLE.BIN/b.jpg")
+    assert source.photos() == [tmp_path / "a.jpg"]

@@ -126,6 +126,9 @@ def test_outlines_turned_boxes_confidences_and_keypoints(tmp_path: Path) -> None
         [(15, 20, 30, 16)],
         "its keypoints are ignored",
     )
+    for seen in (1, 2):  # told by themselves, too
+        record = one(tmp_path, BOX.replace("\n", f" 0.9 0.9 {seen}" * 4))
+        assert sides(record) == [(15, 20, 30, 16)]
 
 
 @pytest.mark.parametrize(
@@ -159,6 +162,21 @@ def test_labels_are_never_those_of_another_photo(tmp_path: Path) -> None:
     write_photo(tmp_path / "images" / "b.jpg", 2)
     write(tmp_path / "elsewhere" / "b.txt", BOX)
     assert len(by_name(tmp_path)["b.jpg"].boxes) == 1
+
+
+def test_labels_in_another_case(tmp_path: Path) -> None:
+    write_photo(tmp_path / "images" / "IMG_1.JPG", 1)
+    write_photo(tmp_path / "images" / "b.jpg", 2)
+    write(tmp_path / "labels" / "img_1.txt", BOX)
+    write(tmp_path / "labels" / "b.txt", "")
+    assert sides(by_name(tmp_path)["IMG_1.JPG"]) == [(15, 20, 30, 16)]
+
+
+def test_labels_of_two_photos_are_noted(tmp_path: Path) -> None:
+    record = one(tmp_path, "0 0.5 0.5 0.5 0.5")
+    write_photo(tmp_path / record.photo.relative_to(tmp_path).with_suffix(".png"), 2)
+    notes = {name: record.notes for name, record in by_name(tmp_path).items()}
+    assert notes == {"a.jpg": (), "a.png": ("its labels are also those of images/a.jpg",)}
 
 
 def test_photos_that_the_settings_do_not_name_are_left_out(tmp_path: Path) -> None:
