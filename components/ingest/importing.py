@@ -42,7 +42,7 @@ from components.ingest.checks import (
 )
 from components.ingest.formats import registry
 from components.ingest.formats.record import Record
-from components.ingest.outcomes import LEFT_OUT, NOTED, TAKEN, Outcome
+from components.ingest.outcomes import LEFT_OUT, NOTED, TAKEN, USED, Outcome
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,8 @@ def import_dataset(
     card = {"name": name, "licence": licence, "source": source_name}
     made = _indexed(out, good, {key: printable(value) for key, value in card.items()})
     left = [*bad, *((shown_name(what), reason) for what, reason in reading.left)]
-    rows = [*_taken(good), *(Outcome(what, LEFT_OUT, reason) for what, reason in left)]
+    used = [Outcome(shown_name(name), TAKEN, USED) for name in reading.used]
+    rows = [*_taken(good), *used, *(Outcome(what, LEFT_OUT, reason) for what, reason in left)]
     if not dry_run:
         _write(made, good, rows, bool(inverted), max_megapixels)
     if made.boxes == "mixed":

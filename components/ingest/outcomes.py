@@ -14,6 +14,7 @@ from components.ingest.formats.source import read_text
 
 TABLE = "import.csv"
 TAKEN, NOTED, LEFT_OUT = "taken", "noted", "left out"
+USED = "annotations or a mask"  # the reason of a file that is taken and no photo
 _NUMBER = re.compile(r"-?\d+(\.\d+)?")
 
 

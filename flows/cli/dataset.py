@@ -125,11 +125,10 @@ def _show_outcomes(rows: Sequence[Outcome]) -> None:
     """What became of the source, a line for each reason."""
     if not rows:
         return
-    from components.ingest.outcomes import TAKEN, summary
+    from components.ingest.outcomes import summary
 
     lines = [
-        (g.outcome, g.rows, "" if g.outcome == TAKEN else f"{g.example}: {g.reason}")
-        for g in summary(rows)
+        (g.outcome, g.rows, f"{g.example}: {g.reason}" if g.reason else "") for g in summary(rows)
     ]
     show(new_table("What became of it", "outcome", "count#", "why, or an example", rows=lines))
 

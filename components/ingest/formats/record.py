@@ -75,7 +75,9 @@ class Reading:
 
     records: list[Record]
     notes: list[str] = field(default_factory=list)
-    left: list[Left] = field(default_factory=list)  # filled in by `registry.read`
+    # Filled in by `registry.read`:
+    left: list[Left] = field(default_factory=list)
+    used: list[str] = field(default_factory=list)  # files read that are no photos, in the source
 
 
 def split_named(name: str) -> str | None:

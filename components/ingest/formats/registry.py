@@ -97,8 +97,12 @@ def read(path: Path, format: str | None = None, *, authentic: bool = False) -> R
     for record in reading.records:
         for file in filter(None, (record.photo, record.mask)):
             source.use(file)
-    left = [*source.left, *(Left(name, _unused(name)) for name in source.unused())]
-    return replace(reading, left=left)
+    unused = source.unused()
+    left = [*source.left, *(Left(name, _unused(name)) for name in unused)]
+    told = {*unused, *(row.what for row in left)}
+    told.update(source.relative(record.photo) for record in reading.records)
+    used = [name for name in source.names if name not in told] if path.is_dir() else []
+    return replace(reading, left=left, used=used)
 
 
 def _reader(source: Source, format: str | None, authentic: bool) -> Callable[[Source], Reading]:

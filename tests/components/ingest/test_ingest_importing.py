@@ -17,6 +17,7 @@ from components.core.params import Prepare
 from components.data import dataset as datasets
 from components.data.build import build
 from components.ingest.importing import Imported, import_dataset
+from components.ingest.outcomes import USED
 
 FIRST = "Sp_D_CNN_A_ani0001_pla0002_0001"
 
@@ -344,9 +345,10 @@ def test_everything_of_a_source_ends_somewhere(casia: Path, tmp_path: Path) -> N
     listed = table(tmp_path / "out")
     assert made.outcomes == [(what, *row) for what, row in listed.items()]
     files = {path.relative_to(casia).as_posix() for path in casia.rglob("*") if path.is_file()}
-    masks = {name for name in files if name.startswith("Gt/")}
-    assert listed.keys() == files - masks
-    assert {what: row for what, row in listed.items() if row != ("taken", "")} == {
+    assert listed.keys() == files
+    used = {what for what, row in listed.items() if row == ("taken", USED)}
+    assert used == {name for name in files if name.startswith("Gt/")}
+    assert {what: row for what, row in listed.items() if row[0] != "taken"} == {
         "Sp/Sp_S_NNN_A_cha0006_cha0006_0004.jpg": ("noted", "mask is mostly white: 94%"),
         "Au/Au_txt_0008.JPG": ("left out", "empty file (0 bytes)"),
         ".DS_Store": ("left out", "a hidden file"),
