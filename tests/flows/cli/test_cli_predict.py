@@ -251,6 +251,7 @@ OUTPUTS = [
     ("drift", "in", "in", "--out"),
     ("student", "pretrain", "--out"),
     ("teacher", "train", "--out"),
+    ("dataset", "export", "in", "--format=voc", "--out"),
 ]
 
 
@@ -288,7 +289,8 @@ def test_every_option_for_a_place_is_tried() -> None:
                 yield (*name, option)
 
     found = set(places(typer.main.get_command(app), ()))
-    tried = {tuple(w for w in c if not w.startswith("in") and w != "--data") for c in OUTPUTS}
+    inputs = ("in", "--data", "--format")
+    tried = {tuple(word for word in row if not word.startswith(inputs)) for row in OUTPUTS}
     named = {("dataset", "synthesize", "--out"), ("dataset", "import", "--into")}  # data/NAME
     assert found - named == tried
 
