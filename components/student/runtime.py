@@ -40,6 +40,8 @@ def session(data: bytes, where: str, threads: int = 0, device: str = "cpu") -> A
     Raises:
         InputError: not an ONNX file, or a device that ONNX Runtime does not have here.
     """
+    if device not in PROVIDERS:
+        raise InputError(f"unknown device {device!r}", hint=f"one of {', '.join(PROVIDERS)}")
     if PROVIDERS[device] not in onnxruntime.get_available_providers():
         raise InputError(
             f"ONNX Runtime has no {device} here", hint="install onnxruntime-gpu, or use cpu"

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 CHAMPION = "boxpromptiml@champion"
 Model = Annotated[str, typer.Option(help="name@alias, name/version or a local folder.")]
+Device = Annotated[str, typer.Option(help="What ONNX Runtime runs on: cpu, cuda or tensorrt.")]
 _SHOWN = 40  # photos on the terminal; JSON has all
 _METRICS = {
     "f1": "F1",
@@ -62,6 +63,7 @@ def predict(
     photos: Annotated[list[Path], typer.Argument(help="Photos and folders of photos.")],
     model: Model = CHAMPION,
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = RUNS / "predict",
+    device: Device = "cpu",
     as_json: AsJson = False,
 ) -> None:
     """Find manipulated regions: NAME.mask.png, NAME.overlay.png and NAME.json for each photo.
@@ -76,7 +78,7 @@ def predict(
     tasks = batch.find(photos, out)
     check_folder(out)
     student = _find_student(model)
-    predictor = own_code.load(student)
+    predictor = own_code.load(student, device=device)
     origin = Origin.of(student, predictor.weights_sha256)
     with progress_bars() as bar:
         outcomes = batch.predict_files(predictor, tasks, out, origin, progress=bar("predict"))
@@ -130,6 +132,7 @@ def score(
     min_quality: Annotated[
         int, typer.Option(min=1, max=100, help="Abstain from JPEGs of a lower quality.")
     ] = 30,
+    device: Device = "cpu",
     as_json: AsJson = False,
 ) -> None:
     """Score many photos: scores.parquet, overlays/ and triage.html, the most suspicious first.
@@ -149,7 +152,8 @@ def score(
     from components.serving.origin import Origin
     from components.serving.score import score as run
 
-    limits, predictor = Limits(min_side, min_quality), own_code.load(student)
+    limits = Limits(min_side, min_quality)
+    predictor = own_code.load(student, device=device)
     origin = Origin.of(student, predictor.weights_sha256)
     with progress_bars() as bar:
         done = run(photos, predictor, out, source, origin, limits, bar("score"))
@@ -167,6 +171,7 @@ def evaluate(
         Path | None,
         typer.Option(help="Folder of the results; default: runs/evaluations/DATA-MODEL-VERSION."),
     ] = None,
+    device: Device = "cpu",
     as_json: AsJson = False,
 ) -> None:
     """Score a model on a data set: metrics.json, images.parquet and report.html, with intervals.
@@ -194,7 +199,7 @@ def evaluate(
     from components.serving.origin import Origin
     from components.student.config import CONFIG
 
-    predictor = own_code.load(student, settings.evaluate.threads)
+    predictor = own_code.load(student, settings.evaluate.threads, device)
     with progress_bars() as bar, opened(data, out, settings.prepare, bar("read")) as root:
         photos, which = source.held_back(root, settings.prepare, bar("prepare"))
         if student.version is not None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import click
 import numpy as np
+import onnxruntime
 import pytest
 import typer
 from click.testing import Result
@@ -24,6 +25,7 @@ from components.core.files import read_json, sha256_file
 from components.core.images import open_photo, save_grey, save_photo
 from components.export.onnx import save
 from components.serving.origin import program
+from components.student import runtime
 from flows.cli import predict
 
 ROOT = Path(__file__).parents[3]
@@ -156,6 +158,21 @@ def test_predict_with_weights_that_are_no_use_is_one_line(project: Path, how: st
     assert said in line
     assert done.stdout == ""
     assert not list(Path().glob("o/**/*"))
+
+
+@pytest.mark.parametrize(
+    ("device", "message"), [("cuda", "ONNX Runtime has no cuda here"), ("x", "unknown device 'x'")]
+)
+@pytest.mark.parametrize("command", ["predict", "score"])
+def test_a_device_that_is_not_there_is_one_line(
+    project: Path, student_folder: Path, command: str, device: str, message: str
+) -> None:
+    if runtime.PROVIDERS.get(device) in onnxruntime.get_available_providers():
+        pytest.skip(f"{device} is here")
+    _photos(project / "in", 1)
+    done = _iml(command, "in", "--model", student_folder, "--out", "o", "--device", device)
+    assert isinstance(done.exception, InputError)
+    assert message in str(done.exception)
 
 
 @pytest.mark.parametrize(
