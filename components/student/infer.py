@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from components.student.model import Student
-from components.student.tiles import blended
+from components.student.tiles import answers
 
 BATCH = 8
 
@@ -67,28 +67,14 @@ def probabilities(student: Student, photos: Sequence[np.ndarray]) -> list[np.nda
     Returns:
         One float32 (H, W) in [0, 1] per photo. Only these and one batch of squares are held.
     """
-    size, maps = student.config.size, []
-    if student.config.view == "tiles":
-        return [_tiled(student, photo) for photo in photos]
-    for start in range(0, len(photos), BATCH):
-        part = photos[start : start + BATCH]
-        squares = _squares(student, np.stack([shrink(photo, size) for photo in part]))
-        for photo, square in zip(part, squares, strict=True):
-            maps.append(enlarge(square, *photo.shape[:2]))
-    return maps
+    config = student.config
 
+    def squares(batch: np.ndarray) -> np.ndarray:
+        photos = to_tensor(batch).to(student.mean.device)
+        return student(photos).sigmoid()[:, 0].cpu().numpy()
 
-def _squares(student: Student, squares: np.ndarray) -> Tensor:
-    """Probabilities float32 (B, S, S), on the CPU, of squares uint8 (B, S, S, 3)."""
-    batch = to_tensor(squares).to(student.mean.device)
-    return student(batch).sigmoid()[:, 0].cpu()
+    def native(square: np.ndarray, height: int, width: int) -> np.ndarray:
+        return enlarge(torch.from_numpy(square), height, width)
 
-
-def _tiled(student: Student, photo: np.ndarray) -> np.ndarray:
-    """One photo by the rule `tiles`."""
-    size = student.config.size
-    if max(photo.shape[:2]) <= size:
-        return enlarge(_squares(student, shrink(photo, size)[None])[0], *photo.shape[:2])
-    return blended(
-        photo, size, student.config.overlap, lambda tiles: _squares(student, tiles).numpy(), BATCH
-    )
+    overlap = config.overlap if config.view == "tiles" else None
+    return answers(photos, config.size, overlap, squares, shrink, native, BATCH)

@@ -17,7 +17,7 @@ from components.core.files import sha256_bytes
 from components.student import config
 from components.student.config import CONFIG, GRAPH, GRAPH_HASH
 from components.student.sizes import enlarge, shrink
-from components.student.tiles import blended
+from components.student.tiles import answers
 
 BATCH = 8
 PROVIDERS = {
@@ -98,22 +98,8 @@ class Runtime:
         Returns:
             One float32 (H, W) in [0, 1] per photo. Only these and one batch of squares are held.
         """
-        if self._tiles:
-            return [self._tiled(photo) for photo in photos]
-        maps = []
-        for start in range(0, len(photos), BATCH):
-            part = photos[start : start + BATCH]
-            squares = self._squares(np.stack([shrink(photo, self._size) for photo in part]))
-            for photo, square in zip(part, squares, strict=True):
-                maps.append(enlarge(square, *photo.shape[:2]))
-        return maps
-
-    def _tiled(self, photo: np.ndarray) -> np.ndarray:
-        """One photo by the rule `tiles`."""
-        if max(photo.shape[:2]) <= self._size:
-            square = self._squares(shrink(photo, self._size)[None])[0]
-            return enlarge(square, *photo.shape[:2])
-        return blended(photo, self._size, self._overlap, self._squares, BATCH)
+        overlap = self._overlap if self._tiles else None
+        return answers(photos, self._size, overlap, self._squares, shrink, enlarge, BATCH)
 
     def _squares(self, squares: np.ndarray) -> np.ndarray:
         """Probabilities float32 (B, S, S) of squares uint8 (B, S, S, 3)."""

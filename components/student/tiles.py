@@ -7,9 +7,58 @@ Held at a time: the photo's map and one batch of squares.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
+
+
+def answers(
+    photos: Sequence[np.ndarray],
+    size: int,
+    overlap: float | None,
+    predict: Callable[[np.ndarray], np.ndarray],
+    shrink: Callable[[np.ndarray, int], np.ndarray],
+    enlarge: Callable[[np.ndarray, int, int], np.ndarray],
+    batch: int,
+) -> list[np.ndarray]:
+    """A network's answer for photos of any size; see `components.student.infer` for the two views.
+
+    Args:
+        photos: uint8 (H, W, 3), of differing sizes.
+        size: side of the square that the network sees, pixels.
+        overlap: of neighbouring tiles, share of their side; None for the whole photo in one square.
+        predict: squares uint8 (B, size, size, 3) to float32 (B, size, size) in [0, 1].
+        shrink: a photo and `size` to uint8 (size, size, 3).
+        enlarge: float32 (size, size), height and width to float32 (height, width).
+        batch: squares to a call.
+
+    Returns:
+        One float32 (H, W) in [0, 1] per photo. Only these and one batch of squares are held.
+    """
+    if overlap is not None:
+        return [_tiled(photo, size, overlap, predict, shrink, enlarge, batch) for photo in photos]
+    maps = []
+    for start in range(0, len(photos), batch):
+        part = photos[start : start + batch]
+        squares = predict(np.stack([shrink(photo, size) for photo in part]))
+        for photo, square in zip(part, squares, strict=True):
+            maps.append(enlarge(square, *photo.shape[:2]))
+    return maps
+
+
+def _tiled(
+    photo: np.ndarray,
+    size: int,
+    overlap: float,
+    predict: Callable[[np.ndarray], np.ndarray],
+    shrink: Callable[[np.ndarray, int], np.ndarray],
+    enlarge: Callable[[np.ndarray, int, int], np.ndarray],
+    batch: int,
+) -> np.ndarray:
+    """One photo by tiles; one that fits into a square is resized to it."""
+    if max(photo.shape[:2]) <= size:
+        return enlarge(predict(shrink(photo, size)[None])[0], *photo.shape[:2])
+    return blended(photo, size, overlap, predict, batch)
 
 
 def places(length: int, size: int, overlap: float) -> list[int]:
