@@ -22,11 +22,11 @@ from components.ingest.formats.shapes import (
     Measure,
     Photo,
     Shape,
+    of_files,
     reading,
     record,
     stated_size,
     text,
-    unreadable,
 )
 from components.ingest.formats.source import PHOTO_FOLDERS, Source
 
@@ -45,20 +45,11 @@ def _is_labelme(document: Any) -> bool:
 
 def read(source: Source) -> Reading:
     """All annotated photos; a file that cannot be read is that photo's problem."""
-    records = []
-    for file in source.files(".json"):
-        photo = Photo((file.stem,), file, (file.parent.name, *PHOTO_FOLDERS))
-        try:
-            document = source.json(file)
-        except InputError as error:
-            records.append(unreadable(source, photo, error))
-            continue
-        if _is_labelme(document):
-            source.use(file)
-            records.append(_record(source, photo, document))
-        else:
-            source.leave(file, "not a LabelMe file")
-    return reading(records)
+    photos = (
+        Photo((file.stem,), file, (file.parent.name, *PHOTO_FOLDERS))
+        for file in source.files(".json")
+    )
+    return reading(of_files(source, photos, source.json, _is_labelme, _record, "LabelMe"))
 
 
 def _record(source: Source, photo: Photo, document: dict[str, Any]) -> Record:

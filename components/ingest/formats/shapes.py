@@ -133,6 +133,41 @@ def credited(box: Box, extra: Mapping[str, Any]) -> Box:
     )
 
 
+def of_files(
+    source: Source,
+    photos: Iterable[Photo],
+    parse: Callable[[Path], Any],
+    fits: Callable[[Any], bool],
+    make: Callable[[Source, Photo, Any], Record],
+    what: str,
+) -> list[Record]:
+    """The records of annotation files of one photo each.
+
+    A file that cannot be read is that photo's problem; one that does not fit is left out.
+
+    Args:
+        source: theirs.
+        photos: each with its annotation file.
+        parse: a file to its document; raises InputError.
+        fits: whether a document is of the format.
+        make: a photo's record from its document.
+        what: the format's name.
+    """
+    records = []
+    for photo in photos:
+        try:
+            document = parse(photo.file)
+        except InputError as error:
+            records.append(unreadable(source, photo, error))
+            continue
+        if fits(document):
+            source.use(photo.file)
+            records.append(make(source, photo, document))
+        else:
+            source.leave(photo.file, f"not a {what} file")
+    return records
+
+
 def reading(records: list[Record], *notes: str) -> Reading:
     """All records, with a remark on those that nothing is drawn on."""
     unlabelled = sum(r.label == AUTHENTIC and not r.problem for r in records)

@@ -11,10 +11,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from xml.etree.ElementTree import Element
 
-from components.core.errors import InputError
 from components.data.manifest import SPLITS
 from components.ingest.formats import regions
 from components.ingest.formats.record import Box, Reading, Record, split_named
@@ -23,10 +22,10 @@ from components.ingest.formats.shapes import (
     Photo,
     Shape,
     credited,
+    of_files,
     reading,
     record,
     stated_size,
-    unreadable,
 )
 from components.ingest.formats.source import PHOTO_FOLDERS, Source
 
@@ -51,22 +50,14 @@ def read(source: Source) -> Reading:
     listed = _splits(source, {end for some in ends.values() for end in some})
     in_folders = {file: split_named(file.parent.name) for file in files}
     told = len(set(in_folders.values()) - {None}) > 1
-    records = []
-    for file in files:
+
+    def photo(file: Path) -> Photo:
         named = next((listed[end] for end in ends[file] if end in listed), None)
         split = named or (in_folders[file] if told else None)
-        photo = Photo((file.stem,), file, (file.parent.name, *PHOTO_FOLDERS), split=split)
-        try:
-            root = source.xml(file)
-        except InputError as error:
-            records.append(unreadable(source, photo, error))
-            continue
-        if _is_voc(root):
-            source.use(file)
-            records.append(_record(source, photo, root))
-        else:
-            source.leave(file, "not a Pascal VOC file")
-    return reading(records)
+        return Photo((file.stem,), file, (file.parent.name, *PHOTO_FOLDERS), split=split)
+
+    photos = map(photo, files)
+    return reading(of_files(source, photos, source.xml, _is_voc, _record, "Pascal VOC"))
 
 
 def _ends(name: str) -> list[str]:
