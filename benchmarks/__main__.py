@@ -208,6 +208,24 @@ def evaluation(
 
 
 @app.command()
+def serving(
+    model: Annotated[Path, typer.Option(help="A student's folder.")] = Path("runs/export"),
+    clients: Annotated[int, typer.Option(min=1, help="Connections.")] = 64,
+    seconds: Annotated[float, typer.Option(min=1, help="Of the load.")] = 60,
+    photos: Annotated[int, typer.Option(min=1, help="Photos to make.")] = 64,
+    as_json: AsJson = False,
+) -> None:
+    """Answers a second of `iml serve` under load against the predictor alone; needs wrk."""
+    import tempfile
+
+    from benchmarks.serving import bench_serving
+
+    with tempfile.TemporaryDirectory() as folder:
+        rows = bench_serving(model, clients, seconds, photos, Path(folder))
+    _report("Serving", rows, as_json)
+
+
+@app.command()
 def promotion(
     first: Annotated[Path, typer.Argument(help="images.parquet of one model.")],
     second: Annotated[Path, typer.Argument(help="The same for another model, on the same photos.")],

@@ -13,6 +13,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from components.core.metrics import THRESHOLD
+
 PREDICTED = (213, 94, 0)  # vermilion
 BOX = (86, 180, 233)  # sky blue
 _RIM = (0, 0, 0)
@@ -67,6 +69,18 @@ def thumbnail(image: np.ndarray, side: int) -> np.ndarray:
     scale = min(1.0, side / max(height, width))
     size = max(1, round(width * scale)), max(1, round(height * scale))
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA) if scale < 1 else image
+
+
+def marked(photo: np.ndarray, probability: np.ndarray, side: int) -> np.ndarray:
+    """A small copy of a photo with what is predicted; a region stays, however small it is.
+
+    Args:
+        photo: uint8 (H, W, 3), RGB.
+        probability: float32 (H, W), in 0..1.
+        side: the copy's longer side, pixels, at most.
+    """
+    predicted = thumbnail((probability > THRESHOLD).astype(np.float32), side) > 0
+    return overlay(thumbnail(photo, side), predicted.astype(np.float32))
 
 
 def data_uri(image: np.ndarray, quality: int = 80) -> str:
