@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import httpx
@@ -408,6 +409,67 @@ def test_addresses_other_than_this_machine_are_warned_about(
         until(lambda: served.log.read_text() != "")
         warning = "whoever reaches this address may ask; nobody is asked who they are"
         assert served.log.read_text() == f"warning: {warning}\n"
+
+
+def hostile(random: Random) -> tuple[bytes, str] | bytes:
+    """A request that cannot be answered: body and content type, or all of its bytes."""
+    whole = jpeg(noise(random.randrange(9)), random.randrange(40, 100))
+    garbage = random.randbytes(random.randrange(1, 3000))
+    size = random.randrange(10, len(whole) - 200)
+    name = bytes(random.choice(b'\0"\r;=%/.a\xff') for _ in range(random.randrange(1, 300)))
+    part = (
+        b'--x\r\nContent-Disposition: form-data; name="photo"; filename="%b"\r\n\r\n%b\r\n--x--\r\n'
+    )
+    form = "multipart/form-data; boundary=x"
+    text = base64.b64encode(garbage).decode()
+    return random.choice(
+        [
+            (whole[:size], "image/jpeg"),
+            (whole[:size], "application/octet-stream"),
+            (garbage, random.choice(["image/png", "image/x", "application/octet-stream"])),
+            (whole[: size // 9] + garbage, form),
+            (part % (name, garbage), form),
+            (part % (b"a.jpg", whole[:size]), form),
+            ((part % (name, whole))[: random.randrange(90)], form),
+            (whole, random.choice(["text/plain", "video/mp4", "a" * 9000, "application/xml"])),
+            (json.dumps({"photo": text}).encode(), "application/json"),
+            (json.dumps({"photo": text}).encode()[:-3], "application/json"),
+            (json.dumps({"photo": [text]}).encode(), "application/json"),
+            (b'{"photo": Infinity, "photo": -NaN}', "application/json"),
+            (b"[" * random.randrange(99_999), "application/json"),
+            (b'{"photo":' * random.randrange(99_999), "application/json"),
+            (garbage, "application/json"),
+            WRONG["a bomb"],
+            WRONG["huge by its header"],
+            WRONG["too many bytes"],
+            HEAD + b"Content-Length: %d\r\n\r\n" % (len(whole) + 99) + whole,
+            HEAD + b"Content-Length: 12\r\n\r\n" + whole,
+            HEAD + b"Content-Length: %d\r\n\r\n" % 10 ** random.randrange(8, 20) + whole,
+            HEAD + b"X: " + garbage * 60 + b"\r\n\r\n" + whole,
+            HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + garbage,
+            garbage,
+        ]
+    )
+
+
+def test_hostile_uploads_are_refused_and_memory_stays(
+    server: Served, campaigns: bool, record_property: Callable[[str, object], None]
+) -> None:
+    random, memory = Random(5), []
+    for number in range(500 if campaigns else 40):
+        request = hostile(random)
+        if isinstance(request, bytes):
+            found = raw(server, request)
+            assert found == b"" or found.split()[1].startswith(b"4"), (request[:200], found)
+        else:
+            answer = post(server, *request)
+            assert refused(answer), (request[0][:200], request[1], answer.text)
+        if number % 20 == 19:
+            memory.append(server.metric("process_resident_memory_bytes") / 1e6)
+    assert post(server, jpeg(noise(1))).status_code == 200
+    assert memory[-1] - memory[len(memory) // 2 - 1] < 30
+    record_property("hostile uploads refused", number + 1)
+    record_property("MB of memory at the end, first", f"{memory[-1]:.0f}, {memory[0]:.0f}")
 
 
 def test_threshold_is_the_one_that_predict_names(server: Served) -> None:
