@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 
 from benchmarks.data import make_photos
@@ -32,11 +33,11 @@ def predict(path):
     predictor.predict([decode_photo(read_bytes(path), path)])
 for path in paths[:5]:
     predict(path)
-count, start = 0, time.perf_counter()
+count, start, cpu = 0, time.perf_counter(), time.process_time()
 while time.perf_counter() - start < seconds:
     predict(paths[count % len(paths)])
     count += 1
-print(count / (time.perf_counter() - start))
+print(count / (time.perf_counter() - start), (time.process_time() - cpu) / count)
 """
 _SCRIPT = """
 local photos, place, workers = {}, 0, {}
@@ -84,7 +85,8 @@ def bench_serving(
         folder: an empty folder for them.
 
     Returns:
-        `predictor_per_second`, `server_per_second` (of answers with status 200), their `ratio`,
+        `predictor_per_second`, `server_per_second` (of answers with status 200), their `ratio`, the
+        processor time of a photo in both (`cpu_ms`, which other programs change little),
         `statuses`, `lost` requests, `ms` by percentile, `client_cpu` (cores that wrk took), and the
         server's `megabytes` before and after.
     """
@@ -93,25 +95,36 @@ def bench_serving(
     files = [str(path) for path in make_photos(folder / "photos", photos)]
     loop = [sys.executable, "-c", _LOOP, str(student), str(seconds / 2), *files]
 
-    def alone() -> float:
-        return float(subprocess.run(loop, capture_output=True, check=True).stdout)
+    def alone() -> tuple[float, float]:
+        done = subprocess.run(loop, capture_output=True, check=True)
+        rate, cpu = map(float, done.stdout.split())
+        return rate, cpu
 
     with _server(student, clients) as (process, address):
         before = alone()
         _load(address, clients, 3, files, folder)  # warms the server up
-        megabytes = [process.memory_info().rss / 1e6]
+        megabytes, cpu = [process.memory_info().rss / 1e6], _cpu(process)
         found = _load(address, clients, seconds, files, folder)
         megabytes.append(process.memory_info().rss / 1e6)
-    bare = (before + alone()) / 2
-    rate = found["statuses"].get("200", 0) / found.pop("seconds")
+        cpu = _cpu(process) - cpu
+    (bare, bare_cpu), answered = np.mean([before, alone()], axis=0), found["statuses"].get("200", 0)
+    rate = answered / found.pop("seconds")
     return {
         "clients": clients,
-        "predictor_per_second": bare,
+        "predictor_per_second": float(bare),
         "server_per_second": rate,
-        "ratio": rate / bare,
+        "ratio": rate / float(bare),
+        "predictor_cpu_ms": float(bare_cpu) * 1000,
+        "server_cpu_ms": cpu / answered * 1000,
         **found,
         "megabytes": megabytes,
     }
+
+
+def _cpu(process: psutil.Process) -> float:
+    """Seconds of processor time that a process has taken."""
+    times = process.cpu_times()
+    return float(times.user + times.system)
 
 
 @contextmanager

@@ -51,8 +51,8 @@ def serve(
     models = Models(lambda first: _find(model, first), metrics, device)
     try:
         models.refresh()
-    except UnavailableError:
-        models.look()  # it may answer later; says why not now
+    except UnavailableError as error:
+        models.note(error.line())  # it is looked for again
     bounds = Bounds(queue, max_mb, max_megapixels, refresh)
     app = application(models, metrics, bounds, [host, *(allow_host or [])])
     web.run(app, listener, lambda: _announce(host, listener.getsockname()[1]), _STOP)

@@ -128,12 +128,11 @@ def create(models: Models, metrics: Metrics, bounds: Bounds) -> FastAPI:
 def _health(models: Models) -> JSONResponse:
     model = models.current
     answers = model is not None and model.failure is None
-    values = {
-        "status": "ok" if answers else "no model answers",
-        **({} if model is None else {**model.origin.row(), "failure": model.failure}),
-        "checked": models.checked,
-        "problem": models.problem,
-    }
+    values: dict[str, Any] = {"status": "ok" if answers else "no model answers"}
+    if model is not None:
+        about = model.origin.row()
+        values |= {"since": about.pop("made_at"), **about, "failure": model.failure}
+    values |= {"checked": models.checked, "problem": models.problem}
     return JSONResponse(values, 200 if answers else 503)
 
 

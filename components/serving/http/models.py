@@ -75,15 +75,19 @@ class Models:
             self.look()
 
     def look(self) -> None:
-        """`refresh`, and keep what went wrong; it is logged once."""
-        before, problem = self.problem, None
+        """`refresh`, and keep what went wrong."""
         try:
             self.refresh()
         except ImlError as error:
-            problem = error.line()
+            self.note(error.line())
         except Exception as error:  # whatever a database or a disk raises: the old one answers
-            problem = f"{type(error).__name__}: {brief(error)}"
-        self.problem = problem
+            self.note(f"{type(error).__name__}: {brief(error)}")
+        else:
+            self.note(None)
+
+    def note(self, problem: str | None) -> None:
+        """Keep why the last look failed, None if it did not; it is logged once."""
+        before, self.problem = self.problem, problem
         self._metrics.refreshed(problem is None)
         if problem and problem != before:
             kept = f"{self.current.student.name} stays" if self.current else "no model answers"

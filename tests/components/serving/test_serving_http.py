@@ -124,6 +124,7 @@ def test_health_names_the_model(server: Served, student_folder: Path) -> None:
     assert (answer.status_code, found["status"], found["problem"]) == (200, "ok", None)
     assert found["model"] == str(student_folder)
     assert len(found["weights_sha256"]) == 64
+    assert "T" in found["since"]
 
 
 def test_metrics_count_what_drift_compares(server: Served) -> None:
