@@ -13,6 +13,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from components.core.metrics import THRESHOLD
+
 PREDICTED = (213, 94, 0)  # vermilion
 BOX = (86, 180, 233)  # sky blue
 _RIM = (0, 0, 0)
@@ -27,7 +29,7 @@ def _width(shape: tuple[int, ...]) -> int:
 def overlay(
     photo: np.ndarray,
     probability: np.ndarray,
-    threshold: float = 0.5,
+    threshold: float = THRESHOLD,
     boxes: np.ndarray | None = None,
 ) -> np.ndarray:
     """The photo with the predicted region tinted and outlined, and boxes if given.
@@ -67,6 +69,12 @@ def thumbnail(image: np.ndarray, side: int) -> np.ndarray:
     scale = min(1.0, side / max(height, width))
     size = max(1, round(width * scale)), max(1, round(height * scale))
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA) if scale < 1 else image
+
+
+def marked(photo: np.ndarray, probability: np.ndarray, side: int) -> np.ndarray:
+    """A copy of a photo of at most `side` pixels with its `overlay`: small regions stay visible."""
+    predicted = thumbnail((probability > THRESHOLD).astype(np.float32), side) > 0
+    return overlay(thumbnail(photo, side), predicted.astype(np.float32))
 
 
 def data_uri(image: np.ndarray, quality: int = 80) -> str:
