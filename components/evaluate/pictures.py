@@ -29,7 +29,7 @@ def _width(shape: tuple[int, ...]) -> int:
 def overlay(
     photo: np.ndarray,
     probability: np.ndarray,
-    threshold: float = 0.5,
+    threshold: float = THRESHOLD,
     boxes: np.ndarray | None = None,
 ) -> np.ndarray:
     """The photo with the predicted region tinted and outlined, and boxes if given.
