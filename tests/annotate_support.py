@@ -19,6 +19,7 @@ import numpy as np
 from browsers import Browser, Page
 from project import ROOT
 
+from components.annotate.decisions import Decision
 from components.core.images import save_photo
 
 
@@ -92,22 +93,42 @@ def scene(path: Path, width: int, height: int, seed: int) -> Path:
 class Desk:
     """One person's browser."""
 
-    def __init__(self, browser: Browser, served: Served, name: str, width: int = 1200) -> None:
-        self.context = browser.new_context(viewport={"width": width, "height": 800})
-        self.page: Page = self.context.new_page()
+    def __init__(
+        self,
+        browser: Browser,
+        served: Served,
+        name: str,
+        width: int = 1200,
+        page: Page | None = None,
+    ) -> None:
+        self.page = page or browser.new_context().new_page()
+        self.page.set_viewport_size({"width": width, "height": 800})
         self.page.set_default_timeout(30_000)
         self.complaints: list[str] = []
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.on("console", lambda message: self.complaints.append(message.text))
         self.page.goto(served.address)
+        self.page.wait_for_selector("#start:not([hidden])")
+        if name:
+            self.enter(name)
+
+    def enter(self, name: str) -> None:
+        """Say who it is."""
         self.page.locator("#annotator").fill(name)
         self.page.keyboard.press("Enter")
         self.wait()
 
     def wait(self) -> str:
         """Until a photo is there; its name."""
-        self.page.wait_for_selector("#canvas image[href], #done:not([hidden])")
+        self.page.wait_for_selector(
+            "#canvas image[href], #done:not([hidden]), #problem:not([hidden])"
+        )
         return self.page.locator("#name").inner_text()
+
+    def shows(self, name: str) -> None:
+        """Until this photo is there, drawn and all."""
+        self.page.locator("#name", has_text=name).wait_for()
+        self.page.wait_for_selector("#canvas image[href], #problem:not([hidden])")
 
     def view(self) -> tuple[float, float, float]:
         """Scale and offset of the photo, in pixels of the window."""
@@ -149,7 +170,16 @@ class Desk:
             "([said, name]) => document.querySelector('#done:not([hidden])')"
             " || (document.getElementById('message').textContent !== said"
             " && document.getElementById('name').textContent !== name"
-            " && document.querySelector('#canvas image[href]'))",
+            " && document.querySelector('#canvas image[href], #problem:not([hidden])'))",
             arg=list(before),
         )
         return self.page.locator("#name").inner_text()
+
+
+def decision(photo: str, annotator: str, **more: Any) -> Decision:
+    """A decision; with boxes it is `manipulated`."""
+    boxes = more.get("boxes", [])
+    known = {"photo_sha256": "0" * 64, "width": 100, "height": 80, "mark": "manipulated"}
+    known |= {"boxes": boxes, "confidences": [0.5] * len(boxes), "seconds": 4.0}
+    known |= {"teacher": "sam_lite", "teacher_sha256": "1" * 64, "decided_at": "2026-01-01"}
+    return Decision(photo=photo, annotator=annotator, **{**known, **more})

@@ -19,11 +19,12 @@ import numpy as np
 
 from components.annotate.photos import Corners, Photo
 from components.core.files import sha256_bytes
-from components.core.images import decode_photo
+from components.core.images import PhotoError, decode_photo
 from components.core.params import PseudoLabel
 from components.pseudo_label import registry
 from components.pseudo_label.candidates import Prompt, Teacher
 from components.pseudo_label.quality import PseudoMask, pseudo_masks
+from components.pseudo_label.teachers.sam.model import SamTeacher
 from components.pseudo_label.teachers.sam_lite.model import SIZE, SamLiteTeacher, cut
 
 _KEPT = 6  # decoded photos in memory
@@ -69,7 +70,12 @@ class Assistant:
 
     def photo(self, number: int) -> Ready:
         """A photo of the queue, decoded."""
-        return self._started(number).result()
+        try:
+            return self._started(number).result()
+        except PhotoError:
+            with self._lock:  # it may be read another time
+                self._reading.pop(number, None)
+            raise
 
     def ahead(self, numbers: Iterable[int]) -> None:
         """Begin with photos that will be wanted soon."""
@@ -99,7 +105,12 @@ class Assistant:
         data = photo.read()
         pixels = decode_photo(data, photo.name, self._most)
         ready = Ready(pixels, sha256_bytes(data), _jpeg(pixels))
-        self._thinker.submit(_encode, self.teacher, ready)
+        if isinstance(
+            self.teacher, SamTeacher
+        ):  # it keeps a photo's embedding, which takes seconds
+            height, width = pixels.shape[:2]
+            whole = (0, 0, width, height)
+            self._thinker.submit(_asked_of, self.teacher, pixels, whole, ready.sha256)
         return ready
 
     def _asked(self, number: int, box: Corners) -> Shown:
@@ -113,13 +124,6 @@ def _build(settings: PseudoLabel) -> Teacher:
         teacher.batch = 1  # a person waits: one box at a time, not padded to many
     answer(teacher, np.zeros((64, 64, 3), np.uint8), (16, 16, 48, 48), "")  # the first is slow
     return teacher
-
-
-def _encode(teacher: Teacher, ready: Ready) -> None:
-    """Let a teacher that keeps embeddings of photos make this one's."""
-    height, width = ready.pixels.shape[:2]
-    if not isinstance(teacher, SamLiteTeacher):
-        _asked_of(teacher, ready.pixels, (0, 0, width, height), ready.sha256)
 
 
 def _asked_of(teacher: Teacher, pixels: np.ndarray, box: Corners, sha256: str) -> PseudoMask:

@@ -28,6 +28,7 @@ class Photo(NamedTuple):
     read: Callable[[], bytes]  # from any thread; raises `images.PhotoError`
     boxes: tuple[Corners, ...] = ()  # known so far, of a data set
     label: str | None = None  # likewise
+    reason: str | None = None  # why it is shown now, where an order says so
 
 
 def find(place: str, own: Path) -> list[Photo]:

@@ -77,6 +77,7 @@ class Session:
             "problem": problem,
             "decided": made.mark if made else None,
             "label": photo.label,
+            "reason": photo.reason,
             "boxes": made.boxes if made else [list(box) for box in photo.boxes],
             "seconds": made.seconds if made else 0.0,
         }
@@ -135,10 +136,10 @@ class Session:
 
     def report(self) -> dict[str, Any]:
         """Progress and agreement, as plain JSON."""
-        made = self._decisions.all()
-        left = self._desk.left()
+        names = {photo.name for photo in self._photos}
+        made = [one for one in self._decisions.all() if one.photo in names]
         return {
-            **asdict(progress(made, len(self._photos), left)),
+            **asdict(progress(made, len(names), self._desk.left())),
             "agreement": asdict(agreement(made)),
         }
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from components.core.paths import ANNOTATE, state_dir
+from components.core.paths import ANNOTATE, DATA, state_dir
 from flows.cli._common import AsJson, new_table, print_json, show
 from flows.cli.dataset import Track, folder_named, track_folder
 
@@ -46,8 +46,10 @@ def annotate(
     from components.annotate.photos import find
     from components.core import params
     from components.core.files import held
+    from components.data.dataset import CARD
 
     settings, folder, state = params.load(), folder_named(into), state_dir()
+    source = str(DATA / source) if (DATA / source / CARD).is_file() else source
     photos = find(source, state)
     place = state / ANNOTATE / into / _slug(source)
     with held(place / "lock", f"{source} is being annotated already"):

@@ -88,7 +88,7 @@
   }
 
   function facts(task) {
-    const known = [task.width ? `${task.width} × ${task.height}` : "", task.label ? `in the data set: ${task.label}` : "", task.decided ? `you decided: ${task.decided}` : ""];
+    const known = [task.width ? `${task.width} × ${task.height}` : "", task.label ? `in the data set: ${task.label}` : "", task.reason ? `why now: ${task.reason}` : "", task.decided ? `you decided: ${task.decided}` : ""];
     return known.filter(Boolean).join("; ");
   }
 
