@@ -31,7 +31,9 @@ _KEPT = 6  # decoded photos in memory
 _QUALITY = 95  # of the JPEG that the page shows, without subsampling of colours
 _LONGEST = 512  # pixels of a mask's longer side on the page
 _COLOUR = (0, 94, 213)  # vermilion, as in all overlays; OpenCV's order
-_OPACITY = 0.55
+_RIM = (0, 0, 0, 255)
+_OPACITY = 0.45
+_HALF = 127
 
 
 class Ready(NamedTuple):
@@ -165,6 +167,11 @@ def _coloured(mask: np.ndarray, seen: tuple[int, int, int, int]) -> tuple[Corner
     picture = np.empty((*part.shape, 4), np.uint8)
     picture[..., :3] = _COLOUR
     picture[..., 3] = np.rint(part * _OPACITY)
+    outlines, _ = cv2.findContours(
+        (part > _HALF).astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE
+    )
+    for colour, width in ((_RIM, 3), ((*_COLOUR, 255), 1)):  # to be seen on any photo
+        cv2.drawContours(picture, outlines, -1, colour, width)
     place = (seen[0] + left, seen[1] + top, seen[0] + right, seen[1] + bottom)
     return tuple(float(side) for side in place), _written(
         ".png", picture, cv2.IMWRITE_PNG_COMPRESSION, 1

@@ -6,10 +6,11 @@ that leads out of its folder is a photo that cannot be read.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from components.annotate.ranking import Ranked
 from components.core import images
 from components.core.errors import InputError
 from components.core.files import read_json
@@ -49,6 +50,13 @@ def find(place: str, own: Path) -> list[Photo]:
     if not found:
         raise InputError("no photos in it", where=place)
     return found
+
+
+def ordered(photos: Sequence[Photo], ranked: Sequence[Ranked]) -> list[Photo]:
+    """Photos in the order of a ranking, with its reasons; those that it lacks come last."""
+    left = {photo.name: photo for photo in photos}
+    first = [left.pop(row.name)._replace(reason=row.reason) for row in ranked]
+    return [*first, *left.values()]
 
 
 def _of_source(place: str, own: Path) -> list[Photo]:

@@ -145,7 +145,7 @@
       button.textContent = `${Math.round(box[2] - box[0])} × ${Math.round(box[3] - box[1])} at ${Math.round(box[0])}, ${Math.round(box[1])}`;
       const about = button.appendChild(document.createElement("span"));
       about.className = "quiet";
-      about.textContent = !shown ? "mask: …" : shown.fallback ? "mask: the box itself" : `mask: ${Math.round(shown.confidence * 100)} % sure`;
+      about.textContent = !shown ? "mask …" : shown.fallback ? "the mask is the box itself" : `mask, confidence ${shown.confidence.toFixed(2)}`;
       button.addEventListener("click", () => canvas.select(n));
       return row;
     });
@@ -160,7 +160,7 @@
 
   // --- progress -----------------------------------------------------------------------------
 
-  const hours = seconds => seconds < 3600 ? `${Math.round(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`;
+  const hours = seconds => seconds < 60 ? "less than 1 min" : seconds < 3600 ? `${Math.round(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`;
 
   function progress(report) {
     const { photos, decided, left, pace, seconds } = report;

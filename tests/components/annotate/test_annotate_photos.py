@@ -11,6 +11,7 @@ import pytest
 from annotate_support import scene
 
 from components.annotate import photos
+from components.annotate.ranking import Ranked
 from components.core.errors import InputError
 from components.core.images import PhotoError
 from components.data.manifest import write_table
@@ -75,6 +76,16 @@ def test_a_prefix_of_a_bucket(tmp_path: Path, s3: str) -> None:
     client.put_object(Bucket="desk", Key="old/b.jpg", Body=data)
     (found,) = photos.find("s3://desk/new", tmp_path / "state")
     assert (found.name, found.read()) == ("ä 1.jpg", data)
+
+
+def test_a_ranking_says_what_comes_first_and_why(tmp_path: Path) -> None:
+    for name in "abc":
+        scene(tmp_path / f"{name}.jpg", 80, 60, 1)
+    found = photos.find(str(tmp_path), tmp_path / "state")
+    ranked = photos.ordered(found, [Ranked("c.jpg", 0.9, "strange"), Ranked("a.jpg", 0.2, "plain")])
+    reasons = [(photo.name, photo.reason) for photo in ranked]
+    assert reasons == [("c.jpg", "strange"), ("a.jpg", "plain"), ("b.jpg", None)]
+    assert ranked[0].read() == found[2].read()
 
 
 def test_nothing_to_annotate_is_refused(tmp_path: Path) -> None:
