@@ -19,7 +19,8 @@ import pandas as pd
 
 from components.annotate.doubt import doubts
 from components.annotate.folds import trained
-from components.annotate.ranking import Photo, rank
+from components.annotate.photos import Photo
+from components.annotate.ranking import rank
 from components.core import images
 from components.core.params import Distill, Params
 from components.core.paths import DISTILL_CACHE, state_dir

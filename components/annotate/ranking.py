@@ -27,7 +27,6 @@ from components.core.progress import Progress
 from components.core.seeds import generator
 from components.serving.inference import Limits, scored
 from components.serving.predictor import Prediction, Predictor
-from components.serving.sources import Item, Source
 
 Measured = TypeVar("Measured")
 ORDERS = ("gain", "random", "score", "doubt")
@@ -46,13 +45,6 @@ class Candidate(Protocol):
         """Gives the file's bytes, from any thread; raises `images.PhotoError`."""
 
 
-class Photo(NamedTuple):
-    """A photo of a source."""
-
-    name: str
-    read: Callable[[], bytes]
-
-
 class Labelled(NamedTuple):
     """A data set whose labels are doubted."""
 
@@ -67,15 +59,6 @@ class Ranked:
     name: str
     value: float  # what the order goes by, the highest first; 0 for photos that are not judged
     reason: str  # for people
-
-
-def candidates(source: Source) -> list[Photo]:
-    """The photos of a source; raises InputError where they cannot be listed."""
-
-    def one(item: Item) -> Photo:
-        return Photo(item.name, lambda: source.read(item))
-
-    return [one(item) for item in source.items()]
 
 
 def rank(

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from components.core.paths import ANNOTATE, DATA, state_dir
+from components.core.paths import ANNOTATE, state_dir
 from flows.cli._common import AsJson, new_table, print_json, show
 from flows.cli.dataset import Track, folder_named, track_folder
+from flows.cli.predict import CHAMPION, Model
+from flows.cli.ranking import SEED, named, order_of
 
 if TYPE_CHECKING:
     from components.annotate.adding import Added
@@ -34,6 +36,14 @@ def annotate(
     overlap: Annotated[
         float, typer.Option(min=0, max=1, help="Share of the photos that two people decide about.")
     ] = 0.0,
+    order: Annotated[
+        str | None,
+        typer.Option(
+            help="What to draw first: gain, random, score, or doubt (see `iml dataset rank`); "
+            "default: by name, results of `iml score` by score."
+        ),
+    ] = None,
+    model: Model = CHAMPION,
     track: Track = True,
     as_json: AsJson = False,
 ) -> None:
@@ -43,14 +53,15 @@ def annotate(
     continues where everybody was.
     """
     from components.annotate.decisions import Decisions
-    from components.annotate.photos import find
+    from components.annotate.photos import find, ordered
     from components.core import params
     from components.core.files import held
-    from components.data.dataset import CARD
 
     settings, folder, state = params.load(), folder_named(into), state_dir()
-    source = str(DATA / source) if (DATA / source / CARD).is_file() else source
+    source = named(source)
     photos = find(source, state)
+    if order:
+        photos = ordered(photos, order_of(photos, source, order, model, SEED))
     place = state / ANNOTATE / into / _slug(source)
     with held(place / "lock", f"{source} is being annotated already"):
         decisions = Decisions(place / "decisions")

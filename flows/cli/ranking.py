@@ -10,27 +10,30 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from components.core.errors import InputError
 from components.core.files import check_place, write_text
 from components.core.paths import DATA, RUNS
 from flows.cli._common import AsJson, new_table, print_json, progress_bars, show
 from flows.cli.predict import CHAMPION, Model, find_student
 
 if TYPE_CHECKING:
-    from components.annotate.ranking import Labelled
+    from collections.abc import Sequence
 
+    from components.annotate.ranking import Candidate, Ranked
+
+SEED = 7
 _SHOWN = 40  # photos on the terminal; JSON and the file have all
 
 
 def rank(
     source: Annotated[
-        str, typer.Argument(help="A data set (name or folder), a folder, or s3://bucket/prefix.")
+        str,
+        typer.Argument(help="A data set, a folder, s3://bucket/prefix, or results of `iml score`."),
     ],
     order: Annotated[
         str, typer.Option(help="gain, random or score; doubt for a labelled data set.")
     ] = "gain",
     model: Model = CHAMPION,
-    seed: Annotated[int, typer.Option(min=0, help="Of the order `random`.")] = 7,
+    seed: Annotated[int, typer.Option(min=0, help="Of the order `random`.")] = SEED,
     out: Annotated[Path | None, typer.Option(help="Write the whole table as CSV.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -41,25 +44,14 @@ def rank(
     students that are trained for it on the other photos; what is trained is kept, so a run that was
     stopped continues.
     """
-    from components.annotate import ranking
-    from components.data.dataset import PHOTOS
-    from components.serving.sources import open_source
+    from components.annotate.photos import find
 
-    labelled = _labelled(source)
-    place = str(labelled.root / PHOTOS) if labelled else source
-    photos = ranking.candidates(open_source(place, RUNS))
-    if not photos:
-        raise InputError("no photos in it", where=source)
+    place = named(source)
+    photos = find(place, RUNS)
     if out:
         check_place(out)
-    predictor = None
-    if order in ranking.BY_MODEL:
-        from components.serving import own_code
-
-        predictor = own_code.load(find_student(model))
-    with progress_bars() as bar:
-        ranked = ranking.rank(photos, order, predictor, seed, bar(order), labelled)
-    rows = [{"position": place, **asdict(row)} for place, row in enumerate(ranked, 1)]
+    ranked = order_of(photos, place, order, model, seed)
+    rows = [{"position": number, **asdict(row)} for number, row in enumerate(ranked, 1)]
     if out:
         _write(out, rows)
     if as_json:
@@ -73,16 +65,30 @@ def rank(
         show(f"the whole table is in {out}")
 
 
-def _labelled(source: str) -> Labelled | None:
-    """The data set that a source is, given by name or folder; None for other sources."""
-    from components.annotate.ranking import Labelled
+def named(source: str) -> str:
+    """A source's place: that of a data set given by name, else as it is."""
+    from components.data.dataset import CARD
+
+    return str(DATA / source) if (DATA / source / CARD).is_file() else source
+
+
+def order_of(
+    photos: Sequence[Candidate], place: str, order: str, model: str, seed: int
+) -> list[Ranked]:
+    """The photos at a place in an order, by the model if the order asks for one."""
+    from components.annotate import ranking
     from components.core import params
     from components.data.dataset import CARD
 
-    for folder in (DATA / source, Path(source)):
-        if (folder / CARD).is_file():
-            return Labelled(folder, params.load())
-    return None
+    predictor = labelled = None
+    if order in ranking.BY_MODEL:
+        from components.serving import own_code
+
+        predictor = own_code.load(find_student(model))
+    if order == "doubt" and (Path(place) / CARD).is_file():
+        labelled = ranking.Labelled(Path(place), params.load())
+    with progress_bars() as bar:
+        return ranking.rank(photos, order, predictor, seed, bar(order), labelled)
 
 
 def _write(path: Path, rows: list[dict[str, object]]) -> None:

@@ -12,7 +12,8 @@ from small_students import small_settings
 
 from components.annotate import doubt
 from components.annotate.doubt import FOLDS, Evidence, doubts, evidence, of_authentic, of_boxes
-from components.annotate.ranking import Labelled, Photo, rank
+from components.annotate.photos import Photo
+from components.annotate.ranking import Labelled, rank
 from components.core import params
 from components.core.errors import InputError
 from components.core.files import read_json, write_json

@@ -11,13 +11,13 @@ import pytest
 from PIL import Image
 from small_students import small_student
 
-from components.annotate.ranking import ORDERS, Photo, candidates, rank
+from components.annotate.photos import Photo, find
+from components.annotate.ranking import ORDERS, rank
 from components.core.errors import InputError
 from components.core.images import PhotoError, save_photo
 from components.core.metrics import image_score, predicted_area
 from components.export.onnx import save
 from components.serving.predictor import Prediction, Predictor
-from components.serving.sources import open_source
 
 
 class Known(Predictor):
@@ -116,7 +116,7 @@ def test_a_real_student_gives_the_same_order_whatever_the_photos_come_in(order, 
         random = np.random.default_rng(number)
         pixels = random.integers(0, 255, (70 + 9 * number, 80, 3), dtype=np.uint8)
         save_photo(tmp_path / "in" / f"ü {number}.png", pixels)
-    photos = candidates(open_source(str(tmp_path / "in"), Path("out")))
+    photos = find(str(tmp_path / "in"), Path("out"))
     told = []
     first = rank(photos, order, student, 0, lambda done, total: told.append((done, total)))
     assert first == rank(photos[::-1], order, student, 0)

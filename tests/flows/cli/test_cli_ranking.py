@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
 from click.testing import Result
 from small_students import small_student
 from typer.testing import CliRunner
@@ -19,6 +20,7 @@ from components.core.errors import InputError
 from components.core.images import save_photo
 from components.data.dataset import Dataset, save
 from components.export import onnx
+from flows.cli import annotate
 from flows.cli.dataset import app
 
 ROOT = Path(__file__).parents[3]
@@ -97,6 +99,25 @@ def test_a_data_set_is_ranked_by_name_or_folder(project, source):
     assert first == again
     assert first["photos"] != other["photos"]
     assert sorted(row["name"] for row in first["photos"]) == names
+
+
+def test_annotate_shows_the_photos_in_that_order(project, student_folder, monkeypatch):
+    _photos(project / "in", 5)
+    shown = []
+
+    def serve(source, into, photos, *others):
+        shown.extend((photo.name, photo.reason) for photo in photos)
+        raise InputError("seen")
+
+    monkeypatch.setattr(annotate, "_serve", serve)
+    app = typer.Typer()
+    app.command()(annotate.annotate)
+    for options in (["--order", "gain", "--model", str(student_folder)], ["--order", "random"]):
+        shown.clear()
+        CliRunner().invoke(app, ["in", "--into", "street", *options])
+        rows = json.loads(_rank("in", *options, "--json").stdout)["photos"]
+        assert shown == [(row["name"], row["reason"]) for row in rows]
+        assert len(shown) == 5
 
 
 def test_wrong_input_is_one_clear_error(project, student_folder):
