@@ -160,6 +160,24 @@ def student(
 
 
 @app.command()
+def answers(
+    student: Annotated[Path, typer.Option(help="A student's folder, e.g. runs/export.")],
+    data: Annotated[Path, typer.Option(help="A folder of photos.")],
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Number of photos, a seeded sample; default: all.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """The greatest differences between the answers of ONNX Runtime and those of torch."""
+    from benchmarks.answers import bench_answers
+    from flows.cli._common import progress_bars
+
+    with progress_bars() as bar:
+        rows = bench_answers(student, data, limit, bar("photos"))
+    _report(f"Answers on {data}", rows, as_json)
+
+
+@app.command()
 def training(
     photos: Annotated[int, typer.Option(min=16, help="Photos to make.")] = 256,
     as_json: AsJson = False,

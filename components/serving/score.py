@@ -6,6 +6,7 @@ was; a photo that has changed is scored again. Memory does not grow with the pho
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -205,6 +206,7 @@ def write_page(out: Path, table: pd.DataFrame, about: Mapping[str, Any]) -> None
     values = {
         "facts": {what: about[key] for key, what in _FACTS.items() if about.get(key)},
         "source": about["source"],
+        "annotate": f"iml annotate {shlex.quote(str(out))} --into DATASET",
         "cards": list(ahead(rows, lambda row: (row, _picture(out, row["overlay"])))),
         "rows": [[row[name] for name in _CELLS] for row in rows],
         "columns": _CELLS,
