@@ -226,6 +226,24 @@ def evaluation(
 
 
 @app.command()
+def serving(
+    model: Annotated[Path, typer.Option(help="A student's folder.")] = Path("runs/export"),
+    clients: Annotated[int, typer.Option(min=1, help="Connections.")] = 64,
+    seconds: Annotated[float, typer.Option(min=1, help="Of the load.")] = 60,
+    photos: Annotated[int, typer.Option(min=1, help="Photos to make.")] = 64,
+    as_json: AsJson = False,
+) -> None:
+    """Answers a second of `iml serve` under load against the predictor alone; needs wrk."""
+    import tempfile
+
+    from benchmarks.serving import bench_serving
+
+    with tempfile.TemporaryDirectory() as folder:
+        rows = bench_serving(model, clients, seconds, photos, Path(folder))
+    _report("Serving", rows, as_json)
+
+
+@app.command()
 def promotion(
     first: Annotated[Path, typer.Argument(help="images.parquet of one model.")],
     second: Annotated[Path, typer.Argument(help="The same for another model, on the same photos.")],
@@ -263,6 +281,39 @@ def promotion(
         shares = (f"{row[name]:.1%}" for name in names[3:])
         add_row(table, str(row["groups"]), str(row["photos"]), f"{row['true']:+.3f}", *shares)
     Console().print(table)
+
+
+@app.command()
+def ranking(
+    data: Annotated[Path, typer.Argument(help="A data set's folder.")],
+    what: Annotated[
+        str, typer.Option(help="doubt: wrong labels found; choice: by gain against at random.")
+    ],
+    scratch: Annotated[Path, typer.Option(help="Folder for copies, pseudo-masks and students.")],
+    seeds: Annotated[str, typer.Option(help="Comma-separated.")] = "1,2,3",
+    steps: Annotated[int, typer.Option(min=1, help="Of each training, for choice.")] = 300,
+    as_json: AsJson = False,
+) -> None:
+    """What the orders of `iml dataset rank` are worth; started again, it continues.
+
+    The students are those of params.yaml.
+    """
+    from benchmarks.ranking import bench_choice, bench_doubt
+    from components.core import params
+    from components.core.errors import InputError
+
+    try:
+        numbers = [int(part) for part in seeds.split(",")]
+    except ValueError:
+        raise InputError(f"not numbers: {seeds!r}", where="--seeds", hint="e.g. 1,2,3") from None
+    settings = params.load()
+    if what == "choice":
+        rows = bench_choice(data, scratch, settings, numbers, steps)
+    elif what == "doubt":
+        rows = bench_doubt(data, scratch, settings, numbers)
+    else:
+        raise InputError(f"unknown: {what!r}", where="--what", hint="doubt or choice")
+    _report(f"Ranking, {what}", rows, as_json)
 
 
 def _time_help() -> dict[str, float]:
