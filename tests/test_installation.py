@@ -118,8 +118,10 @@ def test_every_package_is_in_the_base_or_an_extra_that_developers_have() -> None
 def test_predicts_with_the_packages_of_serve_alone(
     slim: Path, model: Path, photo: Path, tmp_path: Path
 ) -> None:
-    done = run(slim, "predict", photo, "--model", model, "--out", tmp_path / "out")
+    out = tmp_path / "out"
+    done = run(slim, "predict", photo, "--model", model, "--out", out, "--report")
     assert done.returncode == 0, done.stderr
+    assert "boxpromptiml[report]" in (out / "photo.report.html").read_text()  # for C2PA
     assert (tmp_path / "out/photo.overlay.png").is_file()
     assert run(slim, "--help").returncode == 0
 

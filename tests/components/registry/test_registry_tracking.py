@@ -24,6 +24,7 @@ import mlflow
 import numpy as np
 import pytest
 import yaml
+from model_server import ask, rows, serving
 from small_students import small_student
 
 from components.core.errors import CheckError, InputError, UnavailableError
@@ -227,6 +228,32 @@ def test_requirements_are_what_the_serving_code_imports() -> None:
     entries += project["optional-dependencies"]["score"]
     ours = {normal(re.split(r"[<>=~!\[ ]", entry)[0]) for entry in entries}
     assert set(REQUIRES) == imported & ours
+
+
+@pytest.mark.timeout(3600)
+def test_a_version_is_served_with_its_own_requirements_alone(
+    addresses: dict[str, str], package: Package, tmp_path: Path, campaigns: bool
+) -> None:
+    if not campaigns:
+        pytest.skip("minutes of pip")
+    store = Store()
+    version = store.register("m", package)
+    folder, _ = store.download("m", version.version, version.run_id, tmp_path)
+    python = tmp_path / "env/bin/python"
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "env"], check=True)
+    wanted = ["--requirement", folder / "requirements.txt"]
+    wanted += ["--constraint", ROOT / "constraints.txt"]
+    install = ["install", "--quiet", "--no-compile"]
+    subprocess.run([python, "-m", "pip", *install, *wanted], check=True)
+    listed = subprocess.check_output([python, "-m", "pip", "list"], text=True).lower()
+    assert not {"torch", "timm", "dvc", "prefect", "opencv-python-headless"} & set(listed.split())
+    photo = example()["image"][0]
+    with serving(folder, python, tmp_path) as address:
+        status, answer = ask(address, rows(photo))
+    assert status == 200
+    pixels = decode_photo(base64.b64decode(photo), "x", 1)
+    (expected,) = Predictor(package.folder).predict([pixels])
+    assert answer["predictions"][0]["score"] == pytest.approx(expected.score, abs=1e-6)
 
 
 def test_numbers_and_leaves() -> None:
