@@ -283,6 +283,39 @@ def promotion(
     Console().print(table)
 
 
+@app.command()
+def ranking(
+    data: Annotated[Path, typer.Argument(help="A data set's folder.")],
+    what: Annotated[
+        str, typer.Option(help="doubt: wrong labels found; choice: by gain against at random.")
+    ],
+    scratch: Annotated[Path, typer.Option(help="Folder for copies, pseudo-masks and students.")],
+    seeds: Annotated[str, typer.Option(help="Comma-separated.")] = "1,2,3",
+    steps: Annotated[int, typer.Option(min=1, help="Of each training, for choice.")] = 300,
+    as_json: AsJson = False,
+) -> None:
+    """What the orders of `iml dataset rank` are worth; started again, it continues.
+
+    The students are those of params.yaml.
+    """
+    from benchmarks.ranking import bench_choice, bench_doubt
+    from components.core import params
+    from components.core.errors import InputError
+
+    try:
+        numbers = [int(part) for part in seeds.split(",")]
+    except ValueError:
+        raise InputError(f"not numbers: {seeds!r}", where="--seeds", hint="e.g. 1,2,3") from None
+    settings = params.load()
+    if what == "choice":
+        rows = bench_choice(data, scratch, settings, numbers, steps)
+    elif what == "doubt":
+        rows = bench_doubt(data, scratch, settings, numbers)
+    else:
+        raise InputError(f"unknown: {what!r}", where="--what", hint="doubt or choice")
+    _report(f"Ranking, {what}", rows, as_json)
+
+
 def _time_help() -> dict[str, float]:
     """Median seconds of `iml --help`, beside the bare interpreter's start."""
     import statistics

@@ -14,6 +14,7 @@ from flows.steps import reporting_flow, run_logger
 
 RETRAIN = "retrain/nightly"
 PAGE, RESULT = "drift.html", "drift.json"
+NEXT = "`iml dataset rank PHOTOS --order gain` lists the photos to annotate first"
 
 
 @reporting_flow("drift")
@@ -46,7 +47,7 @@ def drift(
     write_json(Path(out) / RESULT, found.row())
     _log(model, found, Path(out) / PAGE)
     if found.drifted:
-        notify.send("drift", found.sentence)
+        notify.send("drift", f"{found.sentence}; {NEXT}")
         if retrain:
             from prefect.deployments import run_deployment
 

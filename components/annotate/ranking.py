@@ -8,7 +8,7 @@
   `components.annotate.doubt`).
 
 The same photos, model and seed give the same order. Photos that cannot be judged come last, with
-the reason: first those that the student cannot judge, then those that cannot be read.
+the reason.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
 from components.annotate import gain
 from components.core.errors import InputError
+from components.core.params import Params
 from components.core.progress import Progress
 from components.core.seeds import generator
 from components.serving.inference import Limits, scored
@@ -30,13 +31,33 @@ from components.serving.sources import Item, Source
 
 Measured = TypeVar("Measured")
 ORDERS = ("gain", "random", "score", "doubt")
+BY_MODEL = ("gain", "score")
 
 
-class Candidate(NamedTuple):
+class Candidate(Protocol):
     """A photo to rank."""
 
-    name: str  # unique; its path below the source, of a data set below its `photos/`
-    read: Callable[[], bytes]  # from any thread; raises `images.PhotoError`
+    @property
+    def name(self) -> str:
+        """Unique: its path below the source, of a data set below its `photos/`."""
+
+    @property
+    def read(self) -> Callable[[], bytes]:
+        """Gives the file's bytes, from any thread; raises `images.PhotoError`."""
+
+
+class Photo(NamedTuple):
+    """A photo of a source."""
+
+    name: str
+    read: Callable[[], bytes]
+
+
+class Labelled(NamedTuple):
+    """A data set whose labels are doubted."""
+
+    root: Path
+    settings: Params  # how it is prepared, pseudo-labelled and learnt
 
 
 @dataclass(frozen=True)
@@ -48,11 +69,11 @@ class Ranked:
     reason: str  # for people
 
 
-def candidates(source: Source) -> list[Candidate]:
+def candidates(source: Source) -> list[Photo]:
     """The photos of a source; raises InputError where they cannot be listed."""
 
-    def one(item: Item) -> Candidate:
-        return Candidate(item.name, lambda: source.read(item))
+    def one(item: Item) -> Photo:
+        return Photo(item.name, lambda: source.read(item))
 
     return [one(item) for item in source.items()]
 
@@ -63,17 +84,17 @@ def rank(
     predictor: Predictor | None,
     seed: int,
     progress: Progress | None = None,
-    dataset: Path | None = None,
+    labelled: Labelled | None = None,
 ) -> list[Ranked]:
     """The photos in an order, each once.
 
     Args:
         photos: in any order.
         order: one of `ORDERS`.
-        predictor: the student; `gain` and `score` need one.
-        seed: of `random`; `doubt` has its seed from params.yaml.
+        predictor: the student; the orders `BY_MODEL` need one.
+        seed: of `random`.
         progress: called with (photos done, photos in all).
-        dataset: the folder of the labelled data set that the photos belong to, for `doubt`.
+        labelled: the data set that the photos belong to; `doubt` needs it.
 
     Raises:
         InputError: an unknown order, or one that lacks what it needs; an unusable model.
@@ -84,7 +105,7 @@ def rank(
     if order == "random":
         return _at_random(photos, seed)
     if order == "doubt":
-        raise InputError("the order 'doubt' needs a labelled data set")
+        return _by_doubt(photos, labelled, progress)
     if predictor is None:
         raise InputError(f"the order {order!r} needs a model")
     return (_by_gain if order == "gain" else _by_score)(photos, predictor, progress)
@@ -97,6 +118,18 @@ def _at_random(photos: Sequence[Candidate], seed: int) -> list[Ranked]:
         Ranked(names[row], 1 - place / len(names), "drawn at random")
         for place, row in enumerate(order)
     ]
+
+
+def _by_doubt(
+    photos: Sequence[Candidate], labelled: Labelled | None, progress: Progress | None
+) -> list[Ranked]:
+    if labelled is None:
+        raise InputError("the order 'doubt' needs a labelled data set")
+    from components.annotate.doubt import doubts  # trains: heavy
+
+    names = {photo.name for photo in photos}
+    found = doubts(labelled.root, labelled.settings, progress)
+    return [Ranked(row.name, row.value, row.reason) for row in found if row.name in names]
 
 
 def _by_gain(

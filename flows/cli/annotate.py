@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import secrets
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from components.core.paths import ANNOTATE, DATA, state_dir
-from flows.cli._common import AsJson, new_table, print_json, show
+from flows.cli._common import AsJson, new_table, print_json, progress_bars, show
 from flows.cli.dataset import Track, folder_named, track_folder
+from flows.cli.predict import CHAMPION, Model, find_student
 
 if TYPE_CHECKING:
     from components.annotate.adding import Added
@@ -29,6 +29,11 @@ def annotate(
         ),
     ],
     into: Annotated[str, typer.Option(help="Data set for what is decided; made if missing.")],
+    order: Annotated[
+        str | None,
+        typer.Option(help="gain, random, score or doubt; by name or score if not given."),
+    ] = None,
+    model: Model = CHAMPION,
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 0,
     annotator: Annotated[str, typer.Option(help="Name that the page suggests.")] = "",
     overlap: Annotated[
@@ -51,6 +56,8 @@ def annotate(
     settings, folder, state = params.load(), folder_named(into), state_dir()
     source = str(DATA / source) if (DATA / source / CARD).is_file() else source
     photos = find(source, state)
+    if order:
+        photos = _ordered(photos, order, model, source, settings)
     place = state / ANNOTATE / into / _slug(source)
     with held(place / "lock", f"{source} is being annotated already"):
         decisions = Decisions(place / "decisions")
@@ -62,6 +69,27 @@ def annotate(
         print_json({**report, "saved_in": str(place), "dataset": str(folder), **asdict(added)})
     else:
         _tell(report, added, place, folder, f"iml annotate {source} --into {into}")
+
+
+def _ordered(
+    photos: list[Photo], order: str, model: str, source: str, settings: Any
+) -> list[Photo]:
+    """Photos as `iml dataset rank` lists them."""
+    from components.annotate import ranking
+    from components.annotate.photos import ordered
+    from components.data.dataset import CARD
+
+    predictor = labelled = None
+    if order in ranking.BY_MODEL:
+        from components.serving import own_code
+
+        predictor = own_code.load(find_student(model))
+    if (Path(source) / CARD).is_file():
+        labelled = ranking.Labelled(Path(source), settings)
+    seed = settings.prepare.seed
+    with progress_bars() as bar:
+        found = ranking.rank(photos, order, predictor, seed, bar(order), labelled)
+    return ordered(photos, found)
 
 
 def _slug(source: str) -> str:
@@ -99,8 +127,7 @@ def _serve(
     about = {"source": source, "dataset": into, "annotator": annotator}
     app = server.make(session, token, origin, about)
     try:
-        with suppress(KeyboardInterrupt):
-            web.run(app, listener, lambda: _announce(f"{origin}/#token={token}", len(photos)))
+        web.run(app, listener, lambda: _announce(f"{origin}/#token={token}", len(photos)))
     finally:
         assistant.close()
     return session.report()

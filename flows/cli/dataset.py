@@ -15,6 +15,7 @@ from components.core.errors import InputError
 from components.core.paths import DATA, DEMO_SOURCES
 from components.core.words import plain
 from flows.cli._common import AsJson, new_table, print_json, progress_bars, show
+from flows.cli.ranking import rank
 
 if TYPE_CHECKING:
     from components.data.build import Quarantined
@@ -22,7 +23,10 @@ if TYPE_CHECKING:
     from components.data.manifest import Manifest
     from components.ingest.outcomes import Outcome
 
-app = typer.Typer(help="Data sets: import, export, synthesize, check, info.", no_args_is_help=True)
+app = typer.Typer(
+    help="Data sets: import, export, synthesize, check, info, rank.", no_args_is_help=True
+)
+app.command()(rank)
 Track = Annotated[bool, typer.Option("--track/--no-track", help="Track the folder with DVC.")]
 DataSet = Annotated[str, typer.Argument(help="A name below data/, or a data set's folder.")]
 _VALUES = {  # of reports, for people

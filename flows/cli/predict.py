@@ -36,7 +36,7 @@ _METRICS = {
 }
 
 
-def _find_student(reference: str) -> Student:
+def find_student(reference: str) -> Student:
     """A student: in a local folder, else fetched from the registry."""
     # A folder needs no registry, whose import takes seconds.
     if Path(reference).is_dir():
@@ -89,7 +89,7 @@ def predict(
     # Both may be wrong on the command line: checked before anything heavy is loaded.
     tasks = batch.find(photos, out)
     check_folder(out)
-    student = _find_student(model)
+    student = find_student(model)
     predictor = own_code.load(student, device=device)
     origin = Origin.of(student, predictor.weights_sha256)
     with progress_bars() as bar:
@@ -179,7 +179,7 @@ def score(
     open_source(source, out or RUNS)  # a wrong one is refused before anything heavy is loaded
     if out:
         check_folder(out)
-    student = _find_student(model)
+    student = find_student(model)
     out = out or _default_out("score", source, student)
     photos = open_source(source, check_folder(out))
     from components.serving import own_code
@@ -222,7 +222,7 @@ def evaluate(
         raise InputError("no such file or folder", where=str(data))
     if out:
         check_folder(out)
-    student = _find_student(model)
+    student = find_student(model)
     folder = student.folder
     out = check_folder(out or _default_out("evaluations", data.resolve(), student))
     from components.core.files import read_json

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from small_students import small_student
 
-from components.annotate.ranking import ORDERS, Candidate, candidates, rank
+from components.annotate.ranking import ORDERS, Photo, candidates, rank
 from components.core.errors import InputError
 from components.core.images import PhotoError, save_photo
 from components.core.metrics import image_score, predicted_area
@@ -36,19 +36,19 @@ def _png(photo: np.ndarray) -> bytes:
     return data.getvalue()
 
 
-def _photo(name: str, level: int, tint: int = 0) -> Candidate:
+def _photo(name: str, level: int, tint: int = 0) -> Photo:
     """A photo whose probability is `level`, with one pixel of its own so that it is not plain."""
     pixels = np.full((80, 96, 3), (level, tint, tint), np.uint8)
     pixels[-1, -1] = 7
     data = _png(pixels)
-    return Candidate(name, lambda: data)
+    return Photo(name, lambda: data)
 
 
-def _broken(name: str) -> Candidate:
+def _broken(name: str) -> Photo:
     def read() -> bytes:
         raise PhotoError("is gone", name)
 
-    return Candidate(name, read)
+    return Photo(name, read)
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +100,7 @@ def test_random_depends_on_the_seed_alone_and_reads_no_photo():
 
 @pytest.mark.parametrize("order", ["gain", "score"])
 def test_what_cannot_be_judged_comes_last_with_its_reason(order):
-    small = Candidate("a-small", lambda: _png(np.eye(9, dtype=np.uint8)[..., None].repeat(3, 2)))
+    small = Photo("a-small", lambda: _png(np.eye(9, dtype=np.uint8)[..., None].repeat(3, 2)))
     photos = [_broken("a-gone"), small, _photo("b", 1), _photo("c", 128)]
     ranked = rank(photos, order, Known(), 0)
     assert _names(ranked) == ["c", "b", "a-small", "a-gone"]

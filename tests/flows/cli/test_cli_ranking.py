@@ -1,0 +1,126 @@
+"""`iml dataset rank`: sources, orders, table, CSV and JSON."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import Result
+from small_students import small_student
+from typer.testing import CliRunner
+
+from components.core.errors import InputError
+from components.core.images import save_photo
+from components.data.dataset import Dataset, save
+from components.export import onnx
+from flows.cli.dataset import app
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(scope="module")
+def student_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("student")
+    onnx.save(small_student(), folder)
+    return folder
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def _photos(folder: Path, count: int) -> list[str]:
+    for number in range(count):
+        random = np.random.default_rng(number)
+        save_photo(folder / f"p{number}.png", random.integers(0, 255, (70, 80, 3), dtype=np.uint8))
+    return [f"p{number}.png" for number in range(count)]
+
+
+def _dataset(root: Path, count: int) -> list[str]:
+    names = _photos(root / "photos", count)
+    images = [
+        {"id": n, "file_name": name, "width": 80, "height": 70, "label": "authentic"}
+        for n, name in enumerate(names)
+    ]
+    save(Dataset(root, "made", "CC0", "made", "given", "grouped", images, []))
+    return names
+
+
+def _rank(*arguments: object) -> Result:
+    return CliRunner().invoke(app, ["rank", *(str(argument) for argument in arguments)])
+
+
+def test_a_folder_is_ranked_by_gain_as_json_and_csv(project, student_folder):
+    names = _photos(project / "in", 4)
+    (project / "in/broken.jpg").write_bytes(b"no photo")
+    done = _rank("in", "--model", student_folder, "--json", "--out", "order.csv")
+    assert done.exit_code == 0, done.output
+    document = json.loads(done.stdout)
+    rows = document["photos"]
+    assert (document["source"], document["order"]) == ("in", "gain")
+    assert [row["position"] for row in rows] == [1, 2, 3, 4, 5]
+    assert sorted(row["name"] for row in rows[:4]) == names
+    assert (rows[4]["name"], rows[4]["value"]) == ("broken.jpg", 0.0)
+    assert rows[4]["reason"]
+    with open("order.csv", encoding="utf-8", newline="") as file:
+        table = list(csv.DictReader(file))
+    assert [
+        {**row, "position": int(row["position"]), "value": float(row["value"])} for row in table
+    ] == rows
+
+
+def test_a_table_shows_position_photo_value_and_reason(project, student_folder):
+    _photos(project / "in", 45)
+    done = _rank("in", "--order", "score", "--model", student_folder)
+    assert done.exit_code == 0, done.output
+    assert all(word in done.stdout for word in ("position", "photo", "value", "reason"))
+    assert "looks manipulated" in done.stdout
+    assert "the first 40 of 45 photos" in done.stdout
+
+
+@pytest.mark.parametrize("source", ["made", "data/made"])
+def test_a_data_set_is_ranked_by_name_or_folder(project, source):
+    names = _dataset(project / "data/made", 5)
+    first, again, other = (
+        json.loads(_rank(source, "--order", "random", "--seed", seed, "--json").stdout)
+        for seed in (1, 1, 2)
+    )
+    assert first == again
+    assert first["photos"] != other["photos"]
+    assert sorted(row["name"] for row in first["photos"]) == names
+
+
+def test_wrong_input_is_one_clear_error(project, student_folder):
+    (project / "empty").mkdir()
+    for arguments, expected in (
+        (("nowhere",), "no such folder"),
+        (("empty", "--model", student_folder), "no photos in it"),
+        (("in", "--order", "best"), "unknown order 'best'"),
+        (("in", "--order", "doubt"), "needs a labelled data set"),
+        (("in", "--order", "random", "--out", "empty"), "is a folder"),
+    ):
+        _photos(project / "in", 1)
+        error = _rank(*arguments).exception
+        assert isinstance(error, InputError)
+        assert expected in error.line()
+
+
+def test_orders_by_a_model_import_no_torch(project, student_folder):
+    _photos(project / "in", 2)
+    program = (
+        "import sys; from flows.cli.dataset import app; "
+        f"app(['rank', 'in', '--model', {str(student_folder)!r}], standalone_mode=False); "
+        "heavy = {'torch', 'timm', 'mlflow', 'prefect', 'dvc', 'great_expectations'}; "
+        "found = heavy & set(sys.modules); print(found); sys.exit(bool(found))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
