@@ -232,6 +232,7 @@ def bring_up_to_date(
     with workspace.exclusive():
         beginning.check(params.promotion.model, published=publish)
         if publish:
+            publishing.fetch()
             publishing.take_inbox(params)
         workspace.require(params.datasets)
         _check_key(params)

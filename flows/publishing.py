@@ -15,6 +15,7 @@ from components.workspace import repository
 from flows import notify
 from flows.steps import run_logger, step
 
+fetch = step("fetch data and outputs", repeatable=True)(repository.fetch)
 push_branch = step("push the branch", repeatable=True)(repository.push)
 # By its tag, a version's data and outputs outlast every `dvc gc`.
 tag_version = step("tag the version", repeatable=True)(repository.tag)

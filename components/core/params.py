@@ -189,6 +189,7 @@ class Promotion(_Block):
 
     model: Name
     mode: Literal["auto", "approve"]
+    four_eyes: bool = False
     gates: Gates
 
 

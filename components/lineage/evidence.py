@@ -92,6 +92,12 @@ class Evidence:
             return found if isinstance(found, dict) else {}
         return {}
 
+    @property
+    def no_run(self) -> str:
+        """What is missing where `run` is None."""
+        run = self.facts.get("run_id", "")
+        return f"MLflow has no version {self.version}, or no run {run}".strip()
+
     @cached_property
     def raw_record(self) -> dict[str, Any] | None:
         """The lineage record as found, whether it is the registered one or not."""

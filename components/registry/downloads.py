@@ -42,6 +42,7 @@ from components.serving.origin import Student
 if TYPE_CHECKING:
     import pandas as pd
 
+_RESTORE = "restore MLflow's store from a backup"
 SCHEMA = 1  # of what is remembered of a champion
 _FETCH = """
 import json, sys
@@ -247,7 +248,7 @@ def _check_held(registry: Registry, version: int) -> None:
 
 
 def _deleted(model: str, version: int, champion: bool) -> EvidenceError:
-    hint = "restore MLflow's store from a backup"
+    hint = _RESTORE
     if champion:
         hint += ", or make an earlier champion the champion again with `iml model rollback`"
     what = "MLflow no longer has this version"
@@ -270,10 +271,13 @@ def _temporary() -> tempfile.TemporaryDirectory[str]:
 def _download(
     registry: Registry, version: int, facts: Mapping[str, Any], folder: Path
 ) -> dict[str, Any]:
-    name = f"{registry.model}/{version}"
+    name, run = f"{registry.model}/{version}", facts["run_id"]
+    if not registry.store.has_run(run):
+        what = f"MLflow no longer has its run {run}, which held the signature"
+        raise EvidenceError(what, where=name, hint=_RESTORE)
     folder.mkdir()
     try:
-        registry.store.download(registry.model, version, facts["run_id"], folder)
+        registry.store.download(registry.model, version, run, folder)
     except InputError as error:
         raise EvidenceError("its files cannot be fetched", where=name, hint=error.what) from None
     return check(folder, facts, name)

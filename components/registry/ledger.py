@@ -2,7 +2,8 @@
 
 (model, sequence) is unique and a row's sequence follows the last one read, so of two writers that
 race exactly one gets it: compare-and-swap. SQLite by default, PostgreSQL in production; the
-address is `$IML_LEDGER_URL`. There is no way here to change or delete a row.
+address is `$IML_LEDGER_URL`. There is no way here to change or delete a row, and PostgreSQL refuses
+it to whoever tries.
 
 Opening a ledger brings its schema to `HEAD` by Alembic; a new revision is a module in
 `migrations/versions` and the new `HEAD`. Of several processes one migrates, the others wait for it.
@@ -29,7 +30,7 @@ from components.registry import chain, database
 from components.registry.chain import Event, LedgerHead, Row
 
 SETTING = "IML_LEDGER_URL"
-HEAD, VERSION_TABLE = "0001", "ledger_schema"
+HEAD, VERSION_TABLE = "0002", "ledger_schema"
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _LOCK = 0x1ED6E2  # PostgreSQL's advisory lock of those who migrate
 _ATTEMPTS = 20  # at the next free sequence, under racing writers
@@ -174,10 +175,22 @@ def _next(entry: Entry, evidence: str, rows: list[Row]) -> Row:
 
 
 def _upgrade(engine: Engine) -> None:
-    """Bring a database to `HEAD`; one that is up to date is only looked at."""
+    """Bring a database to `HEAD`; one that is up to date is only looked at.
+
+    Who may not write reads the rows as they are: they are the same in every revision so far.
+    """
     with database.transaction(engine, SETTING) as connection:
-        if _revision(connection) == HEAD:
-            return
+        before = _revision(connection)
+    if before == HEAD:
+        return
+    try:
+        _bring_to_head(engine)
+    except InputError:
+        if before is None or before > HEAD:
+            raise
+
+
+def _bring_to_head(engine: Engine) -> None:
     with database.transaction(engine, SETTING, writing=True) as connection:
         if engine.dialect.name == "postgresql":
             connection.execute(sa.text(f"SELECT pg_advisory_xact_lock({_LOCK})"))

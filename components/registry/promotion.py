@@ -325,11 +325,19 @@ def approve(
 
     Raises:
         InputError: an unknown version, one that is not awaiting approval, or an empty reason.
-        CheckError: files, gates or champion are no longer those of its gating.
+        CheckError: files, gates or champion are no longer those of its gating, or the rules ask
+            for another account than the one that trained.
     """
     rows = registry.rows()
-    registered, current = registration(rows, version).facts(), chain.champion(rows)
+    trained = registration(rows, version)
+    registered, current = trained.facts(), chain.champion(rows)
     gated = _awaiting(registry.model, rows, version, overrule)
+    if rules.four_eyes and actor == trained.actor:
+        raise CheckError(
+            f"{actor} trained version {version} of {registry.model}",
+            where="promotion.four_eyes",
+            hint="another account must approve it",
+        )
     _check_unchanged(gated, current, rules)
     verify_download(registry, version, registered)
     evidence = {"gated": gated.hash, RECORD_HASH: registered[RECORD_HASH]}

@@ -185,6 +185,11 @@ class Store:
         with self.client() as client:
             return _unless_absent(client.get_model_version, model, str(version)) is not None
 
+    def has_run(self, run_id: str) -> bool:
+        """Whether there is this run; a deleted one is there until `mlflow gc`."""
+        with self.client() as client:
+            return _unless_absent(client.get_run, run_id) is not None
+
     def find(self, model: str, identity: str, record_sha256: str) -> list[Version]:
         """Versions with this identity and lineage record, oldest first."""
         wanted = {IDENTITY: identity, RECORD_HASH: record_sha256}

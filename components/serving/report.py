@@ -158,11 +158,12 @@ def _digits(score: float, threshold: float | None) -> int:
 
 
 def _percent(share: float) -> str:
+    shown = f"{share:.0%}" if share in (0, 1) else f"{100 * share:.1f}%"
     if 0 < share < 0.0005:
-        return "less than 0.1 %"
-    if 0.9995 <= share < 1:
-        return "more than 99.9 %"
-    return f"{share:.0%}".replace("%", " %") if share in (0, 1) else f"{100 * share:.1f} %"
+        shown = "less than 0.1%"
+    elif 0.9995 <= share < 1:
+        shown = "more than 99.9%"
+    return shown.replace("%", "\u00a0%")  # the two stay on one line
 
 
 def _bytes(size: int) -> str:

@@ -25,6 +25,7 @@ from components.core.paths import DATA, RUN_LOCK, RUNNING, state_dir
 from components.workspace import remote
 from components.workspace.processes import (
     call,
+    drop_stale_locks,
     dvc,
     end_group,
     environment,
@@ -224,7 +225,9 @@ def exclusive() -> Iterator[str | None]:
     is working here.
     """
     with held(state_dir() / RUN_LOCK, "another run is working in this workspace"):
-        yield _end_leftover()
+        killed_in = _end_leftover()
+        drop_stale_locks()
+        yield killed_in
 
 
 def _running_file() -> Path:
@@ -241,8 +244,6 @@ def _end_leftover() -> str | None:
         stage = str(left["stage"])
         if same_group(left["pid"], left["birth"]):
             end_group(left["pid"])
-    # DVC takes a zombie for a process that is at work.
-    Path(".dvc/tmp/rwlock").unlink(missing_ok=True)
     path.unlink(missing_ok=True)
     return stage
 

@@ -9,11 +9,13 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 
 import psutil
 
 from components.core.errors import CheckError, ImlError, InputError, UnavailableError
+from components.core.files import read_json
 
 _NETWORK = {"clone", "fetch", "pull", "push"}  # of git and of DVC
 # Answers, of a server or of DVC's configuration, that would be the same again.
@@ -58,15 +60,37 @@ def call(*command: str, folder: Path | None = None) -> str:
     return done.stdout
 
 
-def dvc(*arguments: str, folder: Path | None = None) -> str:
+def dvc(*arguments: str) -> str:
     """Run DVC and return its stdout; raises as `call` does.
 
     Never with --quiet, where it fails without a reason.
     """
     try:
-        return call(sys.executable, "-m", "dvc", *arguments, folder=folder)
+        return call(sys.executable, "-m", "dvc", *arguments)
     except (CheckError, InputError, UnavailableError) as error:
         raise type(error)(error.what, where=f"dvc {arguments[0]}") from None
+
+
+def drop_stale_locks() -> None:
+    """Remove DVC's list of locked paths, unless a DVC process that it names is at work.
+
+    DVC looks for their numbers alone. One that a process of another container had, or that a dead
+    process has which nobody has collected, would block it forever; so would a list cut off.
+    """
+    path = Path(".dvc/tmp/rwlock")
+    with suppress(InputError, AttributeError, KeyError, TypeError):
+        locks = read_json(path)
+        readers = chain.from_iterable(locks.get("read", {}).values())
+        if any(_is_dvc(entry["pid"]) for entry in (*readers, *locks.get("write", {}).values())):
+            return
+    path.unlink(missing_ok=True)
+
+
+def _is_dvc(pid: int) -> bool:
+    try:
+        return any(Path(word).name == "dvc" for word in psutil.Process(pid).cmdline())
+    except psutil.Error:
+        return False
 
 
 def started(pid: int) -> str | None:

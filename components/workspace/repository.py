@@ -23,7 +23,7 @@ _WHO = {"user.name": "boxpromptiml retrain", "user.email": "retrain@localhost"}
 
 
 def prepare(source: str, folder: Path, remote: str, cache: Path) -> str:
-    """Bring a clone to the commit that a run starts from, its data and outputs in place.
+    """Bring a clone to the commit that a run starts from; its data come by `fetch`.
 
     Args:
         source: address or folder of the git repository.
@@ -35,8 +35,8 @@ def prepare(source: str, folder: Path, remote: str, cache: Path) -> str:
         The commit.
 
     Raises:
-        CheckError: the repository or the remote does not answer, or the two branches contradict
-            each other in more than dvc.lock.
+        UnavailableError: the repository does not answer.
+        CheckError: the two branches contradict each other in more than dvc.lock.
     """
     git = ("git", "-C", str(folder))
     whole = (folder / ".git").is_dir() and _has(git, "HEAD")  # else interrupted while made
@@ -62,12 +62,16 @@ def prepare(source: str, folder: Path, remote: str, cache: Path) -> str:
     call(*git, "checkout", "--quiet", "--force", "-B", BRANCH, start)
     _merge(git, default)
     _configure(folder, remote, cache)
-    commit = call(*git, "rev-parse", "HEAD").strip()
-    if call(*git, "config", "--default", "", "--get", _PULLED).strip() != commit:
+    return call(*git, "rev-parse", "HEAD").strip()
+
+
+def fetch() -> None:
+    """Bring data and outputs of the clone to its commit, from the remote, unless they are there."""
+    commit = git_commit()
+    if call("git", "config", "--default", "", "--get", _PULLED).strip() != commit:
         # Outputs of a run elsewhere may never have been pushed; those stages then run again.
-        dvc("pull", "--force", "--allow-missing", folder=folder)
-        call(*git, "config", _PULLED, commit)
-    return commit
+        dvc("pull", "--force", "--allow-missing")
+        call("git", "config", _PULLED, commit)
 
 
 def _has(git: tuple[str, ...], name: str) -> bool:
@@ -129,7 +133,7 @@ def commit_lock(message: str, *others: str) -> None:
 
 
 def unsettle() -> None:
-    """Note that data will be changed: until they are committed, `prepare` fetches them again."""
+    """Note that data will be changed: until they are committed, `fetch` brings them again."""
     call("git", "config", _PULLED, "")
 
 

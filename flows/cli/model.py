@@ -281,6 +281,12 @@ def approve(
 
     settings, name, version = _parse_own(model)
     actor = by or actor_here()
+    if settings.promotion.four_eyes and actor != actor_here():
+        raise InputError(
+            f"promotion.four_eyes records the account, which is {actor_here()}",
+            where="--by",
+            hint="leave it out",
+        )
     with Catalogue(name).decisions():
         registry, notes = _opened(name, writing=True)
         row = promotion.approve(

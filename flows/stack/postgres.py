@@ -17,7 +17,7 @@ from types import ModuleType
 from typing import Any, cast
 
 from components.core.errors import InputError, UnavailableError, brief
-from flows.stack.settings import DATABASES, USER, Settings
+from flows.stack.settings import DATABASES, ROLES, USER, Settings
 
 _DEBIAN = Path("/usr/lib/postgresql")
 
@@ -115,6 +115,26 @@ def make_databases(settings: Settings) -> None:
         known = {row[0] for row in cursor.fetchall()}
         for name in sorted(set(DATABASES) - known):
             cursor.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+
+
+def make_roles(settings: Settings) -> None:
+    """Give the ledger its schema, and the roles their passwords and what they may do there."""
+    from components.registry.ledger import Ledger
+
+    sql = _driver().sql
+    with _cursor(settings) as cursor:
+        cursor.execute("SELECT rolname FROM pg_roles")
+        known = {row[0] for row in cursor.fetchall()}
+        for role, password in ROLES.items():
+            name = sql.Identifier(role)
+            if role not in known:
+                cursor.execute(sql.SQL("CREATE ROLE {} LOGIN").format(name))
+            given = sql.Literal(settings.environment[password])
+            cursor.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(name, given))
+        for database in set(DATABASES) - {"ledger"}:
+            closed = sql.SQL("REVOKE CONNECT ON DATABASE {} FROM PUBLIC")
+            cursor.execute(closed.format(sql.Identifier(database)))
+    Ledger(settings.database("ledger"))
 
 
 def accepts(settings: Settings) -> bool:

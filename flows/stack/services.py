@@ -25,6 +25,7 @@ from flows.stack.processes import Processes, Service
 from flows.stack.settings import BUCKETS, POOL, Settings
 
 NAMES = ("postgres", "s3", "mlflow", "prefect", "worker")
+_OWNERS = ("IML_POSTGRES_PASSWORD", "PREFECT_SERVER_API_AUTH_STRING")  # no concern of a run
 _PATIENCE = 180.0  # seconds for a server to answer; MLflow takes 20-40 on a small machine
 
 
@@ -59,6 +60,7 @@ def up(progress: Callable[[str], None]) -> Settings:
         each = services(settings)
         _start(processes, settings, each[:2], progress)
         postgres.make_databases(settings)
+        postgres.make_roles(settings)
         make_buckets(settings.environment)
         _start(processes, settings, each[2:4], progress)
         _start(processes, settings, each[4:], progress)
@@ -214,7 +216,7 @@ def services(settings: Settings) -> list[Service]:
             "worker",
             [str(tool / "prefect"), "worker", "start", "--pool", POOL, "--type", "process",
              "--name", "stack"],
-            client,
+            {name: value for name, value in client.items() if name not in _OWNERS},
             lambda: _online(settings),
         ),
     ]  # fmt: skip

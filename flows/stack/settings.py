@@ -23,7 +23,10 @@ PORTS = {"postgres": 5433, "s3": 9000, "mlflow": 5000, "prefect": 4200}
 BUCKETS = ("dvc", "mlflow", "inbox")
 DATABASES = ("ledger", "mlflow", "prefect")
 POOL = "retrain"
-USER = "iml"
+USER = "iml"  # owns the databases
+# Further roles, which reach the ledger alone (its migrations say what they may do there).
+ROLES = {"iml_flows": "IML_FLOWS_PASSWORD", "iml_people": "IML_PEOPLE_PASSWORD"}
+_LEDGER_URLS = ("IML_LEDGER_URL", "IML_LEDGER_READ_URL")
 _NOW, _NEXT = "environment", "environment.next"
 
 
@@ -47,10 +50,16 @@ class Settings:
         """The HTTP address of a service."""
         return f"http://127.0.0.1:{self.port(service)}"
 
-    def database(self, name: str, driver: str = "postgresql") -> str:
+    def database(self, name: str, driver: str = "postgresql", role: str = USER) -> str:
         """The URL of one of the stack's databases, password included."""
-        password = self.environment["IML_POSTGRES_PASSWORD"]
-        return f"{driver}://{USER}:{password}@127.0.0.1:{self.port('postgres')}/{name}"
+        password = self.environment[ROLES.get(role, "IML_POSTGRES_PASSWORD")]
+        return f"{driver}://{role}:{password}@127.0.0.1:{self.port('postgres')}/{name}"
+
+    def with_ledger(self) -> Settings:
+        """These settings with the ledger's addresses, for runs and for people who only read."""
+        urls = zip(_LEDGER_URLS, ROLES, strict=True)
+        found = {name: self.database("ledger", role=role) for name, role in urls}
+        return Settings(self.folder, {**self.environment, **found})
 
     @property
     def file(self) -> Path:
@@ -120,14 +129,18 @@ def load_or_make() -> Settings:
         folder = home() / STACK
         made = Settings(folder, _new_environment(folder))
         _write(made)
+    elif not set(ROLES.values()) <= set(made.environment):
+        # Of an earlier version, whose runs owned the databases.
+        passwords = {name: _secrets()[name] for name in ROLES.values()}
+        made = Settings(made.folder, {**made.environment, **passwords}).with_ledger()
+        _write(made)
     _link()
     return made
 
 
 def propose(kept: Settings) -> Settings:
     """New passwords and keys for the stack, written beside those in force until `adopt`."""
-    new = Settings(kept.folder, {**kept.environment, **_secrets()})
-    new = Settings(kept.folder, {**new.environment, "IML_LEDGER_URL": new.database("ledger")})
+    new = Settings(kept.folder, {**kept.environment, **_secrets()}).with_ledger()
     _write(new, _NEXT)
     return new
 
@@ -143,6 +156,7 @@ def _secrets() -> dict[str, str]:
     prefect = f"admin:{secrets.token_urlsafe(24)}"
     return {
         "IML_POSTGRES_PASSWORD": secrets.token_urlsafe(24),
+        **{name: secrets.token_urlsafe(24) for name in ROLES.values()},
         "AWS_ACCESS_KEY_ID": secrets.token_hex(16),
         "AWS_SECRET_ACCESS_KEY": secrets.token_urlsafe(32),
         "PREFECT_SERVER_API_AUTH_STRING": prefect,
@@ -156,14 +170,14 @@ def _new_environment(folder: Path) -> dict[str, str]:
     data = os.environ.get("IML_POSTGRES_DATA", "").strip() or str(folder / "postgres")
     notify = os.environ.get("IML_NOTIFY", "")
     notices = {"IML_NOTIFY": notify} if notify.strip() else {}
-    first = Settings(folder, {**_secrets(), **ports, **notices, "IML_POSTGRES_DATA": data})
+    given = {**_secrets(), **ports, **notices, "IML_POSTGRES_DATA": data}
+    first = Settings(folder, given).with_ledger()
     return {
         **first.environment,
         "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_ENDPOINT_URL": first.address("s3"),
         "PREFECT_API_URL": f"{first.address('prefect')}/api",
         "MLFLOW_TRACKING_URI": first.address("mlflow"),
-        "IML_LEDGER_URL": first.database("ledger"),
         "IML_DVC_REMOTE": "s3://dvc",
         "IML_INBOX": "s3://inbox",
         "IML_REPOSITORY": str(Path.cwd()),

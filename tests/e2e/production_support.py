@@ -185,10 +185,12 @@ def running(workspace: Workspace, interval: int) -> Iterator[Stack]:
         nightly = 'cron: "0 2 * * *"\n        timezone: UTC'
         replace(workspace, "infra/prefect.yaml", nightly, f"interval: {interval}")
         replace(workspace, "infra/prefect.yaml", 'FREQUENCY: "60"', 'FREQUENCY: "30"')
-        replace(workspace, "infra/automations.yaml", "within: 300", "within: 90")
+        replace(workspace, "infra/automations.yaml", "within: 1800", "within: 90")
         commit_all(workspace, "faster")
         deploy = ("prefect", "--no-prompt", "deploy", "--all", "--prefect-file")
         workspace.run(*deploy, "infra/prefect.yaml", **stack.environment)
+        queue = ("prefect", "work-queue", "set-concurrency-limit", "retraining", "1")
+        workspace.run(*queue, "--pool", "retrain", **stack.environment)
         watch = ("prefect", "automation", "create", "--from-file", "infra/automations.yaml")
         workspace.run(*watch, **stack.environment)
         yield stack

@@ -3,11 +3,14 @@ needed to see it."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 import subprocess
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 import yaml
@@ -149,8 +152,30 @@ def test_automations_are_what_prefect_takes() -> None:
     heartbeat = int(job["job_variables"]["env"]["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"])
     for row in yaml.safe_load((INFRA / "automations.yaml").read_text()):
         made = AutomationCreate.model_validate(row)
-        # Servers may be away for four minutes before a run gives up.
-        assert made.trigger.within.total_seconds() >= 240 + heartbeat
+        # What a worker takes on and then never starts is dead, too.
+        assert {"prefect.flow-run.Pending", "prefect.flow-run.heartbeat"} <= made.trigger.after
+        # Prefect's server may be away for a quarter of an hour: no run that lives is marked dead.
+        assert made.trigger.within.total_seconds() >= 900 + heartbeat
+
+
+@pytest.mark.parametrize("cron", ["0 2 * * *", "30 2 * * *", "0 3 * * *"])
+@pytest.mark.parametrize("month", [3, 10])
+def test_a_night_in_which_the_clocks_change_has_one_run(month: int, cron: str) -> None:
+    """As Prefect's scheduler, which looks ahead from any time of day, computes the dates."""
+    from prefect.server.schemas.schedules import CronSchedule
+
+    berlin = ZoneInfo("Europe/Berlin")
+    schedule = CronSchedule(cron=cron, timezone="Europe/Berlin")
+    # The clocks change on the last Sunday.
+    change = max(day for n in range(25, 32) if (day := datetime(2027, month, n)).weekday() == 6)
+    days = [(change + timedelta(n)).replace(tzinfo=berlin) for n in (-1, 0, 1, 2)]
+    dates = set()
+    for minutes in range(0, 72 * 60, 15):
+        start = days[0].astimezone(UTC) + timedelta(minutes=minutes)
+        ahead = asyncio.run(schedule.get_dates(n=2, start=start))
+        dates |= {date.astimezone(berlin) for date in ahead}
+    found = [date.date() for date in sorted(dates) if date < days[-1]]
+    assert found == [day.date() for day in days[:-1]]
 
 
 def test_deployments_load_what_is_there() -> None:
@@ -159,6 +184,8 @@ def test_deployments_load_what_is_there() -> None:
     for deployment in plan["deployments"]:
         path, _, function = deployment["entrypoint"].partition(":")
         assert f"def {function}(" in (INFRA.parent / path).read_text()
-        assert deployment["concurrency_limit"]["limit"] == 1
-        assert deployment["concurrency_limit"]["collision_strategy"] == "CANCEL_NEW"
+        # A lease, which a server that is restarted forgets; retrainings have a queue instead.
+        assert "concurrency_limit" not in deployment
         assert deployment["tags"]
+    queues = {row["name"]: row["work_pool"].get("work_queue_name") for row in plan["deployments"]}
+    assert [name for name, queue in queues.items() if queue == "retraining"] == ["nightly"]

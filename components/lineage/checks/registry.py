@@ -18,7 +18,6 @@ from components.registry.chain import Event, LedgerHead, Row
 from components.registry.layout import IDENTITY, RECORD_HASH, SIGNATURE_HASH, SIGNER
 
 _NO_ROW = "depends on its row in the ledger, which is missing or broken"
-_NO_RUN = "MLflow has no such version or run"
 
 
 def ledger(evidence: Evidence) -> list[Finding]:
@@ -65,7 +64,7 @@ def version(evidence: Evidence) -> Iterator[Finding]:
     if not facts:
         yield missing(_NO_ROW)
     elif run is None:
-        yield missing(_NO_RUN, evidence.name)
+        yield missing(evidence.no_run, evidence.name)
     elif not any(evidence.files.iterdir()):
         yield missing("MLflow has no files of the model", evidence.name)
     else:
@@ -129,7 +128,7 @@ def run(evidence: Evidence) -> Iterator[Finding]:
     """The run's state, and that the code which serves is the commit's."""
     run, facts = evidence.run, evidence.facts
     if run is None:
-        yield missing(_NO_RUN, evidence.name)
+        yield missing(evidence.no_run, evidence.name)
         return
     pairs: list[Pair] = [("status", "FINISHED", run.status)]
     if facts:

@@ -88,7 +88,7 @@ def _means(evidence: Evidence, dataset: str, result: dict[str, Any]) -> Iterator
 def _metrics(evidence: Evidence) -> list[Finding]:
     """MLflow's metrics against the record, in both directions."""
     if evidence.run is None:
-        return [missing("MLflow has no such version or run", evidence.name)]
+        return [missing(evidence.no_run, evidence.name)]
     logged = evidence.run.metrics
     results = {name: block["result"] for name, block in evidence.record["evaluation"].items()}
     expected = dict(numbers(results))

@@ -32,6 +32,7 @@ from components.serving.predictor import Prediction
 
 Result = TypeVar("Result")
 Picture = Literal["mask", "overlay"]
+_LAST = 30  # seconds that the last batch may take
 _SIDE, _QUALITY = 1600, 90  # of an overlay: pixels of its longer side, JPEG quality
 
 
@@ -116,9 +117,11 @@ class Engine:
         return body
 
     def close(self) -> None:
-        """End the threads; what waits is dropped."""
-        self._jobs.put(None)
+        """End the threads; what waits is dropped, and what is being predicted is finished."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+        self._jobs.put(None)
+        # ONNX Runtime aborts the process where its threads still run when Python ends.
+        self._worker.join(_LAST)
 
     async def _run(self, work: Callable[..., Result], *given: object) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work, *given)

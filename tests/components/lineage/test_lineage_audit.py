@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
+import subprocess
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -15,10 +17,11 @@ import lineage_support as support
 import pytest
 from browsers import Pages
 from corruptions_base import flip, sql
+from project import BIN
 
 from components.core.errors import InputError
 from components.core.files import sha256_file
-from components.lineage.audit import CHECKS, audit, render
+from components.lineage.audit import CHECKS, audit, check, render
 from components.lineage.collect import collect
 from components.lineage.evidence import Evidence
 from components.lineage.verdict import LINKS, Finding, Verdict, broken, missing, verified
@@ -257,3 +260,20 @@ def test_outside_git_and_dvc_the_rest_is_still_checked(
     good = {name for name, link in links.items() if link["verdict"] == "verified"}
     assert {"ledger", "alias", "version", "signature", "record"} <= good
     assert links["commit"]["verdict"] == links["data"]["verdict"] == "unverifiable"
+
+
+@pytest.mark.parametrize("erased", [False, True])
+def test_a_run_that_was_deleted_in_mlflow_is_named(copied: Path, erased: bool) -> None:
+    store = Registry.open(support.MODEL).store
+    version = store.versions(support.MODEL)[0]
+    store._client.delete_run(version.run_id)
+    if erased:
+        command = [str(BIN / "mlflow"), "gc", "--backend-store-uri", store._uri]
+        environment = {**os.environ, "MLFLOW_TRACKING_URI": store._uri}
+        subprocess.run(command, env=environment, capture_output=True, check=True)
+    with collect(f"{support.MODEL}/{version.version}") as evidence:
+        (found,) = check("run", evidence)
+        assert found.verdict == Verdict.UNVERIFIABLE
+        assert found.what.endswith(f"or no run {version.run_id}")
+        signed = check("signature", evidence)
+    assert ["the signature is missing" in finding.what for finding in signed] == [erased]

@@ -75,6 +75,19 @@ def test_an_approval_promotes_and_says_who_and_why(waiting) -> None:
         yes(registry)
 
 
+def test_four_eyes_see_a_version_before_it_is_champion(waiting) -> None:
+    registry, _ = waiting
+    strict = BY_PEOPLE.model_copy(update={"four_eyes": True})
+    before = events(registry)
+    with pytest.raises(CheckError) as caught:
+        approve(registry, 3, strict, actor="ann", reason="mine is the best")
+    assert "ann trained version 3 of m; another account must approve it" in caught.value.line()
+    assert events(registry) == before
+    assert approve(registry, 3, strict, actor="bob", reason="looked at it").actor == "bob"
+    # It holds for promotions alone: whoever is there takes a bad champion back.
+    assert rollback(registry, 2, actor="ann", reason="false alarms").version == 2
+
+
 def test_an_interrupted_approval_is_completed(waiting, monkeypatch: pytest.MonkeyPatch) -> None:
     registry, _ = waiting
     append = registry.ledger.append

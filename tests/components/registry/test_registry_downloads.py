@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from project import ROOT
+from project import BIN, ROOT
 
-from components.core.errors import CheckError, InputError, UnavailableError
+from components.core.errors import CheckError, EvidenceError, InputError, UnavailableError
 from components.registry import layout
 from components.registry.downloads import fetch, unknown_to
 from components.registry.promotion import rollback
@@ -121,3 +122,23 @@ def test_a_manifest_of_another_time_is_read_by_the_columns_it_needs(tmp_path: Pa
     known.drop(columns="split").to_parquet(path)
     with pytest.raises(InputError, match=r"manifest\.parquet: has no column split"):
         unknown_to(tmp_path, photos)
+
+
+def test_a_run_that_mlflow_gc_erased_is_named(own_two: Registry, tmp_path: Path) -> None:
+    run = own_two.rows()[0].facts()["run_id"]
+    own_two.store._client.delete_run(run)
+    assert fetch("m/1")[:3] == (fetch("m/1").folder, "m", 1)  # until then MLflow has all of it
+    shutil.rmtree(tmp_path / "state/cache")
+    collect_garbage(own_two.store._uri, run)
+    with pytest.raises(EvidenceError) as caught:
+        fetch("m/1")
+    line = f"m/1: MLflow no longer has its run {run}, which held the signature; restore MLflow's"
+    assert caught.value.line().startswith(line)
+    assert fetch("m@champion").version == 2
+
+
+def collect_garbage(store: str, run: str) -> None:
+    """`mlflow gc` of a run that was deleted."""
+    command = [str(BIN / "mlflow"), "gc", "--backend-store-uri", store, "--run-ids", run]
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": store}
+    subprocess.run(command, env=environment, capture_output=True, check=True)

@@ -48,6 +48,16 @@ def test_a_newer_schema_is_left_alone(ledger_url: str) -> None:
         Ledger(ledger_url)
 
 
+def test_a_ledger_of_the_first_schema_is_read_where_it_cannot_be_written(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    row = Ledger(f"sqlite:///{path}").append(Entry("m", Event.APPROVED, 1, "ann", "fine", {}))
+    with sa.create_engine(f"sqlite:///{path}").begin() as connection:
+        connection.exec_driver_sql(f"UPDATE {ledger.VERSION_TABLE} SET version_num = '0001'")
+    url = f"sqlite:///file:{path}?mode=ro&uri=true"  # root may write a file of mode 0400, too
+    assert Ledger(url).rows("m") == [row]
+    assert Ledger(f"sqlite:///{path}").rows("m") == [row]
+
+
 def test_head_is_the_last_revision() -> None:
     config = Config()
     config.set_main_option("script_location", str(Path(ledger.__file__).parent / "migrations"))

@@ -229,9 +229,7 @@ def test_a_dead_process_that_nobody_has_collected_blocks_no_run(here: Path) -> N
     with subprocess.Popen(["true"], start_new_session=True) as dead:
         while psutil.Process(dead.pid).status() != psutil.STATUS_ZOMBIE:
             time.sleep(0.01)
-        said = {"pid": dead.pid, "cmd": "dvc repro"}
-        blocked = {"write": {str(here / "first"): said}}
-        write_json(here / ".dvc/tmp/rwlock", blocked)
+        blocked_by(here, dead.pid)
         with pytest.raises(CheckError, match="busy"):
             workspace.changed([])
         left = {"pid": dead.pid, "birth": started(dead.pid), "stage": "first"}
@@ -239,6 +237,40 @@ def test_a_dead_process_that_nobody_has_collected_blocks_no_run(here: Path) -> N
         with workspace.exclusive() as killed_in:
             assert killed_in == "first"
             assert "first" not in workspace.changed([])
+
+
+def blocked_by(here: Path, pid: int) -> None:
+    """As a DVC that was killed in this process's place has left it."""
+    said = {"pid": pid, "cmd": "dvc repro"}
+    write_json(here / ".dvc/tmp/rwlock", {"write": {str(here / "first"): said}})
+
+
+def test_a_lock_whose_number_another_process_has_now_blocks_no_run(here: Path) -> None:
+    workspace.reproduce("first", lambda line: None)
+    blocked_by(here, os.getpid())  # alive, as it may be in a new container, and no DVC
+    with pytest.raises(CheckError, match="busy"):
+        workspace.changed([])
+    with workspace.exclusive() as killed_in:
+        assert killed_in is None
+        assert "first" not in workspace.changed([])
+    (here / ".dvc/tmp/rwlock").write_text('{"wri')  # killed while it wrote
+    with pytest.raises(CheckError, match="corrupted"):
+        workspace.changed([])
+    with workspace.exclusive():
+        assert "first" not in workspace.changed([])
+
+
+def test_the_lock_of_a_dvc_at_work_is_respected(here: Path) -> None:
+    workspace.reproduce("first", lambda line: None)
+    script = here / "dvc"
+    script.write_text("import time; time.sleep(60)")
+    with subprocess.Popen([sys.executable, str(script)]) as person:
+        try:
+            blocked_by(here, person.pid)
+            with workspace.exclusive(), pytest.raises(CheckError, match="busy"):
+                workspace.changed([])
+        finally:
+            person.kill()
 
 
 def test_one_run_at_a_time(here: Path) -> None:

@@ -82,9 +82,11 @@ def clone(origin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
 
 
 def prepare(home: Path) -> str:
-    return repository.prepare(
-        str(home / "origin"), home / "clone", str(home / "remote"), home / "cache"
-    )
+    clone = home / "clone"
+    commit = repository.prepare(str(home / "origin"), clone, str(home / "remote"), home / "cache")
+    with chdir(clone):
+        repository.fetch()
+    return commit
 
 
 def run_once() -> str:

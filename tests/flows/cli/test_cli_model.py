@@ -211,7 +211,12 @@ def test_approve_and_card(state: Path, tmp_path: Path) -> None:
     registry = Registry.open("boxpromptiml")
     decide_and_promote(registry, 3, evidence(2, 0.6), rules, actor="ann")
     assert document("list")["versions"][2]["status"] == "awaiting approval"
-    found = document("approve", "boxpromptiml/3", *because, "--by", "bob")["row"]
+    loose = (tmp_path / "params.yaml").read_text()
+    (tmp_path / "params.yaml").write_text(loose.replace("four_eyes: false", "four_eyes: true"))
+    by_bob = ("approve", "boxpromptiml/3", *because, "--by", "bob")
+    assert "which is" in refused(InputError, *by_bob)  # whoever says so
+    (tmp_path / "params.yaml").write_text(loose)
+    found = document(*by_bob)["row"]
     assert (found["event"], found["actor"], found["previous_champion"]) == ("promoted", "bob", 2)
     assert document("show")["version"] == 3
     shown = call("card", "boxpromptiml/3")

@@ -5,13 +5,33 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import psycopg2
+import psycopg2.errors
 import pytest
 
-from components.core.errors import InputError
+from components.core.errors import InputError, UnavailableError
+from components.registry.chain import Event
+from components.registry.ledger import Entry, Ledger
 from flows.stack import postgres, services
 from flows.stack import settings as places
 from flows.stack.processes import Processes
 from flows.stack.settings import Settings
+
+# What the settings of an earlier version hold.
+OLD = (
+    "IML_POSTGRES_PASSWORD",
+    "IML_POSTGRES_PORT",
+    "IML_S3_PORT",
+    "IML_MLFLOW_PORT",
+    "IML_PREFECT_PORT",
+    "IML_POSTGRES_DATA",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "PREFECT_SERVER_API_AUTH_STRING",
+    "PREFECT_API_AUTH_STRING",
+    "PREFECT_API_URL",
+    "IML_STATE",
+)
 
 
 def test_a_missing_client_is_one_line_before_anything_starts(
@@ -69,6 +89,41 @@ def test_a_rotation_that_was_cut_off_locks_nobody_out(
         other = proposal if wanted is settings else settings
         with pytest.raises(InputError, match="password authentication failed"):
             postgres.make_databases(other)
+    finally:
+        processes.shutdown()
+
+
+def test_runs_append_to_the_ledger_and_own_nothing(settings: Settings) -> None:
+    """Also in a stack of an earlier version, whose runs owned the databases."""
+    before = {name: value for name, value in settings.environment.items() if name in OLD}
+    before["IML_LEDGER_URL"] = settings.database("ledger")
+    places.adopt(Settings(settings.folder, before))
+    settings = places.load_or_make()
+    assert places.load_or_make() == settings
+    processes = Processes(settings.folder)
+    postgres.prepare(settings)
+    processes.launch(services.NAMES)
+    services._start(processes, settings, services.services(settings)[:1], list[str]().append)
+    worker = services.services(settings)[-1]
+    assert (worker.name, "IML_POSTGRES_PASSWORD" in worker.environment) == ("worker", False)
+    entry = Entry("m", Event.REGISTERED, 1, "ann", "because", {})
+    try:
+        for _ in range(2):  # each `iml stack up` does it
+            postgres.make_databases(settings)
+            postgres.make_roles(settings)
+        run = Ledger(worker.environment["IML_LEDGER_URL"])
+        run.append(entry)
+        people = Ledger(settings.environment["IML_LEDGER_READ_URL"])
+        assert people.rows("m") == run.rows("m")
+        with pytest.raises(InputError, match="permission denied for table ledger"):
+            people.append(entry)
+        with pytest.raises(UnavailableError, match="permission denied for database"):
+            Ledger(settings.database("mlflow", role="iml_flows"))
+        with (
+            pytest.raises(psycopg2.errors.InsufficientPrivilege),
+            psycopg2.connect(worker.environment["IML_LEDGER_URL"]) as connection,
+        ):
+            connection.cursor().execute("DELETE FROM ledger")
     finally:
         processes.shutdown()
 
