@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import secrets
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -110,8 +109,7 @@ def _serve(
     about = {"source": source, "dataset": into, "annotator": annotator}
     app = server.make(session, token, origin, about)
     try:
-        with suppress(KeyboardInterrupt):
-            web.run(app, listener, lambda: _announce(f"{origin}/#token={token}", len(photos)))
+        web.run(app, listener, lambda: _announce(f"{origin}/#token={token}", len(photos)))
     finally:
         assistant.close()
     return session.report()

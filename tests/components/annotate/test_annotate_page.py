@@ -243,8 +243,10 @@ def test_photos_of_all_kinds(
 def test_two_people_share_the_photos(tmp_path: Path, browser: Browser) -> None:
     for number in range(8):
         scene(tmp_path / f"photos/{number}.jpg", 400, 300, number)
-    with annotating(tmp_path, "photos", "--into", "two", "--overlap", "0.4", "--json") as served:
+    options = ("--overlap", "0.4", "--order", "random", "--json")
+    with annotating(tmp_path, "photos", "--into", "two", *options) as served:
         desks = [Desk(browser, served, name) for name in ("Ada", "Ben Ö.")]
+        assert "why now: drawn at random" in desks[0].page.locator("#facts").inner_text()
         for turn in range(20):
             desk = desks[turn % 2]
             if desk.page.locator("#done").is_visible():
