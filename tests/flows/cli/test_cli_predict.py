@@ -290,6 +290,7 @@ OUTPUTS = [
     ("student", "pretrain", "--out"),
     ("teacher", "train", "--out"),
     ("dataset", "export", "in", "--format=voc", "--out"),
+    ("dataset", "rank", "in", "--out"),
 ]
 
 
@@ -329,7 +330,9 @@ def test_every_option_for_a_place_is_tried() -> None:
     found = set(places(typer.main.get_command(app), ()))
     inputs = ("in", "--data", "--format")
     tried = {tuple(word for word in row if not word.startswith(inputs)) for row in OUTPUTS}
-    named = {("dataset", "synthesize", "--out"), ("dataset", "import", "--into")}  # data/NAME
+    # data/NAME
+    named = {("dataset", "synthesize", "--out"), ("dataset", "import", "--into")}
+    named.add(("annotate", "--into"))
     assert found - named == tried
 
 
