@@ -160,6 +160,24 @@ def student(
 
 
 @app.command()
+def answers(
+    student: Annotated[Path, typer.Option(help="A student's folder, e.g. runs/export.")],
+    data: Annotated[Path, typer.Option(help="A folder of photos.")],
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Number of photos, a seeded sample; default: all.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """The greatest differences between the answers of ONNX Runtime and those of torch."""
+    from benchmarks.answers import bench_answers
+    from flows.cli._common import progress_bars
+
+    with progress_bars() as bar:
+        rows = bench_answers(student, data, limit, bar("photos"))
+    _report(f"Answers on {data}", rows, as_json)
+
+
+@app.command()
 def training(
     photos: Annotated[int, typer.Option(min=16, help="Photos to make.")] = 256,
     as_json: AsJson = False,
@@ -205,6 +223,24 @@ def evaluation(
             Path(folder),
         )
     _report("Evaluation", rows, as_json)
+
+
+@app.command()
+def serving(
+    model: Annotated[Path, typer.Option(help="A student's folder.")] = Path("runs/export"),
+    clients: Annotated[int, typer.Option(min=1, help="Connections.")] = 64,
+    seconds: Annotated[float, typer.Option(min=1, help="Of the load.")] = 60,
+    photos: Annotated[int, typer.Option(min=1, help="Photos to make.")] = 64,
+    as_json: AsJson = False,
+) -> None:
+    """Answers a second of `iml serve` under load against the predictor alone; needs wrk."""
+    import tempfile
+
+    from benchmarks.serving import bench_serving
+
+    with tempfile.TemporaryDirectory() as folder:
+        rows = bench_serving(model, clients, seconds, photos, Path(folder))
+    _report("Serving", rows, as_json)
 
 
 @app.command()

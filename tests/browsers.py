@@ -38,20 +38,20 @@ def chromium() -> Iterator[Browser]:
 
 
 class Pages:
-    """Opens files as pages, and keeps what went wrong in them."""
+    """Opens pages, and keeps what went wrong in them."""
 
     def __init__(self, browser: Browser) -> None:
         self._context = browser.new_context(accept_downloads=True)
         self.complaints: list[str] = []
 
-    def open(self, path: Path, width: int = 1200) -> Page:
-        """A page of this width in pixels, loaded."""
+    def open(self, path: Path | str, width: int = 1200) -> Page:
+        """The page of a file or at an address, of this width in pixels, loaded."""
         page = self._context.new_page()
         page.set_viewport_size({"width": width, "height": 900})
         page.set_default_timeout(20_000)
         page.on("console", lambda message: self.complaints.append(message.text))
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        page.goto(path.absolute().as_uri())
+        page.goto(path if isinstance(path, str) else path.absolute().as_uri())
         return page
 
     def fits(self, path: Path) -> bool:

@@ -7,7 +7,8 @@
         EvidenceError     what was recorded is missing or has changed   exit code 1
       InterruptError      Ctrl-C                                        exit code 130
 
-Any other exception is a bug and shows its traceback.
+A package that is not installed is expected too: the line names the extra that brings it. Any
+other exception is a bug and shows its traceback.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import errno
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 
 
 class ImlError(Exception):
@@ -71,18 +73,46 @@ _PLACES = ("EACCES", "EPERM", "EROFS", "EEXIST", "ENOTDIR", "EISDIR", "ENAMETOOL
 _HINTS = {**dict.fromkeys(("ENOSPC", "EDQUOT", "EFBIG"), _FULL), **dict.fromkeys(_PLACES, _PLACE)}
 
 
+# The extras that bring packages which the base does without; that of all others is `pipeline`.
+_EXTRAS = {
+    **dict.fromkeys(("fastapi", "starlette", "uvicorn", "prometheus_client"), "serve"),
+    **dict.fromkeys(("multipart", "python_multipart"), "serve"),
+    "c2pa": "report",
+    "ray": "ray",
+}
+_SCORING = ("pandas", "pyarrow", "boto3", "botocore")
+
+
+def _missing(package: str) -> InputError | None:
+    """What to say of a package that cannot be imported; None where it is installed or ours."""
+    if not package or package in ("components", "flows", "research") or find_spec(package):
+        return None
+    hint = f"pip install 'boxpromptiml[{_EXTRAS.get(package, 'pipeline')}]'"
+    if package in _SCORING:
+        hint += "; for `iml score` alone, [score] is enough"
+    return InputError(f"this needs the package {package}, which is not installed", hint=hint)
+
+
+def _expected(error: Exception) -> ImlError | None:
+    """An expected failure as what to print, any other as None."""
+    if isinstance(error, ImlError):
+        return error
+    if isinstance(error, ModuleNotFoundError):
+        return _missing((error.name or "").partition(".")[0])
+    if isinstance(error, OSError) and error.errno:
+        hint = _HINTS.get(errno.errorcode.get(error.errno, ""))
+        where = str(error.filename or "")
+        return InputError(error.strerror or "", where=where, hint=hint) if hint else None
+    return None
+
+
 @contextmanager
 def exit_on_error() -> Iterator[None]:
     """Turn an expected failure inside the block into one line on stderr and its exit code."""
     try:
         yield
-    except ImlError as error:
-        print(f"error: {error.line()}", file=sys.stderr)
-        raise SystemExit(error.exit_code) from error
-    except OSError as error:
-        hint = _HINTS.get(errno.errorcode.get(error.errno or 0, ""))
-        if hint is None:
+    except Exception as error:
+        if (expected := _expected(error)) is None:
             raise
-        wrong = InputError(error.strerror or "", where=str(error.filename or ""), hint=hint)
-        print(f"error: {wrong.line()}", file=sys.stderr)
-        raise SystemExit(wrong.exit_code) from error
+        print(f"error: {expected.line()}", file=sys.stderr)
+        raise SystemExit(expected.exit_code) from error

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 # The luminance table of the JPEG standard (ITU T.81, table K.1), which libjpeg scales by quality.
-_STANDARD = np.array(
+STANDARD = np.array(
     [
         16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55,
         14, 13, 16, 24, 40, 57, 69, 56, 14, 17, 22, 29, 51, 87, 80, 62,
@@ -36,5 +36,5 @@ def jpeg_quality(data: bytes) -> float | None:
     inner = (table > 1) & (table < 255)
     if not inner.any():
         return 100.0 if table.max() <= 1 else 1.0
-    scale = float(np.median(table[inner] / _STANDARD[inner]) * 100)
+    scale = float(np.median(table[inner] / STANDARD[inner]) * 100)
     return float(np.clip(100 - scale / 2 if scale <= 100 else 5000 / scale, 1, 100))

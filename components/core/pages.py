@@ -2,7 +2,8 @@
 
 Templates lie in `components/templates`. Each extends `base.html`, which brings the style that all
 pages share and a content security policy: a page loads nothing, and only the scripts of its
-template run. `viewer.html` opens pictures large.
+template run. A page that a server gives may name in `connections` what it asks. `viewer.html` opens
+pictures large.
 """
 
 from __future__ import annotations

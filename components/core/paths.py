@@ -42,6 +42,7 @@ CACHE = Path("cache")
 LABEL_CACHE, EMBEDDING_CACHE = CACHE / "pseudo_label", CACHE / "embeddings"
 DISTILL_CACHE, MODEL_CACHE = CACHE / "distill", CACHE / "models"
 DVC_CACHE, WEIGHTS, INBOX, CLONE = Path("dvc-cache"), Path("weights"), Path("inbox"), Path("clone")
+ANNOTATE = Path("annotate")  # a folder per data set, with one per source
 LEDGER, DECISIONS, AUDITS = Path("ledger.db"), Path("decisions"), Path("audit")
 TRUSTED_KEYS, SIGNING_KEY = Path("keys/trusted"), Path("keys/signing.pem")
 MLFLOW_STORE, MLFLOW_ARTIFACTS = Path("mlflow/mlflow.db"), Path("mlflow/artifacts")

@@ -7,8 +7,11 @@ JSON, `{"detail": "one line"}`.
 
 from __future__ import annotations
 
+import ipaddress
+import re
 import socket
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from components.core.errors import ImlError, InputError, UnavailableError
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 LOOPBACK = "127.0.0.1"
+GONE = 499  # the status, as nginx has it, of a request whose client went away
 _STOP = 5  # seconds that answers under way may take when the server stops
 _HEADERS = {
     "Cache-Control": "no-store",
@@ -43,10 +47,19 @@ def listen(host: str, port: int) -> socket.socket:
         raise InputError(f"cannot listen ({reason})", where=f"{host}:{port}", hint=hint) from None
 
 
-def run(app: ASGIApp, listener: socket.socket, ready: Callable[[], None] = lambda: None) -> None:
+def run(
+    app: ASGIApp,
+    listener: socket.socket,
+    ready: Callable[[], None] = lambda: None,
+    stop: int = _STOP,
+) -> None:
     """Serve an app until Ctrl-C or SIGTERM; answers under way are finished first.
 
-    `ready` is called once it accepts requests: the app's own start-up is over.
+    Args:
+        app: the app.
+        listener: from `listen`.
+        ready: called once it accepts requests: the app's own start-up is over.
+        stop: seconds that answers under way may take in the end.
     """
     import uvicorn
 
@@ -58,18 +71,22 @@ def run(app: ASGIApp, listener: socket.socket, ready: Callable[[], None] = lambd
 
     config = uvicorn.Config(
         app,
+        http="h11",  # refuses headers that do not end, which other parsers collect
         log_config=None,
+        log_level="error",
         access_log=False,
         server_header=False,
-        timeout_graceful_shutdown=_STOP,
+        timeout_graceful_shutdown=stop,
     )
-    Server(config).run(sockets=[listener])
+    with suppress(KeyboardInterrupt):  # uvicorn raises it again when all is over
+        Server(config).run(sockets=[listener])
 
 
 def describe_errors(app: FastAPI) -> None:
     """Answer what goes wrong in one line: 400 bad input, 422 wrong request, 503 a service away."""
     from fastapi.exceptions import RequestValidationError
-    from starlette.responses import JSONResponse
+    from starlette.requests import ClientDisconnect
+    from starlette.responses import JSONResponse, Response
 
     @app.exception_handler(ImlError)
     def failed(_request: object, error: ImlError) -> JSONResponse:
@@ -82,16 +99,23 @@ def describe_errors(app: FastAPI) -> None:
         place = ".".join(str(part) for part in first["loc"])
         return JSONResponse({"detail": f"{place}: {first['msg']}"}, 422)
 
+    @app.exception_handler(ClientDisconnect)
+    def gone(_request: object, _error: ClientDisconnect) -> Response:
+        return Response(status_code=GONE)
+
+    @app.exception_handler(Exception)
+    def bug(_request: object, _error: Exception) -> JSONResponse:
+        return JSONResponse({"detail": "internal error"}, 500)  # its traceback is logged
+
 
 def protect(app: ASGIApp, hosts: Sequence[str], max_body: int) -> ASGIApp:
     """An app that answers only requests for these hosts, with bodies of at most `max_body` bytes.
 
     A page of another site that reaches the server through a name of its own is refused, and none
-    may embed its answers. Bodies are counted as they arrive, whatever their header says.
+    may embed its answers. An address is no name: it is answered as `localhost` is. Bodies are
+    counted as they arrive, whatever their header says.
     """
-    from starlette.middleware.trustedhost import TrustedHostMiddleware
-
-    return _Headers(TrustedHostMiddleware(_Limited(app, max_body), hosts, www_redirect=False))
+    return _Headers(_Hosts(_Limited(app, max_body), hosts))
 
 
 class _Headers:
@@ -111,6 +135,34 @@ class _Headers:
             await send(message)
 
         await self._app(scope, receive, complete)
+
+
+class _Hosts:
+    """Answers 400 to a request for a name that is not this server's."""
+
+    def __init__(self, app: ASGIApp, hosts: Sequence[str]) -> None:
+        self._app, self._names = app, {"localhost", *(name.lower() for name in hosts)}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        from starlette.datastructures import Headers
+        from starlette.responses import JSONResponse
+
+        if scope["type"] in ("http", "websocket"):
+            given = Headers(scope=scope).get("host", "")
+            if not self._known(given):
+                refusal = JSONResponse({"detail": "the header Host names another server"}, 400)
+                await refusal(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+    def _known(self, host: str) -> bool:
+        name = re.sub(r":\d*$", "", host).lower()
+        if name in self._names:
+            return True
+        with suppress(ValueError):
+            ipaddress.ip_address(name.strip("[]"))
+            return True
+        return False
 
 
 class _Limited:

@@ -3,7 +3,8 @@
 The temperature (Guo et al. 2017) calibrates the probabilities against the pseudo-masks;
 it moves no pixel of the network's own grid across 0.5. The threshold is where balanced accuracy
 between manipulated and authentic validation photos is best. Both become part of the student's
-config. Memory does not grow with the number of photos' pixels: logits are counted in fine bins.
+config, with the scores of these photos, which tell how often an authentic one scores as high.
+Memory does not grow with the number of photos' pixels: logits are counted in fine bins.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 
 from components.core.metrics import image_score
-from components.distill.cache import Decoded
+from components.distill.cache import QUALITY, Decoded
+from components.student.config import Scores, ValidationScores
 from components.student.infer import BATCH, probabilities
 from components.student.model import Student
 
@@ -23,7 +25,7 @@ COOLEST, HOTTEST = 0.05, 20.0
 
 
 def calibrate(student: Student, data: Decoded) -> None:
-    """Set `temperature` and `image_threshold` in the student's config, in place."""
+    """Set what the validation photos decide in the student's config, in place."""
     counts = np.zeros((2, BINS))  # weight of all pixels, and of manipulated ones
     for row, found in _predicted(student, data):
         target = data.photo(row)[1].ravel() / 255
@@ -31,8 +33,22 @@ def calibrate(student: Student, data: Decoded) -> None:
     config = student.config.model_copy(update={"temperature": fit_temperature(*counts)})
     student.config = config
     scores = np.array([image_score(found) for _, found in _predicted(student, data)])
-    threshold = best_threshold(scores, data.manipulated[data.val])
-    student.config = config.model_copy(update={"image_threshold": threshold})
+    manipulated = data.manipulated[data.val]
+    decided = {
+        "image_threshold": best_threshold(scores, manipulated),
+        "validation_scores": _kept(scores, manipulated, data) if len(scores) else None,
+    }
+    student.config = config.model_copy(update=decided)
+
+
+def _kept(scores: np.ndarray, manipulated: np.ndarray, data: Decoded) -> ValidationScores:
+    """The scores of the validation photos, both (N,), by class."""
+    return ValidationScores(
+        side=data.photos.shape[1],
+        jpeg_quality=QUALITY,
+        authentic=Scores.of(scores[~manipulated]),
+        manipulated=Scores.of(scores[manipulated]),
+    )
 
 
 def _predicted(student: Student, data: Decoded) -> Iterator[tuple[int, np.ndarray]]:

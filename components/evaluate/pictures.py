@@ -12,6 +12,8 @@ from io import BytesIO
 import numpy as np
 from PIL import Image
 
+from components.core.metrics import THRESHOLD
+
 PREDICTED = (213, 94, 0)  # vermilion
 BOX = (86, 180, 233)  # sky blue
 _RIM = (0, 0, 0)
@@ -26,7 +28,7 @@ def _width(shape: tuple[int, ...]) -> int:
 def overlay(
     photo: np.ndarray,
     probability: np.ndarray,
-    threshold: float = 0.5,
+    threshold: float = THRESHOLD,
     boxes: np.ndarray | None = None,
 ) -> np.ndarray:
     """The photo with the predicted region tinted and outlined, and boxes if given.
@@ -94,6 +96,18 @@ def thumbnail(image: np.ndarray, side: int) -> np.ndarray:
     # Every pixel counts for one of the small copy, so the smallest region leaves a trace.
     box = Image.Resampling.BOX
     return np.asarray(Image.fromarray(image).resize(size, box)) if scale < 1 else image
+
+
+def marked(photo: np.ndarray, probability: np.ndarray, side: int) -> np.ndarray:
+    """A small copy of a photo with what is predicted; a region stays, however small it is.
+
+    Args:
+        photo: uint8 (H, W, 3), RGB.
+        probability: float32 (H, W), in 0..1.
+        side: the copy's longer side, pixels, at most.
+    """
+    predicted = thumbnail((probability > THRESHOLD).astype(np.float32), side) > 0
+    return overlay(thumbnail(photo, side), predicted.astype(np.float32))
 
 
 def data_uri(image: np.ndarray, quality: int = 80) -> str:

@@ -8,8 +8,11 @@ process.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
+import subprocess
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -19,6 +22,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from components.core import errors
 from components.core.errors import (
     CheckError,
     EvidenceError,
@@ -39,6 +43,15 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SCHEMA = 1  # of what is remembered of a champion
+_FETCH = """
+import json, sys
+from components.core.errors import ImlError
+from components.registry.downloads import fetch
+try:
+    fetch(sys.argv[1])
+except ImlError as error:
+    print(json.dumps([type(error).__name__, error.line()]))
+"""
 _log = logging.getLogger("iml")
 
 
@@ -57,18 +70,50 @@ def fetch(reference: str) -> Student:
         UnavailableError: unreachable ledger or store, and no copy.
         CheckError: files, record, signature or ledger are not what was recorded.
     """
+    if found := _local(reference, remembered=True):
+        return found
+    name, version = parse_reference(reference)
+    registry = Registry.open(name)
+    rows = registry.rows()
+    row = named(rows, name, version, registry.ledger.name)
+    found = student(verified_copy(registry, row), row)
+    _remember(rows)
+    return found
+
+
+def fetch_lightly(reference: str, remembered: bool) -> Student:
+    """As `fetch`, without MLflow in this process: what it has to bring is brought by another one.
+
+    With `remembered` the champion that the ledger last named will do where it does not answer;
+    else UnavailableError is raised.
+    """
+    if found := _local(reference, remembered):
+        return found
+    done = subprocess.run(
+        [sys.executable, "-c", _FETCH, reference],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        raise EvidenceError(f"cannot be fetched ({lines[-1]})", where=reference)
+    if done.stdout:
+        kind, line = json.loads(done.stdout)
+        raise getattr(errors, kind, CheckError)(line)
+    return _local(reference, remembered) or fetch(reference)
+
+
+def _local(reference: str, remembered: bool) -> Student | None:
+    """A student that is here and verified, as `fetch` gives it; None if it has to be fetched."""
     if os.path.isdir(reference):
         return Student(Path(reference), reference, None)
     name, version = parse_reference(reference)
-    row = _by_ledger(name, version)
+    row = _by_ledger(name, version, remembered)
     folder = _kept(row) if row else None
     if row is None or folder is None:
-        registry = Registry.open(name)
-        rows = registry.rows()
-        row = named(rows, name, version, registry.ledger.name)
-        found = student(verified_copy(registry, row), row)
-        _remember(rows)
-        return found
+        return None
 
     def refusal() -> EvidenceError | None:
         verified_copy(Registry.open(name), row)
@@ -104,11 +149,12 @@ def _remember(rows: Sequence[Row]) -> None:
         write_json(_memory(row.model), values)
 
 
-def _by_ledger(name: str, version: int | None) -> Row | None:
+def _by_ledger(name: str, version: int | None, remembered: bool) -> Row | None:
     """The `registered` row of a version, or of the champion for None, without MLflow.
 
     The ledger must continue the one that was last read here, with MLflow's word for its end. Where
-    it does not answer, its last champion is given, with a warning. None if nothing is remembered.
+    it does not answer, its last champion is given, with a warning, if `remembered`. None if nothing
+    is remembered.
     """
     try:
         kept = read_json(_memory(name))
@@ -121,7 +167,7 @@ def _by_ledger(name: str, version: int | None) -> Row | None:
         ledger = Ledger()
         rows = ledger.verify(name, head)
     except UnavailableError as error:
-        if version not in (None, champion.version):
+        if not remembered or version not in (None, champion.version):
             raise
         _log.warning(
             f"{error.what}: using the local copy of {name}/{champion.version}, champion when the "

@@ -40,8 +40,8 @@ from components.serving import pyfunc
 FILES = ("student.safetensors", "student.json", "student.onnx")
 # What the serving code imports; a test compares.
 REQUIRES = (
-    "mlflow", "onnxruntime", "numpy", "pandas", "pillow", "pillow-heif", "opencv-python-headless",
-    "pydantic", "pyyaml", "filelock",
+    "mlflow", "onnxruntime", "numpy", "pandas", "pillow", "pillow-heif", "pydantic", "pyyaml",
+    "filelock",
 )  # fmt: skip
 _INTERVAL = ("low", "high", "n")
 _BOUNDS = tuple(f".{name}" for name in _INTERVAL)

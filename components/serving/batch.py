@@ -1,19 +1,21 @@
 """Predict photo files: find them, score them as a stream, write mask, overlay and JSON of each.
 
-A photo that cannot be read is an outcome with a reason, never the end of the batch. The JSON is
-written last, so where there is one the pictures beside it are complete.
+On request also a report of each (`components.serving.report`). A photo that cannot be read is an
+outcome with a reason, never the end of the batch. The JSON is written last, so where there is one
+the other files beside it are complete.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from components.core import images
 from components.core.errors import InputError
-from components.core.files import printable, sha256_bytes, write_json
+from components.core.files import printable, sha256_bytes, write_json, write_text
 from components.core.metrics import THRESHOLD
 from components.core.progress import Progress
 from components.core.stream import ahead
@@ -23,7 +25,7 @@ from components.serving.origin import Origin
 from components.serving.predictor import Predictor
 from components.serving.sources import walk
 
-MASK, OVERLAY, RECORD = ".mask.png", ".overlay.png", ".json"
+MASK, OVERLAY, REPORT, RECORD = ".mask.png", ".overlay.png", ".report.html", ".json"
 _LONGEST = 200  # bytes of a result's name, so that number and suffix fit into 255
 
 
@@ -32,6 +34,10 @@ class Task(NamedTuple):
 
     photo: Path
     name: str
+
+
+# Makes a photo's report from the name of its file, the file itself and what was found in it
+Report = Callable[[str, bytes, Scored[Task]], str]
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,7 @@ class Outcome:
     height: int | None = None
     sha256: str | None = None  # of the file
     unsuitable: str | None = None  # why these numbers say little about this photo
+    report: str | None = None  # its page, below the output folder
     error: str | None = None  # why the photo cannot be used
 
 
@@ -94,8 +101,10 @@ def _free(name: str, names: dict[str, int]) -> str:
     return candidate
 
 
-def _write(one: Scored[Task], out: Path, origin: Origin) -> Outcome:
-    """Write a photo's three files."""
+def _write(
+    one: Scored[Task], out: Path, origin: Origin, report: Report | None, max_megapixels: float
+) -> Outcome:
+    """Write a photo's files."""
     task, photo, found = one.item, one.photo, one.found
     path = printable(str(task.photo))
     if photo is None or found is None:
@@ -109,12 +118,27 @@ def _write(one: Scored[Task], out: Path, origin: Origin) -> Outcome:
         height=photo.shape[0],
         sha256=one.sha256,
         unsuitable=one.unsuitable,
+        report=task.name + REPORT if report else None,
     )
+    if report:
+        try:
+            page = report(task.photo.name, _same(one, max_megapixels), one)
+        except images.PhotoError as error:
+            return Outcome(path, task.name, error=error.reason)
+        write_text(out / (task.name + REPORT), page)
     images.save_grey(out / (task.name + MASK), found.grey())
     images.save_photo(out / (task.name + OVERLAY), overlay(photo, found.probability))
     values = {key: value for key, value in asdict(outcome).items() if key not in ("name", "error")}
     write_json(out / (task.name + RECORD), values | {"threshold": THRESHOLD} | origin.row())
     return outcome
+
+
+def _same(one: Scored[Task], max_megapixels: float) -> bytes:
+    """A photo's file, read again; raises PhotoError where it has changed since."""
+    data = images.read_bytes(one.item.photo, max_megapixels)
+    if sha256_bytes(data) != one.sha256:
+        raise images.PhotoError("changed while it was examined", str(one.item.photo))
+    return data
 
 
 def predict_files(
@@ -123,13 +147,14 @@ def predict_files(
     out: Path,
     origin: Origin,
     *,
+    report: Report | None = None,
     max_megapixels: float = images.MAX_MEGAPIXELS,
     progress: Progress | None = None,
 ) -> list[Outcome]:
     """Predict every task and write `NAME.mask.png`, `NAME.overlay.png` and `NAME.json` below `out`.
 
-    Existing results of the same name are replaced; each JSON names the origin. Returns one outcome
-    per task, in their order.
+    With `report` also `NAME.report.html`. Existing results of the same name are replaced; each JSON
+    names the origin. Returns one outcome per task, in their order.
 
     Raises:
         InputError: the model's answer is unusable; nothing is written for that photo.
@@ -143,7 +168,10 @@ def predict_files(
         max_megapixels=max_megapixels,
     )
     outcomes = []
-    for outcome in ahead(found, lambda one: _write(one, out, origin)):
+    # A report asks the model for more answers: one at a time, so that memory stays bounded.
+    threads = 1 if report else None
+    write = partial(_write, out=out, origin=origin, report=report, max_megapixels=max_megapixels)
+    for outcome in ahead(found, write, threads):
         outcomes.append(outcome)
         if progress:
             progress(len(outcomes), len(tasks))

@@ -1,7 +1,7 @@
-"""Photos through the model as a stream, shared by `iml predict` and `iml score`.
+"""Photos through the model as a stream, shared by `iml predict`, `iml score` and `iml serve`.
 
-Also here: which photos the student can judge at all - scoring abstains from the others, prediction
-answers and adds the reason - and how long one answer takes on this machine.
+Also here: which photos the student can judge at all - scoring and serving abstain from the others,
+prediction answers and adds the reason - and how long one answer takes on this machine.
 """
 
 from __future__ import annotations
@@ -32,6 +32,15 @@ class Limits:
     quality: int = 30  # of a JPEG, 1..100; traces of an edit do not survive less
 
 
+class Examined(NamedTuple):
+    """A photo that was read."""
+
+    photo: np.ndarray  # uint8 (H, W, 3)
+    sha256: str  # of its file
+    quality: float | None  # of a JPEG, 1..100
+    unsuitable: str | None  # why an answer says little about it
+
+
 class Scored(NamedTuple, Generic[Item]):
     """A photo uint8 (H, W, 3) with what is known of it, or the error why it cannot be read."""
 
@@ -60,6 +69,13 @@ def unsuitable(photo: np.ndarray, quality: float | None, limits: Limits) -> str 
     return None
 
 
+def examine(data: bytes, limits: Limits, max_megapixels: float) -> Examined:
+    """Decode a photo's file and examine it; raises images.PhotoError."""
+    photo = images.decode_photo(data, "photo", max_megapixels)
+    quality = jpeg_quality(data)
+    return Examined(photo, sha256_bytes(data), quality, unsuitable(photo, quality, limits))
+
+
 def scored(
     items: Iterable[Item],
     read: Callable[[Item], bytes],
@@ -78,15 +94,11 @@ def scored(
         InputError: the model's answer is unusable.
     """
 
-    def examine(item: Item) -> Scored[Item]:
+    def read_and_examine(item: Item) -> Scored[Item]:
         try:
-            data = read(item)
-            photo = images.decode_photo(data, "photo", max_megapixels)
+            return Scored(item, None, *examine(read(item), limits, max_megapixels))
         except images.PhotoError as error:
             return Scored(item, error.reason)
-        quality = jpeg_quality(data)
-        reason = unsuitable(photo, quality, limits)
-        return Scored(item, None, photo, sha256_bytes(data), quality, reason)
 
     def requested(one: Scored[Item]) -> list[np.ndarray]:
         return [] if one.photo is None or (abstain and one.unsuitable) else [one.photo]
@@ -94,7 +106,7 @@ def scored(
     def pixels(one: Scored[Item]) -> int:
         return sum(photo.size // 3 for photo in requested(one))
 
-    for batch in batches(ahead(items, examine), pixels):
+    for batch in batches(ahead(items, read_and_examine), pixels):
         answers = iter(predictor.predict([photo for one in batch for photo in requested(one)]))
         for one in batch:
             yield one._replace(found=next(answers)) if requested(one) else one

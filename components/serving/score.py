@@ -6,6 +6,7 @@ was; a photo that has changed is scored again. Memory does not grow with the pho
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -25,11 +26,10 @@ from components.core.files import (
     write_json,
     write_text,
 )
-from components.core.metrics import THRESHOLD
 from components.core.progress import Progress
 from components.core.stream import ahead
 from components.data.manifest import read_table, write_table
-from components.evaluate.pictures import data_uri, encoded, overlay, thumbnail
+from components.evaluate.pictures import data_uri, encoded, marked, thumbnail
 from components.serving.inference import Limits, Scored, scored
 from components.serving.origin import Origin
 from components.serving.predictor import Predictor
@@ -185,15 +185,11 @@ def _row(one: Scored[Item], out: Path) -> dict[str, object]:
         return {**row, "status": ABSTAINED, "reason": one.unsuitable}
     # Named by its path, so that two photos never share one and no name leaves the folder.
     picture = f"{OVERLAYS}/{sha256_bytes(one.item.name.encode())[:32]}.jpg"
-    write_bytes(out / picture, encoded(_marked(one.photo, one.found.probability), _QUALITY[_SIDE]))
+    write_bytes(
+        out / picture, encoded(marked(one.photo, one.found.probability, _SIDE), _QUALITY[_SIDE])
+    )
     numbers = {"score": round(one.found.score, 6), "area": round(one.found.area, 6)}
     return {**row, **numbers, "status": SCORED, "overlay": picture}
-
-
-def _marked(photo: np.ndarray, probability: np.ndarray) -> np.ndarray:
-    """A small copy of a photo with what is predicted: however small a region is, it stays."""
-    predicted = thumbnail((probability > THRESHOLD).astype(np.float32), _SIDE) > 0
-    return overlay(thumbnail(photo, _SIDE), predicted.astype(np.float32))
 
 
 def write_page(out: Path, table: pd.DataFrame, about: Mapping[str, Any]) -> None:
@@ -210,6 +206,7 @@ def write_page(out: Path, table: pd.DataFrame, about: Mapping[str, Any]) -> None
     values = {
         "facts": {what: about[key] for key, what in _FACTS.items() if about.get(key)},
         "source": about["source"],
+        "annotate": f"iml annotate {shlex.quote(str(out))} --into DATASET",
         "cards": list(ahead(rows, lambda row: (row, _picture(out, row["overlay"])))),
         "rows": [[row[name] for name in _CELLS] for row in rows],
         "columns": _CELLS,

@@ -35,7 +35,7 @@ _VALUES = {  # of reports, for people
 }
 
 
-def _folder(name: str) -> Path:
+def folder_named(name: str) -> Path:
     """Where a data set of this name is made; raises InputError for a name that is a path."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise InputError(
@@ -44,7 +44,7 @@ def _folder(name: str) -> Path:
     return DATA / name
 
 
-def _track(folder: Path, wanted: bool, *, new: bool = False) -> None:
+def track_folder(folder: Path, wanted: bool, *, new: bool = False) -> None:
     """Track a folder with DVC; a new one that cannot be tracked is removed."""
     if not wanted:
         return
@@ -204,10 +204,10 @@ def import_(
     }
     track = track and not dry_run
     if into is not None:
-        _add(source, _folder(into), {**options, "replaces": replace}, track, as_json)
+        _add(source, folder_named(into), {**options, "replaces": replace}, track, as_json)
         return
     card = {"licence": licence, "source_name": origin or source.resolve().name}
-    _make(source, _folder(str(name)), {**options, **card}, quarantine, track, as_json)
+    _make(source, folder_named(str(name)), {**options, **card}, quarantine, track, as_json)
 
 
 def _make(
@@ -231,7 +231,7 @@ def _make(
             progress=bar("checking photos"),
             **options,
         )
-    _track(folder, track, new=True)
+    track_folder(folder, track, new=True)
     labels = [image["label"] for image in made.dataset.images]
     report = {
         "folder": str(folder),
@@ -258,7 +258,7 @@ def _add(source: Path, folder: Path, options: dict[str, Any], track: bool, as_js
     dry_run = options["dry_run"]
     with progress_bars() as bar:
         made = merge(source, folder, progress=bar("checking photos"), **options)
-    _track(folder, track and bool(made.added or made.masked or made.replaced))
+    track_folder(folder, track and bool(made.added or made.masked or made.replaced))
     report = {
         "folder": str(folder),
         "added": len(made.added),
@@ -308,7 +308,7 @@ def synthesize(
     from components.data.dataset import load
     from components.synthesis.synthesize import synthesize as make
 
-    folder = _folder(name)
+    folder = folder_named(name)
     pictures = _pictures(photos or DEMO_SOURCES / "photos")
     objects = _pictures(cutouts or DEMO_SOURCES / "cutouts")
     with progress_bars() as bar:
@@ -324,7 +324,7 @@ def synthesize(
             source=origin,
             progress=bar("composing photos"),
         )
-    _track(folder, track, new=True)
+    track_folder(folder, track, new=True)
     dataset = load(folder)
     report = {
         "folder": str(folder),

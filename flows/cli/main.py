@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from components.core.errors import InterruptError, exit_on_error
-from flows.cli import dataset, lineage, model, predict, run, stack, weights
+from flows.cli import annotate, dataset, lineage, model, predict, run, serve, stack, weights
 from flows.settings import configure
 
 
@@ -33,7 +33,9 @@ for _command in (
     run.run,
     predict.predict,
     predict.score,
+    serve.serve,
     predict.evaluate,
+    annotate.annotate,
     lineage.audit,
     lineage.replay,
     run.drift,

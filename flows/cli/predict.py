@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,8 +15,9 @@ from components.core.paths import RUNS
 from flows.cli._common import AsJson, add_row, new_table, print_json, progress_bars, show
 
 if TYPE_CHECKING:
-    from components.serving.batch import Outcome
-    from components.serving.origin import Student
+    from components.serving.batch import Outcome, Report
+    from components.serving.origin import Origin, Student
+    from components.serving.predictor import Predictor
 
 CHAMPION = "boxpromptiml@champion"
 Model = Annotated[str, typer.Option(help="name@alias, name/version or a local folder.")]
@@ -63,10 +65,20 @@ def predict(
     photos: Annotated[list[Path], typer.Argument(help="Photos and folders of photos.")],
     model: Model = CHAMPION,
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = RUNS / "predict",
+    report: Annotated[
+        bool,
+        typer.Option(
+            "--report", help="Write NAME.report.html as well: a page on each photo for a case file."
+        ),
+    ] = False,
     device: Device = "cpu",
     as_json: AsJson = False,
 ) -> None:
     """Find manipulated regions: NAME.mask.png, NAME.overlay.png and NAME.json for each photo.
+
+    --report adds a self-contained page that explains the answer: what the score means, how it holds
+    when the photo is recompressed or resized, what the file says of itself (EXIF, JPEG tables,
+    content credentials), and what made the answer.
 
     Photos on which the result means little (small, featureless, strongly recompressed) are flagged.
     Exit code 2 if a photo could not be read; the others are processed all the same.
@@ -81,7 +93,10 @@ def predict(
     predictor = own_code.load(student, device=device)
     origin = Origin.of(student, predictor.weights_sha256)
     with progress_bars() as bar:
-        outcomes = batch.predict_files(predictor, tasks, out, origin, progress=bar("predict"))
+        page = _reporter(predictor, student, origin, model, device) if report else None
+        outcomes = batch.predict_files(
+            predictor, tasks, out, origin, report=page, progress=bar("predict")
+        )
     if as_json:
         rows = [vars(outcome) for outcome in outcomes]
         print_json({**origin.row(), "out": str(out), "photos": rows})
@@ -93,6 +108,25 @@ def predict(
             f"{len(failed)} of {len(outcomes)} photos could not be read, "
             f"the first is {failed[0].photo} ({failed[0].error})"
         )
+
+
+def _reporter(
+    predictor: Predictor, student: Student, origin: Origin, model: str, device: str
+) -> Report:
+    """What makes the report of a photo."""
+    from functools import partial
+
+    from components.serving.own_code import OwnCode
+    from components.serving.report import Model, case_report
+
+    about = {
+        "Command": f"iml predict --report --model {shlex.quote(model)} --device {device}",
+        **_made_from(student),
+    }
+    if isinstance(predictor, OwnCode):
+        about["Answers by"] = "the code that the version carries, in a process of its own"
+    known = Model.of(student)
+    return partial(case_report, predictor=predictor, model=known, origin=origin, about=about)
 
 
 def _show_predictions(outcomes: list[Outcome], out: Path) -> None:
@@ -113,7 +147,8 @@ def _show_predictions(outcomes: list[Outcome], out: Path) -> None:
     show(table)
     if len(shown) < len(outcomes):
         show(f"the highest {len(shown)} of {len(outcomes)} photos")
-    show(f"masks, overlays and JSON are in {out}")
+    kinds = "masks, overlays, reports and" if any(row.report for row in outcomes) else None
+    show(f"{kinds or 'masks, overlays and'} JSON are in {out}")
 
 
 def score(
@@ -239,6 +274,23 @@ def _registered(student: Student) -> dict[str, str]:
     from components.registry import layout
 
     return {"Git commit": read_json(student.folder.parent / layout.RECORD)["git"]["commit"]}
+
+
+def _made_from(student: Student) -> dict[str, str]:
+    """Data set and commit of a registered version, as its record has them; nothing of a folder."""
+    if student.version is None:
+        return {}
+    from components.core.files import read_json
+    from components.registry import layout, schemas
+
+    record = read_json(student.folder.parent / layout.RECORD)
+    name = str(schemas.of(record).parameter("dataset"))
+    about = record["datasets"].get(name, {})
+    rest = "; ".join(f"{key}: {about[key]}" for key in ("source", "licence") if about.get(key))
+    return {
+        "Trained on": f"data set {name}" + (f" ({rest})" if rest else ""),
+        "Model made from": f"git commit {record['git']['commit']}",
+    }
 
 
 def _show_metrics(metrics: dict[str, Any], title: str, out: Path) -> None:

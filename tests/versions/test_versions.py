@@ -133,13 +133,18 @@ def test_predict_finds_what_it_found(old: Old, campaigns: bool, number: int) -> 
     if number != 1 and not campaigns:
         pytest.skip("one version in the normal suite; all with --campaigns")
     photo, out = old.root.parent / "photo.jpg", old.root / f".state/predicted-{number}"
-    done = old.say("predict", str(photo), "--model", old.name(number), "--out", str(out))
+    options = ("--model", old.name(number), "--out", str(out), "--report")
+    done = old.say("predict", str(photo), *options)
     (found,), then = done["photos"], old.then(number)["predict"]
     assert found["sha256"] == then["sha256"]
     assert found["score"] == pytest.approx(then["score"], abs=1e-3)
     assert found["area"] == pytest.approx(then["area"], abs=1e-2)
     with Image.open(next(out.rglob("*.mask.png"))) as mask:
         assert (mask.size, mask.mode) == ((then["width"], then["height"]), "L")
+    page = (out / found["report"]).read_text()
+    assert f"<dd>{old.name(number)}</dd>" in page
+    assert "<dt>Trained on</dt><dd>data set demo" in page
+    assert "is unknown for this model: its file has no scores" in page  # they were not kept then
 
 
 def test_each_version_becomes_champion_again(old: Old) -> None:

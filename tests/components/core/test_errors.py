@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from importlib import import_module
 
 import pytest
 
@@ -38,3 +39,21 @@ def test_a_place_that_cannot_be_written_is_one_line(capsys: pytest.CaptureFixtur
         raise FileExistsError(errno.EEXIST, "File exists", "README.md")
     assert caught.value.code == 2
     assert capsys.readouterr().err.startswith("error: README.md: File exists; choose another")
+
+
+def test_a_missing_package_is_one_line_that_names_the_extra(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as caught, exit_on_error():
+        import_module("no_such_package.inner")
+    assert caught.value.code == 2
+    assert capsys.readouterr().err == (
+        "error: this needs the package no_such_package, which is not installed; "
+        "pip install 'boxpromptiml[pipeline]'\n"
+    )
+
+
+@pytest.mark.parametrize("module", ["components.none", "flows.none", "json.none"])
+def test_a_missing_module_of_what_is_installed_is_a_bug(module: str) -> None:
+    with pytest.raises(ModuleNotFoundError), exit_on_error():
+        import_module(module)

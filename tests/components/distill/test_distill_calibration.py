@@ -47,3 +47,9 @@ def test_student_is_calibrated_and_no_pixel_crosses_a_half(made, settings, tmp_p
     scores = np.array([image_score(found) for found in after])
     wanted = best_threshold(scores, data.manipulated[data.val])
     assert student.config.image_threshold == pytest.approx(wanted, abs=1e-6)
+    kept = student.config.validation_scores
+    assert (kept.side, kept.jpeg_quality) == (data.photos.shape[1], (70, 95))
+    for part, known in ((kept.manipulated, True), (kept.authentic, False)):
+        theirs = sorted(scores[data.manipulated[data.val] == known])
+        assert part.n == len(theirs) > 0
+        assert part.kept == pytest.approx(theirs, abs=1e-6)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from components.evaluate.pictures import BOX, PREDICTED, data_uri, overlay, thumbnail
+from components.evaluate.pictures import BOX, PREDICTED, data_uri, marked, overlay, thumbnail
 
 
 def _photo(height: int, width: int) -> np.ndarray:
@@ -69,3 +69,14 @@ def test_data_uri_holds_the_picture() -> None:
     assert kind == "data:image/png;base64"
     assert np.array_equal(np.asarray(Image.open(BytesIO(base64.b64decode(data)))), grey)
     assert data_uri(_photo(8, 8)).startswith("data:image/jpeg;base64,")
+
+
+def test_in_a_small_copy_a_single_pixel_stays_marked() -> None:
+    prob = np.zeros((900, 1200), dtype=np.float32)
+    prob[500, 700] = 0.9
+    drawn = marked(np.zeros((900, 1200, 3), dtype=np.uint8), prob, 100)
+    assert drawn.shape == (75, 100, 3)
+    rows, columns = np.nonzero((drawn == PREDICTED).all(axis=2))
+    assert rows.size
+    assert abs(rows.mean() - 500 / 12) < 2
+    assert abs(columns.mean() - 700 / 12) < 2

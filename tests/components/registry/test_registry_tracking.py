@@ -223,7 +223,9 @@ def test_requirements_are_what_the_serving_code_imports() -> None:
     upstream = graph.find_upstream_modules("components.serving.pyfunc")
     imported = {normal(owner) for module in upstream for owner in owners.get(module, [])}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    ours = {normal(re.split(r"[<>=~!\[ ]", entry)[0]) for entry in project["dependencies"]}
+    entries = [*project["dependencies"], *project["optional-dependencies"]["pipeline"]]
+    entries += project["optional-dependencies"]["score"]
+    ours = {normal(re.split(r"[<>=~!\[ ]", entry)[0]) for entry in entries}
     assert set(REQUIRES) == imported & ours
 
 

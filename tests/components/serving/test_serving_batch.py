@@ -83,6 +83,7 @@ def test_three_files_a_photo(tmp_path: Path, predictor: Predictor) -> None:
         "height": 30,
         "sha256": sha256_file(path),
         "unsuitable": "too small (44x30)",
+        "report": None,
         "threshold": 0.5,
         "model": "m",
         "version": 3,

@@ -10,12 +10,15 @@ import mlflow
 import numpy as np
 import other_time
 import pytest
+import signed_photos
 
 from components.core.errors import InputError
 from components.core.files import sha256_file
 from components.serving import own_code, pyfunc
-from components.serving.origin import Student
+from components.serving.inference import Limits, scored
+from components.serving.origin import Origin, Student
 from components.serving.predictor import Predictor
+from components.serving.report import Model, case_report
 from components.student.config import CONFIG, GRAPH, WEIGHTS
 
 FILES = (WEIGHTS, CONFIG, GRAPH)
@@ -60,6 +63,18 @@ def test_it_answers_as_it_did(
         np.testing.assert_allclose(found.probability, then.probability, atol=1e-6)
         assert (found.score, found.area) == pytest.approx((then.score, then.area), abs=1e-6)
     assert _hashes(version) == before  # it is verified again the next time
+
+
+def test_it_has_a_report(version: Path) -> None:
+    student, data = Student(version / "artifacts", "m", 3), signed_photos.photo((70, 90))
+    own = own_code.load(student)
+    (one,) = scored(["photo"], lambda _: data, own, Limits(), abstain=False)
+    model, origin = Model.of(student), Origin.of(student, own.weights_sha256)
+    html = case_report("p.jpg", data, one, own, model, origin, {})
+    assert one.found is not None
+    assert f"The photo's score is {one.found.score:.4f}" in html
+    assert html.count("saved as JPEG, quality") == 4
+    assert "Small edits can be missed." in html  # its size is not known by today's name
 
 
 def test_the_code_of_a_plain_folder_is_not_run(version: Path) -> None:

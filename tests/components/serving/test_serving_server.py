@@ -4,14 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-import os
-import signal
-import socket
-import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -20,6 +13,7 @@ from typing import Any
 import mlflow
 import numpy as np
 import pytest
+from model_server import alive, ask, rows, serving
 from PIL import Image
 
 from components.serving import pyfunc
@@ -30,7 +24,7 @@ ROOT = Path(__file__).parents[3]
 
 @pytest.fixture(scope="module")
 def served(student_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address of a server of the model, started without a network's or the project's help."""
+    """Address of a server of the model."""
     folder = tmp_path_factory.mktemp("served")
     mlflow.pyfunc.save_model(
         path=str(folder / "model"),
@@ -40,64 +34,8 @@ def served(student_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> It
         code_paths=[str(ROOT / "components")],
         pip_requirements=["mlflow"],
     )
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
-    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", str(folder / "model")]
-    environment = {
-        **os.environ,
-        "PYTHONPATH": "",
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
-        "HF_HUB_OFFLINE": "1",
-        # Nothing outside this machine can be reached through it.
-        "HTTPS_PROXY": "http://127.0.0.1:9",
-    }
-    with open(folder / "log", "wb") as log:
-        process = subprocess.Popen(
-            [*command, "--env-manager", "local", "--port", port, "--workers", "1"],
-            cwd=folder,
-            env=environment,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-    try:
-        limit = time.monotonic() + 150
-        while not alive(f"http://127.0.0.1:{port}"):
-            running = process.poll() is None and time.monotonic() < limit
-            assert running, (folder / "log").read_text()[-3000:]
-            time.sleep(0.3)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def alive(address: str) -> bool:
-    try:
-        with urllib.request.urlopen(f"{address}/ping", timeout=5) as answer:
-            return answer.status == 200
-    except OSError:
-        return False
-
-
-def ask(address: str, body: Any, kind: str = "application/json") -> tuple[int, Any]:
-    data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    request = urllib.request.Request(
-        f"{address}/invocations", data=data, headers={"Content-Type": kind}
-    )
-    try:
-        with urllib.request.urlopen(request, timeout=120) as answer:
-            return answer.status, json.load(answer)
-    except urllib.error.HTTPError as error:
-        text = error.read().decode().strip()
-        assert "\n" not in text  # one line
-        return error.code, json.loads(text) if text.startswith("{") else text
-
-
-def rows(*values: Any) -> dict[str, Any]:
-    return {"dataframe_split": {"columns": ["image"], "data": [[value] for value in values]}}
+    with serving(folder / "model", Path(sys.executable), folder) as address:
+        yield address
 
 
 def png(photo: np.ndarray) -> str:

@@ -62,6 +62,7 @@ def test_all_are_shown_by_score_and_names_are_text(page: Page) -> None:
     assert shown(page) == [*first, "bad.jpg", "tiny.jpg"]
     assert "too small (90x20)" in page.locator('[data-card="tiny.jpg"]').inner_text()
     assert page.locator("h1").inner_text() == "Triage of desk/<b>"
+    assert "iml annotate /" in page.locator("p code").inner_text()
     assert page.locator("b:not(#viewer-name)").count() == 0
 
 

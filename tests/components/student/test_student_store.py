@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 import torch
 
 from components.core.errors import InputError
 from components.core.files import sha256_json
 from components.student import config, store
-from components.student.config import StudentConfig
+from components.student.config import Scores, StudentConfig, ValidationScores
 
 
 def test_round_trip(make, tmp_path):
@@ -57,9 +58,17 @@ CHANGES = {
     "std": [0.5, 0.5, 0.4],
     "temperature": 1.5,
     "image_threshold": 0.5,
+    "validation_scores": {
+        "format": 1,
+        "side": 96,
+        "jpeg_quality": [70, 95],
+        "authentic": {"n": 2, "kept": [0.1, 0.2]},
+        "manipulated": {"n": 0, "kept": []},
+    },
     "weights_sha256": "0" * 64,
     "colour": 1,
 }
+SCORES = CHANGES["validation_scores"]
 
 
 def write(path, values, own_hash=None):
@@ -108,6 +117,38 @@ def test_config_without_its_own_hash(make, tmp_path, told, complaint):
     path.write_text(json.dumps(values))
     with pytest.raises(InputError, match=complaint):
         store.load(tmp_path)
+
+
+def test_validation_scores_travel_with_the_student(make, tmp_path):
+    student, scores = make(), ValidationScores.model_validate_json(json.dumps(SCORES))
+    student.config = student.config.model_copy(update={"validation_scores": scores})
+    store.save(student, tmp_path)
+    assert store.load(tmp_path).config == student.config
+    path = tmp_path / config.CONFIG  # before they were kept
+    values = json.loads(path.read_text())
+    del values["validation_scores"]
+    write(path, values)
+    assert store.load(tmp_path).config.validation_scores is None
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 1001])
+def test_of_few_photos_every_score_is_kept(n):
+    known = np.random.default_rng(n).random(n).round(6)
+    scores = Scores.of(known)
+    assert scores.kept == tuple(sorted(known))
+    for score in (0.0, 0.25, *known[:9], 1.0):
+        assert scores.at_least(score) == (known >= score).sum()
+
+
+@pytest.mark.parametrize("n", [1002, 2001, 54_321])
+def test_of_many_photos_the_number_is_never_too_small_and_nearly_right(n):
+    known = np.random.default_rng(n).random(n).round(6)
+    scores = Scores.of(known)
+    assert len(scores.kept) == 1001
+    assert (scores.kept[0], scores.kept[-1]) == (known.min(), known.max())
+    for score in (0.0, 1e-6, *np.linspace(0.001, 1, 500), known.max(), 1.0):
+        true = (known >= score).sum()
+        assert true <= scores.at_least(score) <= true + n / 1000 + 1
 
 
 @pytest.mark.parametrize("text", ['{"temperature": NaN, %s}', '{"backbone": "\\ud800", %s}'])

@@ -83,6 +83,27 @@ def test_predict_as_json_is_one_document(project: Path, student_folder: Path) ->
     assert document["photos"][0]["score"] == read_json("o/p0.json")["score"]
 
 
+def test_predict_writes_a_report_of_each_photo(project: Path, student_folder: Path) -> None:
+    _photos(project / "in/sub", 2, size=(70, 90))
+    (project / "in/bad.jpg").write_bytes(b"no photo")
+    arguments = ("predict", "in", "--model", student_folder, "--out", "o", "--report")
+    done = _iml(*arguments, "--json")
+    assert isinstance(done.exception, InputError)
+    assert "1 of 3 photos could not be read" in str(done.exception)
+    reports = [row["report"] for row in json.loads(done.stdout)["photos"]]
+    assert reports == [None, "sub/p0.report.html", "sub/p1.report.html"]
+    assert read_json("o/sub/p0.json")["report"] == "sub/p0.report.html"
+    page = (Path("o") / reports[1]).read_text()
+    for text in (
+        "<h1>Case report: p0.png</h1>",
+        f"--model {student_folder} --device cpu",
+        program(),
+    ):
+        assert text in page
+    assert sha256_file("in/sub/p0.png") in page
+    assert "masks, overlays, reports and JSON are in o" in _iml(*arguments).stdout
+
+
 def test_predict_reports_bad_photos_and_does_the_others(
     project: Path, student_folder: Path
 ) -> None:

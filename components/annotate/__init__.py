@@ -1,0 +1,1 @@
+"""Annotate: the person who draws the boxes, and what to draw next."""

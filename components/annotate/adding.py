@@ -1,0 +1,108 @@
+"""Decisions into a data set, by the same import as any other annotations.
+
+They are written as a COCO folder for a moment, with the photos as they were seen, and merged: new
+photos are added, known ones get what was decided. Doing it again adds nothing.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from components.annotate.decisions import CANNOT_TELL, NOT_USABLE, Decision, by_photo
+from components.annotate.photos import Photo
+from components.core.files import inside, sha256_bytes, write_bytes
+from components.core.images import PhotoError
+from components.data.dataset import CARD
+from components.ingest.formats.record import Box, Record
+from components.ingest.importing import import_dataset
+from components.ingest.merging import merge
+from components.ingest.writers import coco
+
+
+@dataclass
+class Added:
+    """What became of the decided photos."""
+
+    added: int = 0  # new in the data set
+    replaced: int = 0  # known, with other boxes or another label than before
+    known: int = 0  # known, as decided
+    left_out: list[tuple[str, str]] = field(default_factory=list)  # (photo, reason)
+
+
+def add(
+    photos: Sequence[Photo],
+    decisions: Sequence[Decision],
+    root: Path,
+    source_name: str,
+    max_megapixels: float,
+    scratch: Path,
+) -> Added:
+    """Put what was decided into the data set in the folder `root`, which is made if it is missing.
+
+    Raises:
+        InputError: as `merging.merge` and `importing.import_dataset`.
+    """
+    made, there = Added(), {photo.name: photo for photo in photos}
+    with tempfile.TemporaryDirectory(dir=scratch, prefix=".adding-") as folder:
+        records = []
+        for name, opinions in by_photo(decisions).items():
+            record = _record(there.get(name), opinions, Path(folder) / "photos")
+            if isinstance(record, Record):
+                records.append(record)
+            else:
+                made.left_out.append((name, record))
+        if records:
+            coco.write(records, Path(folder) / "coco", "unknown")
+            _import(Path(folder) / "coco", root, source_name, max_megapixels, made)
+    return made
+
+
+def _import(source: Path, root: Path, source_name: str, max_megapixels: float, made: Added) -> None:
+    if (root / CARD).is_file():
+        done = merge(source, root, format="coco", replaces=True, max_megapixels=max_megapixels)
+        made.added, made.replaced, made.known = len(done.added), len(done.replaced), done.known
+        made.left_out += done.rejected
+        return
+    new = import_dataset(
+        source,
+        root,
+        name=root.name,
+        licence="unknown",
+        source_name=source_name,
+        format="coco",
+        quarantine=True,
+        max_megapixels=max_megapixels,
+    )
+    made.added = len(new.dataset.images)
+    made.left_out += new.quarantined
+
+
+def _record(photo: Photo | None, opinions: Sequence[Decision], folder: Path) -> Record | str:
+    """What is decided about a photo, its file placed below a folder; or why it is left out.
+
+    Of two people who draw boxes the first one's are taken.
+    """
+    said, marks = opinions[0], {one.mark for one in opinions}
+    if len(marks) > 1:
+        return f"opinions differ: {', '.join(sorted(marks))}"
+    if said.mark in (CANNOT_TELL, NOT_USABLE):
+        return said.mark
+    if photo is None:
+        return "is not in the source any more"
+    try:
+        data = photo.read()
+    except PhotoError as error:
+        return error.reason
+    if sha256_bytes(data) != said.photo_sha256:
+        return "has changed since it was decided"
+    path = inside(folder, photo.name)
+    write_bytes(path, data)
+    boxes, new = [], [box for box in said.boxes if tuple(box) not in photo.boxes]
+    for x0, y0, x1, y1 in said.boxes:
+        drawn = (said.annotator, said.seconds / len(new)) if [x0, y0, x1, y1] in new else ()
+        boxes.append(Box(x0, y0, x1 - x0, y1 - y0, *drawn))
+    size = (said.width, said.height)
+    return Record(path, photo.name, said.mark, boxes=tuple(boxes), size=size, stated=True)
