@@ -16,7 +16,7 @@ export DVC_NO_ANALYTICS = 1
 export DO_NOT_TRACK = 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test verify lint bench clean install
+.PHONY: demo test verify containers lint bench clean install
 
 install: $(INSTALLED)
 
@@ -49,6 +49,9 @@ test: install ## the whole suite
 
 verify: install $(BENCO)/IMDLBenCo ## the suite with its long campaigns in full; what they counted goes to docs/VERIFY.md
 	IMDLBENCO=$(CURDIR)/$(BENCO) $(BIN)/python -m pytest --campaigns --report docs/VERIFY.md
+
+containers: install ## the images of infra/, built and run (root; podman, buildah, runc, mmdebstrap)
+	$(BIN)/python -m pytest --campaigns tests/e2e/test_containers.py
 
 # Its metric code is compared with ours; its pins do not fit ours, so it lies in its own folder.
 $(BENCO)/IMDLBenCo: | install

@@ -21,7 +21,7 @@ from project import tracked
 from flows.cli.main import app
 from flows.stack.settings import PORTS
 
-DOCUMENTS = (*WALKED, "docs/RESULTS.md")
+DOCUMENTS = (*WALKED, "docs/DEPLOYMENT.md", "docs/RESULTS.md")
 CLI: Any = typer.main.get_command(app)
 # Named in the docs, made by what the docs describe: not in a fresh clone.
 MADE = {"docs/VERIFY.md", "infra/.env"}
