@@ -15,7 +15,7 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from starlette.exceptions import HTTPException
 
 from components.core import pages, web
-from components.core.images import MAX_MEGAPIXELS
+from components.core.images import MAX_MEGAPIXELS, PhotoError
 from components.serving.http.engine import Answer, Engine, Picture
 from components.serving.http.metrics import Metrics
 from components.serving.http.models import Models
@@ -87,6 +87,10 @@ def create(models: Models, metrics: Metrics, bounds: Bounds) -> FastAPI:
         lifespan=living,
     )
     web.describe_errors(app)
+
+    @app.exception_handler(PhotoError)
+    def unread(_request: object, error: PhotoError) -> JSONResponse:
+        return JSONResponse({"detail": error.reason}, 400)  # who asks knows which photo
 
     @app.post(
         "/predict", response_model=Answer, responses=_RESPONSES, openapi_extra={"requestBody": BODY}

@@ -52,7 +52,12 @@ def cluster() -> Iterator[dict[str, str]]:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        # A client's server takes half of the 30 s that it may, on two cores that are idle.
+        env={
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S": "150",
+        },
     )
     deadline = time.monotonic() + 120
     while any(silent(number) for number in (port, client)):
