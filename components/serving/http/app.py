@@ -29,10 +29,10 @@ _SECONDS = 60  # that a request's body may take
 _PAGE, _REFERENCE = "serve.html", "api.html"
 _RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"description": "the photo's answer"},
-    400: {"description": "not a photo that is read, or too large a one"},
+    400: {"description": "the photo cannot be read, or has too many pixels"},
     408: {"description": "the body did not arrive in time"},
-    413: {"description": "too large a body"},
-    415: {"description": "none of these kinds of bodies"},
+    413: {"description": "the body is too large"},
+    415: {"description": "the type of the body is none of these"},
     422: {"description": "no photo in the request"},
     429: {"description": "too many requests at a time; try again after `Retry-After`"},
     503: {"description": "no model answers"},
