@@ -21,6 +21,7 @@ from components.annotate.photos import Corners, Photo
 from components.core.files import sha256_bytes
 from components.core.images import PhotoError, decode_photo
 from components.core.params import PseudoLabel
+from components.evaluate.pictures import PREDICTED
 from components.pseudo_label import registry
 from components.pseudo_label.candidates import Prompt, Teacher
 from components.pseudo_label.quality import PseudoMask, pseudo_masks
@@ -30,7 +31,7 @@ from components.pseudo_label.teachers.sam_lite.model import SIZE, SamLiteTeacher
 _KEPT = 6  # decoded photos in memory
 _QUALITY = 95  # of the JPEG that the page shows, without subsampling of colours
 _LONGEST = 512  # pixels of a mask's longer side on the page
-_COLOUR = (0, 94, 213)  # vermilion, as in all overlays; OpenCV's order
+_COLOUR = PREDICTED[::-1]  # as in all overlays; OpenCV's order
 _RIM = (0, 0, 0, 255)
 _OPACITY = 0.45
 _HALF = 127
@@ -107,9 +108,7 @@ class Assistant:
         data = photo.read()
         pixels = decode_photo(data, photo.name, self._most)
         ready = Ready(pixels, sha256_bytes(data), _jpeg(pixels))
-        if isinstance(
-            self.teacher, SamTeacher
-        ):  # it keeps a photo's embedding, which takes seconds
+        if isinstance(self.teacher, SamTeacher):  # keeps the embedding, which takes seconds
             height, width = pixels.shape[:2]
             whole = (0, 0, width, height)
             self._thinker.submit(_asked_of, self.teacher, pixels, whole, ready.sha256)

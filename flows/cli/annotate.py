@@ -51,6 +51,7 @@ def annotate(
     Every decision is saved at once below .state/annotate/. Started again, also after a crash, it
     continues where everybody was.
     """
+    from components.annotate.adding import add
     from components.annotate.decisions import Decisions
     from components.annotate.photos import find, ordered
     from components.core import params
@@ -65,7 +66,8 @@ def annotate(
     with held(place / "lock", f"{source} is being annotated already"):
         decisions = Decisions(place / "decisions")
         report = _serve(source, into, photos, decisions, settings, port, annotator, overlap)
-        added = _add(source, photos, decisions, folder, settings.prepare.max_megapixels, place)
+        most = settings.prepare.max_megapixels
+        added = add(photos, decisions.all(), folder, source, most, place)
     if added.added or added.replaced:
         track_folder(folder, track)
     if as_json:
@@ -117,19 +119,6 @@ def _serve(
 
 def _announce(address: str, photos: int) -> None:
     typer.echo(f"{photos} photos: open {address} (Ctrl-C ends)", err=True)
-
-
-def _add(
-    source: str,
-    photos: list[Photo],
-    decisions: Decisions,
-    folder: Path,
-    max_megapixels: float,
-    place: Path,
-) -> Added:
-    from components.annotate.adding import add
-
-    return add(photos, decisions.all(), folder, source, max_megapixels, place)
 
 
 def _tell(report: dict[str, Any], added: Added, place: Path, folder: Path, again: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,31 +12,13 @@ import numpy as np
 import pytest
 import typer
 from click.testing import Result
-from small_students import small_student
 from typer.testing import CliRunner
 
 from components.core.errors import InputError
 from components.core.images import save_photo
 from components.data.dataset import Dataset, save
-from components.export import onnx
 from flows.cli import annotate
 from flows.cli.dataset import app
-
-ROOT = Path(__file__).parents[3]
-
-
-@pytest.fixture(scope="module")
-def student_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("student")
-    onnx.save(small_student(), folder)
-    return folder
-
-
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    shutil.copy(ROOT / "params.yaml", tmp_path)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 def _photos(folder: Path, count: int) -> list[str]:
