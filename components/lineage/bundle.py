@@ -26,7 +26,7 @@ from components.workspace import history
 from components.workspace.remote import FOLDER, Objects
 from components.workspace.repository import tag_name
 
-SCHEMA = 1
+SCHEMA = 2  # 1: the ledger's rows have no signatures
 _MEMBERS = 1_000_000  # most files and folders in an archive
 
 
@@ -147,7 +147,7 @@ def _read(root: Path, path: Path) -> Evidence:
     files, signature = layout.places(root)
     files.mkdir(exist_ok=True)
     try:
-        if case["schema"] != SCHEMA:
+        if case["schema"] not in (1, SCHEMA):
             raise InputError(f"a bundle of schema {case['schema']}", where=str(path))
         return Evidence(
             model=str(case["model"]),
