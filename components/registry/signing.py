@@ -145,6 +145,13 @@ def place(mark: str) -> Path:
     return _trusted_folder() / f"{mark}.pem"
 
 
+def beginning(mark: str) -> list[Path]:
+    """The trusted public keys whose fingerprints begin so."""
+    folders = (_trusted_folder(), PUBLIC_KEYS)
+    names = {path.stem for folder in folders for path in folder.glob(f"{mark}*.pem")}
+    return [trusted(name) for name in sorted(names)]
+
+
 class UntrustedError(EvidenceError):
     """A key that this machine does not trust."""
 
