@@ -99,10 +99,11 @@ def _text(row: Row) -> str:
 def problems(rows: Sequence[Row]) -> Iterator[EvidenceError]:
     """What is wrong with the signatures of a model's rows, whose hashes have been checked.
 
-    UntrustedError where a key is not known here, else EvidenceError; without a place or a hint
-    unless a person can do something about it.
+    Last an UntrustedError for each key that is not known here. Without a place or a hint unless a
+    person can do something about it.
     """
     latest, signed = datetime.min.replace(tzinfo=UTC), False
+    foreign: dict[str, list[Row]] = {}
     for row in rows:
         latest = max(latest, datetime.fromisoformat(row.time))
         if row.signing_key is None:
@@ -110,24 +111,27 @@ def problems(rows: Sequence[Row]) -> Iterator[EvidenceError]:
                 yield EvidenceError(f"{row.name} is not signed, although earlier rows are")
             continue
         signed = True
-        if fault := _fault(row, row.signing_key, latest):
-            yield fault
+        try:
+            key = signing.trusted(row.signing_key)
+        except UntrustedError:
+            foreign.setdefault(row.signing_key, []).append(row)
+            continue
+        except EvidenceError as error:
+            yield error
+            continue
+        if not signing.signed_text(_text(row), row.signature or "", key):
+            yield EvidenceError(f"{row.name} was not signed by the key that it names")
+        elif why := rules(key).refusal(row.event, latest):
+            mark = row.signing_key[:16]
+            yield EvidenceError(f"{row.name} should not have been signed: {why} ({mark})")
+    yield from (_unknown(mark, own) for mark, own in foreign.items())
 
 
-def _fault(row: Row, mark: str, latest: datetime) -> EvidenceError | None:
-    try:
-        key = signing.trusted(mark)
-    except UntrustedError:
-        own = signing.place(mark)
-        return UntrustedError(
-            f"{row.name} was signed by the key {mark[:16]}, which is not trusted here",
-            where=str(own.parent),
-            hint=f"if you know whose it is, put it there as {own.name}",
-        )
-    except EvidenceError as error:
-        return error
-    if not signing.signed_text(_text(row), row.signature or "", key):
-        return EvidenceError(f"{row.name} was not signed by the key that it names")
-    if why := rules(key).refusal(row.event, latest):
-        return EvidenceError(f"{row.name} should not have been signed: {why} ({mark[:16]})")
-    return None
+def _unknown(mark: str, rows: Sequence[Row]) -> UntrustedError:
+    place = signing.place(mark)
+    more = f" and {len(rows) - 1} more" if len(rows) > 1 else ""
+    return UntrustedError(
+        f"{rows[0].name}{more} signed by the key {mark[:16]}, which is not trusted here",
+        where=str(place.parent),
+        hint=f"if you know whose it is, put it there as {place.name}",
+    )

@@ -80,7 +80,7 @@ def test_a_row_signed_again_by_a_stranger_is_named(
     ledger: Ledger, other_key: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written(lambda rows: resigned(rows, other_key, monkeypatch))
-    with pytest.raises(UntrustedError, match=r"row 3 \(promoted version 1\) was signed by") as said:
+    with pytest.raises(UntrustedError, match=r"row 3 \(promoted version 1\) signed by") as said:
         ledger.verify("m")
     assert said.value.hint
     assert "put it there as" in said.value.hint
