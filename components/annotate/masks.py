@@ -66,6 +66,7 @@ class Assistant:
         self._photos, self._most = photos, max_megapixels
         self._reader, self._thinker = ThreadPoolExecutor(1), ThreadPoolExecutor(1)
         self._reading: OrderedDict[int, Future[Ready]] = OrderedDict()
+        self._awaited: set[Future[Shown]] = set()  # masks that people wait for
         self._lock = Lock()
         # torch keeps its settings by thread: all its work is done in this one.
         self.teacher = self._thinker.submit(_build, settings).result()
@@ -109,14 +110,23 @@ class Assistant:
         pixels = decode_photo(data, photo.name, self._most)
         ready = Ready(pixels, sha256_bytes(data), _jpeg(pixels))
         if isinstance(self.teacher, SamTeacher):  # keeps the embedding, which takes seconds
-            height, width = pixels.shape[:2]
-            whole = (0, 0, width, height)
-            self._thinker.submit(_asked_of, self.teacher, pixels, whole, ready.sha256)
+            self._thinker.submit(self._encode, ready)
         return ready
 
+    def _encode(self, ready: Ready) -> None:
+        """Encode a photo beforehand, unless a person waits for a mask: then after that."""
+        if self._awaited:
+            self._thinker.submit(self._encode, ready)
+            return
+        height, width = ready.pixels.shape[:2]
+        _asked_of(self.teacher, ready.pixels, (0, 0, width, height), ready.sha256)
+
     def _asked(self, number: int, box: Corners) -> Shown:
-        ready = self.photo(number)
-        return self._thinker.submit(answer, self.teacher, ready.pixels, box, ready.sha256).result()
+        ready, teacher = self.photo(number), self.teacher
+        asked = self._thinker.submit(answer, teacher, ready.pixels, box, ready.sha256)
+        self._awaited.add(asked)
+        asked.add_done_callback(self._awaited.discard)
+        return asked.result()
 
 
 def _build(settings: PseudoLabel) -> Teacher:
