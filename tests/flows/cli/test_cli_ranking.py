@@ -6,6 +6,7 @@ import csv
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,14 @@ import typer
 from click.testing import Result
 from typer.testing import CliRunner
 
+from components.core import params
 from components.core.errors import InputError
 from components.core.images import save_photo
-from components.data.dataset import Dataset, save
+from components.core.paths import PREPARED, PSEUDO_LABELED
+from components.data import manifest as manifests
+from components.data.build import build
+from components.data.dataset import Dataset, load, save
+from components.pseudo_label.label import label_dataset
 from flows.cli import annotate
 from flows.cli.dataset import app
 
@@ -80,6 +86,65 @@ def test_a_data_set_is_ranked_by_name_or_folder(project, source):
     assert first == again
     assert first["photos"] != other["photos"]
     assert sorted(row["name"] for row in first["photos"]) == names
+
+
+def _run_of(root: Path) -> None:
+    """What `iml run` leaves of a data set's pseudo-masks."""
+    settings = params.load()
+    manifest, _ = build(root, settings.prepare)
+    manifests.write(PREPARED, manifest)
+    teacher = settings.pseudo_label.model_copy(update={"teacher": "box"})
+    label_dataset(manifest, root, teacher, PSEUDO_LABELED, root.parent / "cache")
+
+
+def _boxes(root: Path) -> dict[str, list[list[float]]]:
+    made = load(root)
+    names = {image["id"]: image["file_name"] for image in made.images}
+    return {names[row["image_id"]]: row["bbox"] for row in made.annotations}
+
+
+def test_a_team_corrects_pseudo_masks_in_its_own_tool_in_the_order_of_gain(project, student_folder):
+    """Out to Label Studio with masks, by gain; a box moved there; back in, nothing else changed."""
+    root = project / "data/made"
+    names = _dataset(root, 6)
+    made = load(root)
+    for image in made.images:
+        image["label"] = "manipulated"
+    rows = [
+        {"id": n, "image_id": n, "category_id": 1, "bbox": [10 + n, 12, 30, 20]} for n in range(6)
+    ]
+    save(replace(made, annotations=rows))
+    _run_of(root)
+    before = _boxes(root)
+    assert _rank("made", "--model", student_folder, "--out", "order.csv").exit_code == 0
+    with open("order.csv", encoding="utf-8", newline="") as file:
+        order = [row["name"] for row in csv.DictReader(file)]
+    assert sorted(order) == names != order
+    arguments = ["--format", "label-studio", "--masks", "--order", "order.csv", "--out", "tool"]
+    done = CliRunner().invoke(app, ["export", "made", *arguments])
+    assert done.exit_code == 0, done.output
+    tasks = json.loads(Path("tool/tasks.json").read_text())
+    assert [task["data"]["image"].rpartition("/")[2] for task in tasks] == order
+
+    shapes = tasks[0]["annotations"][0]["result"][1:]
+    assert [shape["type"] for shape in shapes] == ["polygonlabels"] or shapes[0]["value"]["rle"]
+    place = {"x": 100 * 40 / 80, "y": 100 * 35 / 70, "width": 25, "height": 30, "rotation": 0}
+    value = {**place, "rectanglelabels": ["manipulated"]}
+    shapes[0] |= {"from_name": "box", "type": "rectanglelabels", "value": value}
+    Path("tool/tasks.json").write_text(json.dumps(tasks))
+    arguments = ["--into", "made", "--replace", "--no-track", "--json"]
+    done = CliRunner().invoke(app, ["import", "tool", *arguments])
+    assert done.exit_code == 0, done.output
+    assert _boxes(root) == {**before, order[0]: [40, 35, 20, 21]}
+    drawn = {row["image_id"] for row in load(root).annotations if row.get("segmentation")}
+    assert len(drawn) == 5  # the pseudo-masks that nobody touched are the regions now
+
+    for text, expected in (("name\nother.png\n", "another data set"), ("a\n1\n", "not a table")):
+        Path("wrong.csv").write_text(text)
+        arguments = ["--format", "coco", "--out", "x", "--order", "wrong.csv"]
+        error = CliRunner().invoke(app, ["export", "made", *arguments]).exception
+        assert isinstance(error, InputError)
+        assert expected in error.line()
 
 
 def test_annotate_shows_the_photos_in_that_order(project, student_folder, monkeypatch):
