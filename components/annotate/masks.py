@@ -21,7 +21,7 @@ from components.annotate.photos import Corners, Photo
 from components.core.files import sha256_bytes
 from components.core.images import PhotoError, decode_photo
 from components.core.params import PseudoLabel
-from components.evaluate.pictures import PREDICTED
+from components.evaluate.pictures import PREDICTED, thumbnail
 from components.pseudo_label import registry
 from components.pseudo_label.candidates import Prompt, Teacher
 from components.pseudo_label.quality import PseudoMask, pseudo_masks
@@ -169,10 +169,7 @@ def _coloured(mask: np.ndarray, seen: tuple[int, int, int, int]) -> tuple[Corner
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     top, bottom = (rows[0], rows[-1] + 1) if len(rows) else (0, 1)
     left, right = (columns[0], columns[-1] + 1) if len(columns) else (0, 1)
-    part = mask[top:bottom, left:right]
-    if (scale := _LONGEST / max(part.shape)) < 1:
-        size = [max(1, round(side * scale)) for side in part.shape[::-1]]
-        part = cv2.resize(part, size, interpolation=cv2.INTER_AREA)
+    part = thumbnail(mask[top:bottom, left:right], _LONGEST)
     picture = np.empty((*part.shape, 4), np.uint8)
     picture[..., :3] = _COLOUR
     picture[..., 3] = np.rint(part * _OPACITY)

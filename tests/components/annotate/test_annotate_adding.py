@@ -10,13 +10,19 @@ from typing import Any
 import boto3
 import pytest
 from annotate_support import decision, scene
+from project import ROOT
 
 from components.annotate.adding import Added, add, send
 from components.annotate.decisions import Decision
 from components.annotate.photos import Photo, find
+from components.core import params
 from components.core.errors import UnavailableError
 from components.core.files import sha256_bytes
+from components.data.build import build
+from components.data.manifest import Manifest
+from components.distill.examples import annotation_hours, collect
 from components.ingest.inbox import Inbox
+from components.pseudo_label.label import label_dataset
 
 BOX, OTHER = [10.0, 10.0, 40.0, 50.0], [50.0, 5.0, 70.0, 30.0]
 
@@ -104,6 +110,28 @@ def test_a_checked_data_set_keeps_what_nobody_changed(tmp_path: Path, source: li
     assert after["a.jpg"] == before["a.jpg"]
     assert sorted(after["b.jpg"][1]) == [([12, 10, 32, 40], "Ben", 3.0), before["b.jpg"][1][1]]
     assert after["c.jpg"] == ("authentic", [])
+
+
+def test_the_training_reckons_the_seconds_that_were_recorded(
+    tmp_path: Path, source: list[Photo]
+) -> None:
+    """From the page's seconds to the hours in runs/distill/summary.json."""
+    root, out = tmp_path / "made", tmp_path / "pseudo"
+    decisions = [
+        said(source, "a.jpg", boxes=[BOX, OTHER], seconds=9.0),
+        said(source, "b.jpg", boxes=[BOX], seconds=2.5),
+        said(source, "c.jpg", mark="authentic", seconds=4.0),
+    ]
+    put(source, decisions, root)
+    settings = params.load(ROOT / "params.yaml")
+    manifest, _ = build(root, settings.prepare)
+    made = manifest.images.assign(split=["train", "val", "train"])
+    manifest = Manifest(made, manifest.boxes)
+    teacher = settings.pseudo_label.model_copy(update={"teacher": "box"})
+    label_dataset(manifest, root, teacher, out, tmp_path / "cache")
+    examples = collect(manifest, root, out, settings.distill)
+    hours = annotation_hours(manifest, examples)
+    assert hours["boxes"] == pytest.approx((9.0 + 2.5) / 3600)
 
 
 def test_nothing_decided_makes_nothing(tmp_path: Path, source: list[Photo]) -> None:

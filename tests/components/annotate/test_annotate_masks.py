@@ -22,6 +22,7 @@ from components.annotate.photos import Photo
 from components.annotate.session import Session
 from components.core.images import open_photo
 from components.core.params import PseudoLabel
+from components.evaluate.pictures import thumbnail
 from components.pseudo_label import registry
 from components.pseudo_label.quality import pseudo_mask
 
@@ -58,8 +59,7 @@ def apart(shown: masks.Shown, wanted: np.ndarray) -> np.ndarray:
     x0, y0, x1, y1 = map(int, shown.place)
     assert not np.delete(wanted, np.s_[y0:y1], 0).any()
     assert not np.delete(wanted, np.s_[x0:x1], 1).any()
-    size = (picture.shape[1], picture.shape[0])
-    part = cv2.resize(wanted[y0:y1, x0:x1], size, interpolation=cv2.INTER_AREA)
+    part = thumbnail(wanted[y0:y1, x0:x1], 512)  # as in all overlays
     return np.abs(picture / masks._OPACITY - part)[picture < 255]
 
 
