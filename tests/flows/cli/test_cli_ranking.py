@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import csv
+import html
 import json
+import re
+import shlex
 import subprocess
 import sys
 from dataclasses import replace
@@ -23,7 +26,7 @@ from components.data import manifest as manifests
 from components.data.build import build
 from components.data.dataset import Dataset, load, save
 from components.pseudo_label.label import label_dataset
-from flows.cli import annotate
+from flows.cli import annotate, predict
 from flows.cli.dataset import app
 
 
@@ -164,6 +167,32 @@ def test_annotate_shows_the_photos_in_that_order(project, student_folder, monkey
         rows = json.loads(_rank("in", *options, "--json").stdout)["photos"]
         assert shown == [(row["name"], row["reason"]) for row in rows]
         assert len(shown) == 5
+
+
+def test_the_triage_page_leads_to_the_photos_that_it_shows(project, student_folder, monkeypatch):
+    shown = []
+
+    def serve(source, into, photos, *others):
+        shown.extend(photo.name for photo in photos)
+        raise InputError("seen")
+
+    monkeypatch.setattr(annotate, "_serve", serve)
+    app = typer.Typer()
+    app.command()(annotate.annotate)
+    app.command()(predict.score)
+    _photos(project / "in", 6)
+    save_photo(project / "in/tiny.png", np.zeros((20, 30, 3), np.uint8))
+    (project / "in/broken.png").write_bytes(b"no photo")
+    arguments = ["in", "--model", str(student_folder), "--out", "scored now"]
+    done = CliRunner().invoke(app, ["score", *arguments])
+    assert done.exit_code == 0, done.output
+    page = Path("scored now/triage.html").read_text()
+    cards = [html.unescape(name) for name in re.findall('data-card="(.*?)"', page)]
+    assert sorted(cards[:6]) == [f"p{number}.png" for number in range(6)] != cards[:6]
+    save_photo(project / "in/later.png", np.zeros((70, 80, 3), np.uint8))
+    (command,) = re.findall("<code>(iml annotate .*?)</code>", page)
+    CliRunner().invoke(app, shlex.split(html.unescape(command))[1:])
+    assert shown == [name for name in cards if name != "broken.png"]  # which cannot be shown
 
 
 def test_wrong_input_is_one_clear_error(project, student_folder):
