@@ -154,7 +154,8 @@ def test_each_version_becomes_champion_again(old: Old) -> None:
     history = old.say("model", "history")
     rows = history["rows"]
     assert history["problems"] == []
-    assert rows[: len(before)] == before
+    known = [{key: row[key] for key in was} for row, was in zip(rows, before, strict=False)]
+    assert known == before
     new = [(row["event"], row["version"], row["actor"]) for row in rows[len(before) :]]
     assert new == [("rolled_back", number, "ben") for number in (2, 3, 1)]
 
