@@ -25,7 +25,6 @@ from components.evaluate.pictures import PREDICTED
 from components.pseudo_label import registry
 from components.pseudo_label.candidates import Prompt, Teacher
 from components.pseudo_label.quality import PseudoMask, pseudo_masks
-from components.pseudo_label.teachers.sam.model import SamTeacher
 from components.pseudo_label.teachers.sam_lite.model import SIZE, SamLiteTeacher, cut
 
 _KEPT = 6  # decoded photos in memory
@@ -108,7 +107,7 @@ class Assistant:
         data = photo.read()
         pixels = decode_photo(data, photo.name, self._most)
         ready = Ready(pixels, sha256_bytes(data), _jpeg(pixels))
-        if isinstance(self.teacher, SamTeacher):  # keeps the embedding, which takes seconds
+        if self.teacher.encodes:  # which takes seconds
             height, width = pixels.shape[:2]
             whole = (0, 0, width, height)
             self._thinker.submit(_asked_of, self.teacher, pixels, whole, ready.sha256)
