@@ -170,6 +170,22 @@ def _check_weights(params: parameters.Params, changed: dict[str, Any]) -> None:
                 where=path,
                 hint="give it a new name, here and in params.yaml",
             )
+    if params.pseudo_label.teacher.startswith("hf:") and "pseudo_label" not in changed:
+        _check_folder(params.pseudo_label.teacher)
+
+
+def _check_folder(teacher: str) -> None:
+    """As `_check_weights`, of a teacher that is a folder of files."""
+    from components.lineage import record
+    from components.pseudo_label.registry import get
+
+    weights = get(teacher).weights
+    if weights and weights.digest() not in (None, record.teacher()["sha256"]):
+        raise CheckError(
+            "its files have changed since stage pseudo_label read them",
+            where=str(weights.path),
+            hint="give the folder a new name, here and in params.yaml",
+        )
 
 
 def _check_key(params: parameters.Params) -> None:

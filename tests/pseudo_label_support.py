@@ -24,9 +24,8 @@ from segment_anything.modeling import (
 from components.core.images import save_grey, save_photo
 from components.core.params import PseudoLabel
 from components.data.manifest import BOXES, IMAGES, Manifest
-from components.pseudo_label import cache, registry
+from components.pseudo_label import cache, encoding, registry
 from components.pseudo_label.candidates import Candidates, Teacher
-from components.pseudo_label.teachers.sam import model as sam_model
 
 
 def settings(**changes: object) -> PseudoLabel:
@@ -103,7 +102,7 @@ def made_otherwise(monkeypatch: pytest.MonkeyPatch, what: str) -> None:
     else:
         edited(monkeypatch, what)
     fresh = functools.cache(cache.maker.__wrapped__)
-    for module in (registry, sam_model):
+    for module in (registry, encoding):
         monkeypatch.setattr(module, "maker", fresh)
 
 

@@ -25,7 +25,6 @@ from components.evaluate.pictures import PREDICTED, thumbnail
 from components.pseudo_label import registry
 from components.pseudo_label.candidates import Prompt, Teacher
 from components.pseudo_label.quality import PseudoMask, pseudo_masks
-from components.pseudo_label.teachers.sam.model import SamTeacher
 from components.pseudo_label.teachers.sam_lite.model import SIZE, SamLiteTeacher, cut
 
 _KEPT = 6  # decoded photos in memory
@@ -109,7 +108,7 @@ class Assistant:
         data = photo.read()
         pixels = decode_photo(data, photo.name, self._most)
         ready = Ready(pixels, sha256_bytes(data), _jpeg(pixels))
-        if isinstance(self.teacher, SamTeacher):  # keeps the embedding, which takes seconds
+        if self.teacher.encodes:  # which takes seconds
             self._thinker.submit(self._encode, ready)
         return ready
 

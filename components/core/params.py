@@ -18,6 +18,8 @@ from components.core.paths import PROJECT_FOLDER
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+# A teacher's name, or a model in Hugging Face format: `hf:` and its name or folder.
+TeacherName = Annotated[str, Field(pattern=r"^(hf:\S(.*\S)?|[A-Za-z0-9][A-Za-z0-9._-]*)$")]
 Seed = Annotated[int, Field(ge=0)]
 Side = Annotated[int, Field(ge=32, le=8192)]
 Threads = Annotated[int, Field(ge=1, le=256)]
@@ -64,7 +66,7 @@ class Validate(_Block):
 class PseudoLabel(_Block):
     """The teacher and how it is prompted."""
 
-    teacher: Name
+    teacher: TeacherName
     checkpoint: str
     margin: Annotated[float, Field(ge=0, le=1)]
     min_confidence: Share

@@ -186,12 +186,14 @@ def _dataset(name: str) -> dict[str, Any]:
 
 
 def teacher() -> dict[str, Any]:
-    """The teacher's name and the hash of its weights, as the stage recorded them."""
+    """The teacher's name, and hash and licence of its weights, as the stage recorded them."""
     summary = read_json(PSEUDO_LABEL_SUMMARY)
     if not isinstance(summary, dict) or "teacher_sha256" not in summary:
         what = "names no teacher_sha256"
         raise InputError(what, where=str(PSEUDO_LABEL_SUMMARY), hint=_RUN)
-    return {"name": summary.get("teacher"), "sha256": summary["teacher_sha256"]}
+    found = {"name": summary.get("teacher"), "sha256": summary["teacher_sha256"]}
+    licence = summary.get("teacher_licence")  # an earlier stage recorded none
+    return found if licence is None else {**found, "licence": licence}
 
 
 def backbone() -> dict[str, Any]:

@@ -19,7 +19,7 @@ def main() -> None:
         settings = params.load()
         wanted = settings.pseudo_label
         weights = registry.get(wanted.teacher).weights
-        if weights and not wanted.checkpoint and not weights.path.exists():
+        if weights and not wanted.checkpoint and not weights.on_disk():
             weights.fetch_with_bar()
         labels = label_dataset(
             manifest.read(paths.PREPARED),

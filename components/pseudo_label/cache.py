@@ -2,7 +2,7 @@
 
 A blob is one file that carries its own SHA-256, so damage is found and the work done again. A
 cache is a convenience: where its folder cannot be written, work goes on without it. Pseudo-masks
-are all kept; the newest of Segment Anything's embeddings stay within a limit on disk, which the
+are all kept; the newest of what photos were encoded to stay within a limit on disk, which the
 environment sets because it changes no result.
 """
 
@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -26,7 +28,7 @@ from components.core.files import canonical_json, sha256_bytes, write_bytes
 from components.core.images import decoder
 
 LIMIT = "IML_EMBEDDINGS_GB"
-_DEFAULT = 8.0  # GB: about 2,000 photos
+_DEFAULT = 8.0  # GB: about 2,000 photos of Segment Anything, 500 of SAM 2
 
 
 @functools.cache
@@ -105,14 +107,14 @@ class Cache:
 
 
 class Embeddings:
-    """float32 arrays (C, G, G) below a folder, by key; the longest unused ones go first.
+    """float32 arrays, one or several a key, below a folder; the longest unused ones go first.
 
     Segment Anything's encoder takes seconds a photo and its decoder hundredths, so another box on
     a photo seen before is cheap. Raises InputError where the limit in the environment is no number.
     """
 
-    def __init__(self, folder: Path, shape: tuple[int, ...]) -> None:
-        self._blobs, self._shape = Blobs(folder, "embedding/1"), shape
+    def __init__(self, folder: Path) -> None:
+        self._blobs = Blobs(folder, "embedding/2")
         text = os.environ.get(LIMIT, "").strip()
         try:
             self._limit = float(text or _DEFAULT) * 1e9
@@ -120,18 +122,25 @@ class Embeddings:
             raise InputError(f"not a number: {text!r}", where=LIMIT, hint="e.g. 8") from None
         self._used: int | None = None
 
-    def get(self, key: str) -> np.ndarray | None:
-        """The array of `key`, or None; what is used stays longer."""
+    def get(self, key: str) -> list[np.ndarray] | None:
+        """The arrays of `key`, or None; what is used stays longer."""
         body = self._blobs.get(key)
         if body is None:
             return None
         with suppress(OSError):  # a read-only cache serves all the same
             os.utime(self._blobs.path(key))
-        return np.frombuffer(body, np.float32).reshape(self._shape).copy()
+        shapes, _, data = body.partition(b"\n")
+        values, arrays, start = np.frombuffer(data, np.float32), [], 0
+        for shape in json.loads(shapes):
+            size = math.prod(shape)
+            arrays.append(values[start : start + size].reshape(shape).copy())
+            start += size
+        return arrays
 
-    def put(self, key: str, embedding: np.ndarray) -> None:
-        """Keep an array; where the folder cannot be written it is not kept."""
-        body = np.ascontiguousarray(embedding, np.float32).tobytes()
+    def put(self, key: str, embedding: Sequence[np.ndarray]) -> None:
+        """Keep arrays; where the folder cannot be written they are not kept."""
+        parts = [np.ascontiguousarray(part, np.float32).tobytes() for part in embedding]
+        body = b"".join([canonical_json([part.shape for part in embedding]), b"\n", *parts])
         if len(body) > self._limit or self._blobs.put(key, body):
             return
         if self._used is None:

@@ -76,6 +76,7 @@ class Teacher(ABC):
         calibrated: whether `predicted_iou` is the IoU to be expected in the mean, so that it is
             the mask's confidence.
         processes: true where a copy in each worker process is the fast way to many photos.
+        encodes: whether it keeps what a photo was encoded to, so that a second question is fast.
     """
 
     name: str
@@ -85,6 +86,7 @@ class Teacher(ABC):
     prior: float
     calibrated: bool = False
     processes: bool
+    encodes: bool = False
 
     @abstractmethod
     def stream(self, photo: np.ndarray, boxes: np.ndarray) -> Iterator[Candidates]:

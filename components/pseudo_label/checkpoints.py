@@ -14,7 +14,7 @@ import re
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,8 @@ from typing import BinaryIO
 from urllib.parse import urlsplit
 
 from components.core.errors import InputError, UnavailableError
-from components.core.files import alone, hashed, sha256_file
+from components.core.files import alone, sha256_file
+from components.core.files import hashed as opened
 from components.core.paths import WEIGHTS, state_dir
 from components.core.progress import Progress
 
@@ -30,6 +31,7 @@ NO_WEIGHTS = (
     "set pseudo_label.teacher: grabcut, which needs no weights, or pseudo_label.checkpoint to a "
     "local file, in params.yaml"
 )
+AGAIN = "run the same command again to continue"
 _BLOCK = 1 << 18
 _SLOWEST = 1024  # bytes a second below which a server counts as gone
 _ATTEMPTS = 3  # in a row that bring next to nothing
@@ -87,22 +89,17 @@ class Weights:
             raise InputError(
                 f"cannot fetch {self.file} ({error.what})",
                 where=error.where,
-                hint=f"run the same command again to continue, or {NO_WEIGHTS}",
+                hint=f"{AGAIN}, or {NO_WEIGHTS}",
             ) from None
         return self.path
 
     def fetch_with_bar(self) -> Path:
         """`fetch`, shown on stderr."""
-        from rich.console import Console
-        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
-        from rich.progress import TransferSpeedColumn as Speed
+        return with_bar(self.file, self.fetch)
 
-        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), Speed())
-        with Progress(*columns, console=Console(stderr=True)) as bar:
-            task = bar.add_task(self.file, total=None, visible=False)
-            return self.fetch(
-                lambda done, total: bar.update(task, completed=done, total=total, visible=True)
-            )
+    def digest(self) -> str | None:
+        """SHA-256 of the file on disk; None where there is none in full size."""
+        return sha256_file(self.path) if self.on_disk() else None
 
     def refusal(self, path: Path) -> InputError:
         """The complaint about a file that has not this one's bytes."""
@@ -124,10 +121,24 @@ class Checkpoint:
     @contextmanager
     def open(self) -> Iterator[tuple[BinaryIO, str]]:
         """The file and its SHA-256; InputError, before a byte is used, where it is another's."""
-        with hashed(self.path) as (file, sha256):
+        with opened(self.path) as (file, sha256):
             if self.published and sha256 != self.published.sha256:
                 raise self.published.refusal(self.path)
             yield file, sha256
+
+
+def with_bar(label: str, fetch: Callable[[Progress], Path]) -> Path:
+    """What a function that reports its progress returns, with a bar on stderr."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+    from rich.progress import TransferSpeedColumn as Speed
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), Speed())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(label, total=None, visible=False)
+        return fetch(
+            lambda done, total: bar.update(task, completed=done, total=total, visible=True)
+        )
 
 
 def download(
@@ -136,6 +147,8 @@ def download(
     *,
     size: int,
     sha256: str,
+    hashed: Callable[[Path], str] = sha256_file,
+    token: str = "",
     timeout: float = 30.0,
     progress: Progress | None = None,
 ) -> None:
@@ -148,6 +161,8 @@ def download(
         target: final path; appears only once size and hash are right.
         size: bytes expected; no more are ever written.
         sha256: of the whole file.
+        hashed: what makes that hash of a file, where it is not its SHA-256.
+        token: that the server asks for; other servers that it refers to do not see it.
         timeout: seconds without a connection, or with next to nothing received.
         progress: called with (bytes so far, size).
 
@@ -166,11 +181,11 @@ def download(
         if target.exists():  # the other process brought it
             return
         with open(part, "ab") as file:
-            _Transfer(url, file, size, timeout, progress).run()
-        if sha256_file(part) != sha256:
+            _Transfer(url, file, size, timeout, progress, token).run()
+        if hashed(part) != sha256:
             part.unlink()
             raise InputError(
-                f"SHA-256 is not {sha256[:12]}…, nothing was kept",
+                f"its hash is not {sha256[:12]}…, nothing was kept",
                 where=url,
                 hint="fetch again, or from another mirror",
             )
@@ -186,6 +201,7 @@ class _Transfer:
     size: int
     timeout: float
     progress: Progress | None
+    token: str
 
     def run(self) -> None:
         """Append until `size` bytes are there, reconnecting while that brings something."""
@@ -218,6 +234,8 @@ class _Transfer:
         request = urllib.request.Request(self.url)  # noqa: S310 - the scheme was checked
         if have:
             request.add_header("Range", f"bytes={have}-")
+        if self.token:
+            request.add_unredirected_header("Authorization", f"Bearer {self.token}")
         with urllib.request.urlopen(request, timeout=self.timeout) as answer:  # noqa: S310
             have = self._agree(answer, have)
             since, received = time.monotonic(), 0

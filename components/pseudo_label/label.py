@@ -25,7 +25,7 @@ from components.core.params import PseudoLabel
 from components.core.progress import Progress
 from components.data.dataset import Inside
 from components.data.manifest import MANIPULATED, Manifest, read_table, write_table
-from components.pseudo_label import prompts
+from components.pseudo_label import prompts, registry
 from components.pseudo_label.cache import Cache
 from components.pseudo_label.candidates import Identity
 from components.pseudo_label.cluster import ADDRESS, Cluster
@@ -92,7 +92,8 @@ def label_dataset(
     labels = pd.DataFrame(rows, columns=LABELS.names)
     write_table(out / "labels.parquet", labels, LABELS)
     kinds = images.set_index("image_id")["kind"].loc[[job.image_id for job in jobs]].tolist()
-    write_json(out / "summary.json", summary(labels, kinds, len(images), teacher))
+    licence = registry.licence(teacher.name, teacher.sha256)
+    write_json(out / "summary.json", summary(labels, kinds, len(images), teacher, licence))
     contact_sheet(out / "contact_sheet.png", _cases(jobs, labels))
     return read_table(out / "labels.parquet", LABELS)
 
@@ -219,13 +220,18 @@ def _block(labels: pd.DataFrame) -> dict[str, float | int | None]:
 
 
 def summary(
-    labels: pd.DataFrame, kinds: list[Any], manipulated: int, teacher: Identity
+    labels: pd.DataFrame,
+    kinds: list[Any],
+    manipulated: int,
+    teacher: Identity,
+    licence: str | None,
 ) -> dict[str, Any]:
     """The contents of summary.json: all photos, and by kind of manipulation."""
     names = [str(kind) if pd.notna(kind) else "unknown" for kind in kinds]
     return {
         "teacher": teacher.name,
         "teacher_sha256": teacher.sha256,
+        "teacher_licence": licence,
         "without_box": manipulated - len(labels),
         **_block(labels),
         "kinds": {

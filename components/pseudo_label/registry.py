@@ -1,14 +1,19 @@
-"""The teachers, found in `components.pseudo_label.teachers`: a new one is one new file there."""
+"""The teachers, found in `components.pseudo_label.teachers`: a new one is one new file there.
+
+A family has the `SPECS` of its teachers. One that has more than it can list also has `named`, which
+makes the spec of a teacher from its name, and `fetched`, those of them that are on disk.
+"""
 
 from __future__ import annotations
 
 import functools
 import importlib
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
+from types import ModuleType
 
 from components.core.errors import InputError
 from components.core.params import PseudoLabel
@@ -16,6 +21,7 @@ from components.pseudo_label import teachers
 from components.pseudo_label.cache import maker
 from components.pseudo_label.candidates import Identity, Teacher
 from components.pseudo_label.checkpoints import NO_WEIGHTS, Checkpoint, Weights
+from components.pseudo_label.hub import UNKNOWN, Folder, Published
 
 # What makes every teacher's masks.
 SHARED = tuple(f"components.pseudo_label.{part}" for part in ("candidates", "prompts", "quality"))
@@ -32,7 +38,7 @@ class TeacherSpec:
             when it is opened; heavy libraries are imported only here.
         modules: whose code makes its masks, besides `SHARED`; masks are kept by their hash.
         libraries: distributions whose version decides its masks, besides NumPy and OpenCV.
-        weights: as published; None for code alone.
+        weights: as published, or a model in a folder; None for code alone.
         licence: of the weights as published, or of the code.
     """
 
@@ -41,22 +47,42 @@ class TeacherSpec:
     build: Callable[[PseudoLabel, Checkpoint | None], Teacher]
     modules: tuple[str, ...]
     libraries: tuple[str, ...] = ()
-    weights: Weights | None = None
+    weights: Weights | Folder | None = None
     licence: str = "Apache-2.0"
 
 
 @functools.cache
-def specs() -> dict[str, TeacherSpec]:
-    """Every teacher by name, those that need no weights first, then by size."""
+def _families() -> list[ModuleType]:
     places = pkgutil.iter_modules(teachers.__path__, f"{teachers.__name__}.")
-    found = [spec for place in places for spec in importlib.import_module(place.name).SPECS]
+    return [importlib.import_module(place.name) for place in places]
+
+
+@functools.cache
+def specs() -> dict[str, TeacherSpec]:
+    """Every listed teacher by name, those that need no weights first, then by size."""
+    found = [spec for family in _families() for spec in family.SPECS]
     found.sort(key=lambda spec: (spec.weights.size if spec.weights else 0, spec.name))
     return {spec.name: spec for spec in found}
 
 
+def fetched() -> Iterator[TeacherSpec]:
+    """Teachers beyond the listed ones whose weights are on disk."""
+    for family in _families():
+        if hasattr(family, "fetched"):
+            yield from family.fetched()
+
+
+def find(name: str) -> TeacherSpec | None:
+    """The teacher of this name, or None; raises InputError for a name that is not well formed."""
+    if spec := specs().get(name):
+        return spec
+    made = (family.named(name) for family in _families() if hasattr(family, "named"))
+    return next((spec for spec in made if spec), None)
+
+
 def get(name: str) -> TeacherSpec:
     """The teacher of this name; raises InputError where there is none."""
-    if spec := specs().get(name):
+    if spec := find(name):
         return spec
     near = get_close_matches(name, specs(), 1)
     raise InputError(
@@ -83,14 +109,22 @@ def identity(teacher: Teacher) -> Identity:
     return Identity(teacher.name, teacher.sha256, teacher.margin, teacher.settings, made_by)
 
 
-def downloadable(name: str) -> Weights:
+def licence(teacher: str, sha256: str) -> str | None:
+    """Of the weights that were used; `unknown` of a user's own; None where there are none."""
+    spec = get(teacher)
+    if spec.weights is None:
+        return None
+    return spec.licence if spec.weights.sha256 == sha256 else UNKNOWN
+
+
+def downloadable(name: str) -> Weights | Published:
     """The weights of a teacher that publishes them elsewhere; raises InputError for any other."""
-    known = {s.name: s.weights for s in specs().values() if s.weights and s.weights.address}
-    if name not in known:
-        raise InputError(
-            f"{name!r} has no weights to fetch", hint=f"choose one of {', '.join(known)}"
-        )
-    return known[name]
+    spec = find(name)
+    weights = spec.weights if spec else None
+    if isinstance(weights, Published) or (isinstance(weights, Weights) and weights.address):
+        return weights
+    known = [n for n, s in specs().items() if isinstance(s.weights, Weights) and s.weights.address]
+    raise InputError(f"{name!r} has no weights to fetch", hint=f"choose one of {', '.join(known)}")
 
 
 def locate(spec: TeacherSpec, checkpoint: str) -> Checkpoint | None:
@@ -102,6 +136,11 @@ def locate(spec: TeacherSpec, checkpoint: str) -> Checkpoint | None:
     weights = spec.weights
     if weights is None:
         return None
+    if isinstance(weights, Folder):
+        if checkpoint:
+            what = f"{spec.name} takes no file of weights"
+            raise InputError(what, where="pseudo_label.checkpoint", hint="leave it empty")
+        return Checkpoint(weights.fetch())
     if not checkpoint:
         return Checkpoint(weights.path if weights.path.exists() else weights.fetch(), weights)
     path = Path(checkpoint)
@@ -109,5 +148,5 @@ def locate(spec: TeacherSpec, checkpoint: str) -> Checkpoint | None:
         raise InputError(
             "no such file", where=f"pseudo_label.checkpoint: {checkpoint}", hint=NO_WEIGHTS
         )
-    named = (w for other in specs().values() if (w := other.weights) and w.file == path.name)
-    return Checkpoint(path, next((w for w in named if w.address), None))
+    known = (w for other in specs().values() if isinstance(w := other.weights, Weights))
+    return Checkpoint(path, next((w for w in known if w.address and w.file == path.name), None))

@@ -32,7 +32,12 @@ def code_alone(teacher: str) -> bool:
 
 
 def _teacher(record: Mapping[str, Any]) -> str:
-    """The licence of a teacher's weights: of the published ones, not of a user's own file."""
+    """The licence of a teacher's weights: of the published ones, not of a user's own file.
+
+    As recorded; records that have none are of teachers that this program lists.
+    """
+    if recorded := record["teacher"].get("licence"):
+        return str(recorded)
     spec = specs().get(record["teacher"]["name"])
     if spec is None or spec.weights is None:
         return UNKNOWN

@@ -33,10 +33,10 @@ def _folders(
 
 
 def _teachers() -> list[dict[str, Any]]:
-    from components.pseudo_label.registry import specs
+    from components.pseudo_label.registry import fetched, specs
 
     rows: list[dict[str, Any]] = []
-    for spec in specs().values():
+    for spec in (*specs().values(), *fetched()):
         known = spec.weights
         here = known.on_disk() if known else None
         rows.append(
@@ -66,17 +66,21 @@ def list_(as_json: AsJson = False) -> None:
         here = {True: "yes", False: "no", None: "not needed"}[row["on_disk"]]
         add_row(table, row["name"], row["kind"], size, row["licence"], here)
     show(table)
+    typer.echo("SAM, SAM-HQ, SAM 2 and EdgeTAM in Hugging Face format: hf:NAME@COMMIT or hf:FOLDER")
 
 
 @teacher.command()
 def fetch(
-    name: Annotated[str, typer.Argument(help="A teacher whose weights are published elsewhere.")],
+    name: Annotated[
+        str,
+        typer.Argument(help="A teacher whose weights are published elsewhere, or hf:NAME@COMMIT."),
+    ],
     as_json: AsJson = False,
 ) -> None:
     """Download a teacher's weights, continuing an interrupted download.
 
-    The SHA-256 is checked before the file is put in place. IML_SAM_MIRROR names another server
-    for Segment Anything's.
+    The hash is checked before a file is put in place. IML_SAM_MIRROR names another server for
+    Segment Anything's and MobileSAM's, HF_ENDPOINT for models in Hugging Face format.
     """
     from components.pseudo_label.registry import downloadable
 

@@ -11,9 +11,10 @@ from components.core.files import sha256_bytes, sha256_file
 from components.lineage.checks.data import refused
 from components.lineage.evidence import Evidence, parsed
 from components.lineage.verdict import Finding, Pair, broken, compared, missing, verified
-from components.pseudo_label.registry import specs
+from components.pseudo_label.hub import Folder
+from components.pseudo_label.registry import find, specs
 
-_HASH = "teacher_sha256"  # in the labels and the summary
+_HASH, _LICENCE = "teacher_sha256", "teacher_licence"  # in the summary, the first in the labels too
 
 
 def teacher(evidence: Evidence) -> Iterator[Finding]:
@@ -27,6 +28,7 @@ def teacher(evidence: Evidence) -> Iterator[Finding]:
         yield refused(error)
         return
     pairs.append((names.path("teacher"), recorded["sha256"], summary.get(_HASH)))
+    pairs.append((names.path("teacher"), recorded.get("licence"), summary.get(_LICENCE)))
     pairs += [(names.path("labels"), recorded["sha256"], digest) for digest in sorted(labels)]
     yield from compared(f"{recorded['name']} made every pseudo-mask, as recorded", "", pairs)
     yield _teacher_weights(evidence, recorded)
@@ -35,17 +37,23 @@ def teacher(evidence: Evidence) -> Iterator[Finding]:
 def _teacher_weights(evidence: Evidence, recorded: dict[str, Any]) -> Finding:
     """The weights: a file, of the commit, or published elsewhere; with any teacher of any time."""
     name, digest = recorded["name"], recorded["sha256"]
-    spec = specs().get(name)
-    if spec and spec.weights is None:
+    try:
+        spec = find(name)
+    except InputError:  # a folder that is gone
+        return missing("these weights are not on this machine", name)
+    weights = spec.weights if spec else None
+    if spec and weights is None:
         return verified("it has no weights; the hash names its algorithm", name)
+    if isinstance(weights, Folder):
+        return _folder(weights, name, digest)
     if checkpoint := evidence.names.parameter("checkpoint"):
         return _file(Path(checkpoint), digest)
-    if spec is None or spec.weights is None or not spec.weights.address:
+    if weights is None or not weights.address:
         return _committed(evidence, name, digest)
-    if digest != spec.weights.sha256:
-        return broken("is not the published one", name, spec.weights.sha256, digest)
-    if spec.weights.on_disk():
-        return _file(spec.weights.path, digest)
+    if digest != weights.sha256:
+        return broken("is not the published one", name, weights.sha256, digest)
+    if weights.on_disk():
+        return _file(weights.path, digest)
     return verified("SHA-256 is that of the published checkpoint", name)
 
 
@@ -59,6 +67,17 @@ def _committed(evidence: Evidence, name: str, digest: str) -> Finding:
     if name not in specs() and any(digest.encode() in tree[path] for path in code):
         return verified("the commit's code pins this SHA-256", name)
     return missing("the commit's weights cannot be read", f"*{asset}")
+
+
+def _folder(weights: Folder, name: str, digest: str) -> Finding:
+    """A model in Hugging Face format, which no code pins: a hub's name has its commit."""
+    try:
+        found = weights.digest()
+    except InputError as error:
+        return broken(error.what, error.where or name, digest)
+    if found is None:
+        return missing("these weights are not on this machine", name)
+    return _on_disk(found, digest, name, str(weights.path))
 
 
 def _file(path: Path, digest: str) -> Finding:

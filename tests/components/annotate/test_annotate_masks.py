@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 import segment_anything
+import tiny_transformers
 import torch
 from annotate_support import scene
 from pseudo_label_support import tiny_sam
@@ -86,6 +87,25 @@ def test_another_teacher_sees_the_whole_photo(photo: Path) -> None:
     )
     assert shown.confidence == wanted.confidence
     assert apart(shown, wanted.mask).max() <= 2
+
+
+def test_a_teacher_that_encodes_does_so_ahead_and_then_answers_at_once(
+    photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    teacher = f"hf:{tiny_transformers.save(tmp_path, 'sam2')}"
+    made = masks.Assistant([Photo("a.png", photo.read_bytes)], settings(teacher), 64)
+    try:
+        pixels = made.photo(0).pixels
+        made._thinker.submit(int).result()  # what was begun before is done
+        monkeypatch.setattr(made.teacher, "_encode", None)  # any attempt would fail
+        shown = [made.mask(0, box) for box in BOXES[:2]]
+    finally:
+        made.close()
+    again = registry.build(settings(teacher))
+    for box, one in zip(BOXES, shown, strict=False):
+        wanted = pseudo_mask(again, pixels, np.array([box]))
+        assert one.confidence == pytest.approx(wanted.confidence, abs=1e-4)
+        assert apart(one, wanted.mask).max() <= 2
 
 
 def test_the_page_gets_all_pixels_upright(assistant: masks.Assistant, photo: Path) -> None:

@@ -15,15 +15,21 @@ from components.core.errors import InputError
 from components.core.files import sha256_file
 from components.pseudo_label.candidates import Prompt
 from components.pseudo_label.checkpoints import Checkpoint, Weights
+from components.pseudo_label.encoding import stability
 from components.pseudo_label.quality import pseudo_mask
 from components.pseudo_label.registry import build
+from components.pseudo_label.teachers.sam import SAM
 from components.pseudo_label.teachers.sam import model as sam
 
 BOXES = np.array([[20.0, 15, 70, 60], [5, 5, 30, 90], [60, 40, 120, 90]])
 
 
+def load(checkpoint: Checkpoint, half: bool | None = None) -> sam.SamTeacher:
+    return sam.load("tiny", checkpoint, 0.0, 1, tiny_sam, half, made_by=SAM)
+
+
 def tiny(path: Path) -> sam.SamTeacher:
-    return sam.load("tiny", Checkpoint(path), margin=0.0, threads=1, build=tiny_sam, half=False)
+    return load(Checkpoint(path), half=False)
 
 
 def test_candidates_are_those_of_segment_anything_itself(tiny_checkpoint: Path) -> None:
@@ -48,7 +54,7 @@ def test_candidates_are_those_of_segment_anything_itself(tiny_checkpoint: Path) 
 def test_stability_score_cuts_at_plus_and_minus_one() -> None:
     logits = torch.tensor([-1.5, -0.9, 0.6, 0.9, 1.1, 3.0]).view(1, 1, 2, 3)
     both = torch.cat([logits, torch.full_like(logits, -2.0)], dim=1)
-    assert sam._stability(both).tolist() == [[pytest.approx(2 / 5), 0.0]]
+    assert stability(both).tolist() == [[pytest.approx(2 / 5), 0.0]]
 
 
 def test_more_boxes_than_one_batch_and_bytes_that_repeat(tiny_checkpoint: Path) -> None:
@@ -66,7 +72,7 @@ def iou(a: np.ndarray, b: np.ndarray) -> float:
 
 def test_half_precision_gives_the_same_masks(tiny_checkpoint: Path) -> None:
     photo, _, _ = scene(1)
-    half = sam.load("tiny", Checkpoint(tiny_checkpoint), 0.0, 1, build=tiny_sam, half=True)
+    half = load(Checkpoint(tiny_checkpoint), half=True)
     assert half.settings["precision"] == "bfloat16"
     a, b = (predict(one, photo, BOXES).probability > 0.5 for one in (half, tiny(tiny_checkpoint)))
     assert iou(a, b) > 0.99
@@ -121,11 +127,11 @@ def test_a_checkpoint_is_hashed_once(
     monkeypatch.setattr(hashlib, "file_digest", counted)
     weights = Weights("w.pth", 0, sha256_file(tiny_checkpoint))
     hashed.clear()
-    sam.load("tiny", Checkpoint(tiny_checkpoint, weights), 0.0, 1, build=tiny_sam)
+    load(Checkpoint(tiny_checkpoint, weights))
     assert hashed == [str(tiny_checkpoint)]
     monkeypatch.setattr(sam, "read_third_party", None)  # the check comes before the bytes are used
     with pytest.raises(InputError, match="is not the published"):
-        sam.load("tiny", Checkpoint(tiny_checkpoint, replace(weights, sha256="0" * 64)), 0.0, 1)
+        load(Checkpoint(tiny_checkpoint, replace(weights, sha256="0" * 64)))
 
 
 def test_pseudo_mask_of_a_photo_larger_than_the_network(tiny_checkpoint: Path) -> None:
