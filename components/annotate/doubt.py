@@ -4,9 +4,9 @@ Photos are judged in folds of whole source groups, each by a student that was tr
 folds' pseudo-masks: no student has learnt the label that it is asked about. These students are for
 this alone; photos of every split are judged, and nothing else is trained or chosen by the result.
 
-Against a box speaks a student that finds little in it, and a teacher that is not confident in its
-mask for it; against an authentic photo, a student that finds a region. Each counts by its rank
-among the photos of that label, so that no scale of a teacher or student matters; mistakes of both
+Against a box speaks a student that finds more outside than in it, and a teacher that is not
+confident in its mask for it; against an authentic photo, a student that finds a region. Each counts
+by its rank among the photos of that label, so that no scale of a teacher matters; mistakes of both
 kinds of label are assumed to be about equally frequent.
 """
 
@@ -20,6 +20,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
+from scipy.special import logit
 from scipy.stats import rankdata
 
 from components.annotate.folds import trained
@@ -43,6 +44,7 @@ FOLDS = 3
 EPOCHS = 8  # at most; later ones learn labels by heart
 _SELECT = 6  # one in so many groups of the other folds chooses the best epoch
 _CORE = 0.25  # share of a box, its most manipulated pixels, that speak for it
+_SURE = 1e-4  # nothing is more certain
 _AROUND = 0.15  # of a box's sides: what lies so near is not outside
 
 
@@ -110,12 +112,12 @@ def evidence(name: str, probability: np.ndarray, boxes: np.ndarray, fit: float) 
 
 def of_boxes(photos: Sequence[Evidence]) -> list[Doubt]:
     """How doubtful the boxes of photos are."""
-    empty = _ranks([-photo.inside for photo in photos])
+    elsewhere = _ranks([_odds(photo.outside) - _odds(photo.inside) for photo in photos])
     loose = _ranks([-photo.fit for photo in photos])
     return [
         Doubt(photo.name, float(value), _against(photo, own > other))
         for photo, own, other, value in zip(
-            photos, empty, loose, _ranks(empty + loose), strict=True
+            photos, elsewhere, loose, _ranks(elsewhere + loose), strict=True
         )
     ]
 
@@ -140,6 +142,11 @@ def of_authentic(photos: Sequence[Evidence]) -> list[Doubt]:
         )
         for photo, value in zip(photos, values, strict=True)
     ]
+
+
+def _odds(probability: float) -> float:
+    """Its log odds: near 0 and 1 small differences count."""
+    return float(logit(np.clip(probability, _SURE, 1 - _SURE)))
 
 
 def _ranks(values: ArrayLike) -> np.ndarray:

@@ -110,6 +110,13 @@ def test_boxes_are_doubted_by_student_and_teacher_whatever_their_scales():
     )
 
 
+def test_a_box_is_more_doubtful_where_the_student_finds_something_elsewhere():
+    photos = [Evidence("elsewhere", 0.4, 0.95, 0.9), Evidence("nothing", 0.2, 0.1, 0.9)]
+    photos += [Evidence("found", 0.9, 0.1, 0.9)]
+    found = sorted(of_boxes(photos), key=lambda row: -row.value)
+    assert [row.name for row in found] == ["elsewhere", "nothing", "found"]
+
+
 def test_a_teacher_without_an_opinion_leaves_it_to_the_student():
     photos = [Evidence(str(n), n / 10, 0.5, 0.45) for n in range(10)]
     found = of_boxes(photos)
