@@ -36,6 +36,8 @@ def _write(result: Distilled, student: params.StudentParams) -> None:
     summary = {
         "best_epoch": result.trained.best_epoch,
         "val_f1": best["val_f1"],
+        "val_f1_best": best["val_f1_best"],
+        "val_f1_at_1_percent": best["val_f1_at_1_percent"],
         "val_false_alarm_area": best["val_false_alarm_area"],
         "val_loss": best["val_loss"],
         "epochs": len(curve),

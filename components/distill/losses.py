@@ -1,4 +1,4 @@
-"""The distillation loss, and the F1 that goes into the choice of the best epoch."""
+"""The distillation loss."""
 
 from __future__ import annotations
 
@@ -61,19 +61,3 @@ def edges(target: Tensor) -> Tensor:
     grown = F.max_pool2d(hard, 2 * reach + 1, stride=1, padding=reach)
     shrunk = -F.max_pool2d(-hard, 2 * reach + 1, stride=1, padding=reach)
     return grown - shrunk
-
-
-def pseudo_f1(probability: Tensor, target: Tensor) -> float:
-    """F1 of one photo at probability 0.5 against its pseudo-mask cut at 0.5.
-
-    Args:
-        probability: float32 (H, W).
-        target: float32 (H, W), probabilities.
-
-    Returns:
-        NaN where the pseudo-mask is empty.
-    """
-    found, wanted = probability > 0.5, target > 0.5
-    if not wanted.any():
-        return float("nan")
-    return 2 * int((found & wanted).sum()) / int(found.sum() + wanted.sum())

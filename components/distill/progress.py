@@ -24,6 +24,10 @@ class Validation(TypedDict):
     val_loss: float  # mean cross-entropy over the photos, nats per pixel
     # Mean F1 at 0.5 on the manipulated photos, against masks of the kind that is learnt
     val_f1: float
+    # The same at the best threshold, and at that with 1 % false alarms (0 without authentic photos;
+    # see `components.core.sweep`)
+    val_f1_best: float
+    val_f1_at_1_percent: float
     # Mean share of an authentic photo answered above 0.5; 0 where there are none
     val_false_alarm_area: float
 

@@ -31,6 +31,7 @@ from components.student.store import weights_bytes
 CODE = (
     "components.core.metrics",
     "components.core.seeds",
+    "components.core.sweep",
     "components.distill.batches",
     "components.distill.losses",
     "components.distill.parallel",

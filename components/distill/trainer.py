@@ -17,12 +17,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from components.core.errors import ImlError, InputError
-from components.core.metrics import predicted_area
+from components.core.metrics import THRESHOLD
 from components.core.params import Distill
 from components.core.seeds import derive
+from components.core.sweep import Sweep, above, at_alarms, at_half, best
 from components.distill.batches import Batch, count, epoch_batches
 from components.distill.cache import Decoded
-from components.distill.losses import distillation, pseudo_f1
+from components.distill.losses import distillation
 from components.distill.parallel import ALONE, DistributedContext
 from components.distill.progress import Epoch, Validation, Watcher
 from components.distill.state import State, average, begin, finished, note, restore, store
@@ -214,30 +215,37 @@ def validate(student: Student, data: Decoded, context: DistributedContext = ALON
     """
     student.eval()
     own = data.val[context.rank :: context.size]
-    # Loss; F1, photos with one; false-alarm area, photos with one.
-    sums = torch.zeros(5, dtype=torch.float64)
+    loss, sweep = 0.0, Sweep()
     for start in range(0, len(own), BATCH):
         rows = own[start : start + BATCH]
         pairs = [data.photo(row) for row in rows]
         maps = probabilities(student, [photo for photo, _ in pairs])
         for row, (_, mask), found in zip(rows, pairs, maps, strict=True):
             check_finite(float(found.sum()), "the student's answer to a photo", "validation")
-            answer, target = torch.from_numpy(found), torch.from_numpy(mask / np.float32(255))
-            f1 = pseudo_f1(answer, target)
-            loss = F.binary_cross_entropy(answer, target).item()
-            scored, authentic = not math.isnan(f1), not data.manipulated[row]
-            area = predicted_area(found) if authentic else 0.0
-            sums[0] += loss
-            sums[1:] += torch.tensor([f1 if scored else 0.0, scored, area, authentic])
-    loss, f1, with_f1, area, with_area = context.sum(sums.to(context.device)).tolist()
-    if not with_f1:
+            target = mask / np.float32(255)
+            loss += F.binary_cross_entropy(torch.from_numpy(found), torch.from_numpy(target)).item()
+            wanted = target > THRESHOLD
+            if wanted.any() or not data.manipulated[row]:
+                sweep.add(above(found, wanted))
+    sums = torch.from_numpy(np.append(sweep.total()[0], loss)).to(context.device)
+    *counts, loss = context.sum(sums).tolist()
+    return _figures(np.array([counts]), loss / len(data.val))
+
+
+def _figures(sums: np.ndarray, loss: float) -> Validation:
+    """What the summed sweep of all processes says, with the mean cross-entropy."""
+    fixed = at_half(sums)
+    if np.isnan(fixed.f1):
         raise InputError(
             "every pseudo-mask of the validation photos is empty",
             where="distill",
             hint="look at the contact sheet of pseudo_label",
         )
     return Validation(
-        val_loss=loss / len(data.val),
-        val_f1=f1 / with_f1,
-        val_false_alarm_area=area / max(1.0, with_area),
+        val_loss=loss,
+        val_f1=float(fixed.f1[0]),
+        val_f1_best=float(best(sums).f1[0]),
+        # Without authentic photos nothing is known of false alarms.
+        val_f1_at_1_percent=float(np.nan_to_num(at_alarms(sums).f1[0])),
+        val_false_alarm_area=float(np.nan_to_num(fixed.alarms[0])),
     )

@@ -27,7 +27,9 @@ EXAMPLES = 4  # photos in each section
 _BINS = 20
 
 HEADLINES = (
-    ("f1", "F1", "pixels, mean over manipulated photos with a mask"),
+    ("f1", "F1 at 0.5", "pixels, mean over manipulated photos with a mask"),
+    ("f1_best", "F1, best threshold", "optimistic: one threshold for all, chosen on these photos"),
+    ("f1_at_1_percent", "F1 at 1 % false alarms", "at the threshold that gives 1 % here"),
     ("iou", "IoU", "pixels, mean over manipulated photos with a mask"),
     ("mcc", "MCC", "Matthews correlation of the pixels, mean over manipulated photos with a mask"),
     ("auc", "Pixel AUC", "within each manipulated photo, then the mean"),

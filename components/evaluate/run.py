@@ -23,14 +23,12 @@ from components.core.files import inside, sha256_bytes
 from components.core.params import Evaluate
 from components.core.progress import Progress
 from components.core.stream import ahead, batches
+from components.core.sweep import Above, Points, Sweep, above, at_alarms, best
 from components.data.manifest import AUTHENTIC, MANIPULATED
 from components.evaluate import statistics
 from components.evaluate.calibration import (
-    Above,
     BinSums,
     Calibration,
-    Sweep,
-    above,
     balanced_accuracy,
     calibration_block,
     reliability,
@@ -41,6 +39,7 @@ Block = dict[str, Any]
 _MEANS = ("f1", "iou", "mcc", "auc", "false_alarm_area", "imdlbenco_f1")
 _PARTS = ("f1", "iou", "auc")  # of a slice of the manipulated photos
 _QUANTILES = 5
+_CURVE = 8  # every 8th threshold of a sweep is a point of the curves
 
 IMAGES = pa.schema(
     [
@@ -69,10 +68,10 @@ class Evaluation:
     Attributes:
         images: columns of `IMAGES`, in the order of the manifest's rows.
         metrics: `f1`, `iou`, `mcc`, `auc`, `false_alarm_area`, `image_auc`, `balanced_accuracy`,
-            `ece` and `imdlbenco_f1`; `calibration` (temperature, threshold, reliability by bin);
-            `groups` by kind; `slices` by method, shape and area; counts of
-            photos and source groups (`n_groups_manipulated`: of photos with a true mask);
-            `thresholds` (see `calibration.Sweep.rows`).
+            `ece` and `imdlbenco_f1`; `f1_best` and `f1_at_1_percent` (see `core.sweep`);
+            `calibration` (temperature, threshold, reliability by bin); `groups` by kind; `slices`
+            by method, shape and area; counts of photos and source groups (`n_groups_manipulated`:
+            of photos with a true mask); `thresholds` (see `core.sweep.Sweep.rows`).
     """
 
     images: pd.DataFrame
@@ -180,22 +179,23 @@ def evaluate(
         rows.append(row)
         if counted is not None:
             bins.add(row["group"], counted[0])
-            sweep.add(counted[1])
+            sweep.add(counted[1], row["group"])
         if progress:
             progress(len(rows), len(images))
     frame = pd.DataFrame(rows, columns=IMAGES.names)
-    metrics = _summarise(frame, bins, params, calibration)
-    return Evaluation(frame, metrics | {"thresholds": sweep.rows()})
+    metrics = _summarise(frame, bins, sweep, params, calibration)
+    return Evaluation(frame, metrics | {"thresholds": sweep.rows(_CURVE)})
 
 
 def _summarise(
-    images: pd.DataFrame, bins: BinSums, params: Evaluate, calibration: Calibration
+    images: pd.DataFrame, bins: BinSums, sweep: Sweep, params: Evaluate, calibration: Calibration
 ) -> Block:
     """All metrics, each `{value, low, high, n}`: finite numbers or None throughout.
 
     Args:
         images: columns of `IMAGES`.
         bins: of the photos whose truth is known.
+        sweep: of the same photos.
         params: resamples, confidence, seed.
         calibration: set on the model's validation photos.
     """
@@ -208,6 +208,9 @@ def _summarise(
         return statistics.mean(images[name].to_numpy()[rows], groups[rows], bootstrap).as_dict()
 
     block: Block = {name: mean(name) for name in _MEANS}
+    count = block["f1"]["n"]
+    block["f1_best"] = _operating(best, sweep, count, bootstrap)
+    block["f1_at_1_percent"] = _operating(at_alarms, sweep, count, bootstrap)
     block["image_auc"] = statistics.auc(scores, manipulated, groups, bootstrap).as_dict()
     block["balanced_accuracy"] = balanced_accuracy(
         scores, manipulated, groups, calibration.image_threshold, bootstrap
@@ -227,6 +230,24 @@ def _summarise(
     block["n_groups_manipulated"] = int(images["group"][images["f1"].notna()].nunique())
     block["n_groups_authentic"] = int(images["group"][~manipulated].nunique())
     return block
+
+
+def _operating(
+    choose: Callable[[np.ndarray], Points],
+    sweep: Sweep,
+    count: int,
+    bootstrap: statistics.Bootstrap,
+) -> Block:
+    """F1 of `count` photos at an operating point, whose threshold each resample chooses again."""
+    found = statistics.of_group_sums(
+        sweep.by_group(), count, lambda sums: choose(sums).f1, bootstrap
+    ).as_dict()
+    _, alarms, threshold = (float(part[0]) for part in choose(sweep.total()))
+    known = found["value"] is not None
+    return found | {
+        "threshold": threshold if known else None,
+        "false_alarm_area": alarms if known and np.isfinite(alarms) else None,
+    }
 
 
 def _half(kinds: pd.Series, place: int) -> pd.Series:

@@ -224,6 +224,7 @@ def of_group_sums(
         return Interval(None, None, None, 0)
     count = len(by_group)
     value = float(statistic(by_group.sum(axis=0, keepdims=True))[0])
+    width = max(by_group.shape)
     return _interval(
-        value, photos, count, lambda draw: statistic(_times(draw) @ by_group), count, bootstrap
+        value, photos, count, lambda draw: statistic(_times(draw) @ by_group), width, bootstrap
     )

@@ -14,7 +14,13 @@ from components.lineage import photos
 from components.lineage.evidence import Evidence
 
 _SHOWN = 8  # names in a sentence
-_METRICS = {"f1": "F1", "image_auc": "image AUC", "false_alarm_area": "false-alarm area"}
+_METRICS = {
+    "f1": "F1",
+    "f1_best": "F1 at the best threshold",
+    "f1_at_1_percent": "F1 at 1 % false alarms",
+    "image_auc": "image AUC",
+    "false_alarm_area": "false-alarm area",
+}
 _CHANGED_PHOTOS = {  # by column of the manifest
     "sha256": "with other bytes under the same name",
     "mask_sha256": "with another true mask",
@@ -169,6 +175,8 @@ def _tested(evidence: Evidence, name: str) -> dict[str, str | None]:
 
 def _figures(name: str, a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[str]:
     for key, title in _METRICS.items():
+        if key not in a or key not in b:  # a version from before it was measured
+            continue
         one, two = ((side.get(key) or {}).get("value") for side in (a, b))
         if one is None or two is None:
             yield from _changed(f"{title} on {name}", one, two)

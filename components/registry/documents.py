@@ -31,6 +31,8 @@ _NAMESPACE = uuid.UUID("6f6c1c1e-3c0a-5b0e-9d0c-2b8a7e0f4a55")  # of serial numb
 
 _FIGURES = {
     "f1": "F1 at 0.5, native resolution, mean over manipulated photos",
+    "f1_best": "F1 at the best threshold, chosen on the same photos (optimistic)",
+    "f1_at_1_percent": "F1 at the threshold with 1 % false-alarm area",
     "iou": "IoU",
     "auc": "pixel AUC",
     "false_alarm_area": "false-alarm area, share of an authentic photo",

@@ -24,7 +24,9 @@ Model = Annotated[str, typer.Option(help="name@alias, name/version or a local fo
 Device = Annotated[str, typer.Option(help="What ONNX Runtime runs on: cpu, cuda or tensorrt.")]
 _SHOWN = 40  # photos on the terminal; JSON has all
 _METRICS = {
-    "f1": "F1",
+    "f1": "F1 at 0.5",
+    "f1_best": "F1, best threshold (optimistic)",
+    "f1_at_1_percent": "F1 at 1 % false-alarm area",
     "iou": "IoU",
     "mcc": "MCC",
     "auc": "pixel AUC",

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from components.core.params import Loss
-from components.distill.losses import dice, distillation, edges, pseudo_f1
+from components.distill.losses import dice, distillation, edges
 
 PLAIN = Loss(confidence=False, dice=0.0, boundary=0.0)
 ONE = torch.ones(1)
@@ -61,12 +61,3 @@ def test_edges_are_a_band_on_both_sides_of_the_outline():
     logits = torch.zeros(1, 1, 64, 64)
     more = distillation(logits, target, ONE, settings) / distillation(logits, target, ONE, PLAIN)
     assert more.item() == pytest.approx(1 + 3 * band.mean().item(), rel=1e-5)
-
-
-def test_f1_by_hand():
-    target = torch.zeros(2, 2)
-    target[0] = 1.0
-    found = torch.tensor([[0.9, 0.1], [0.9, 0.1]])  # one of the two, and one that is not
-    assert pseudo_f1(found, target) == 0.5
-    assert pseudo_f1(torch.zeros(2, 2), target) == 0
-    assert math.isnan(pseudo_f1(found, torch.zeros(2, 2)))

@@ -18,7 +18,13 @@ from components.distill.progress import Epoch, ProgressReport, Validation
 
 
 def _epoch(number: int, f1: float = 0.7123) -> Epoch:
-    found = Validation(val_loss=0.25, val_f1=f1, val_false_alarm_area=0.0234)
+    found = Validation(
+        val_loss=0.25,
+        val_f1=f1,
+        val_f1_best=0.75,
+        val_f1_at_1_percent=0.5,
+        val_false_alarm_area=0.0234,
+    )
     return Epoch(epoch=number, train_loss=0.5, **found, lr=1e-3)
 
 

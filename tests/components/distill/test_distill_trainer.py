@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from components.core.errors import ImlError, InputError
+from components.core.metrics import image_metrics
 from components.core.seeds import fix_torch
 from components.data.manifest import Manifest
 from components.distill import trainer
@@ -16,6 +17,7 @@ from components.distill.calibration import calibrate
 from components.distill.progress import Epoch, Validation
 from components.distill.state import State, average, begin, finished, note
 from components.distill.trainer import schedule, train, train_step, validate
+from components.student.infer import probabilities
 from components.student.model import build, configure
 from components.student.store import weights_bytes
 
@@ -75,8 +77,31 @@ def test_learns_a_trivial_task_from_the_package_weights(run, data, settings):
     assert best["val_false_alarm_area"] < 0.1
     assert best["epoch"] == trained.best_epoch
     assert not student.training
+    assert best["val_f1_best"] >= max(best["val_f1"], best["val_f1_at_1_percent"])
     # The student carries the best epoch, not the last.
     assert validate(student, data).items() <= best.items()
+
+
+def test_a_student_is_validated_at_three_thresholds_that_hold_for_all_photos(data, settings):
+    student = build(configure(settings().student), "none").eval()
+    with torch.no_grad():  # answers all over 0..1
+        student.fusion.head.bias.zero_()
+        student.fusion.head.weight.mul_(30)
+    found = validate(student, data)
+    pairs = [data.photo(row) for row in data.val]
+    maps = probabilities(student, [photo for photo, _ in pairs])
+    truth = [mask > 127 for _, mask in pairs]
+    table = []
+    for level in np.arange(1, 257) / 256:
+        rows = [image_metrics(*pair, level) for pair in zip(maps, truth, strict=True)]
+        table.append([np.nanmean([r[key] for r in rows]) for key in ("f1", "false_alarm_area")])
+    f1, alarms = np.array(table).T
+    assert found["val_f1"] == pytest.approx(f1[127])
+    assert found["val_false_alarm_area"] == pytest.approx(alarms[127])
+    assert found["val_f1_best"] == pytest.approx(f1.max())
+    assert found["val_f1_at_1_percent"] == pytest.approx(f1[alarms <= 0.01][0])
+    assert found["val_f1_best"] > found["val_f1"] > found["val_f1_at_1_percent"] > 0
+    assert found["val_false_alarm_area"] > 0.01
 
 
 @pytest.mark.parametrize(("dropout", "ema"), [(False, 0.0), (True, 0.9)])
@@ -97,7 +122,13 @@ def _after(*curve):
     tiny = torch.nn.Linear(1, 1)
     state = State(tiny, tiny, None, [], {}, 0)
     for epoch, (f1, loss, *area) in enumerate(curve, start=1):
-        found = Validation(val_loss=loss, val_f1=f1, val_false_alarm_area=sum(area))
+        found = Validation(
+            val_loss=loss,
+            val_f1=f1,
+            val_f1_best=f1,
+            val_f1_at_1_percent=f1,
+            val_false_alarm_area=sum(area),
+        )
         note(state, Epoch(epoch=epoch, train_loss=1.0, **found, lr=1.0))
     return state
 

@@ -54,7 +54,7 @@ def _rendered(album: Album, params, predict, **about: str) -> tuple[str, object]
 def test_page_shows_figures_and_pictures(make_dataset, make_album, params) -> None:
     images, root = make_dataset(manipulated=14, authentic=6)
     html, sections = _rendered(make_album(images, root), params, _noisy, model="m/1")
-    page = _parse(html)
+    page, evaluation = _parse(html), evaluate(_noisy, images, root, params)
     assert {title: len(examples) for title, examples in sections.items()} == {
         "Best": 4,
         "Median": 4,
@@ -67,6 +67,11 @@ def test_page_shows_figures_and_pictures(make_dataset, make_album, params) -> No
     assert [what for what, _ in sections["Worst false alarms"][0].pictures] == ["photo", "answer"]
     for text in ("False-alarm area", "IMDL-BenCo", "splice/free", "m000.png", "m/1"):
         assert text in page.text
+    points = [evaluation.metrics[name] for name in ("f1_best", "f1_at_1_percent")]
+    for point in points:
+        assert f"{point['value']:.3f}" in page.text
+        assert f": {point['threshold']:.3f}" in page.text
+    assert "optimistic" in page.text
     for chart in ("F1 by threshold", "False-alarm area by threshold", "Precision by recall"):
         assert f'aria-label="{chart}' in html
 

@@ -57,6 +57,30 @@ def test_rows_of_means_agree_with_the_block(make_dataset, params) -> None:
     assert rows.loc[manipulated, "false_alarm_area"].isna().all()
 
 
+def test_the_operating_points_are_those_of_all_photos_with_intervals(make_dataset, params) -> None:
+    images, root = make_dataset(manipulated=6, authentic=6)
+    random = np.random.default_rng(0)
+    block = evaluate(
+        lambda photos: [random.random(p.shape[:2], dtype=np.float32) ** 2 for p in photos],
+        images,
+        root,
+        params,
+    ).metrics
+    best, few, fixed = (block[name] for name in ("f1_best", "f1_at_1_percent", "f1"))
+    (half,) = [row for row in block["thresholds"] if row["threshold"] == 0.5]
+    assert half["f1"] == pytest.approx(fixed["value"], abs=1e-6)
+    assert half["false_alarm_area"] == pytest.approx(block["false_alarm_area"]["value"], abs=1e-6)
+    assert best["value"] >= max(row["f1"] for row in block["thresholds"])
+    assert best["value"] > fixed["value"] > few["value"] > 0
+    assert best["threshold"] < 0.5 < few["threshold"]
+    assert 0.005 < few["false_alarm_area"] <= 0.01 < best["false_alarm_area"]
+    for point in (best, few):
+        assert point["low"] < point["value"] < point["high"]
+        assert point["n"] == 6
+    # Chosen again in each resample, the best threshold is never worse than the one of all photos.
+    assert best["high"] - best["value"] > 0
+
+
 def test_result_is_the_same_twice(make_dataset, red_channel, params) -> None:
     images, root = make_dataset()
     first, second = (evaluate(red_channel, images, root, params) for _ in range(2))
@@ -69,9 +93,13 @@ def test_one_class_only_gives_null_not_nan(make_dataset, red_channel, params) ->
     block = evaluate(red_channel, images, root, params).metrics
     assert block["false_alarm_area"] == {"value": None, "low": None, "high": None, "n": 0}
     assert block["image_auc"]["value"] is None
+    assert block["f1_best"]["value"] == 1
+    none = dict.fromkeys(("value", "low", "high", "threshold", "false_alarm_area"))
+    assert block["f1_at_1_percent"] == {**none, "n": 3}
     images, root = make_dataset(manipulated=0, authentic=3)
     block = evaluate(red_channel, images, root, params).metrics
     assert block["f1"]["value"] is None
+    assert block["f1_best"] == block["f1_at_1_percent"] == {**none, "n": 0}
     assert block["groups"] == {}
     json.dumps(block, allow_nan=False)
 

@@ -122,6 +122,17 @@ def test_changes_are_told_in_english() -> None:
     ]
 
 
+def test_what_an_older_version_did_not_measure_is_not_compared() -> None:
+    old = {"f1": {"value": 0.3}}
+    new = {"f1": {"value": 0.4}, "f1_at_1_percent": {"value": 0.35}}
+    assert list(difference._figures("made", old, new)) == [
+        "F1 on made rose from 0.3 to 0.4 (+0.1)."
+    ]
+    again = {"f1": {"value": 0.4}, "f1_at_1_percent": {"value": 0.25}}
+    (told,) = difference._figures("made", new, again)
+    assert told == "F1 at 1 % false alarms on made fell from 0.35 to 0.25 (-0.1)."
+
+
 def test_events_carry_versions_schemas_and_quality(project: Path, standing: Stand) -> None:
     standing(project)
     with collect(ONE) as evidence:

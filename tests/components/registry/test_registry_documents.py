@@ -19,6 +19,7 @@ STUDENT = {"backbone": "tf_efficientnet_lite0", "weights": "package", "size": 64
 DISTILL = {"epochs": 3, "student": STUDENT}
 METRICS = {
     "f1": {"value": 0.5, "low": 0.4, "high": 0.6, "n": 9},
+    "f1_at_1_percent": {"value": 0.375, "low": 0.3, "high": 0.4, "n": 9, "threshold": 0.7},
     "image_auc": {"value": None, "low": None, "high": None, "n": 0},
     "groups": {"splice|x": {"f1": {"value": 0.25, "low": None, "high": None, "n": 1}}},
 }
@@ -45,6 +46,8 @@ def test_the_card_says_what_people_ask_for() -> None:
     ):
         assert said in text
     assert "| image AUC | not measured |" in text
+    assert "| F1 at the threshold with 1 % false-alarm area | 0.375 | 0.300 to 0.400 | 9 |" in text
+    assert "best threshold" not in text  # a version from before it was measured
     assert "| F1, splice\\|x | 0.250 |" in text
     assert text == card("m", record())
     assert "F1 0.500" in summary(record())

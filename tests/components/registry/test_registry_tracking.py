@@ -43,10 +43,10 @@ from components.serving.predictor import Predictor
 from components.student.config import CONFIG, GRAPH, WEIGHTS
 
 ROOT = Path(__file__).parents[3]
-CURVE = """epoch,train_loss,val_loss,val_f1,val_false_alarm_area,lr
-1,0.75,0.5,nan,0.5,0.002
-2,0.5,0.25,0.125,0.25,0.001
-3,0.625,0.375,0.0,0.125,0.0
+CURVE = """epoch,train_loss,val_loss,val_f1,val_f1_best,val_f1_at_1_percent,val_false_alarm_area,lr
+1,0.75,0.5,nan,nan,nan,0.5,0.002
+2,0.5,0.25,0.125,0.5,0.0625,0.25,0.001
+3,0.625,0.375,0.0,0.25,0.03125,0.125,0.0
 """
 
 
@@ -117,6 +117,8 @@ def test_a_version_comes_back_with_everything(
         "train_loss": 0.625,
         "val_loss": 0.375,
         "val_f1": 0.0,
+        "val_f1_best": 0.25,
+        "val_f1_at_1_percent": 0.03125,
         "val_false_alarm_area": 0.125,
         "lr": 0.0,
     }
@@ -150,6 +152,8 @@ def test_the_training_curve_is_the_runs_metrics_by_epoch(
         "train_loss": [(1, 0.75), (2, 0.5), (3, 0.625)],
         "val_loss": [(1, 0.5), (2, 0.25), (3, 0.375)],
         "val_f1": [(2, 0.125), (3, 0.0)],
+        "val_f1_best": [(2, 0.5), (3, 0.25)],
+        "val_f1_at_1_percent": [(2, 0.0625), (3, 0.03125)],
         "val_false_alarm_area": [(1, 0.5), (2, 0.25), (3, 0.125)],
         "lr": [(1, 0.002), (2, 0.001), (3, 0.0)],
     }

@@ -240,7 +240,8 @@ def test_evaluate_importable_folder(folders: Path, student_folder: Path) -> None
 
 def test_evaluate_shows_a_table(folders: Path, student_folder: Path) -> None:
     done = _iml("evaluate", "--data", folders, "--model", student_folder, "--out", "o")
-    for text in ("false-alarm area", "IMDL-BenCo", "report.html"):
+    points = ("F1 at 0.5", "F1, best threshold (optimistic)", "F1 at 1 % false-alarm area")
+    for text in (*points, "IMDL-BenCo", "report.html"):
         assert text in done.stdout
 
 
