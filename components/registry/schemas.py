@@ -105,6 +105,16 @@ class Names:
         """A parameter; None where the record has none."""
         return self.parameters().get(str(self.layout["parameters"][role]))
 
+    def datasets(self) -> list[str]:
+        """The data sets that the version was prepared from, the first one first; [] for none.
+
+        Up to schema 3 a version had one, by the role `dataset`.
+        """
+        if "datasets" not in self.layout["parameters"]:
+            one = self.parameter("dataset")
+            return [] if one is None else [str(one)]
+        return [str(name) for name in self.parameter("datasets") or ()]
+
     def parameters_of(self, role: str) -> dict[str, Any]:
         """A block of parameters, by the dotted names within it."""
         start = f"{self.layout['parameters'][role]}."
