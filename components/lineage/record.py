@@ -105,7 +105,8 @@ def collect(params: Mapping[str, Any]) -> dict[str, Any]:
         InputError: a stage has not run, a data set names no licence, or git has no commit here.
     """
     lock, dirty = workspace.lock_text(), workspace.git_dirty()
-    names = sorted({*params["prepare"]["datasets"], *params["evaluate"]["datasets"]})
+    scored = sorted(params["evaluate"]["datasets"])
+    names = sorted({*params["prepare"]["datasets"], *scored})
     return {
         "schema": SCHEMA,
         "layout": LAYOUT,
@@ -120,7 +121,7 @@ def collect(params: Mapping[str, Any]) -> dict[str, Any]:
         "teacher": teacher(),
         "backbone": backbone(),
         "validation": _result(VALIDATION),
-        "evaluation": {name: _result(EVALUATED / name / METRICS) for name in names},
+        "evaluation": {name: _result(EVALUATED / name / METRICS) for name in scored},
         "files": {p.name: sha256_file(p) for p in sorted(EXPORTED.glob("*")) if p.is_file()},
         "environment": environment(),
         "seeds_and_threads": _seeds_and_threads(params),
