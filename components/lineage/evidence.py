@@ -225,7 +225,7 @@ class Evidence:
             raise UnknownError(f"not a Parquet file ({error})", where=path) from None
         wanted = self.names.columns(name, [*columns, *optional])
         there = {role: column for role, column in wanted.items() if column in found.schema.names}
-        if lacking := [wanted[role] for role in columns if role not in there]:
+        if lacking := [wanted.get(role, role) for role in columns if role not in there]:
             raise UnknownError(f"this program needs column {lacking[0]!r}", where=path)
         frame = found.select(list(there.values())).to_pandas()
         return frame.rename(columns={column: role for role, column in there.items()})

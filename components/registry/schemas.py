@@ -86,9 +86,9 @@ class Names:
         return str(self.layout["files"][role]).replace("{dataset}", dataset)
 
     def columns(self, table: str, roles: Sequence[str]) -> dict[str, str]:
-        """The columns of a table by what they are for."""
+        """The columns of a table by what they are for; those unknown to the record are left out."""
         known = self.layout["columns"][table]
-        return {role: str(known[role]) for role in roles}
+        return {role: str(known[role]) for role in roles if role in known}
 
     def parameters(self) -> dict[str, Any]:
         """Parameters of all stages by dotted name."""
