@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
-from components.core.errors import InputError
+from components.annotate import photos, ranking
+from components.core.errors import ImlError, InputError
 from components.core.files import write_json, write_text
+from components.core.paths import state_dir
+from components.data.manifest import read_table
 from components.registry import chain
+from components.registry.downloads import fetch
 from components.registry.versions import Registry, registration
+from components.serving import own_code
 from components.serving.drift import EFFECT, SIGNIFICANCE, Drift, compare, read, render
+from components.serving.score import SCORES, SETTINGS, TABLE
 from flows import notify
 from flows.steps import reporting_flow, run_logger
 
 RETRAIN = "retrain/nightly"
 PAGE, RESULT = "drift.html", "drift.json"
-NEXT = "`iml dataset rank PHOTOS --order gain` lists the photos to annotate first"
+_FIRST = 5  # photos that are named
+_CANDIDATES = 100  # photos that the champion looks at again to choose them
 
 
 @reporting_flow("drift")
@@ -43,16 +51,39 @@ def drift(
     """
     before, now = read(Path(reference)), read(Path(current))
     found = compare(before, now, significance=significance, effect=effect)
+    if found.drifted:
+        found = _advised(found, Path(current), f"{model}@champion")
     write_text(Path(out) / PAGE, render(found, before, now))
     write_json(Path(out) / RESULT, found.row())
     _log(model, found, Path(out) / PAGE)
     if found.drifted:
-        notify.send("drift", f"{found.sentence}; {NEXT}")
+        notify.send("drift", f"{found.sentence}; {found.advice}")
         if retrain:
             from prefect.deployments import run_deployment
 
             run_deployment(RETRAIN, timeout=0, parameters={"publish": True})
     return found
+
+
+def _advised(found: Drift, table: Path, model: str) -> Drift:
+    """Drift with the photos to annotate first, where the table is that of `iml score`.
+
+    To bound the work, only photos whose scores are the least certain are considered.
+    """
+    results = table.parent
+    if table.name != TABLE or not (results / SETTINGS).is_file():
+        return found
+    found = replace(found, source=str(results))
+    try:
+        scores = read_table(table, SCORES).set_index("name")["score"].dropna()
+        there = [one for one in photos.find(str(results), state_dir()) if one.name in scores]
+        there.sort(key=lambda one: abs(scores[one.name] - 0.5))
+        predictor = own_code.load(fetch(model))
+        order = ranking.rank(there[:_CANDIDATES], "gain", predictor, 0)
+    except ImlError as error:
+        run_logger().warning(f"the photos to annotate first are not known: {error.line()}")
+        return found
+    return replace(found, first=tuple(row.name for row in order[:_FIRST]))
 
 
 def _log(model: str, found: Drift, page: Path) -> None:

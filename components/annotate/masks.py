@@ -21,7 +21,7 @@ from components.annotate.photos import Corners, Photo
 from components.core.files import sha256_bytes
 from components.core.images import PhotoError, decode_photo
 from components.core.params import PseudoLabel
-from components.evaluate.pictures import PREDICTED
+from components.evaluate.pictures import PREDICTED, thumbnail
 from components.pseudo_label import registry
 from components.pseudo_label.candidates import Prompt, Teacher
 from components.pseudo_label.quality import PseudoMask, pseudo_masks
@@ -66,6 +66,7 @@ class Assistant:
         self._photos, self._most = photos, max_megapixels
         self._reader, self._thinker = ThreadPoolExecutor(1), ThreadPoolExecutor(1)
         self._reading: OrderedDict[int, Future[Ready]] = OrderedDict()
+        self._awaited: set[Future[Shown]] = set()  # masks that people wait for
         self._lock = Lock()
         # torch keeps its settings by thread: all its work is done in this one.
         self.teacher = self._thinker.submit(_build, settings).result()
@@ -109,14 +110,23 @@ class Assistant:
         pixels = decode_photo(data, photo.name, self._most)
         ready = Ready(pixels, sha256_bytes(data), _jpeg(pixels))
         if isinstance(self.teacher, SamTeacher):  # keeps the embedding, which takes seconds
-            height, width = pixels.shape[:2]
-            whole = (0, 0, width, height)
-            self._thinker.submit(_asked_of, self.teacher, pixels, whole, ready.sha256)
+            self._thinker.submit(self._encode, ready)
         return ready
 
+    def _encode(self, ready: Ready) -> None:
+        """Encode a photo beforehand, unless a person waits for a mask: then after that."""
+        if self._awaited:
+            self._thinker.submit(self._encode, ready)
+            return
+        height, width = ready.pixels.shape[:2]
+        _asked_of(self.teacher, ready.pixels, (0, 0, width, height), ready.sha256)
+
     def _asked(self, number: int, box: Corners) -> Shown:
-        ready = self.photo(number)
-        return self._thinker.submit(answer, self.teacher, ready.pixels, box, ready.sha256).result()
+        ready, teacher = self.photo(number), self.teacher
+        asked = self._thinker.submit(answer, teacher, ready.pixels, box, ready.sha256)
+        self._awaited.add(asked)
+        asked.add_done_callback(self._awaited.discard)
+        return asked.result()
 
 
 def _build(settings: PseudoLabel) -> Teacher:
@@ -159,10 +169,7 @@ def _coloured(mask: np.ndarray, seen: tuple[int, int, int, int]) -> tuple[Corner
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     top, bottom = (rows[0], rows[-1] + 1) if len(rows) else (0, 1)
     left, right = (columns[0], columns[-1] + 1) if len(columns) else (0, 1)
-    part = mask[top:bottom, left:right]
-    if (scale := _LONGEST / max(part.shape)) < 1:
-        size = [max(1, round(side * scale)) for side in part.shape[::-1]]
-        part = cv2.resize(part, size, interpolation=cv2.INTER_AREA)
+    part = thumbnail(mask[top:bottom, left:right], _LONGEST)
     picture = np.empty((*part.shape, 4), np.uint8)
     picture[..., :3] = _COLOUR
     picture[..., 3] = np.rint(part * _OPACITY)

@@ -55,6 +55,7 @@ def export_dataset(
     *,
     masks: bool = False,
     threshold: float = 0.5,
+    order: Sequence[str] = (),
 ) -> Exported:
     """Write a data set in an annotation tool's format.
 
@@ -66,10 +67,11 @@ def export_dataset(
         masks: add the accepted pseudo-masks of this workspace's last run as regions of the boxes
             that have none.
         threshold: probability from which a pixel of a pseudo-mask belongs to the region.
+        order: names of the photos to write first; the others follow by name.
 
     Raises:
-        InputError: no such format or data set, `out` exists, or the pseudo-masks are of other
-            photos or boxes.
+        InputError: no such format or data set, `out` exists, a name in `order` that is no photo's,
+            or the pseudo-masks are of other photos or boxes.
     """
     writer = registry.get(format)
     _check_place(out, root)
@@ -78,6 +80,7 @@ def export_dataset(
     records, drawn = _records(dataset, settings)
     lacking = _stated_regions(dataset) - _regions(records)
     records, masked = add(records, threshold, root) if masks else (records, None)
+    records = _ordered(records, order, root)
     with staging(out) as scratch:
         _check_place(out, root)  # it may have been made meanwhile
         work = scratch / out.name
@@ -111,6 +114,17 @@ def _records(dataset: Dataset, settings: Prepare) -> tuple[list[Record], int]:
     added = sum(len(rows[number]) for number in drawn)
     images = sorted(dataset.images, key=lambda image: image["file_name"])
     return run(lambda image: _record(dataset, image, rows[image["id"]]), images), added
+
+
+def _ordered(records: list[Record], order: Sequence[str], root: Path) -> list[Record]:
+    """The records in an order; those that it does not name come last, as they are."""
+    left = {record.name: record for record in records}
+    try:
+        first = [left.pop(name) for name in dict.fromkeys(order)]
+    except KeyError as error:
+        what = f"the order is that of another data set: {error.args[0]} is not in this one"
+        raise InputError(what, where=str(root)) from None
+    return [*first, *left.values()]
 
 
 def _record(dataset: Dataset, image: dict[str, Any], rows: list[dict[str, Any]]) -> Record:

@@ -63,13 +63,18 @@ class Taken:
 
 
 class Inbox:
-    """The batches at an address `s3://bucket/prefix`; the client's settings are AWS_*."""
+    """The batches at an address `s3://bucket/prefix`; the client's settings are AWS_*.
 
-    def __init__(self, address: str) -> None:
+    Args:
+        address: where the batches are.
+        named_by: what names the address, for errors.
+    """
+
+    def __init__(self, address: str, named_by: str = "IML_INBOX") -> None:
         parts = urlsplit(address)
         if parts.scheme != "s3" or not parts.netloc:
             what = f"{address!r} is not an inbox address"
-            raise InputError(what, where="IML_INBOX", hint="use s3://bucket/prefix")
+            raise InputError(what, where=named_by, hint="use s3://bucket/prefix")
         self.address, self._bucket = address, parts.netloc
         path = parts.path.strip("/")
         self._prefix = f"{path}/" if path else ""
@@ -129,6 +134,24 @@ class Inbox:
                 shutil.copyfileobj(answer["Body"], file)
             if target.stat().st_size != size:
                 raise CheckError("arrived incomplete", where=f"{self.address}: {batch.name}/{key}")
+
+    def send(self, name: str, folder: Path) -> None:
+        """Upload a folder as a new batch, which is complete with its last object.
+
+        Raises:
+            InputError: the store refuses it.
+            UnavailableError: the store does not answer; the same call again completes the batch.
+        """
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
+        with self._answering():
+            for path in files:
+                key = f"{name}/{path.relative_to(folder).as_posix()}"
+                with path.open("rb") as file:
+                    self._put(key, file)
+            self._put(f"{name}/{COMPLETE}", b"")
+
+    def _put(self, key: str, body: BinaryIO | bytes) -> None:
+        self._client.put_object(Bucket=self._bucket, Key=self._prefix + key, Body=body)
 
 
 def _new_file(path: Path, key: str) -> BinaryIO:

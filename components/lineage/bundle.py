@@ -26,7 +26,7 @@ from components.workspace import history
 from components.workspace.remote import FOLDER, Objects
 from components.workspace.repository import tag_name
 
-SCHEMA = 1
+SCHEMA = 2  # 1: rows without signatures, no checkpoints
 _MEMBERS = 1_000_000  # most files and folders in an archive
 
 
@@ -75,6 +75,7 @@ def export(evidence: Evidence, target: Path, *, photos: bool) -> dict[str, int]:
                 "witness": evidence.ledger_head,
                 "alias": evidence.alias,
                 "run": asdict(evidence.run) if evidence.run else None,
+                "checkpoints": evidence.checkpoints,
             }
             write_json(root / "case.json", case)
             write_json(root / "ledger.json", [asdict(row) for row in evidence.rows])
@@ -147,7 +148,7 @@ def _read(root: Path, path: Path) -> Evidence:
     files, signature = layout.places(root)
     files.mkdir(exist_ok=True)
     try:
-        if case["schema"] != SCHEMA:
+        if case["schema"] not in (1, SCHEMA):
             raise InputError(f"a bundle of schema {case['schema']}", where=str(path))
         return Evidence(
             model=str(case["model"]),
@@ -161,6 +162,7 @@ def _read(root: Path, path: Path) -> Evidence:
             signature=signature,
             repository=_repository(root),
             objects=Objects.of_folder(root / "objects"),
+            checkpoints=case.get("checkpoints"),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"not a bundle ({error})", where=str(path)) from None

@@ -14,7 +14,7 @@ from mlflow.exceptions import MlflowException
 from components import workspace
 from components.core.errors import InputError
 from components.lineage.evidence import Evidence, Run
-from components.registry import chain, layout
+from components.registry import chain, checkpoints, layout
 from components.registry.chain import Event
 from components.registry.versions import Registry, parse_reference
 from components.workspace.remote import Objects
@@ -38,8 +38,8 @@ def collect(reference: str, *, whole: bool = True) -> Iterator[Evidence]:
     """
     name, wanted = parse_reference(reference)
     registry = Registry.open(name)
-    # The ledger_head first: rows that come in between are then only more than it has seen.
-    ledger_head = registry.store.ledger_head(name)
+    # What has seen the ledger first: rows that come in between are then only more than that.
+    kept, ledger_head = checkpoints.published(name), registry.store.ledger_head(name)
     rows = registry.ledger.rows(name)
     if rows and ledger_head is None and registry.renamed(rows):
         raise registry.without_note(rows)
@@ -68,6 +68,7 @@ def collect(reference: str, *, whole: bool = True) -> Iterator[Evidence]:
             signature=own / layout.SIGNATURE,
             repository=Path.cwd() if _or_none(workspace.git_commit, InputError) else None,
             objects=_or_none(Objects.of_workspace, InputError),
+            checkpoints=kept,
         )
 
 

@@ -54,6 +54,8 @@ class Evidence:
         signature: the file beside it, which need not exist.
         repository: a git repository, or None.
         objects: the DVC remote, or None.
+        checkpoints: the ledger's, by place; None where none are kept.
+        witnesses: checkpoints that somebody else has of it, by file.
     """
 
     model: str
@@ -67,6 +69,8 @@ class Evidence:
     signature: Path
     repository: Path | None
     objects: Objects | None
+    checkpoints: Mapping[str, str] | None = None
+    witnesses: Mapping[str, str] = field(default_factory=dict)
     _read: dict[str, bytes] = field(default_factory=dict, repr=False)
 
     @property

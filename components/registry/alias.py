@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from components.core.errors import CheckError, InputError
-from components.registry import chain, decisions
+from components.registry import chain, checkpoints, decisions
 from components.registry.chain import Event, LedgerHead, Row
 from components.registry.ledger import Entry, actor_here
 from components.registry.tracking import Store
@@ -30,6 +30,7 @@ def sync_alias(registry: Registry) -> int | None:
         # Another process may have appended and synced before us: then we undid that just now.
         if len(registry.ledger.rows(model)) == len(rows):
             decisions.refresh(model, rows)
+            checkpoints.publish(rows)
             return champion
 
 

@@ -54,7 +54,9 @@ class Row:
         evidence: canonical JSON text.
         previous_champion: the champion it replaced; None for none, and on rows that name none.
         previous_hash: hash of the row before; 64 zeros on the first.
-        hash: SHA-256 of all of the above.
+        hash: SHA-256 of all of the above and of the signing key.
+        signing_key: fingerprint of the key of whoever acted; None on rows of earlier programs.
+        signature: of the hash, see `components.registry.row_signatures`.
     """
 
     model: str
@@ -68,6 +70,13 @@ class Row:
     previous_champion: int | None
     previous_hash: str
     hash: str
+    signing_key: str | None = None
+    signature: str | None = None
+
+    @property
+    def name(self) -> str:
+        """In sentences."""
+        return f"row {self.sequence} ({self.event} version {self.version})"
 
     def facts(self) -> dict[str, Any]:
         """The evidence, parsed."""
@@ -89,8 +98,11 @@ class Row:
 
 
 def digest(values: dict[str, Any]) -> str:
-    """The hash of a row: canonical JSON of every column but `hash`."""
-    return sha256_json({name: value for name, value in values.items() if name != "hash"})
+    """The hash of a row: canonical JSON of its columns, without hash, signature and no key."""
+    hashed = {name: values[name] for name in values.keys() - {"hash", "signature"}}
+    if hashed.get("signing_key") is None:  # rows of earlier programs were hashed without
+        hashed.pop("signing_key", None)
+    return sha256_json(hashed)
 
 
 def champion(rows: Iterable[Row]) -> int | None:
@@ -215,7 +227,7 @@ def problems(rows: Sequence[Row], ledger_head: LedgerHead | None = None) -> list
     before, current, expected = GENESIS, None, 1
     seen: set[tuple[str, int]] = set()  # events with their versions
     for row in rows:
-        name = f"row {row.sequence} ({row.event} version {row.version})"
+        name = row.name
         if not row.intact():
             found.append(f"{name} was edited")
         elif row.sequence != expected:

@@ -26,16 +26,19 @@ from sqlalchemy.exc import IntegrityError
 from components.core.errors import CheckError, EvidenceError, InputError
 from components.core.files import canonical_json
 from components.core.paths import LEDGER, state_dir
-from components.registry import chain, database
+from components.registry import chain, database, row_signatures, signing
 from components.registry.chain import Event, LedgerHead, Row
+from components.registry.signing import Signer
 
 SETTING = "IML_LEDGER_URL"
-HEAD, VERSION_TABLE = "0002", "ledger_schema"
+HEAD, VERSION_TABLE = "0003", "ledger_schema"
+_SIGNED = "0003"  # the first revision with signatures
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _LOCK = 0x1ED6E2  # PostgreSQL's advisory lock of those who migrate
 _ATTEMPTS = 20  # at the next free sequence, under racing writers
 
 table = sa.table("ledger", *(sa.column(field.name) for field in fields(Row)))
+_SIGNATURES = ("signing_key", "signature")  # columns
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,10 @@ class Ledger:
         default = f"sqlite:///{state_dir() / LEDGER}"
         self._url = url or database.environment(SETTING, default)
         self._engine = database.connect(self._url, SETTING)
-        _upgrade(self._engine)
+        revision = _upgrade(self._engine)
+        # Where it may not be migrated, an older table is read as it is.
+        unsigned = revision < _SIGNED
+        self._columns = [c for c in table.c if not (unsigned and c.name in _SIGNATURES)]
 
     @property
     def name(self) -> str:
@@ -86,16 +92,27 @@ class Ledger:
     def rows(self, model: str) -> list[Row]:
         """All rows of a model, by sequence."""
         with database.transaction(self._engine, SETTING) as connection:
-            return _rows(connection, model)
+            return self._rows(connection, model)
 
     def champion(self, model: str) -> int | None:
         """The version the ledger names champion, or None."""
         return chain.champion(self.rows(model))
 
     def verify(self, model: str, ledger_head: LedgerHead | None = None) -> list[Row]:
-        """The model's rows, checked; raises CheckError naming the first row that is wrong."""
+        """The model's rows, checked, and who signed them.
+
+        Raises:
+            UntrustedError: a row is signed by a key that is not trusted here.
+            EvidenceError: naming the first row that is wrong.
+            InputError: what stands beside a trusted key is unreadable.
+        """
         rows = self.rows(model)
         found = chain.problems(rows, ledger_head)
+        if not found:
+            faults = list(row_signatures.problems(rows))
+            if faults and faults[0].where:  # a key's file, about which a person can do something
+                raise faults[0]
+            found = [fault.what for fault in faults]
         if found:
             more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
             raise EvidenceError(
@@ -106,17 +123,21 @@ class Ledger:
         return rows
 
     def append(self, entry: Entry) -> Row:
-        """Append a row; compare-and-swap on the expected champion and sequence.
+        """Append a row, signed; compare-and-swap on the expected champion and sequence.
 
         Raises:
             CheckError: another writer was faster, so what the decision was based on is outdated.
-            InputError: text that cannot be stored, non-finite evidence, unreachable database.
+            InputError: text that cannot be stored, non-finite evidence, unreachable database; no
+                key to sign with, or one that may not append this.
         """
         evidence = _checked(entry)
+        # A ledger that has been signed gets no row by a key that was made in passing.
+        signing.check_key(lambda: any(row.signing_key for row in self.rows(entry.model)))
+        signer = signing.signer()
         for _ in range(_ATTEMPTS):
             try:
                 with database.transaction(self._engine, SETTING, writing=True) as connection:
-                    row = _next(entry, evidence, _rows(connection, entry.model))
+                    row = _next(entry, evidence, self._rows(connection, entry.model), signer)
                     connection.execute(sa.insert(table).values(asdict(row)))
                 return row
             except IntegrityError:
@@ -126,10 +147,9 @@ class Ledger:
             f"{_ATTEMPTS} other writers were faster", where=self.name, hint="run the command again"
         )
 
-
-def _rows(connection: Connection, model: str) -> list[Row]:
-    query = sa.select(table).where(table.c.model == model).order_by(table.c.sequence)
-    return [Row(**found) for found in connection.execute(query).mappings()]
+    def _rows(self, connection: Connection, model: str) -> list[Row]:
+        query = sa.select(*self._columns).where(table.c.model == model).order_by(table.c.sequence)
+        return [Row(**found) for found in connection.execute(query).mappings()]
 
 
 def _checked(entry: Entry) -> str:
@@ -143,8 +163,8 @@ def _checked(entry: Entry) -> str:
         raise InputError(f"evidence of {entry.event} cannot be recorded ({error})") from None
 
 
-def _next(entry: Entry, evidence: str, rows: list[Row]) -> Row:
-    """The row that follows `rows`, if what the entry expects still holds."""
+def _next(entry: Entry, evidence: str, rows: list[Row], signer: Signer) -> Row:
+    """The row that follows `rows`, signed, if what the entry expects still holds."""
     last = rows[-1] if rows else None
     sequence = last.sequence if last else 0
     again = "run the command again to decide on the current state"
@@ -170,24 +190,27 @@ def _next(entry: Entry, evidence: str, rows: list[Row]) -> Row:
         "evidence": evidence,
         "previous_champion": current if names_champion else None,
         "previous_hash": last.hash if last else chain.GENESIS,
+        "signing_key": signer.mark,
     }
-    return Row(**values, hash=chain.digest(values))
+    return row_signatures.sign(Row(**values, hash=chain.digest(values)), signer)
 
 
-def _upgrade(engine: Engine) -> None:
+def _upgrade(engine: Engine) -> str:
     """Bring a database to `HEAD`; one that is up to date is only looked at.
 
-    Who may not write reads the rows as they are: they are the same in every revision so far.
+    Gives its revision, an earlier one for who may only read.
     """
     with database.transaction(engine, SETTING) as connection:
         before = _revision(connection)
     if before == HEAD:
-        return
+        return HEAD
     try:
         _bring_to_head(engine)
     except InputError:
         if before is None or before > HEAD:
             raise
+        return before
+    return HEAD
 
 
 def _bring_to_head(engine: Engine) -> None:

@@ -12,6 +12,8 @@ A signature is a Sigstore bundle that names every file with its SHA-256; anybody
 
 from __future__ import annotations
 
+import base64
+import binascii
 import os
 import re
 import secrets
@@ -19,11 +21,12 @@ import shlex
 import stat
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -57,11 +60,50 @@ def sign(folder: Path, signature: Path) -> str:
     from model_signing.signing import Config
 
     key = _private_key()
-    mark = _trust(key)
+    mark = _trust(_loaded(key))
     with atomic(signature) as temporary:
         config = Config().set_hashing_config(_hashing())
         config.use_elliptic_key_signer(private_key=key).sign(folder, temporary)
     return mark
+
+
+@dataclass(frozen=True)
+class Signer:
+    """The key to sign with, loaded.
+
+    Attributes:
+        mark: its fingerprint.
+    """
+
+    mark: str
+    _key: ec.EllipticCurvePrivateKey
+
+    def sign(self, text: str) -> str:
+        """ECDSA of SHA-256 of a text's UTF-8, DER in base64."""
+        signature = self._key.sign(text.encode(), ec.ECDSA(hashes.SHA256()))
+        return base64.b64encode(signature).decode()
+
+
+def signer() -> Signer:
+    """The key to sign with; its public half is trusted from now on.
+
+    Raises InputError for an unusable key.
+    """
+    key = _loaded(_private_key())
+    return Signer(_trust(key), key)
+
+
+def signed_text(text: str, signature: str, public_key: Path) -> bool:
+    """Whether `Signer.sign` made a signature of a text with the private half of a key."""
+    key = serialization.load_pem_public_key(public_key.read_bytes())
+    if not isinstance(key, ec.EllipticCurvePublicKey):
+        return False
+    try:
+        raw = base64.b64decode(signature, validate=True)
+        key.verify(raw, text.encode(), ec.ECDSA(hashes.SHA256()))
+    except (InvalidSignature, binascii.Error, ValueError):
+        return False
+    return True
 
 
 def verify(folder: Path, signature: Path, public_key: Path) -> str:
@@ -98,6 +140,18 @@ def fingerprint(public_key: Path) -> str:
     return sha256_bytes(loaded.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
 
 
+def place(mark: str) -> Path:
+    """Where this machine keeps the key with this fingerprint, if it trusts it."""
+    return _trusted_folder() / f"{mark}.pem"
+
+
+def beginning(mark: str) -> list[Path]:
+    """The trusted public keys whose fingerprints begin so."""
+    folders = (_trusted_folder(), PUBLIC_KEYS)
+    names = {path.stem for folder in folders for path in folder.glob(f"{mark}*.pem")}
+    return [trusted(name) for name in sorted(names)]
+
+
 class UntrustedError(EvidenceError):
     """A key that this machine does not trust."""
 
@@ -114,7 +168,7 @@ def trusted(mark: str, *, to_run: bool = False) -> Path:
         UntrustedError: there is none.
         EvidenceError: the file of that name holds another key.
     """
-    own, came = (folder / f"{mark}.pem" for folder in (_trusted_folder(), PUBLIC_KEYS))
+    own, came = place(mark), PUBLIC_KEYS / f"{mark}.pem"
     path = next((place for place in (own, came) if os.path.isfile(place)), None)
     if path is None or not re.fullmatch(r"[0-9a-f]{64}", mark):
         raise UntrustedError(
@@ -201,7 +255,7 @@ def check_key(signed: Callable[[], bool] = lambda: False) -> None:
 
 def publish() -> Path:
     """Write the public half of the key to sign with where git keeps it; gives the file."""
-    mark = _trust(_private_key())
+    mark = _trust(_loaded(_private_key()))
     path = PUBLIC_KEYS / f"{mark}.pem"
     if not path.is_file():
         write_bytes(path, trusted(mark).read_bytes())
@@ -246,17 +300,21 @@ def _generate(path: Path) -> None:
         temporary.unlink()
 
 
-def _trust(key: Path) -> str:
-    """Put the public half of a private key where `trusted` finds it; gives its fingerprint."""
+def _loaded(key: Path) -> ec.EllipticCurvePrivateKey:
     try:
         loaded = serialization.load_pem_private_key(key.read_bytes(), None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         raise InputError("not a private key in PEM without password", where=str(key)) from None
     if not isinstance(loaded, ec.EllipticCurvePrivateKey) or loaded.curve.name not in _CURVES:
         raise InputError("not an elliptic-curve key (P-256, P-384 or P-521)", where=str(key))
-    public, form = loaded.public_key(), PublicFormat.SubjectPublicKeyInfo
+    return loaded
+
+
+def _trust(key: ec.EllipticCurvePrivateKey) -> str:
+    """Put the public half of a private key where `trusted` finds it; gives its fingerprint."""
+    public, form = key.public_key(), PublicFormat.SubjectPublicKeyInfo
     mark = sha256_bytes(public.public_bytes(Encoding.DER, form))
-    path = _trusted_folder() / f"{mark}.pem"
+    path = place(mark)
     if not path.is_file():
         write_bytes(path, public.public_bytes(Encoding.PEM, form))
     return mark

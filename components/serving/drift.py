@@ -11,6 +11,7 @@ a minimum effect.
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -44,11 +45,18 @@ class Column:
 
 @dataclass(frozen=True)
 class Drift:
-    """All columns' comparisons."""
+    """All columns' comparisons, and what to do about drift.
+
+    Attributes:
+        source: the photos of today, as `iml annotate` takes them; None if it is not known.
+        first: those to annotate first, in order, if they are at hand.
+    """
 
     columns: list[Column]
     significance: float
     effect: float
+    source: str | None = None
+    first: tuple[str, ...] = ()
 
     @property
     def drifted(self) -> list[str]:
@@ -61,6 +69,17 @@ class Drift:
         drifted = [column for column in self.columns if column.drifted]
         found = [f"{c.name} ({c.medians[0]:.4g} to {c.medians[1]:.4g})" for c in drifted]
         return f"drift in {', '.join(found)}" if found else "no drift"
+
+    @property
+    def command(self) -> str:
+        """What shows the photos of today in the order in which to annotate them."""
+        return f"iml annotate {shlex.quote(self.source or 'PHOTOS')} --into DATASET --order gain"
+
+    @property
+    def advice(self) -> str:
+        """Which photos to annotate, for people."""
+        first = f"annotate first {', '.join(self.first)}; " if self.first else ""
+        return f"{first}`{self.command}` shows all, the most useful first"
 
     def row(self) -> dict[str, Any]:
         """As plain JSON."""

@@ -1,4 +1,4 @@
-"""`iml annotate`: a page on which people draw boxes, and what they decide in a data set."""
+"""`iml annotate`: a page for drawing boxes; what is decided goes into a data set or an inbox."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from components.annotate.adding import Added
     from components.annotate.decisions import Decisions
     from components.annotate.photos import Photo
+    from components.ingest.inbox import Inbox
 
 
 def annotate(
@@ -29,7 +30,12 @@ def annotate(
             help="A folder, s3://bucket/prefix, results of `iml score`, or a data set to check."
         ),
     ],
-    into: Annotated[str, typer.Option(help="Data set for what is decided; made if missing.")],
+    into: Annotated[
+        str,
+        typer.Option(
+            help="Data set for what is decided, made if missing; or an inbox, s3://bucket/prefix."
+        ),
+    ],
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 0,
     annotator: Annotated[str, typer.Option(help="Name that the page suggests.")] = "",
     overlap: Annotated[
@@ -46,34 +52,53 @@ def annotate(
     track: Track = True,
     as_json: AsJson = False,
 ) -> None:
-    """Draw boxes in the browser, with the teacher's mask; Ctrl-C adds what was decided.
+    """Draw boxes in the browser, with the teacher's mask; Ctrl-C adds or sends what was decided.
 
     Every decision is saved at once below .state/annotate/. Started again, also after a crash, it
     continues where everybody was.
     """
-    from components.annotate.adding import add
+    from components.annotate.adding import add, send
     from components.annotate.decisions import Decisions
     from components.annotate.photos import find, ordered
     from components.core import params
     from components.core.files import held
 
-    settings, folder, state = params.load(), folder_named(into), state_dir()
+    settings, state = params.load(), state_dir()
+    inbox = _inbox(into)
+    folder = None if inbox else folder_named(into)
     source = named(source)
     photos = find(source, state)
     if order:
         photos = ordered(photos, order_of(photos, source, order, model, SEED))
-    place = state / ANNOTATE / into / _slug(source)
+    place = state / ANNOTATE / (_slug(into) if inbox else into) / _slug(source)
     with held(place / "lock", f"{source} is being annotated already"):
         decisions = Decisions(place / "decisions")
         report = _serve(source, into, photos, decisions, settings, port, annotator, overlap)
-        most = settings.prepare.max_megapixels
-        added = add(photos, decisions.all(), folder, source, most, place)
-    if added.added or added.replaced:
+        if inbox:
+            added = send(photos, decisions.all(), inbox, place)
+        elif folder:
+            most = settings.prepare.max_megapixels
+            added = add(photos, decisions.all(), folder, source, most, place)
+    if folder and (added.added or added.replaced):
         track_folder(folder, track)
+    where = str(folder or into)
     if as_json:
-        print_json({**report, "saved_in": str(place), "dataset": str(folder), **asdict(added)})
+        print_json({**report, "saved_in": str(place), "dataset": where, **asdict(added)})
     else:
-        _tell(report, added, place, folder, f"iml annotate {source} --into {into}")
+        _tell(report, added, place, where, f"iml annotate {source} --into {into}")
+
+
+def _inbox(into: str) -> Inbox | None:
+    """The inbox at an S3 address; one that refuses does so before anybody draws."""
+    from components.serving.sources import SCHEME
+
+    if not into.startswith(SCHEME):
+        return None
+    from components.ingest.inbox import Inbox
+
+    inbox = Inbox(into, "--into")
+    inbox.batches()
+    return inbox
 
 
 def _slug(source: str) -> str:
@@ -121,7 +146,7 @@ def _announce(address: str, photos: int) -> None:
     typer.echo(f"{photos} photos: open {address} (Ctrl-C ends)", err=True)
 
 
-def _tell(report: dict[str, Any], added: Added, place: Path, folder: Path, again: str) -> None:
+def _tell(report: dict[str, Any], added: Added, place: Path, where: str, again: str) -> None:
     """What was decided, where it is, and how to go on."""
     agreement = report["agreement"]
     rows: list[tuple[str, object]] = [
@@ -137,7 +162,9 @@ def _tell(report: dict[str, Any], added: Added, place: Path, folder: Path, again
             rows.append(
                 (what, "not defined" if agreement[key] is None else f"{agreement[key]:.3f}")
             )
-    rows += [(f"in {folder}, {key}", getattr(added, key)) for key in ("added", "replaced", "known")]
+    rows += [(f"in {where}, {key}", getattr(added, key)) for key in ("added", "replaced", "known")]
+    if added.batch:
+        rows.append(("batch", added.batch))
     show(new_table("Annotated", "what", "value", rows=rows))
     if added.left_out:
         show(new_table("Not in the data set", "photo", "why", rows=added.left_out))

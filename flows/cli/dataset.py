@@ -15,7 +15,7 @@ from components.core.errors import InputError
 from components.core.paths import DATA, DEMO_SOURCES
 from components.core.words import plain
 from flows.cli._common import AsJson, new_table, print_json, progress_bars, show
-from flows.cli.ranking import rank
+from flows.cli.ranking import rank, ranked_names
 
 if TYPE_CHECKING:
     from components.data.build import Quarantined
@@ -424,6 +424,9 @@ def export(
         float,
         typer.Option(min=0, max=1, help="Probability above which a pixel belongs to a region."),
     ] = 0.5,
+    order: Annotated[
+        Path | None, typer.Option(help="Table of `iml dataset rank --out`: these photos first.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Write photos, boxes and regions for an annotation tool; what it cannot hold is listed."""
@@ -432,7 +435,10 @@ def export(
 
     folder = DATA / data if (DATA / data).is_dir() else Path(data)
     settings = params.load().prepare
-    made = export_dataset(folder, out, format, settings, masks=masks, threshold=threshold)
+    names = ranked_names(order) if order else []
+    made = export_dataset(
+        folder, out, format, settings, masks=masks, threshold=threshold, order=names
+    )
     boxes = [box for record in made.records for box in record.boxes]
     report: dict[str, Any] = {
         "folder": str(out),

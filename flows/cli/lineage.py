@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
@@ -195,6 +195,14 @@ def audit(
     page: Annotated[
         Path | None, typer.Option(help="Also write a self-contained HTML page here.")
     ] = None,
+    checkpoint: Annotated[
+        list[Path] | None,
+        typer.Option(
+            exists=True,
+            dir_okay=False,
+            help="A checkpoint of the ledger that somebody else kept; also several.",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Follow a version back to the photos that made it and recompute every hash.
@@ -205,8 +213,11 @@ def audit(
 
     if page:
         check_place(page)
-    with evidence_of(model) as evidence:
+    texts = {str(p): p.read_text(encoding="utf-8", errors="replace") for p in checkpoint or []}
+    with evidence_of(model) as found:
         from components.lineage.audit import audit as walk
+
+        evidence = replace(found, witnesses=texts)
 
         with progress_bars() as bar:
             answer = walk(evidence, deep=deep, progress=bar("objects"))

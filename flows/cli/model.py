@@ -157,6 +157,7 @@ def card(model: Reference = None) -> None:
 @app.command()
 def history(name: Name = None, as_json: AsJson = False) -> None:
     """Show every row of the promotion ledger: who, when, what and why."""
+    from components.registry import row_signatures
     from components.registry.chain import LedgerHead, problems
     from components.registry.versions import Registry
 
@@ -165,7 +166,7 @@ def history(name: Name = None, as_json: AsJson = False) -> None:
     # The ledger_head first: rows that come in between are then only more than it has seen.
     ledger_head = LedgerHead.parse(registry.store.ledger_head(model))
     rows = registry.ledger.rows(model)
-    damage = problems(rows, ledger_head)
+    damage = problems(rows, ledger_head) or [f.what for f in row_signatures.problems(rows)]
     if as_json:
         print_json({"model": model, "rows": [row.plain() for row in rows], "problems": damage})
     else:

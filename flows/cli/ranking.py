@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from components.core.errors import InputError
 from components.core.files import check_place, write_text
 from components.core.paths import DATA, RUNS
 from flows.cli._common import AsJson, new_table, print_json, progress_bars, show
@@ -89,6 +90,16 @@ def order_of(
         labelled = ranking.Labelled(Path(place), params.load())
     with progress_bars() as bar:
         return ranking.rank(photos, order, predictor, seed, bar(order), labelled)
+
+
+def ranked_names(path: Path) -> list[str]:
+    """The photos of a table that `rank` wrote, in its order."""
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return [row["name"] for row in csv.DictReader(file)]
+    except (OSError, UnicodeDecodeError, KeyError):
+        what = "not a table of photos"
+        raise InputError(what, where=str(path), hint="use `iml dataset rank --out FILE`") from None
 
 
 def _write(path: Path, rows: list[dict[str, object]]) -> None:

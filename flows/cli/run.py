@@ -119,5 +119,7 @@ def drift(
         print_json(found.row())
     else:
         typer.echo(f"{found.sentence}; see {out / flow.PAGE}")
+        if found.drifted:
+            typer.echo(found.advice)
     if found.drifted:
         raise typer.Exit(1)

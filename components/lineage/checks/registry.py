@@ -8,12 +8,12 @@ from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 
-from components.core.errors import ImlError
+from components.core.errors import EvidenceError, ImlError
 from components.core.files import sha256_file, sha256_json
 from components.lineage.evidence import Evidence
 from components.lineage.record import SCHEMA, is_known
 from components.lineage.verdict import Finding, Pair, broken, compared, missing, remark, verified
-from components.registry import chain, layout, signing
+from components.registry import chain, checkpoints, layout, row_signatures, signing
 from components.registry.chain import Event, LedgerHead, Row
 from components.registry.layout import IDENTITY, RECORD_HASH, SIGNATURE_HASH, SIGNER
 
@@ -21,7 +21,7 @@ _NO_ROW = "depends on its row in the ledger, which is missing or broken"
 
 
 def ledger(evidence: Evidence) -> list[Finding]:
-    """Every row's hash, the chain of them, and its end against what MLflow remembers."""
+    """Every row's hash, the chain of them, who signed them; its end as MLflow and others saw it."""
     where, rows = f"ledger of {evidence.model}", evidence.rows
     if not rows:
         return [missing("has no rows", where)]
@@ -29,13 +29,37 @@ def ledger(evidence: Evidence) -> list[Finding]:
         problems = chain.problems(rows, LedgerHead.parse(evidence.ledger_head))
     except (TypeError, ValueError) as error:
         problems = [f"a row cannot be read ({error})"]
-    found = [broken(what, where) for what in problems]
+    found = [broken(what, where) for what in problems] or [
+        *(_finding(fault, where) for fault in row_signatures.problems(rows)),
+        *_checkpoints(evidence),
+    ]
     if evidence.ledger_head is None:
         found.append(missing("MLflow has no note of the ledger's last row", where))
     if (evidence.version, Event.REGISTERED) not in [(row.version, row.event) for row in rows]:
         found.append(missing(f"no row registers version {evidence.version}", where))
-    found = found or [verified(f"{len(rows)} rows, hash chain and its end", where)]
-    return [*found, *_clock(rows, where)]
+    signed = sum(row.signing_key is not None for row in rows)
+    seen = [evidence.checkpoints, evidence.witnesses]
+    count = sum(len(kept or {}) for kept in seen)
+    what = f"{len(rows)} rows, hash chain and its end; {signed} signatures; {count} checkpoints"
+    remarks = (*_newest(evidence, where), *_clock(rows, where))
+    return [*(found or [verified(what, where)]), *remarks]
+
+
+def _checkpoints(evidence: Evidence) -> Iterator[Finding]:
+    for kept in (evidence.checkpoints or {}, evidence.witnesses):
+        for place, fault in checkpoints.problems(evidence.rows, kept):
+            yield _finding(fault, place)
+
+
+def _newest(evidence: Evidence, where: str) -> Iterator[Finding]:
+    """The last row's checkpoint is the last command's to write, or was removed."""
+    rows, kept = evidence.rows, evidence.checkpoints
+    if kept is not None and not any(checkpoints.is_of(len(rows), text) for text in kept.values()):
+        yield remark(f"there is no checkpoint of all {len(rows)} rows", where)
+
+
+def _finding(fault: EvidenceError, where: str) -> Finding:
+    return (missing if isinstance(fault, signing.UntrustedError) else broken)(fault.what, where)
 
 
 def _clock(rows: Sequence[Row], where: str) -> Iterator[Finding]:

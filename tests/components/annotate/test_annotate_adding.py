@@ -7,13 +7,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 from annotate_support import decision, scene
+from project import ROOT
 
-from components.annotate.adding import Added, add
+from components.annotate.adding import Added, add, send
 from components.annotate.decisions import Decision
 from components.annotate.photos import Photo, find
+from components.core import params
+from components.core.errors import UnavailableError
 from components.core.files import sha256_bytes
+from components.data.build import build
+from components.data.manifest import Manifest
+from components.distill.examples import annotation_hours, collect
+from components.ingest.inbox import Inbox
+from components.pseudo_label.label import label_dataset
 
 BOX, OTHER = [10.0, 10.0, 40.0, 50.0], [50.0, 5.0, 70.0, 30.0]
 
@@ -103,7 +112,57 @@ def test_a_checked_data_set_keeps_what_nobody_changed(tmp_path: Path, source: li
     assert after["c.jpg"] == ("authentic", [])
 
 
+def test_the_training_reckons_the_seconds_that_were_recorded(
+    tmp_path: Path, source: list[Photo]
+) -> None:
+    """From the page's seconds to the hours in runs/distill/summary.json."""
+    root, out = tmp_path / "made", tmp_path / "pseudo"
+    decisions = [
+        said(source, "a.jpg", boxes=[BOX, OTHER], seconds=9.0),
+        said(source, "b.jpg", boxes=[BOX], seconds=2.5),
+        said(source, "c.jpg", mark="authentic", seconds=4.0),
+    ]
+    put(source, decisions, root)
+    settings = params.load(ROOT / "params.yaml")
+    manifest, _ = build(root, settings.prepare)
+    made = manifest.images.assign(split=["train", "val", "train"])
+    manifest = Manifest(made, manifest.boxes)
+    teacher = settings.pseudo_label.model_copy(update={"teacher": "box"})
+    label_dataset(manifest, root, teacher, out, tmp_path / "cache")
+    examples = collect(manifest, root, out, settings.distill)
+    hours = annotation_hours(manifest, examples)
+    assert hours["boxes"] == pytest.approx((9.0 + 2.5) / 3600)
+
+
 def test_nothing_decided_makes_nothing(tmp_path: Path, source: list[Photo]) -> None:
     made = put(source, [replace(said(source, "a.jpg"), mark="not usable")], tmp_path / "made")
     assert made == Added(left_out=[("a.jpg", "not usable")])
     assert not (tmp_path / "made").exists()
+
+
+def test_only_what_is_new_is_sent(
+    tmp_path: Path, source: list[Photo], s3: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    boto3.client("s3").create_bucket(Bucket="sent")
+    inbox, place = Inbox("s3://sent/in"), tmp_path / "in-1234"
+    place.mkdir()
+    a, b = said(source, "a.jpg", boxes=[BOX]), said(source, "b.jpg", mark="authentic")
+    unsure = said(source, "c.jpg", mark="cannot tell")
+    first = send(source, [a, unsure], inbox, place)
+    assert (first.added, first.known, first.left_out) == (1, 0, [("c.jpg", "cannot tell")])
+    again = send(source, [a, unsure], inbox, place)
+    assert (again.added, again.known, again.batch) == (0, 1, None)
+    # A store that does not answer: nothing counts as sent, and the next time it is.
+    with monkeypatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+        patch.setenv("AWS_MAX_ATTEMPTS", "1")
+        away = Inbox("s3://sent/in")
+        with pytest.raises(UnavailableError):
+            send(source, [a, unsure, b], away, place)
+    second = send(source, [a, unsure, b], inbox, place)
+    assert (second.added, second.known) == (1, 1)
+    changed = send(source, [replace(a, boxes=[OTHER]), unsure, b], inbox, place)
+    assert (changed.added, changed.known) == (1, 1)
+    batches = {batch.name: len(batch.objects) for batch in inbox.batches()}
+    assert batches == dict.fromkeys([first.batch, second.batch, changed.batch], 3)
+    assert all(name.startswith("in-1234-") for name in batches)

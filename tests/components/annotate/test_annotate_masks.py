@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 
 import cv2
 import numpy as np
 import pytest
+import segment_anything
+import torch
 from annotate_support import scene
+from pseudo_label_support import tiny_sam
 
 from components.annotate import masks
+from components.annotate.decisions import Decisions
+from components.annotate.desk import Desk
 from components.annotate.photos import Photo
+from components.annotate.session import Session
 from components.core.images import open_photo
 from components.core.params import PseudoLabel
+from components.evaluate.pictures import thumbnail
 from components.pseudo_label import registry
 from components.pseudo_label.quality import pseudo_mask
 
 SETTINGS = {"checkpoint": "", "margin": 0.0, "min_confidence": 0.0, "threads": 1}
+BOX = (20.0, 12.0, 60.0, 50.0)
 BOXES = [
     (100.0, 60.0, 300.0, 260.0),
     (0.0, 0.0, 640.0, 480.0),
@@ -49,8 +59,7 @@ def apart(shown: masks.Shown, wanted: np.ndarray) -> np.ndarray:
     x0, y0, x1, y1 = map(int, shown.place)
     assert not np.delete(wanted, np.s_[y0:y1], 0).any()
     assert not np.delete(wanted, np.s_[x0:x1], 1).any()
-    size = (picture.shape[1], picture.shape[0])
-    part = cv2.resize(wanted[y0:y1, x0:x1], size, interpolation=cv2.INTER_AREA)
+    part = thumbnail(wanted[y0:y1, x0:x1], 512)  # as in all overlays
     return np.abs(picture / masks._OPACITY - part)[picture < 255]
 
 
@@ -84,3 +93,76 @@ def test_the_page_gets_all_pixels_upright(assistant: masks.Assistant, photo: Pat
     seen = cv2.imdecode(np.frombuffer(ready.jpeg, np.uint8), cv2.IMREAD_COLOR_RGB)
     assert seen.shape == (480, 640, 3)
     assert np.abs(seen.astype(int) - ready.pixels).mean() < 2
+
+
+@pytest.fixture
+def encoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[masks.Assistant]:
+    """An assistant whose teacher is a small Segment Anything, with four photos."""
+    checkpoint = tmp_path / "tiny.pth"
+    torch.save(tiny_sam().state_dict(), checkpoint)
+    # The model's size is all that differs from the published one.
+    monkeypatch.setitem(segment_anything.sam_model_registry, "vit_b", tiny_sam)
+    photos = [
+        Photo(f"{number}.png", scene(tmp_path / f"{number}.png", 96, 64, number).read_bytes)
+        for number in range(4)
+    ]
+    made = masks.Assistant(
+        photos, settings("vit_b").model_copy(update={"checkpoint": str(checkpoint)}), 64
+    )
+    yield made
+    made.close()
+
+
+def watched(assistant: masks.Assistant) -> list[str]:
+    """What the teacher does from now on: `photo` encoded, `box` or `whole` photo answered."""
+    seen: list[str] = []
+
+    def prompted(_: object, __: object, given: dict[str, torch.Tensor]) -> None:
+        seen.append("whole" if given["boxes"].min() == 0 else "box")
+
+    model = assistant.teacher._model
+    model.image_encoder.register_forward_pre_hook(lambda *_: seen.append("photo"))
+    model.prompt_encoder.register_forward_pre_hook(prompted, with_kwargs=True)
+    return seen
+
+
+def all_done(assistant: masks.Assistant) -> None:
+    """Wait until reader and teacher have nothing left to do."""
+    for pool in (assistant._reader, assistant._thinker):
+        pool.submit(lambda: None).result()
+
+
+def test_photos_ahead_in_the_queue_are_encoded_beforehand(
+    encoding: masks.Assistant, tmp_path: Path
+) -> None:
+    seen, kept = watched(encoding), Decisions(tmp_path / "decisions")
+    desk = Desk([photo.name for photo in encoding._photos], kept)
+    session = Session(encoding._photos, kept, desk, encoding)
+    session.open("Ada", None)
+    all_done(encoding)
+    assert seen.count("photo") == 3  # the one that is shown, and two ahead
+    seen.clear()
+    for number in range(3):
+        session.mask("Ada", number, BOX)
+    assert seen == ["box"] * 3  # nothing is left to encode when a box is drawn
+    session.decide("Ada", 0, "authentic", [], 1.0)
+    session.open("Ada", 1)
+    all_done(encoding)
+    assert seen.count("photo") == 1  # the fourth
+
+
+def test_a_person_waits_for_no_other_photo(encoding: masks.Assistant) -> None:
+    seen, free = watched(encoding), Event()
+    encoding._thinker.submit(free.wait)
+    encoding.ahead(range(4))
+    encoding.photo(3)  # all are read, and wait to be encoded
+    with ThreadPoolExecutor(1) as person:
+        asked = person.submit(encoding.mask, 0, BOX)
+        while not encoding._awaited:
+            pass
+        free.set()
+        asked.result()
+    all_done(encoding)
+    while seen.count("photo") < 4:
+        all_done(encoding)
+    assert seen[:3] == ["photo", "box", "whole"]

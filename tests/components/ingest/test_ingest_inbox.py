@@ -182,6 +182,28 @@ def test_an_object_that_changes_while_it_is_fetched_is_noticed(bucket: Any, tmp_
         box.fetch(batch, tmp_path / "fetched")
 
 
+def test_a_batch_that_is_sent_is_complete_with_its_last_object(bucket: Any, tmp_path: Path) -> None:
+    box = inbox.Inbox(f"s3://{bucket.name}/in")
+    folder = write(tmp_path / "one", "b.png", seed=2).parent
+    (folder / "annotations.json").rename(folder / "boxes.json")
+    calls: list[None] = []
+
+    def killed(**_: object) -> None:
+        calls.append(None)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+
+    events = box._client.meta.events
+    events.register("before-call.s3.PutObject", killed)
+    with pytest.raises(KeyboardInterrupt):
+        box.send("one", folder)
+    assert [row.key for row in bucket.objects.all()] == ["in/one/b.png", "in/one/boxes.json"]
+    assert take(bucket) == {}
+    events.unregister("before-call.s3.PutObject", killed)
+    box.send("one", folder)
+    assert take(bucket)["one"].added == 1
+
+
 def test_an_inbox_that_is_none(bucket: Any) -> None:
     with pytest.raises(InputError, match="IML_INBOX"):
         inbox.Inbox("http://example.org/x")

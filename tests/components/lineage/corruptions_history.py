@@ -5,12 +5,18 @@ from __future__ import annotations
 import random
 import zlib
 from dataclasses import asdict, replace
+from datetime import datetime, timedelta
 from pathlib import Path
 
+import pytest
 from corruptions_base import Corruption, Expected, flip, sql
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from lineage_support import MODEL, commit, run
 
+from components.registry import checkpoints, row_signatures, signing
 from components.registry.chain import Row, digest
+from components.registry.signing import Signer
 
 
 def row_edited(root: Path, draw: random.Random) -> Expected:
@@ -51,6 +57,92 @@ def ledger_rewritten(root: Path, draw: random.Random) -> Expected:
             changed.reason, changed.previous_hash, before, row.sequence, ledger=True,
         )  # fmt: skip
     return Expected({"ledger", "gates"}, "is not the one that the registry has seen", "ledger rows")
+
+
+def rewritten(root: Path, draw: random.Random, signer: Signer, time: str | None = None) -> None:
+    """Another reason in the last row, signed; MLflow's note of it is changed too."""
+    row = ledger(root)[-1]
+    new = replace(row, reason=f"{row.reason}!", signing_key=signer.mark, time=time or row.time)
+    new = replace(new, hash=digest(asdict(new)))
+    stored(root, row_signatures.sign(new, signer))
+
+
+def stored(root: Path, row: Row) -> None:
+    """The last row, and MLflow's note of it."""
+    sql(root, "DELETE FROM ledger WHERE sequence = ?", row.sequence, ledger=True)
+    values = asdict(row)
+    marks = ", ".join("?" * len(values))
+    names = ", ".join(values)
+    sql(root, f"INSERT INTO ledger ({names}) VALUES ({marks})", *values.values(), ledger=True)
+    note(root, row)
+
+
+def note(root: Path, row: Row) -> None:
+    text = f"{row.sequence}:{row.hash}"
+    sql(root, "UPDATE registered_model_tags SET value = ? WHERE key = 'ledger_head'", text)
+
+
+def another_key(root: Path, trusted: str) -> Signer:
+    """A second key, trusted in this folder, as whoever holds it loads it."""
+    with pytest.MonkeyPatch.context() as patch:
+        place = root / ".state/another.pem"
+        key = ec.generate_private_key(ec.SECP256R1())
+        place.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        place.chmod(0o600)
+        patch.setenv(signing.KEY, str(place))
+        patch.setenv(signing.TRUSTED, str(root / trusted))
+        return signing.signer()
+
+
+def row_signed_by_another(root: Path, draw: random.Random) -> Expected:
+    with pytest.MonkeyPatch.context() as patch:  # the attacker trusts herself
+        signer = another_key(root, ".state/of-another")
+        patch.setenv(signing.TRUSTED, str(root / ".state/of-another"))
+        rewritten(root, draw, signer)
+    return Expected({"ledger", "gates"}, "signed by the key", "ledger rows", gone=True)
+
+
+def row_back_dated(root: Path, draw: random.Random) -> Expected:
+    """The key was limited and another one followed; its thief signs a row of the day before."""
+    rows, old = ledger(root), signing.signer()
+    born = datetime.fromisoformat(rows[-1].time)
+    day = timedelta(days=draw.randrange(2, 90))
+    rewritten(root, draw, another_key(root, ".state/keys/trusted"), (born + day).isoformat())
+    last = ledger(root)[-1]
+    values = {"sequence": last.sequence + 1, "previous_hash": last.hash, "time": rows[-1].time}
+    new = replace(last, **values, signing_key=old.mark)
+    new = replace(new, hash=digest(asdict(new)))
+    stored(root, row_signatures.sign(new, old))
+    rules = f"valid_until: {(born + timedelta(days=1)).isoformat()}"
+    signing.place(old.mark).with_suffix(".yaml").write_text(rules)
+    named = f"row {new.sequence} ({new.event} version {new.version}) should not have been signed"
+    return Expected({"ledger", "gates", "alias"}, named, "ledger rows")
+
+
+def another_history(root: Path, draw: random.Random) -> Expected:
+    """Who has the key and both databases shows this auditor other rows than the last one."""
+    checkpoints.publish(ledger(root))
+    rewritten(root, draw, signing.signer())
+    return Expected({"ledger", "gates"}, "or this is another history", "ledger rows")
+
+
+def end_cut_off(root: Path, draw: random.Random) -> Expected:
+    rows = ledger(root)
+    checkpoints.publish(rows)
+    sql(root, "DELETE FROM ledger WHERE sequence = ?", rows[-1].sequence, ledger=True)
+    note(root, rows[-2])
+    return Expected({"ledger", "alias", "gates"}, "the last ones were cut off", "deletions")
+
+
+def checkpoint_forged(root: Path, draw: random.Random) -> Expected:
+    """The end is cut off, and its checkpoint says so."""
+    rows = ledger(root)
+    checkpoints.publish(rows)
+    place = root / f"checkpoints/{MODEL}/{len(rows):08}.txt"
+    place.write_text(place.read_text().replace(f"\n{len(rows)}\n", f"\n{len(rows) - 1}\n"))
+    sql(root, "DELETE FROM ledger WHERE sequence = ?", rows[-1].sequence, ledger=True)
+    note(root, rows[-2])
+    return Expected({"ledger", "alias", "gates"}, "was not signed by the key", "signature")
 
 
 def witness_edited(root: Path, draw: random.Random) -> Expected:
@@ -126,6 +218,7 @@ def git_object_edited(root: Path, draw: random.Random) -> Expected:
 
 
 HISTORY: list[Corruption] = [
-    row_edited, row_deleted, ledger_rewritten, witness_edited, history_rewritten, history_gone,
-    history_edited, tag_moved, git_object_flipped, git_object_edited,
+    row_edited, row_deleted, ledger_rewritten, row_signed_by_another, row_back_dated,
+    another_history, end_cut_off, checkpoint_forged, witness_edited, history_rewritten,
+    history_gone, history_edited, tag_moved, git_object_flipped, git_object_edited,
 ]  # fmt: skip

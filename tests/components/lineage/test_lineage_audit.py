@@ -25,6 +25,7 @@ from components.lineage.audit import CHECKS, audit, check, render
 from components.lineage.collect import collect
 from components.lineage.evidence import Evidence
 from components.lineage.verdict import LINKS, Finding, Verdict, broken, missing, verified
+from components.registry import row_signatures, signing
 from components.registry.alias import reconcile
 from components.registry.chain import Row, digest
 from components.registry.versions import Registry
@@ -202,7 +203,8 @@ def test_a_clock_that_went_back_is_remarked_on(
         for row in [*rows[:2], *early, *rows[3:]]:
             before = chained[-1].hash if chained else row.previous_hash
             row = replace(row, previous_hash=before)
-            chained.append(replace(row, hash=digest(asdict(row))))
+            row = replace(row, hash=digest(asdict(row)))
+            chained.append(row_signatures.sign(row, signing.signer()))
         head = f"{len(rows)}:{chained[-1].hash}"
         answer = audit(replace(evidence, rows=chained[: len(rows)], ledger_head=head))
     ledger = answer.row()["links"]["ledger"]

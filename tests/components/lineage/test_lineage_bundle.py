@@ -46,7 +46,11 @@ def test_a_bundle_needs_nothing_but_the_trusted_key(
     monkeypatch.chdir(tmp_path)
     with evidence_of(str(bundles["whole"])) as evidence:
         unknown = audit(evidence, deep=True)
-    assert [f.link for f in unknown.findings if f.verdict != Verdict.VERIFIED] == ["signature"]
+    doubtful = [f for f in unknown.findings if f.verdict != Verdict.VERIFIED]
+    assert [(f.link, f.verdict) for f in doubtful] == [
+        ("ledger", Verdict.UNVERIFIABLE),
+        ("signature", Verdict.UNVERIFIABLE),
+    ]
     monkeypatch.setenv("IML_TRUSTED_KEYS", str(project / ".state/keys/trusted"))
     for address in ("MLFLOW_TRACKING_URI", "IML_LEDGER_URL"):
         monkeypatch.setenv(address, "postgresql://nobody@127.0.0.1:9/none")

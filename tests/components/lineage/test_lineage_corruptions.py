@@ -1,4 +1,4 @@
-"""Two hundred seeded corruptions, each found and named; fifty untouched audits, no false alarm."""
+"""Three hundred seeded corruptions, each found and named; fifty audits of what is untouched."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from components.lineage.collect import collect
 from components.lineage.verdict import Audit, Verdict
 
 KINDS = [*REMOTE, *VERSION, *HISTORY]
-CASES, SAMPLE = 200, 10
+CASES, SAMPLE = 300, 10
 UNTOUCHED = 50
 
 
@@ -52,6 +52,7 @@ def test_corruptions_are_found_and_named(
     standing: Callable[[Path], None],
     campaigns: bool,
     record_property: Callable[[str, object], None],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     chosen = range(CASES) if campaigns else sorted(random.Random(7).sample(range(CASES), SAMPLE))
     wrong, touched = [], Counter[str]()
@@ -59,6 +60,7 @@ def test_corruptions_are_found_and_named(
         kind = KINDS[number % len(KINDS)]
         root = support.copy(project, tmp_path / f"case{number}")
         standing(root)
+        monkeypatch.setenv("IML_CHECKPOINTS", str(root / "checkpoints"))
         expected = kind(root, random.Random(number))
         touched[expected.evidence] += 1
         if said := problem(expected, audited()):

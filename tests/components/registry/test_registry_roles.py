@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg2
@@ -93,8 +94,9 @@ def test_runs_append_and_people_read(database: str, roles: dict[str, str]) -> No
 def test_a_ledger_of_the_first_schema_gets_rights_and_keeps_its_rows(
     database: str, roles: dict[str, str], postgres_programs: Path
 ) -> None:
-    rows = Ledger(database).rows("m")
+    rows = [replace(row, signing_key=None, signature=None) for row in Ledger(database).rows("m")]
     with sa.create_engine(database).begin() as connection:  # as revision 0001 left it
+        connection.exec_driver_sql("ALTER TABLE ledger DROP signature, DROP signing_key")
         connection.exec_driver_sql("DROP FUNCTION ledger_append_only CASCADE")
         connection.exec_driver_sql("REVOKE ALL ON ledger FROM iml_flows, iml_people")
         connection.exec_driver_sql(f"UPDATE {ledger.VERSION_TABLE} SET version_num = '0001'")

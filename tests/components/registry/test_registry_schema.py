@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from alembic.script import ScriptDirectory
 
 from components.core.errors import InputError
 from components.registry import ledger
-from components.registry.chain import Event
+from components.registry.chain import Event, Row, digest
 from components.registry.ledger import Entry, Ledger
 
 
@@ -48,14 +49,29 @@ def test_a_newer_schema_is_left_alone(ledger_url: str) -> None:
         Ledger(ledger_url)
 
 
-def test_a_ledger_of_the_first_schema_is_read_where_it_cannot_be_written(tmp_path: Path) -> None:
+@pytest.mark.parametrize("revision", ["0001", "0002"])
+def test_an_older_ledger_is_read_where_it_cannot_be_written(revision: str, tmp_path: Path) -> None:
     path = tmp_path / "ledger.db"
-    row = Ledger(f"sqlite:///{path}").append(Entry("m", Event.APPROVED, 1, "ann", "fine", {}))
+    row = older(Ledger(f"sqlite:///{path}").append(Entry("m", Event.APPROVED, 1, "a", "b", {})))
     with sa.create_engine(f"sqlite:///{path}").begin() as connection:
-        connection.exec_driver_sql(f"UPDATE {ledger.VERSION_TABLE} SET version_num = '0001'")
+        connection.exec_driver_sql("UPDATE ledger SET hash = ?", (row.hash,))
+        for column in ("signature", "signing_key"):
+            connection.exec_driver_sql(f"ALTER TABLE ledger DROP COLUMN {column}")
+        set_revision = f"UPDATE {ledger.VERSION_TABLE} SET version_num = '{revision}'"
+        connection.exec_driver_sql(set_revision)
     url = f"sqlite:///file:{path}?mode=ro&uri=true"  # root may write a file of mode 0400, too
-    assert Ledger(url).rows("m") == [row]
-    assert Ledger(f"sqlite:///{path}").rows("m") == [row]
+    assert Ledger(url).verify("m") == [row]
+    again = Ledger(f"sqlite:///{path}")
+    assert again.verify("m") == [row]
+    signed = again.append(Entry("m", Event.APPROVED, 1, "ann", "fine", {}))
+    assert again.verify("m") == [row, signed]
+    assert signed.signature
+
+
+def older(row: Row) -> Row:
+    """A row as earlier programs made it."""
+    row = replace(row, signing_key=None, signature=None)
+    return replace(row, hash=digest(asdict(row)))
 
 
 def test_head_is_the_last_revision() -> None:

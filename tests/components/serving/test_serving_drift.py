@@ -52,7 +52,7 @@ def test_the_page_is_whole_and_harmless(tmp_path: Path, browse: Pages) -> None:
     before, now = scored(100), scored(100, shift=0.3, seed=2)
     page = render(compare(before, now), before, now)
     assert "drift in score" in page
-    assert "iml dataset rank PHOTOS --order gain" in page
+    assert "iml annotate PHOTOS --into DATASET --order gain" in page
     assert page.count('class="pair"') == 60
     assert "<script" not in page
     (tmp_path / "drift.html").write_text(page)

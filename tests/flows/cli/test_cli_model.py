@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import html
 import json
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from inspect import unwrap
 from pathlib import Path
 from typing import Any
@@ -16,14 +18,22 @@ import sqlalchemy as sa
 from click.testing import Result
 from typer.testing import CliRunner
 
+from components.annotate.photos import find
+from components.annotate.ranking import rank
 from components.core import params as parameters
 from components.core.errors import CheckError, ImlError, InputError
+from components.core.files import write_json
+from components.core.images import save_photo
+from components.data.manifest import write_table
 from components.registry.comparison import Comparison, Difference
 from components.registry.gates import GateEvidence
 from components.registry.package import Package
 from components.registry.promotion import decide_and_promote, register
 from components.registry.runs import Start
 from components.registry.versions import Registry, registration
+from components.serving import own_code
+from components.serving.origin import Student
+from components.serving.score import SCORES
 from flows import drift
 from flows.cli.model import app
 
@@ -299,6 +309,60 @@ def test_drift_is_told_without_the_champion_s_run(
     assert not work("scores.csv", "scores.csv", str(tmp_path / "out")).drifted
     assert ("run does not get the result" in caplog.text) == deleted
     assert ("drift.score" in registry.store.metrics(run)) != deleted
+
+
+def _scored_photos(folder: Path, count: int) -> Path:
+    """Photos of noise that were scored, from 0 to 1 in the order of their names."""
+    names = [f"{number:02}.png" for number in range(count)]
+    for number, name in enumerate(names):
+        draw = np.random.default_rng(number)
+        save_photo(folder / "in" / name, draw.integers(0, 255, (70, 90, 3), dtype=np.uint8))
+    rows = [
+        {**dict.fromkeys(SCORES.names), "name": name, "status": "scored", "score": value}
+        for name, value in zip(names, np.linspace(0, 1, count), strict=True)
+    ]
+    rows.append({**rows[0], "name": "tiny.png", "status": "abstained", "score": None})
+    write_table(folder / "now it is/scores.parquet", pd.DataFrame(rows), SCORES)
+    write_json(folder / "now it is/score.json", {"source": str(folder / "in")})
+    return folder / "now it is/scores.parquet"
+
+
+def test_drift_names_the_photos_to_annotate_first(
+    state: Path,
+    tmp_path: Path,
+    student_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    registry = Registry.open("boxpromptiml")
+    made = replace(package(tmp_path, "real"), folder=student_folder)
+    version = register(registry, made, clean=False, actor="ann")
+    rules = parameters.load(PROJECT / "params.yaml").promotion
+    rules = rules.model_copy(update={"gates": rules.gates.model_copy(update=LOOSE)})
+    decide_and_promote(registry, version, evidence(2, 0.9), rules, actor="ann")
+    monkeypatch.setattr(drift, "_CANDIDATES", 12)
+    now, told = _scored_photos(tmp_path, 40), []
+    monkeypatch.setattr(drift.notify, "send", lambda *said: told.append(said))
+    pd.DataFrame({"score": np.zeros(60)}).to_csv("then.csv", index=False)
+    work = unwrap(drift.drift.fn)
+
+    found = work("then.csv", str(now), "out")
+    # The least certain twelve of forty are 14 to 25; those in the order of `iml dataset rank`.
+    names = {f"{number}.png" for number in range(14, 26)}
+    unsure = [one for one in find(str(now.parent), state) if one.name in names]
+    order = rank(unsure, "gain", own_code.load(Student(student_folder, "small", None)), 0)
+    assert list(found.first) == [one.name for one in order[:5]]
+    command = f"iml annotate '{now.parent}' --into DATASET --order gain"
+    assert told == [("drift", f"{found.sentence}; {found.advice}")]
+    for text in (found.advice, html.unescape(Path("out/drift.html").read_text())):
+        assert command in text
+        assert all(name in text for name in found.first)
+    assert json.loads(Path("out/drift.json").read_text())["first"] == list(found.first)
+
+    # Where the photos are gone, or the table is another one, the command alone is named.
+    shutil.rmtree(tmp_path / "in")
+    assert work("then.csv", str(now), "out").advice.startswith(f"`{command}`")
+    now.rename("other.parquet")
+    assert "`iml annotate PHOTOS " in work("then.csv", "other.parquet", "out").advice
 
 
 def test_a_renamed_model_gets_its_name_back(state: Path) -> None:
