@@ -38,6 +38,7 @@ def test_rows_are_photos_and_masks_at_their_own_size(made, tmp_path, settings):
         "train_authentic": 5,
         "val_manipulated": 2,
         "val_authentic": 2,
+        "pool": 0,
     }
 
 
