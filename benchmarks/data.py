@@ -57,7 +57,7 @@ def bench_prepare(n: int, folder: Path) -> dict[str, float]:
 def prepare_settings(near_duplicate_bits: int) -> Prepare:
     """How benches make a manifest of made or given photos."""
     return Prepare(
-        dataset="made",
+        datasets=["made"],
         seed=7,
         jitter=0.1,
         split=Split(val=0.15, test=0.3),

@@ -32,6 +32,8 @@ def made(photos: int, boxes: int, seed: int = 0) -> Manifest:
     images = pd.DataFrame(
         {
             "image_id": ids,
+            "dataset": "made",
+            "pool": False,
             "path": "photos/" + ids,
             "sha256": digest,
             "width": np.int32(SIZE),

@@ -77,7 +77,7 @@ def package(params: Params, start: Start) -> Package:
         record=lineage,
         tags={
             "f1": "" if f1 is None else f"{f1:.4f}",
-            "dataset": params.prepare.dataset,
+            "dataset": ", ".join(params.prepare.datasets),
             "teacher": params.pseudo_label.teacher,
             "git_commit": lineage["git"]["commit"],
         },
@@ -187,10 +187,10 @@ def _ours(params: Params) -> Predictor:
 
 def _album(params: Params) -> Album:
     """The photos that decide: those that the workspace's student was scored on."""
+    if params.gate_dataset in params.prepare.datasets:
+        photos = manifest.read(paths.PREPARED).select(split="test", dataset=params.gate_dataset)
+        return Album(photos, paths.DATA, paths.PSEUDO_MASKS)
     root = paths.DATA / params.gate_dataset
-    if params.gate_dataset == params.prepare.dataset:
-        photos = manifest.read(paths.PREPARED).select(split="test")
-        return Album(photos, root, paths.PSEUDO_MASKS)
     photos, _ = held_back(root, params.prepare)
     scored = _scored(params.gate_dataset)["image_id"]
     return Album(photos.where(photos.images["image_id"].isin(scored)), root)

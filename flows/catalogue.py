@@ -111,6 +111,8 @@ class Catalogue:
         from components.lineage import record
         from components.lineage.events import Facts
 
+        stages = workspace.read_lock()["stages"]
+        outs = [row for stage in stages.values() for row in stage.get("outs", [])]
         facts = Facts(
             space=self._model,
             commit=workspace.git_commit(),
@@ -118,9 +120,16 @@ class Catalogue:
             validation=lambda: read_json(VALIDATION),
             manifest=str(MANIFEST),
             boxes=str(BOXES),
+            # dvc.lock keeps the stages of data sets that are no longer named, but nothing of them
+            # is here.
+            made={
+                row["path"]: row["md5"]
+                for row in outs
+                if "md5" in row and Path(row["path"]).exists()
+            },
         )
-        entry = workspace.read_lock()["stages"][execution.stage]
-        return execution.completed(_now(), facts, record.stage(execution.stage, entry))
+        stage = record.stage(execution.stage, stages[execution.stage])
+        return execution.completed(_now(), facts, stage)
 
     def _send(self, make: Callable[[], list[RunEvent]]) -> None:
         if not self._on:

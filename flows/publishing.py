@@ -23,7 +23,7 @@ tag_version = step("tag the version", repeatable=True)(repository.tag)
 
 @step("take the inbox in", repeatable=True)
 def take_inbox(params: Params) -> None:
-    """Add new batches below `$IML_INBOX` to the prepared data set and commit them.
+    """Add new batches below `$IML_INBOX` to the first prepared data set and commit them.
 
     The commit is pushed only with results that passed validation: until then the next run takes
     the same batches in again.
@@ -35,7 +35,7 @@ def take_inbox(params: Params) -> None:
     batches = box.waiting()
     if not batches:
         return
-    folder = DATA / params.prepare.dataset
+    folder = DATA / params.prepare.datasets[0]
     repository.unsettle()
     taken = inbox.take(box, batches, folder, params.prepare.max_megapixels)
     for name, batch in taken.items():

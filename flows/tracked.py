@@ -5,7 +5,7 @@ Nothing of MLflow is imported for a run that has nothing to do.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -85,11 +85,12 @@ def start(params: Params, source: str) -> Start:
     from components.registry.ledger import actor_here
     from components.registry.runs import Start
 
-    prepared = params.prepare.dataset
-    names = [(prepared, "training"), *((name, "evaluation") for name in params.evaluate.datasets)]
+    prepared = params.prepare.datasets
+    names = [(name, "training") for name in prepared]
+    names += [(name, "evaluation") for name in params.evaluate.datasets]
     inputs = [_input(name, context, prepared) for name, context in names]
     return Start(
-        name=f"{params.distill.student.backbone} on {prepared}",
+        name=f"{params.distill.student.backbone} on {', '.join(prepared)}",
         tags={
             tags.MLFLOW_USER: actor_here(),
             tags.MLFLOW_SOURCE_NAME: source,
@@ -101,10 +102,10 @@ def start(params: Params, source: str) -> Start:
     )
 
 
-def _input(name: str, context: str, prepared: str) -> Input | None:
+def _input(name: str, context: str, prepared: Collection[str]) -> Input | None:
     """A data set as DVC tracks it; None where it does not, so that nothing names its bytes.
 
-    MLflow lists a data set once in a run, so the prepared one's test split has a name of its own.
+    MLflow lists a data set once in a run, so a prepared one's test split has a name of its own.
     """
     from components.registry.runs import Input
 
@@ -112,6 +113,6 @@ def _input(name: str, context: str, prepared: str) -> Input | None:
     out = yaml.safe_load(tracked.read_text("utf-8"))["outs"][0] if tracked.is_file() else {}
     if "md5" not in out:
         return None
-    part = "/test" if (name, context) == (prepared, "evaluation") else ""
+    part = "/test" if name in prepared and context == "evaluation" else ""
     place = (DATA / name).as_posix()
     return Input(f"{name}{part}", out["md5"], place, context, out.get("nfiles", 1), out["size"])

@@ -33,7 +33,7 @@ class Made:
 
     @property
     def dataset(self) -> Path:
-        return self.root / "data/tiny"
+        return self.root / "data"
 
     @property
     def pseudo(self) -> Path:
@@ -75,7 +75,9 @@ def _row(image_id: str, path: Path, shape: tuple[int, ...], label: str, split: s
     empty = dict.fromkeys(["mask_path", "mask_sha256", "mask_width", "mask_height", "kind"])
     return empty | {
         "image_id": image_id,
-        "path": f"photos/{image_id}",
+        "dataset": "tiny",
+        "pool": False,
+        "path": f"tiny/photos/{image_id}",
         "sha256": sha256_file(path),
         "width": shape[1],
         "height": shape[0],

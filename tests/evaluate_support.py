@@ -29,6 +29,8 @@ def _row(root: Path, name: str, photo: np.ndarray, **given: object) -> dict[str,
     row: dict[str, object] = dict.fromkeys(IMAGES.names)
     return row | {
         "image_id": name,
+        "dataset": root.name,
+        "pool": False,
         "path": f"photos/{name}",
         "sha256": sha256_file(root / "photos" / name),
         "height": photo.shape[0],

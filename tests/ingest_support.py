@@ -15,7 +15,7 @@ from components.ingest.formats import registry
 from components.ingest.formats.record import Record
 
 SETTINGS = Prepare(
-    dataset="made",
+    datasets=["made"],
     seed=7,
     jitter=0.1,
     split=Split(val=0.2, test=0.3),

@@ -80,6 +80,8 @@ def _image(root: Path, name: str, label: str, mask: str | None, kind: str | None
     data = (root / "photos" / name).read_bytes()
     return {
         "image_id": name,
+        "dataset": root.name,
+        "pool": False,
         "path": f"photos/{name}",
         "sha256": hashlib.sha256(data).hexdigest(),
         "width": 128,

@@ -13,6 +13,8 @@ _SETTINGS = {
     "threads": 1,
     "supervision": "pseudo_masks",
     "share": 1.0,
+    "pool": [],
+    "pool_share": 0.25,
     "zoom": 1.5,
     "device": "cpu",
     "amp": False,

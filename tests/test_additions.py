@@ -77,7 +77,7 @@ SPECS = (TeacherSpec("half", "a test", lambda params, weights: Half(), (__name__
 
 
 def test_a_teacher(project: Project) -> None:
-    write(project.root / "runs/prepare", make_dataset(project.root / "data/demo", 3))
+    write(project.root / "runs/prepare", make_dataset(project.root / "data/demo", 3).below("demo"))
     project.change("params.yaml", "teacher: sam_lite", "teacher: half")
     stage = ("python", "-m", "components.pseudo_label")
     assert "no teacher is called 'half'" in project.run(*stage, code=2)

@@ -103,6 +103,7 @@ EDITED = (
     "flows/cli/run.py",
     "benchmarks/teacher.py",
     "research/sam_lite/train.py",
+    "components/data/boxes.py",
     "components/data/splits.py",
     "components/validate/checks.py",
     "components/pseudo_label/prompts.py",
@@ -126,7 +127,7 @@ def reruns(edited: str) -> tuple[list[str], list[str]]:
     changed, after = set(first), []
     for name, block in blocks.items():  # dvc.yaml lists each stage after those it reads from
         if name not in changed and any(
-            dep.startswith(f"runs/{other}/") for dep in block["deps"] for other in changed
+            f"{dep}/".startswith(f"runs/{other}/") for dep in block["deps"] for other in changed
         ):
             changed.add(name)
             after.append(name)

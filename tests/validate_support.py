@@ -22,6 +22,8 @@ def _image(number: int) -> dict:
     name = f"photo-{number:02d}.jpg"
     return {
         "image_id": name,
+        "dataset": "made",
+        "pool": False,
         "path": f"photos/{name}",
         "sha256": f"{number:064x}",
         "width": 200,

@@ -45,13 +45,20 @@ class Split(_Block):
 class Prepare(_Block):
     """Manifest, boxes, groups and splits."""
 
-    dataset: Name
+    datasets: Annotated[list[Name], Field(min_length=1)]
     seed: Seed
     jitter: Annotated[float, Field(ge=0, le=0.5)]
     split: Split
     near_duplicate_bits: Annotated[int, Field(ge=0, le=32)]
     max_megapixels: Annotated[float, Field(gt=0, le=1000)]
     max_quarantined: Annotated[int, Field(ge=0)]
+
+    @field_validator("datasets")
+    @classmethod
+    def _each_once(cls, names: list[str]) -> list[str]:
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"{twice[0]} is there twice")
+        return names
 
 
 class Validate(_Block):
@@ -111,6 +118,8 @@ class Distill(_Block):
     threads: Threads
     supervision: Literal["pseudo_masks", "masks"]
     share: Annotated[float, Field(gt=0, le=1)]
+    pool: list[Name]
+    pool_share: Annotated[float, Field(ge=0, lt=1)]
     student: StudentParams
     zoom: Annotated[float, Field(ge=1, le=64)]
     device: Literal["cpu", "cuda"]
@@ -209,28 +218,36 @@ class Params(_Block):
     @property
     def datasets(self) -> list[str]:
         """Names of the data sets that the stages read, each once."""
-        return list(dict.fromkeys([self.prepare.dataset, *self.evaluate.datasets]))
+        return list(dict.fromkeys([*self.prepare.datasets, *self.evaluate.datasets]))
 
     @property
     def gate_dataset(self) -> str:
-        """The data set whose test photos decide on promotion; the prepared one by default."""
-        return self.evaluate.gate_dataset or self.prepare.dataset
+        """The data set whose test photos decide on promotion; the first prepared one by default."""
+        return self.evaluate.gate_dataset or self.prepare.datasets[0]
 
     @model_validator(mode="after")
     def _evaluates_what_it_prepares_and_gates(self) -> Params:
         needed = {
-            "prepare.dataset": self.prepare.dataset,
+            "the first of prepare.datasets": self.prepare.datasets[0],
             "evaluate.gate_dataset": self.gate_dataset,
         }
         for key, name in needed.items():
             if name not in self.evaluate.datasets:
                 raise ValueError(f"evaluate.datasets must contain {key} ({name!r})")
+        for name in self.distill.pool:
+            if name not in self.prepare.datasets:
+                raise ValueError(f"prepare.datasets must contain distill.pool ({name!r})")
+            if name in self.evaluate.datasets:
+                raise ValueError(f"evaluate.datasets has {name!r}, of distill.pool: it only trains")
         return self
 
 
 def _complaint(error: ValidationError) -> str:
     """The first complaint of pydantic as `key: what`; a stray key before a missing one."""
     found = error.errors(include_url=False)
+    for one in found:
+        if one["type"] == "extra_forbidden" and one["loc"] == ("prepare", "dataset"):
+            return f"prepare.dataset: is now a list, write `datasets: [{one['input']}]` instead"
     first = min(found, key=lambda one: one["type"] != "extra_forbidden")
     moved = [
         str(one["loc"][-1])

@@ -17,6 +17,7 @@ DATA, RUNS = Path("data"), Path("runs")
 DEMO_SOURCES = DATA / "demo-sources"
 PUBLIC_KEYS = Path("trusted_keys")  # in git, for whoever audits a clone
 
+INDEXED = RUNS / "index"
 PREPARED = RUNS / "prepare"
 MANIFEST, BOXES = PREPARED / "manifest.parquet", PREPARED / "boxes.parquet"
 

@@ -1,6 +1,7 @@
 """The manifest: one row per image, boxes in a second table, both Parquet.
 
-It is what every later stage reads; paths in it are relative to the data set's folder.
+It is what every later stage reads. Paths in the one that `prepare` writes are below `data/`; in one
+made of a single folder, of a data set that is only scored, say, they are below that folder.
 """
 
 from __future__ import annotations
@@ -21,8 +22,11 @@ SPLITS = ("train", "val", "test")
 
 IMAGES = pa.schema(
     [
-        ("image_id", pa.string()),  # unique: the photo's path below photos/
-        ("path", pa.string()),  # of the photo, below the data set's folder
+        # Unique: the photo's path below photos/, after the name of any data set but the first
+        ("image_id", pa.string()),
+        ("dataset", pa.string()),  # its name
+        ("pool", pa.bool_()),  # whether it is in distill.pool: authentic, without annotation
+        ("path", pa.string()),  # of the photo
         ("sha256", pa.string()),  # of the photo's bytes
         ("width", pa.int32()),  # pixels, as decoded (EXIF orientation applied)
         ("height", pa.int32()),
@@ -64,13 +68,17 @@ class Manifest:
     images: pd.DataFrame
     boxes: pd.DataFrame
 
-    def select(self, split: str | None = None, label: str | None = None) -> Manifest:
-        """The rows of one split and/or label, with their boxes."""
+    def select(
+        self, split: str | None = None, label: str | None = None, dataset: str | None = None
+    ) -> Manifest:
+        """The rows of one split, label and/or data set, with their boxes."""
         keep = pd.Series(True, index=self.images.index)
         if split is not None:
             keep &= self.images["split"] == split
         if label is not None:
             keep &= self.images["label"] == label
+        if dataset is not None:
+            keep &= self.images["dataset"] == dataset
         return self.where(keep)
 
     def where(self, keep: pd.Series) -> Manifest:
@@ -78,6 +86,18 @@ class Manifest:
         images = self.images[keep].reset_index(drop=True)
         boxes = self.boxes[self.boxes["image_id"].isin(images["image_id"])]
         return Manifest(images, boxes.reset_index(drop=True))
+
+    def below(self, folder: str) -> Manifest:
+        """The same with paths that begin with a folder."""
+        paths = {name: f"{folder}/" + self.images[name] for name in ("path", "mask_path")}
+        return Manifest(self.images.assign(**paths), self.boxes)  # null stays null
+
+
+def typed(frame: pd.DataFrame, schema: pa.Schema) -> pd.DataFrame:
+    """The frame exactly as it would come back from disk."""
+    return pa.Table.from_pandas(
+        frame[schema.names], schema=schema, preserve_index=False
+    ).to_pandas()
 
 
 def write_table(path: str | Path, frame: pd.DataFrame, schema: pa.Schema) -> None:
@@ -97,7 +117,9 @@ def read_table(
     """
     names, table = _parquet(path, columns)
     if names != schema.names:
-        raise InputError(f"columns {names}, expected {schema.names}", where=str(path))
+        raise InputError(
+            f"columns {names}, expected {schema.names}", where=str(path), hint="run `iml run`"
+        )
     return table.to_pandas()
 
 

@@ -72,7 +72,7 @@ def main() -> None:
             with shown as report:
                 result = distill(
                     manifest.read(PREPARED),
-                    DATA / settings.prepare.dataset,
+                    DATA,
                     PSEUDO_LABELED,
                     settings.distill,
                     report,

@@ -54,10 +54,10 @@ def epoch_batches(
 ) -> Iterator[Batch]:
     """An epoch's batches, or one process's share of each.
 
-    Every photo comes once; sizes differ by at most one, so that no batch is too small for batch
-    normalisation. The next ones are made while one is used.
+    Every photo comes once, where there is no pool; sizes differ by at most one, so that no batch is
+    too small for batch normalisation. The next ones are made while one is used.
     """
-    order = generator(params.seed, "order", epoch).permutation(data.train)
+    order = _order(data, params, epoch)
     parts = np.array_split(order, count(len(order), params.batch))
 
     def make(rows: np.ndarray) -> Batch:
@@ -71,6 +71,22 @@ def epoch_batches(
     return ahead(parts, make, 1)
 
 
+def _order(data: Decoded, params: Distill, epoch: int) -> np.ndarray:
+    """The rows of an epoch: as many as there are annotated photos.
+
+    Of the pool come `pool_share` of them, each photo once before any comes twice; as many annotated
+    photos wait for another epoch.
+    """
+    draw = generator(params.seed, "order", epoch)
+    order = draw.permutation(data.train)
+    if not len(data.pool):
+        return order
+    wanted = round(params.pool_share * len(order))
+    rounds = -(-wanted // len(data.pool))
+    drawn = np.concatenate([data.pool[:0], *(draw.permutation(data.pool) for _ in range(rounds))])
+    return draw.permutation(np.concatenate([order[wanted:], drawn[:wanted]]))
+
+
 def _view(data: Decoded, params: Distill, epoch: int, row: int) -> View:
     """What the student sees of a photo in an epoch, and its mask."""
     tiles, key = params.student.view == "tiles", (params.seed, epoch, row)
@@ -78,8 +94,14 @@ def _view(data: Decoded, params: Distill, epoch: int, row: int) -> View:
         return plain(*data.photo(row), params.student.size, tiles, *key)
     draw = generator(params.seed, "donor", epoch, row)
     # Drawn for both kinds of photo alike, so that a splice says nothing about the rest.
-    donor = data.photo(int(draw.choice(data.train))) if draw.random() < params.splices else None
+    donor = _donor(data, params, draw) if draw.random() < params.splices else None
     return augment(*data.photo(row), params.student.size, tiles, *key, donor)
+
+
+def _donor(data: Decoded, params: Distill, draw: np.random.Generator) -> View:
+    """A photo that a splice may take from: with `pool_share` one of the pool."""
+    pooled = len(data.pool) > 0 and draw.random() < params.pool_share
+    return data.photo(int(draw.choice(data.pool if pooled else data.train)))
 
 
 def augment(

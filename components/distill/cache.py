@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
@@ -51,8 +51,10 @@ class Decoded:
     sizes: np.ndarray  # int (N, 2), height and width of each photo in its square
     weights: np.ndarray  # float32 (N,), how much each photo counts in the loss
     manipulated: np.ndarray  # bool (N,)
-    train: np.ndarray  # row numbers of the training photos
+    train: np.ndarray  # row numbers of the annotated training photos
     val: np.ndarray  # row numbers of the validation photos
+    # Row numbers of the pool's photos, which only train
+    pool: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
 
     def photo(self, row: int) -> tuple[np.ndarray, np.ndarray]:
         """A photo uint8 (H, W, 3) and its pseudo-mask uint8 (H, W), as they are kept."""
@@ -103,7 +105,7 @@ def decoded(
             if not _intact(folder):
                 shutil.rmtree(folder, ignore_errors=True)
                 _decode_all(examples, side, binary, folder, progress)
-    split = np.array([example.split for example in examples])
+    split = np.array(["pool" if example.pool else example.split for example in examples])
     return Decoded(
         key=key,
         photos=np.load(folder / PHOTOS, mmap_mode="r"),
@@ -113,6 +115,7 @@ def decoded(
         manipulated=np.array([example.mask is not None for example in examples]),
         train=np.flatnonzero(split == "train"),
         val=np.flatnonzero(split == "val"),
+        pool=np.flatnonzero(split == "pool"),
     )
 
 

@@ -26,7 +26,7 @@ class Example:
     """One photo to learn from; `mask` is None for an authentic one, whose mask is all zero.
 
     `width` and `height` are the photo's own, in pixels; `confidence` is the teacher's in the
-    pseudo-mask, None for an authentic photo.
+    pseudo-mask, None for an authentic photo. `pool`: whether it is a photo of `distill.pool`.
     """
 
     image_id: str
@@ -38,10 +38,13 @@ class Example:
     mask: Path | None
     mask_sha256: str | None
     confidence: float | None
+    pool: bool = False
 
 
 def collect(manifest: Manifest, dataset: Path, pseudo: Path, params: Distill) -> list[Example]:
     """The photos to learn from: every authentic one, and each with a mask to learn.
+
+    Paths of the manifest are below the folder `dataset`.
 
     That mask is the accepted pseudo-mask from the folder `pseudo` (`labels.parquet`, `masks/`), or
     with `supervision: masks` the true one from the data set's folder, which counts in full: the
@@ -74,6 +77,7 @@ def collect(manifest: Manifest, dataset: Path, pseudo: Path, params: Distill) ->
                 mask=mask,
                 mask_sha256=_digest(mask) if mask else None,
                 confidence=confidence[row["image_id"]] if mask else None,
+                pool=bool(row["pool"]),
             )
         )
     _check(examples)
@@ -83,14 +87,16 @@ def collect(manifest: Manifest, dataset: Path, pseudo: Path, params: Distill) ->
 def _kept(manifest: Manifest, params: Distill) -> pd.DataFrame:
     """Training and validation photos; of the training photos `share`, by whole source groups.
 
-    A smaller share is part of a larger one of the same seed.
+    A smaller share is part of a larger one of the same seed. The pool, which nobody annotates, is
+    there in full.
     """
     images = manifest.images
-    train, val = images["split"] == "train", images["split"] == "val"
+    pool, val = images["pool"].eq(True), images["split"] == "val"
+    train = (images["split"] == "train") & ~pool
     groups = np.array(sorted(images.loc[train, "group"].unique()))
     order = generator(params.seed, "share").permutation(groups)
     chosen = set(order[: max(1, round(params.share * len(order)))])
-    return images[val | (train & images["group"].isin(chosen))]
+    return images[val | pool | (train & images["group"].isin(chosen))]
 
 
 def annotation_hours(manifest: Manifest, examples: list[Example]) -> dict[str, float]:
@@ -163,10 +169,11 @@ def weigh(examples: list[Example], by_confidence: bool) -> np.ndarray:
 
 
 def counts(examples: list[Example]) -> dict[str, int]:
-    """Photos per split and label, e.g. `{"train_manipulated": 88, ...}`."""
-    found = Counter((e.split, MANIPULATED if e.mask else AUTHENTIC) for e in examples)
+    """Photos per split and label, e.g. `{"train_manipulated": 88, ...}`, and of the pool."""
+    annotated = [example for example in examples if not example.pool]
+    found = Counter((e.split, MANIPULATED if e.mask else AUTHENTIC) for e in annotated)
     return {
         f"{split}_{label}": found[split, label]
         for split in ("train", "val")
         for label in (MANIPULATED, AUTHENTIC)
-    }
+    } | {"pool": len(examples) - len(annotated)}

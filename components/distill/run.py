@@ -66,7 +66,7 @@ def distill(
     watcher: Watcher,
     context: DistributedContext = ALONE,
 ) -> Distilled:
-    """Train a student on a data set's pseudo-masks.
+    """Train a student on the pseudo-masks of the photos that a manifest names below `dataset`.
 
     Checkpoints are in `state_dir()/cache/distill/<key>`: the key covers the data, the parameters,
     the first weights and the code, so a changed one never resumes an old training, and the same

@@ -1,8 +1,8 @@
 """Stage `evaluate`: score the distilled student on one data set.
 
-`python -m components.evaluate DATASET` writes runs/evaluate/DATASET/. The prepared data set
-is scored on its test split, as the manifest has it; any other on the photos it holds back itself,
-less those that the student knows from training.
+`python -m components.evaluate DATASET` writes runs/evaluate/DATASET/. A prepared data set is scored
+on its test split, as the manifest has it; any other on the photos it holds back itself, less those
+that the student knows from training.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from components.student.runtime import Runtime
 def photos(dataset: str, params: Params) -> tuple[Manifest, str]:
     """The photos to score, and which they are in words.
 
-    Of another data set than the prepared one, those that resemble photos trained or tuned on are
+    Of another data set than the prepared ones, those that resemble photos trained or tuned on are
     left out.
     """
     prepared = manifest.read(PREPARED)
-    if dataset == params.prepare.dataset:
-        found = prepared.select(split="test")
+    if dataset in params.prepare.datasets:
+        found = prepared.select(split="test", dataset=dataset)
         if found.images.empty:
             raise InputError(
-                "no photos in the test split",
+                f"no photos of {dataset} in the test split",
                 where=str(PREPARED),
                 hint="raise prepare.split.test in params.yaml, or give the data set a test split",
             )
@@ -57,8 +57,9 @@ def photos(dataset: str, params: Params) -> tuple[Manifest, str]:
 def score(dataset: str, params: Params) -> None:
     """Evaluate the student and write metrics.json, images.parquet and report.html."""
     found, which = photos(dataset, params)
-    prepared = dataset == params.prepare.dataset
-    album = Album(found, DATA / dataset, PSEUDO_MASKS if prepared else None)
+    prepared = dataset in params.prepare.datasets
+    root, masks = (DATA, PSEUDO_MASKS) if prepared else (DATA / dataset, None)
+    album = Album(found, root, masks)
     student = Runtime(EXPORTED, params.evaluate.threads)
     network = config.parse(config.read(EXPORTED), EXPORTED)
     about = {

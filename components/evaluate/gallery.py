@@ -33,7 +33,7 @@ class Album:
     """Photos with their boxes, and where what belongs to them is."""
 
     photos: Manifest
-    root: Path  # the data set's folder
+    root: Path  # the folder that their paths are below
     pseudo_masks: Path | None = None  # folder of the teacher's masks, `IMAGE_ID.png`
 
     def draw(self, names: Iterable[str], models: Mapping[str, Predict]) -> dict[str, list[Picture]]:

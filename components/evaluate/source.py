@@ -23,7 +23,7 @@ def held_back(
     """A data set's photos that no model was trained on, and which they are in words.
 
     Of a data set that states splits, its `test` photos, or `val` where it has no `test`. Of one
-    that states none, all: whoever trains on it here names it in `prepare.dataset`, and then the
+    that states none, all: whoever trains on it here names it in `prepare.datasets`, and then the
     test split drawn for it applies.
 
     Args:
@@ -37,7 +37,9 @@ def held_back(
     dataset = datasets.load(root)
     manifest, quarantine = build(root, settings, progress)
     refuse_many(quarantine, settings.max_quarantined, root)
-    if dataset.split == "grouped" and root.resolve() == (DATA / settings.dataset).resolve():
+    if dataset.split == "grouped" and root.resolve() in {
+        (DATA / name).resolve() for name in settings.datasets
+    }:
         return manifest.select("test"), "test split"
     for split in _splits(dataset):
         names = [row["file_name"] for row in dataset.images if row.get("split") == split]
@@ -80,8 +82,8 @@ def deciding(params: Params) -> pd.DataFrame:
         InputError: it cannot be read.
     """
     name = params.gate_dataset
-    if name == params.prepare.dataset:
-        return manifests.read(PREPARED).select(split="test").images
+    if name in params.prepare.datasets:
+        return manifests.read(PREPARED).select(split="test", dataset=name).images
     dataset = datasets.load(DATA / name)
     rows = dataset.images
     for split in reversed(_splits(dataset)):

@@ -79,7 +79,7 @@ def export_dataset(
     check(dataset)
     records, drawn = _records(dataset, settings)
     lacking = _stated_regions(dataset) - _regions(records)
-    records, masked = add(records, threshold) if masks else (records, None)
+    records, masked = add(records, threshold, root) if masks else (records, None)
     records = _ordered(records, order, root)
     with staging(out) as scratch:
         _check_place(out, root)  # it may have been made meanwhile

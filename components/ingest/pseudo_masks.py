@@ -7,12 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from components.core.errors import InputError
 from components.core.files import inside, sha256_file
 from components.core.images import MAX_MEGAPIXELS, open_photo
 from components.core.paths import LABELS, PREPARED, PSEUDO_MASKS
 from components.data import manifest as manifests
+from components.data.dataset import PHOTOS
 from components.data.scan import run
 from components.ingest.formats.record import Box, Record
 from components.ingest.formats.regions import from_array
@@ -22,34 +24,45 @@ _STALE = "choose the data set of the last run, or run `iml run` again"
 _ROUNDING = 1e-6  # pixels, of x + width - x
 
 
-def add(records: Sequence[Record], threshold: float) -> tuple[list[Record], int]:
+def add(records: Sequence[Record], threshold: float, root: Path) -> tuple[list[Record], int]:
     """Give each box without a region its part of the photo's accepted pseudo-mask.
 
-    Returns the records and how many of the photos have an accepted pseudo-mask.
+    `root` is the folder of the records' data set. Returns the records and how many of the photos
+    have an accepted pseudo-mask.
 
     Raises:
         InputError: no run, or one of other photos or boxes.
     """
     labels = manifests.read_columns(LABELS, "image_id", "accepted")
-    accepted = set(labels["image_id"][labels["accepted"]])
+    prepared = manifests.read(PREPARED).select(dataset=root.name)
     known = {record.name for record in records}
-    if strange := sorted(set(labels["image_id"]) - known):
-        what = f"pseudo-masks of another data set: {strange[0]} is not in this one"
+    names = _names(prepared.images, root.name)
+    labelled = labels[labels["image_id"].isin(names.keys())]
+    strange = [name for name in map(names.__getitem__, labelled["image_id"]) if name not in known]
+    if strange or (len(labels) and labelled.empty):
+        other = min(strange, default=labels["image_id"].min())
+        what = f"pseudo-masks of another data set: {other} is not in this one"
         raise InputError(what, where=str(LABELS), hint=_STALE)
-    prepared = manifests.read(PREPARED)
+    accepted = {names[name]: name for name in labelled["image_id"][labelled["accepted"]]}
     hashes = dict(zip(prepared.images["image_id"], prepared.images["sha256"], strict=True))
     boxes = boxes_by_photo(prepared.boxes)
 
     def masked(record: Record) -> Record:
-        if record.name not in accepted:
+        if (image_id := accepted.get(record.name)) is None:
             return record
-        if sha256_file(record.photo) != hashes[record.name]:
+        if sha256_file(record.photo) != hashes[image_id]:
             raise InputError(f"{record.name} is not the photo that was labelled", hint=_STALE)
-        if not _equal(boxes.get(record.name), _corners(record.boxes)):
+        if not _equal(boxes.get(image_id), _corners(record.boxes)):
             raise InputError(f"{record.name} was labelled with other boxes", hint=_STALE)
-        return _masked(record, inside(PSEUDO_MASKS, f"{record.name}.png"), threshold)
+        return _masked(record, inside(PSEUDO_MASKS, f"{image_id}.png"), threshold)
 
     return run(masked, records), len(accepted)
+
+
+def _names(images: pd.DataFrame, dataset: str) -> dict[str, str]:
+    """Image ids and the names of these photos within their data set."""
+    paths = images["path"].str.removeprefix(f"{dataset}/").str.removeprefix(f"{PHOTOS}/")
+    return dict(zip(images["image_id"], paths, strict=True))
 
 
 def _corners(boxes: Sequence[Box]) -> np.ndarray:

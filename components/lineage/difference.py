@@ -167,10 +167,15 @@ def _results(old: Evidence, new: Evidence) -> Iterator[str]:
 
 
 def _tested(evidence: Evidence, name: str) -> dict[str, str | None]:
-    """MD5 by name of each photo that a version was scored on; raises as `Evidence.read` does."""
+    """MD5 by name of each photo that a version was scored on; raises as `Evidence.read` does.
+
+    Names are those within the data set.
+    """
     files = evidence.input_files(evidence.names.path("dataset", name))
-    scored = evidence.table("images", ["image_id"], dataset=name)
-    return {str(photo): files.get(f"{PHOTOS}/{photo}") for photo in scored["image_id"]}
+    scored = evidence.table("images", ["image_id"], dataset=name)["image_id"]
+    if name in evidence.datasets[1:]:
+        scored = scored.str.removeprefix(f"{name}/")
+    return {str(photo): files.get(f"{PHOTOS}/{photo}") for photo in scored}
 
 
 def _figures(name: str, a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[str]:

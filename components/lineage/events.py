@@ -9,7 +9,7 @@ registration, because no stage records the time of day.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -54,6 +54,8 @@ class Facts:
             available, and then only the data set's version is given.
         validation: gives the result of the stage `validate`.
         manifest, boxes: paths of the two tables.
+        made: MD5 by path of what the stages wrote; a folder of it that a stage read is named by
+            these.
     """
 
     space: str
@@ -62,6 +64,7 @@ class Facts:
     validation: Callable[[], Mapping[str, Any]]
     manifest: str
     boxes: str
+    made: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,7 @@ class Execution:
         }
         return evolve(
             self._event(RunState.COMPLETE, time, job),
-            inputs=[_input(facts, row) for row in stage["deps"] if "md5" in row],
+            inputs=[_input(facts, row) for row in _inputs(facts, stage) if "md5" in row],
             outputs=[
                 OutputDataset(facts.space, row["path"], facets=_facets(facts, row))
                 for row in stage["outs"]
@@ -159,6 +162,7 @@ def events(evidence: Evidence) -> list[RunEvent]:
         validation=lambda: record["validation"]["result"],
         manifest=evidence.names.path("manifest"),
         boxes=evidence.names.path("boxes"),
+        made=evidence.outs(),
     )
     found = []
     for stage in record["stages"]:
@@ -167,6 +171,13 @@ def events(evidence: Evidence) -> list[RunEvent]:
         end = Execution(space, stage["name"], run_id, parent).completed(time, facts, stage)
         found += [_start(end), end]
     return [*found, *(event for row in evidence.own_rows for event in decision(row))]
+
+
+def _inputs(facts: Facts, stage: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """What a stage read, a folder of other stages' outputs as these."""
+    for row in stage["deps"]:
+        parts = [path for path in facts.made if path.startswith(f"{row['path']}/")]
+        yield from [{"path": path, "md5": facts.made[path]} for path in parts] or [row]
 
 
 def _start(end: RunEvent) -> RunEvent:

@@ -136,17 +136,17 @@ class Evidence:
         return schemas.of(self.record)
 
     @property
-    def dataset(self) -> str:
-        """The prepared data set; the record's stages name it."""
-        name = self.names.parameter("dataset")
-        if name is None:
+    def datasets(self) -> list[str]:
+        """The prepared data sets; the record's stages name them."""
+        names = self.names.datasets()
+        if not names:
             raise UnknownError("names no prepared data set that this program knows", where="record")
-        return str(name)
+        return names
 
     @property
     def gate_dataset(self) -> str:
-        """The data set that the gates read; the prepared one in records that name none."""
-        return str(self.names.parameter("gate_dataset") or self.dataset)
+        """The data set that the gates read; the first prepared one in records that name none."""
+        return str(self.names.parameter("gate_dataset") or self.datasets[0])
 
     def stage(self, name: str) -> dict[str, Any]:
         """A stage of the record; raises KeyError."""
@@ -229,10 +229,34 @@ class Evidence:
             raise UnknownError(f"not a Parquet file ({error})", where=path) from None
         wanted = self.names.columns(name, [*columns, *optional])
         there = {role: column for role, column in wanted.items() if column in found.schema.names}
-        if lacking := [wanted[role] for role in columns if role not in there]:
+        if lacking := [wanted.get(role, role) for role in columns if role not in there]:
             raise UnknownError(f"this program needs column {lacking[0]!r}", where=path)
         frame = found.select(list(there.values())).to_pandas()
         return frame.rename(columns={column: role for role, column in there.items()})
+
+    def photos(self, columns: Sequence[str], *, optional: Sequence[str] = ()) -> pd.DataFrame:
+        """Columns of the manifest, with `dataset`; raises as `table` does.
+
+        Paths of photos and masks are below the folder of all data sets. Before schema 4 a manifest
+        had one data set, and paths below its folder.
+        """
+        frame = self.table("manifest", columns, optional=[*optional, "dataset"])
+        if "dataset" not in frame:
+            frame["dataset"] = only = self.datasets[0]
+            for name in frame.columns.intersection(["path", "mask_path"]):
+                frame[name] = f"{only}/" + frame[name]  # null stays null
+        return frame
+
+    def data_files(self) -> dict[str, str]:
+        """The files of the prepared data sets: path below the folder of all to MD5.
+
+        Raises as `read` does.
+        """
+        return {
+            f"{name}/{path}": md5
+            for name in self.datasets
+            for path, md5 in self.input_files(self.names.path("dataset", name)).items()
+        }
 
     def listing(self, path: str, md5: str) -> dict[str, str]:
         """The files of a folder in the remote: path below it to MD5; raises as `read` does."""

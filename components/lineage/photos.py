@@ -20,18 +20,27 @@ from components.registry.versions import Registry
 
 EVALUATED = "evaluated"  # in a data set on which the version was only scored
 _NEEDED = ("image_id", "path", "sha256", "label", "split")
-_FIELDS = (*_NEEDED, "group", "source", "n_boxes")
+_FIELDS = (*_NEEDED, "dataset", "group", "source", "n_boxes")
 _COMPARED = ("mask_sha256",)
-_ROLES = {"train": "trained on", "val": "chose the checkpoint", "test": "scored on"}
+POOL = "pool"  # in the pool, which trains without annotation
+_ROLES = {
+    POOL: "trained on, without annotation",
+    "train": "trained on",
+    "val": "chose the checkpoint",
+    "test": "scored on",
+}
 
 
 def tables(evidence: Evidence) -> Manifest:
-    """The version's manifest and boxes; raises EvidenceError where they are missing or changed."""
-    more = (*_FIELDS[len(_NEEDED) :], *_COMPARED)
-    return Manifest(
-        evidence.table("manifest", _NEEDED, optional=more),
-        evidence.table("boxes", ("image_id", "x0", "y0", "x1", "y1")),
-    )
+    """The version's manifest and boxes; raises EvidenceError where they are missing or changed.
+
+    Paths are below the folder of all data sets; the split of a photo of the pool is `POOL`.
+    """
+    more = ("group", "source", "n_boxes", "pool", *_COMPARED)
+    images = evidence.photos(_NEEDED, optional=more)
+    if "pool" in images:
+        images["split"] = images["split"].mask(images["pool"].eq(True), POOL)
+    return Manifest(images, evidence.table("boxes", ("image_id", "x0", "y0", "x1", "y1")))
 
 
 def rows(evidence: Evidence) -> list[dict[str, Any]]:
@@ -63,7 +72,7 @@ class Use:
 
     version: int
     path: str  # below data/
-    split: str  # train | val | test | evaluated
+    split: str  # train | val | test | pool | evaluated
     boxes: list[list[float]]  # x0, y0, x1, y1 in pixels of each
 
 
@@ -110,16 +119,15 @@ def _uses(evidence: Evidence, sha256: str, md5: set[str]) -> Iterator[Use]:
     """Uses in one version: by the manifest, and by bytes in the sets it was only scored on."""
     found = tables(evidence)
     boxes = boxes_by_photo(found.boxes)
-    prepared = evidence.names.path("dataset", evidence.dataset)
-    own = evidence.input_files(prepared)
+    data = evidence.names.path("dataset")
+    prepared = [evidence.names.path("dataset", name) for name in evidence.datasets]
+    own = evidence.data_files()
     known = set(md5)
     for row in found.images[found.images["sha256"] == sha256].to_dict("records"):
         known.add(own.get(row["path"], ""))
-        path = f"{evidence.dataset}/{row['path']}"
-        yield Use(evidence.version, path, row["split"], boxes.get(row["image_id"], []))
-    data = evidence.names.path("dataset")
+        yield Use(evidence.version, row["path"], row["split"], boxes.get(row["image_id"], []))
     for root in evidence.inputs():
-        if root == prepared:
+        if root in prepared:
             continue
         for name, other in evidence.input_files(root).items():
             if other in known:

@@ -40,13 +40,13 @@ from components.core.paths import (
 )
 from components.registry import layout
 
-SCHEMA = 3
+SCHEMA = 4  # with 4, several data sets: `parameters.datasets` and two columns of the manifest
 # What this program calls things, by role: a record carries it, and whoever reads the record asks it
 # (`components.registry.schemas`). A name that changes in code or dvc.yaml changes here (tested).
 LAYOUT: dict[str, dict[str, Any]] = {
     "stages": {"validation": "validate", "evaluation": "evaluate@{dataset}"},
     "parameters": {
-        "dataset": "prepare.dataset",
+        "datasets": "prepare.datasets",
         "gate_dataset": "evaluate.gate_dataset",
         "teacher": "pseudo_label.teacher",
         "checkpoint": "pseudo_label.checkpoint",
@@ -78,8 +78,8 @@ LAYOUT: dict[str, dict[str, Any]] = {
         "manifest": {
             name: name
             for name in (
-                *("image_id", "path", "sha256", "label", "mask_path", "mask_sha256"),
-                *("split", "group", "source", "n_boxes"),
+                *("image_id", "dataset", "pool", "path", "sha256", "label", "mask_path"),
+                *("mask_sha256", "split", "group", "source", "n_boxes"),
             )
         },
         "boxes": {name: name for name in ("image_id", "x0", "y0", "x1", "y1")},
@@ -105,7 +105,8 @@ def collect(params: Mapping[str, Any]) -> dict[str, Any]:
         InputError: a stage has not run, a data set names no licence, or git has no commit here.
     """
     lock, dirty = workspace.lock_text(), workspace.git_dirty()
-    names = sorted({params["prepare"]["dataset"], *params["evaluate"]["datasets"]})
+    scored = sorted(params["evaluate"]["datasets"])
+    names = sorted({*params["prepare"]["datasets"], *scored})
     return {
         "schema": SCHEMA,
         "layout": LAYOUT,
@@ -120,7 +121,7 @@ def collect(params: Mapping[str, Any]) -> dict[str, Any]:
         "teacher": teacher(),
         "backbone": backbone(),
         "validation": _result(VALIDATION),
-        "evaluation": {name: _result(EVALUATED / name / METRICS) for name in names},
+        "evaluation": {name: _result(EVALUATED / name / METRICS) for name in scored},
         "files": {p.name: sha256_file(p) for p in sorted(EXPORTED.glob("*")) if p.is_file()},
         "environment": environment(),
         "seeds_and_threads": _seeds_and_threads(params),

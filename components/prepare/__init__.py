@@ -1,1 +1,1 @@
-"""Stage `prepare`: a data set's folder into manifest, boxes, quarantine list and counts."""
+"""Stage `prepare`: indexed data sets into one manifest, boxes, quarantine list and counts."""

@@ -13,7 +13,7 @@ from components.pseudo_label.label import label_dataset
 
 
 def main() -> None:
-    """Label the prepared data set."""
+    """Label the prepared photos."""
     logging.basicConfig(format="%(levelname)s: %(message)s")
     with exit_on_error():
         settings = params.load()
@@ -23,7 +23,7 @@ def main() -> None:
             weights.fetch_with_bar()
         labels = label_dataset(
             manifest.read(paths.PREPARED),
-            paths.DATA / settings.prepare.dataset,
+            paths.DATA,
             wanted,
             paths.PSEUDO_LABELED,
             paths.state_dir() / paths.LABEL_CACHE,

@@ -1,4 +1,4 @@
-"""Pseudo-masks for a whole data set: one soft mask and one row per manipulated photo.
+"""Pseudo-masks for all photos of a manifest: one soft mask and one row per manipulated photo.
 
 Photos are independent of each other: the result is the same whatever the number of workers and
 wherever an earlier run was killed. Photos without boxes are counted and left out.
@@ -66,7 +66,7 @@ def label_dataset(
     `summary.json` and `contact_sheet.png` below `out`.
 
     Args:
-        manifest: of the data set.
+        manifest: of the photos.
         dataset_root: what the manifest's paths are relative to.
         params: the block `pseudo_label` of params.yaml.
         out: output folder; its `masks/` is emptied first.

@@ -86,9 +86,9 @@ class Names:
         return str(self.layout["files"][role]).replace("{dataset}", dataset)
 
     def columns(self, table: str, roles: Sequence[str]) -> dict[str, str]:
-        """The columns of a table by what they are for."""
+        """The columns of a table by what they are for; those unknown to the record are left out."""
         known = self.layout["columns"][table]
-        return {role: str(known[role]) for role in roles}
+        return {role: str(known[role]) for role in roles if role in known}
 
     def parameters(self) -> dict[str, Any]:
         """Parameters of all stages by dotted name."""
@@ -104,6 +104,16 @@ class Names:
     def parameter(self, role: str) -> Any:
         """A parameter; None where the record has none."""
         return self.parameters().get(str(self.layout["parameters"][role]))
+
+    def datasets(self) -> list[str]:
+        """The data sets that the version was prepared from, the first one first; [] for none.
+
+        Up to schema 3 a version had one, by the role `dataset`.
+        """
+        if "datasets" not in self.layout["parameters"]:
+            one = self.parameter("dataset")
+            return [] if one is None else [str(one)]
+        return [str(name) for name in self.parameter("datasets") or ()]
 
     def parameters_of(self, role: str) -> dict[str, Any]:
         """A block of parameters, by the dotted names within it."""

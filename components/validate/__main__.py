@@ -17,7 +17,8 @@ def main() -> None:
     settings = params.load()
     tables = manifest.read(PREPARED, IMAGES_READ, BOXES_READ)
     rows = related(tables)
-    report = validate(tables, DATA / settings.prepare.dataset, settings.validate_, rows)
+    names = settings.prepare.datasets
+    report = validate(tables, DATA, settings.validate_, rows, names)
     # Both files stay when a check failed: they are where people look up the rows.
     write_json(VALIDATION, report.values())
     write_text(VALIDATION_PAGE, render(report, tables, rows))

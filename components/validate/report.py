@@ -49,9 +49,9 @@ class Result:
 
 @dataclass(frozen=True)
 class Report:
-    """The outcome of all checks on one data set, and how many photos and boxes it has."""
+    """The outcome of all checks on some data sets, and how many photos and boxes they have."""
 
-    dataset: str
+    datasets: tuple[str, ...]
     photos: int
     boxes: int
     checks: tuple[Result, ...]
@@ -71,6 +71,11 @@ class Report:
         """Whether the pipeline may go on."""
         return not self.critical
 
+    @property
+    def where(self) -> str:
+        """The folders of the data sets."""
+        return ", ".join(f"data/{name}" for name in self.datasets)
+
     def values(self) -> dict[str, Any]:
         """The JSON of the report: numbers first, which DVC shows as metrics, then the details."""
         return {
@@ -80,7 +85,7 @@ class Report:
             "photos": self.photos,
             "boxes": self.boxes,
             "checks": {result.name: result.rows_failed for result in self.checks},
-            "dataset": self.dataset,
+            "datasets": list(self.datasets),
             "details": [asdict(result) for result in self.checks],
         }
 
@@ -91,7 +96,7 @@ class Report:
         lines = [f"{result.sentence}, {result.hint}" for result in self.critical[:_NAMED]]
         if len(self.critical) > _NAMED:
             lines.append(f"and {len(self.critical) - _NAMED} more critical checks failed")
-        raise InputError("; ".join(lines), where=f"data/{self.dataset}", hint=f"see {page}")
+        raise InputError("; ".join(lines), where=self.where, hint=f"see {page}")
 
 
 def area_shares(manifest: Manifest, rows: Rows) -> list[tuple[str, int]]:
@@ -116,13 +121,15 @@ def boxes_per_photo(images: pd.DataFrame, rows: Rows) -> list[tuple[str, int]]:
 
 
 def photos_by_split(images: pd.DataFrame) -> list[tuple[str, int]]:
-    """Photos by split and class."""
+    """Photos by split and class; those of the pool, if any, by themselves."""
     number = counts(images).to_numpy(dtype=np.int64)
-    return [
+    found = [
         (f"{split}, {label}", int(number[row, column]))
         for column, split in enumerate(SPLITS)
         for row, label in enumerate(LABELS)
     ]
+    pool = int(images["pool"].sum())
+    return [*found, ("pool", pool)] if pool else found
 
 
 def render(report: Report, manifest: Manifest, rows: Rows | None = None) -> str:

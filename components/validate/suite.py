@@ -71,10 +71,17 @@ def _result(check: Check, table: Table, found: dict[str, Any]) -> Result:
     )
 
 
-def validate(manifest: Manifest, root: Path, params: Validate, rows: Rows | None = None) -> Report:
+def validate(
+    manifest: Manifest,
+    root: Path,
+    params: Validate,
+    rows: Rows | None = None,
+    datasets: Sequence[str] = (),
+) -> Report:
     """One result per check of a manifest, whose photos and masks must exist below `root`.
 
-    Equal inputs give equal reports; `rows` as for `components.validate.report.render`.
+    Equal inputs give equal reports; `rows` as for `components.validate.report.render`, `datasets`
+    are the names of its data sets, where `root` is not the only one.
     """
     gx = great_expectations()
     context = gx.get_context(mode="ephemeral")
@@ -87,4 +94,6 @@ def validate(manifest: Manifest, root: Path, params: Validate, rows: Rows | None
         results |= {check.name: _result(check, table, found[check.name]) for check in wanted}
         del table  # before the next one is made
     ordered = tuple(results[check.name] for check in every)
-    return Report(root.name, len(manifest.images), len(manifest.boxes), ordered)
+    return Report(
+        tuple(datasets) or (root.name,), len(manifest.images), len(manifest.boxes), ordered
+    )

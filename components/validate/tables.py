@@ -28,7 +28,7 @@ LABELS = (AUTHENTIC, MANIPULATED)
 REQUIRED = ("image_id", "path", "sha256", "width", "height", "label", "split", "group")
 COORDINATES = ["x0", "y0", "x1", "y1"]
 # What the checks and the page need of a manifest; the rest costs time and memory.
-IMAGES_READ = (*REQUIRED, "mask_path", "mask_width", "mask_height")
+IMAGES_READ = (*REQUIRED, "pool", "mask_path", "mask_width", "mask_height")
 BOXES_READ = ("image_id", *COORDINATES)
 # COCO keeps corner and size: their float sum may pass the photo's edge by a rounding error.
 EDGE_TOLERANCE = 0.01  # pixels
@@ -287,9 +287,9 @@ def _boxes(manifest: Manifest, photo: np.ndarray) -> Table:
 
 
 def counts(images: pd.DataFrame) -> pd.DataFrame:
-    """Number of photos, a row per known label and a column per known split."""
+    """Number of photos outside the pool, a row per known label and a column per known split."""
     labels, splits = _codes(images["label"], LABELS), _codes(images["split"], SPLITS)
-    known = (labels >= 0) & (splits >= 0)
+    known = (labels >= 0) & (splits >= 0) & ~images["pool"].to_numpy(dtype=bool)
     cells = np.bincount(
         labels[known] * len(SPLITS) + splits[known], minlength=len(LABELS) * len(SPLITS)
     )

@@ -168,6 +168,11 @@ def _md5(data: bytes) -> str:
 
 def folder_md5(files: dict[str, bytes]) -> str:
     """The MD5 by which DVC names a folder with these files (path below it to content)."""
+    return folder_of({path: _md5(data) for path, data in files.items()})
+
+
+def folder_of(files: dict[str, str]) -> str:
+    """As `folder_md5`, of files by their MD5."""
     ordered = sorted(files.items(), key=lambda item: item[0].split("/"))
-    rows = [{"md5": _md5(data), "relpath": path} for path, data in ordered]
+    rows = [{"md5": md5, "relpath": path} for path, md5 in ordered]
     return _md5(json.dumps(rows, sort_keys=True).encode()) + ".dir"

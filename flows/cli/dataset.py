@@ -84,7 +84,10 @@ def _undecidable(folder: Path, dataset: Dataset, manifest: Manifest | None = Non
     if decides not in (None, folder.name):
         return []
     masked = [bool(row.get("mask")) for row in dataset.images if row["label"] == MANIPULATED]
-    if decides is not None and decides != settings.prepare.dataset:
+    if not masked and folder.name != settings.gate_dataset:
+        pooled = folder.name in settings.distill.pool
+        return [] if pooled else ["no photo is manipulated: it can be a pool, see distill.pool"]
+    if decides is not None and decides not in settings.prepare.datasets:
         why = source.undecidable(source.deciding(settings))
     elif manifest is None and masked and all(masked):
         return []
@@ -397,7 +400,8 @@ def info(data: DataSet, as_json: AsJson = False) -> None:
     from components.prepare.__main__ import summary
 
     folder, manifest, quarantine = _build(data)
-    report = {"folder": str(folder), **summary(load(folder).licence, manifest, quarantine)}
+    licence = load(folder).licence
+    report = {"folder": str(folder), "licence": licence, **summary(manifest, quarantine)}
     if as_json:
         print_json(report)
         return

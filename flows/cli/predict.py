@@ -279,18 +279,20 @@ def _registered(student: Student) -> dict[str, str]:
 
 
 def _made_from(student: Student) -> dict[str, str]:
-    """Data set and commit of a registered version, as its record has them; nothing of a folder."""
+    """Data sets and commit of a registered version, as its record has them; nothing of a folder."""
     if student.version is None:
         return {}
     from components.core.files import read_json
     from components.registry import layout, schemas
 
     record = read_json(student.folder.parent / layout.RECORD)
-    name = str(schemas.of(record).parameter("dataset"))
-    about = record["datasets"].get(name, {})
-    rest = "; ".join(f"{key}: {about[key]}" for key in ("source", "licence") if about.get(key))
+    found = []
+    for name in schemas.of(record).datasets():
+        about = record["datasets"].get(name, {})
+        rest = "; ".join(f"{key}: {about[key]}" for key in ("source", "licence") if about.get(key))
+        found.append(f"data set {name}" + (f" ({rest})" if rest else ""))
     return {
-        "Trained on": f"data set {name}" + (f" ({rest})" if rest else ""),
+        "Trained on": ", ".join(found),
         "Model made from": f"git commit {record['git']['commit']}",
     }
 

@@ -138,6 +138,12 @@ def test_a_mask_of_another_size(workspace: Workspace, tmp_path: Path) -> None:
     assert not (workspace.root / "data/bad").exists()
 
 
+def prepare(workspace: Workspace) -> None:
+    """The stages `index` and `prepare`."""
+    workspace.run("python", "-m", "components.index", "demo")
+    workspace.run("python", "-m", "components.prepare")
+
+
 def test_one_class_only(workspace: Workspace, tmp_path: Path) -> None:
     index = make_coco(tmp_path / "source")
     index["images"] = index["images"][:2]
@@ -145,8 +151,9 @@ def test_one_class_only(workspace: Workspace, tmp_path: Path) -> None:
     path.write_text(json.dumps(index))
     workspace.iml("dataset", "import", str(path), "--name", "oneclass", "--no-track")
     with changed_params(
-        workspace, prepare={"dataset": "oneclass"}, evaluate={"datasets": ["oneclass"]}
+        workspace, prepare={"datasets": ["oneclass"]}, evaluate={"datasets": ["oneclass"]}
     ):
+        workspace.run("python", "-m", "components.index", "oneclass")
         line = workspace.refused("python", "-m", "components.prepare")
     assert "authentic" in line
 
@@ -158,6 +165,7 @@ def test_one_class_only(workspace: Workspace, tmp_path: Path) -> None:
         ({"distill": {"epochz": 3}}, "distill.epochz: unknown parameter"),
         ({"distill": {"size": 64}}, "distill.size: moved to distill.student.size"),
         ({"prepare": {"jitter": 0.9}}, "prepare.jitter"),
+        ({"prepare": {"dataset": "demo"}}, "prepare.dataset: is now a list"),
         ({"evaluate": {"datasets": []}}, "evaluate.datasets"),
     ],
 )
@@ -167,7 +175,7 @@ def test_wrong_parameters(workspace: Workspace, block: dict, named: str) -> None
 
 
 def test_a_checkpoint_with_a_wrong_hash(workspace: Workspace) -> None:
-    workspace.run("python", "-m", "components.prepare")
+    prepare(workspace)
     fake = workspace.root / ".state/sam_vit_b_01ec64.pth"
     fake.parent.mkdir(exist_ok=True)
     fake.write_bytes(b"not a checkpoint" * 100)
@@ -179,7 +187,7 @@ def test_a_checkpoint_with_a_wrong_hash(workspace: Workspace) -> None:
 
 
 def test_an_unreachable_hub_names_the_setting_that_needs_none(workspace: Workspace) -> None:
-    workspace.run("python", "-m", "components.prepare")
+    prepare(workspace)
     workspace.run("python", "-m", "components.pseudo_label")
     block = {"weights": "hub", "backbone": "mobilenetv3_large_100"}
     with changed_params(workspace, distill={"student": block}):
@@ -200,7 +208,7 @@ def test_an_unreachable_mlflow_store(workspace: Workspace, free_port: int) -> No
 
 def test_a_full_disk_loses_nothing(workspace: Workspace) -> None:
     """A file-size limit stands in for a full disk: the same OSError path, no root rights."""
-    workspace.run("python", "-m", "components.prepare")
+    prepare(workspace)
     before = workspace.hashes("runs/prepare")
     limited = "ulimit -f 4; exec python -m components.prepare"
     line = workspace.refused("bash", "-c", limited)

@@ -133,6 +133,6 @@ def test_ctrl_c_ends_every_stage(campaigns: bool, tmp_path_factory: pytest.TempP
         pytest.skip("only with --campaigns: starts every stage twice")
     other = make_workspace(tmp_path_factory.mktemp("stopped"))
     add_demo(other)
-    for stage in ("prepare", "validate", "distill", "evaluate", "export"):
+    for stage in ("index", "prepare", "validate", "distill", "evaluate", "export"):
         press_ctrl_c_when(other, stage, lambda: True)
     other.iml("run")

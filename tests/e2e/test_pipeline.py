@@ -18,7 +18,7 @@ from openlineage_schemas import problems
 from PIL import Image
 
 pytestmark = pytest.mark.e2e
-STAGES = ["prepare", "validate", "pseudo_label", "distill", "export", "evaluate@demo"]
+STAGES = ["index@demo", "prepare", "validate", "pseudo_label", "distill", "export", "evaluate@demo"]
 
 
 def run_json(workspace: Workspace, *options: str, code: int = 0, **env: str) -> dict:
@@ -172,7 +172,7 @@ def test_one_changed_photo_reruns_what_depends_on_it(workspace: Workspace, first
     workspace.run("dvc", "add", "--quiet", "data/demo")
     commit_all(workspace, "one photo changed")
     outcome = run_json(workspace)
-    assert ran(outcome)[:4] == STAGES[:4]
+    assert ran(outcome)[:5] == STAGES[:5]
     assert (outcome["version"], outcome["registered"]) == (2, True)
 
 

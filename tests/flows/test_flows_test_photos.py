@@ -23,7 +23,10 @@ def test_a_run_says_so_before_it_trains(
     masked: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     rows = [
-        {"image_id": name, "label": label, "split": "test", "mask_path": mask}
+        {
+            **{"image_id": name, "label": label, "split": "test", "mask_path": mask},
+            **{"dataset": "demo", "pool": False},
+        }
         for name, label, mask in (
             ("a", "manipulated", "masks/a.png" if masked else None),
             ("b", "authentic", None),

@@ -39,7 +39,7 @@ def params(store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Param
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
     monkeypatch.setenv("IML_ACTOR", "ann")
     values = yaml.safe_load((ROOT / "params.yaml").read_text())
-    values["prepare"]["dataset"], values["evaluate"]["datasets"] = "one", ["one", "two"]
+    values["prepare"]["datasets"], values["evaluate"]["datasets"] = ["one"], ["one", "two"]
     Path("params.yaml").write_text(yaml.safe_dump(values))
     Path("data").mkdir()
     out = {"md5": DIGEST, "size": 9, "nfiles": 3, "hash": "md5", "path": "one"}

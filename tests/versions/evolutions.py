@@ -55,8 +55,8 @@ def manifest_column(root: Path) -> None:
     edit(
         root,
         "components/data/build.py",
-        '            "phash": [found.phash for found in seen],\n',
-        '            "phash": [found.phash for found in seen],\n            "camera": None,\n',
+        "images.assign(dataset=name,",
+        "images.assign(camera=None, dataset=name,",
     )
 
 
@@ -167,11 +167,12 @@ def gate_wording(root: Path) -> None:
 
 @evolution
 def parameter_renamed(root: Path) -> None:
-    """`prepare.dataset` becomes `prepare.data_set`."""
-    everywhere(root, r"\b(prepare|settings)\.dataset\b", r"\1.data_set")
-    everywhere(root, r"(?m)^(class Prepare\b[\s\S]*?^    )dataset:", r"\1data_set:")
-    everywhere(root, r"(?m)^(prepare:\n(?:  .*\n)*?  )dataset:", r"\1data_set:")
-    everywhere(root, r'\["prepare"\]\["dataset"\]', '["prepare"]["data_set"]')
+    """`prepare.datasets` becomes `prepare.data_sets`."""
+    everywhere(root, r"\b(prepare|settings)\.datasets\b", r"\1.data_sets")
+    everywhere(root, r'field_validator\("datasets"\)', 'field_validator("data_sets")')
+    everywhere(root, r"(?m)^(class Prepare\b[\s\S]*?^    )datasets:", r"\1data_sets:")
+    everywhere(root, r"(?m)^(prepare:\n(?:  .*\n)*?  )datasets:", r"\1data_sets:")
+    everywhere(root, r'\["prepare"\]\["datasets"\]', '["prepare"]["data_sets"]')
 
 
 @evolution

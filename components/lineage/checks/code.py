@@ -14,7 +14,7 @@ from components.lineage.evidence import Evidence, parsed
 from components.lineage.verdict import Finding, Pair, broken, compared, missing, verified
 from components.registry.package import leaves
 from components.workspace import history
-from components.workspace.remote import folder_md5
+from components.workspace.remote import folder_md5, folder_of
 from components.workspace.repository import tag_name
 
 _SHALLOW = f"this clone is shallow, so its history is unknown: run `{history.UNSHALLOW}`"
@@ -128,9 +128,18 @@ def _handovers(recorded: list[dict[str, Any]]) -> Iterator[Pair]:
     made: dict[str, tuple[str, str]] = {}
     for stage in recorded:
         for row in stage["deps"]:
-            if row["path"] in made:
-                yield f"{stage['name']} read {row['path']}", made[row["path"]], _hash(row)
+            if (written := _written(row["path"], made)) is not None:
+                yield f"{stage['name']} read {row['path']}", written, _hash(row)
         made |= {row["path"]: _hash(row) for row in stage["outs"]}
+
+
+def _written(path: str, made: Mapping[str, tuple[str, str]]) -> tuple[str, str] | None:
+    """The hash of a path that stages wrote, by itself or as files in it; None where none did."""
+    if path in made:
+        return made[path]
+    start = f"{path}/"
+    inside = {p.removeprefix(start): made[p][1] for p in made if p.startswith(start)}
+    return ("md5", folder_of(inside)) if inside else None
 
 
 def _hash(row: Mapping[str, Any]) -> tuple[str, str]:
@@ -151,7 +160,8 @@ def _commit_pairs(evidence: Evidence, tree: Mapping[str, bytes]) -> Iterator[Pai
         for key, value in stage["params"].get("params.yaml", {}).items():
             yield f"params.yaml {key}", value, _at(params, key)
         for row in stage["deps"]:
-            if not row["path"].startswith(data) and row["path"] not in outs:
+            made = any(path == row["path"] or path.startswith(f"{row['path']}/") for path in outs)
+            if not made and not row["path"].startswith(data):
                 yield row["path"], row.get("md5"), _code_hash(tree, row["path"])
 
 

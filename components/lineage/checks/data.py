@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pandas as pd
@@ -31,7 +31,7 @@ def data(evidence: Evidence) -> Iterator[Finding]:
         yield from _dataset(evidence, name, described)
     yield from _present(evidence)
     try:
-        rows = evidence.table("manifest", _COLUMNS)
+        rows = evidence.photos(_COLUMNS)
     except CheckError as error:
         yield refused(error)
     else:
@@ -111,15 +111,16 @@ def _present(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _manifest(evidence: Evidence, rows: pd.DataFrame) -> Iterator[Finding]:
-    """Every photo and mask of the manifest is a file of the data set."""
-    root = evidence.names.path("dataset", evidence.dataset)
+    """Every photo and mask of the manifest is a file of a data set."""
     try:
-        files = evidence.input_files(root)
+        files = evidence.data_files()
     except CheckError:
         return  # reported by `_dataset`
     named = [*rows["path"], *rows["mask_path"].dropna()]
-    pairs: list[Pair] = [(path, True, path in files or None) for path in named]
-    yield from compared("every photo and mask of the manifest is in the data set", root, pairs)
+    for name, paths in _by_dataset(named).items():
+        root = evidence.names.path("dataset", name)
+        pairs: list[Pair] = [(path, True, f"{name}/{path}" in files or None) for path in paths]
+        yield from compared("every photo and mask of the manifest is in the data set", root, pairs)
     place = evidence.names.file("manifest")
     copy, md5 = evidence.files / place, None
     if copy.is_file():
@@ -129,10 +130,19 @@ def _manifest(evidence: Evidence, rows: pd.DataFrame) -> Iterator[Finding]:
     yield from compared(what, "MLflow model", [pair])
 
 
+def _by_dataset(paths: Iterable[str]) -> dict[str, list[str]]:
+    """Paths below the folder of all data sets as paths below each one's own."""
+    found: dict[str, list[str]] = {}
+    for path in paths:
+        name, _, inner = path.partition("/")
+        found.setdefault(name, []).append(inner)
+    return found
+
+
 def photo_hashes(evidence: Evidence) -> dict[str, str]:
     """SHA-256 that the manifest gives of every photo and mask, by path below the workspace."""
     try:
-        rows = evidence.table("manifest", _COLUMNS)
+        rows = evidence.photos(_COLUMNS)
     except (CheckError, KeyError):
         return {}
     masks = rows[rows["mask_path"].notna() & rows["mask_sha256"].notna()]
@@ -140,5 +150,5 @@ def photo_hashes(evidence: Evidence) -> dict[str, str]:
         *zip(rows["path"], rows["sha256"], strict=True),
         *zip(masks["mask_path"], masks["mask_sha256"], strict=True),
     ]
-    root = evidence.names.path("dataset", evidence.dataset)
-    return {f"{root}/{path}": digest for path, digest in both}
+    data = evidence.names.path("dataset")
+    return {f"{data}{path}": digest for path, digest in both}

@@ -22,14 +22,14 @@ def committed() -> dict[str, Any]:
 
 def test_the_committed_file_is_valid(committed: dict[str, Any]) -> None:
     loaded = params.load(ROOT / "params.yaml")
-    assert loaded.prepare.dataset == committed["prepare"]["dataset"]
+    assert loaded.prepare.datasets == committed["prepare"]["datasets"]
     assert loaded.validate_.min_side == committed["validate"]["min_side"]
 
 
 def test_the_prepared_data_set_decides_unless_another_is_named(committed: dict[str, Any]) -> None:
-    assert params.parse(committed).gate_dataset == committed["prepare"]["dataset"]
+    assert params.parse(committed).gate_dataset == committed["prepare"]["datasets"][0]
     del committed["evaluate"]["gate_dataset"]  # a file from before it could be named
-    assert params.parse(committed).gate_dataset == committed["prepare"]["dataset"]
+    assert params.parse(committed).gate_dataset == committed["prepare"]["datasets"][0]
     committed["evaluate"] |= {"datasets": ["demo", "other"], "gate_dataset": "other"}
     assert params.parse(committed).gate_dataset == "other"
 
@@ -44,7 +44,13 @@ def test_parameters_are_frozen(committed: dict[str, Any]) -> None:
     [
         ("prepare.seed", "7", "prepare.seed"),
         ("prepare.seed", -1, "prepare.seed"),
-        ("prepare.dataset", "../x", "prepare.dataset"),
+        ("prepare.datasets", ["../x"], "prepare.datasets.0"),
+        ("prepare.datasets", [], "prepare.datasets"),
+        ("prepare.datasets", ["demo", "demo"], "prepare.datasets: demo is there twice"),
+        ("prepare.dataset", "mine", "prepare.dataset: is now a list, write `datasets: [mine]`"),
+        ("distill.pool", ["other"], "prepare.datasets must contain distill.pool ('other')"),
+        ("distill.pool", ["demo"], "evaluate.datasets has 'demo', of distill.pool"),
+        ("distill.pool_share", 1.0, "distill.pool_share"),
         ("prepare.jitter", float("nan"), "prepare.jitter"),
         ("prepare.split", {"val": 0.5, "test": 0.5}, "nothing to train on"),
         ("distill.student.size", 250, "distill.student.size"),
@@ -63,7 +69,7 @@ def test_parameters_are_frozen(committed: dict[str, Any]) -> None:
         ("promotion.gates.min_f2", 1.0, "did you mean promotion.gates.min_f1?"),
         ("distil", {}, "distil: unknown parameter, did you mean distill?"),
         ("prepare.zzz", 1, "prepare.zzz: unknown parameter;"),
-        ("evaluate.datasets", ["other"], "must contain prepare.dataset"),
+        ("evaluate.datasets", ["other"], "must contain the first of prepare.datasets"),
         ("evaluate.gate_dataset", "other", "must contain evaluate.gate_dataset ('other')"),
         ("promotion.gates.min_f1", 1.5, "promotion.gates.min_f1"),
         ("promotion.gates.require_clean", "no", "promotion.gates.require_clean"),

@@ -55,8 +55,9 @@ def test_the_manifest_is_what_comes_back_from_disk(
 
 
 def test_equal_files_give_equal_bytes(imported: Path, settings: Prepare, tmp_path: Path) -> None:
-    shutil.copytree(imported, tmp_path / "copy")
-    for number, root in enumerate((imported, tmp_path / "copy")):
+    copy = tmp_path / "copy" / imported.name
+    shutil.copytree(imported, copy)
+    for number, root in enumerate((imported, copy)):
         manifest.write(tmp_path / str(number), build(root, settings)[0])
     for name in ("manifest.parquet", "boxes.parquet"):
         assert sha256_file(tmp_path / "0" / name) == sha256_file(tmp_path / "1" / name)

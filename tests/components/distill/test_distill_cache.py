@@ -38,6 +38,7 @@ def test_rows_are_photos_and_masks_at_their_own_size(made, tmp_path, settings):
         "train_authentic": 5,
         "val_manipulated": 2,
         "val_authentic": 2,
+        "pool": 0,
     }
 
 
@@ -137,7 +138,7 @@ def test_key_is_content(made):
 
 
 def test_photo_that_changed_since_prepare(made, tmp_path, settings):
-    path = made.dataset / "photos/sub/p03.png"
+    path = made.dataset / "tiny/photos/sub/p03.png"
     save_photo(path, np.zeros((10, 10, 3), np.uint8))
     with pytest.raises(InputError, match=r"p03\.png: the photo changed since"):
         decoded(made.examples(), settings(), tmp_path / "cache")
@@ -166,13 +167,13 @@ def test_only_accepted_masks_are_learned(made):
 
 def test_true_masks_to_compare_with(made, tmp_path, settings):
     """They replace the pseudo-masks, count in full and are black and white."""
-    folder = made.dataset / "masks"
+    folder = made.dataset / "tiny/masks"
     images = made.manifest.images.copy()
     for row in images[images["label"] == "manipulated"].itertuples():
         mask = np.zeros((row.height, row.width), np.uint8)
         mask[:20, :30] = 200  # a mask may be grey
         save_grey(folder / f"{row.Index}.png", mask)
-        images.loc[row.Index, "mask_path"] = f"masks/{row.Index}.png"
+        images.loc[row.Index, "mask_path"] = f"tiny/masks/{row.Index}.png"
     images.loc[images["image_id"] == "sub/p04.png", "mask_path"] = None
     (made.pseudo / "labels.parquet").unlink()
     masked = dataclasses.replace(made, manifest=Manifest(images, made.manifest.boxes))

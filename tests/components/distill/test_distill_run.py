@@ -27,7 +27,7 @@ FILES = ("student.safetensors", "student.json", "history.csv", "summary.json")
 def write_params(folder: Path, **changes: object) -> None:
     """The committed parameters with a small student."""
     values = yaml.safe_load((ROOT / "params.yaml").read_text())
-    values["prepare"]["dataset"] = "tiny"
+    values["prepare"]["datasets"] = ["tiny"]
     values["evaluate"]["datasets"] = ["tiny"]
     small = {"weights": "none", "size": 64, "channels": 8, "prototypes": 4}
     student = values["distill"]["student"]

@@ -44,7 +44,7 @@ def train(root: Path, name: str, **environment: str) -> tuple[dict[str, bytes], 
 
 def test_mlflow_gets_the_curve_and_changes_nothing(made, free_port) -> None:
     values = yaml.safe_load((ROOT / "params.yaml").read_text())
-    values["prepare"]["dataset"], values["evaluate"]["datasets"] = "tiny", ["tiny"]
+    values["prepare"]["datasets"] = values["evaluate"]["datasets"] = ["tiny"]
     values["distill"] = small_settings().model_dump()
     (made.root / "params.yaml").write_text(yaml.safe_dump(values))
 

@@ -19,7 +19,7 @@ from components.ingest.importing import import_dataset, opened
 
 ROOT = Path(__file__).parents[3]
 
-SETTINGS = ingest_support.SETTINGS.model_copy(update={"dataset": "d", "near_duplicate_bits": 0})
+SETTINGS = ingest_support.SETTINGS.model_copy(update={"datasets": ["d"], "near_duplicate_bits": 0})
 
 
 @pytest.fixture

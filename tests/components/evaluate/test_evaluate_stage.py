@@ -47,7 +47,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     values["evaluate"] |= {"datasets": ["demo", "other"], "bootstrap": 100, "threads": 1}
     (root / "params.yaml").write_text(yaml.safe_dump(values))
     tables, _ = prepare.build(root / "data/demo", load(root / "params.yaml").prepare)
-    manifest.write(root / "runs/prepare", tables)
+    manifest.write(root / "runs/prepare", tables.below("demo"))
     save(small_student(prototypes=0, alpha=0.5), root / "runs/export")
     return root
 
@@ -96,7 +96,7 @@ def test_photos_known_from_training_are_left_out_of_another_data_set(inside: Pat
     shutil.copytree("data/other", "data/mixed")
     photo = Path("data/mixed", rows["path"].iloc[0])
     photo.unlink()  # a hard link of the one in the source
-    shutil.copy(Path("data/demo", known["path"]), photo)
+    shutil.copy(Path("data", known["path"]), photo)
     left, told = evaluate.photos("mixed", load())
     assert set(left.images["image_id"]) == set(rows["image_id"].iloc[1:])
     assert (which, told) == ("all photos", "all photos, 1 left out that resemble training photos")

@@ -26,7 +26,7 @@ from components.ingest.importing import import_dataset
 ROOT = Path(__file__).parents[3]
 MODEL = "boxpromptiml"
 SMALL = {
-    "prepare": {"dataset": "made", "near_duplicate_bits": 0},
+    "prepare": {"datasets": ["made"], "near_duplicate_bits": 0},
     "pseudo_label": {"teacher": "grabcut"},
     "distill": {
         "student": {"size": 64, "channels": 8, "prototypes": 4},
@@ -77,10 +77,13 @@ def _stages() -> None:
     from components.distill import __main__ as distill
     from components.evaluate import __main__ as evaluate
     from components.export import __main__ as export
+    from components.index import __main__ as index
     from components.prepare import __main__ as prepare
     from components.pseudo_label import __main__ as pseudo_label
     from components.validate import __main__ as validate
 
+    for name in parameters.load().prepare.datasets:
+        index.main([name])
     for stage in (prepare, validate, pseudo_label, distill):
         stage.main()
     export.main()

@@ -145,7 +145,7 @@ def test_events_carry_versions_schemas_and_quality(project: Path, standing: Stan
     assert [e.run.runId for e in found] == [e.run.runId for e in again]
     jobs = [e["job"]["name"] for e in sent if e["eventType"] == "COMPLETE"]
     assert jobs[-3:] == ["registered", "gated", "promoted"]
-    assert len(sent) == 2 * len(jobs) == 18
+    assert len(sent) == 2 * len(jobs) == 20
     assert [problem for event in sent for problem in problems(event)] == []
     trained = next(e for e in sent if e["job"]["name"] == "distill" and e["inputs"])
     manifest = next(d for d in trained["inputs"] if d["name"].endswith("manifest.parquet"))
@@ -174,7 +174,7 @@ def test_a_clone_is_the_version_and_nothing_else(
     assert "seed: 7" in (clone / "params.yaml").read_text()
     assert not (clone / "runs").exists()
     for row in rows:
-        assert sha256_file(clone / "data/made" / row["path"]) == row["sha256"]
+        assert sha256_file(clone / "data" / row["path"]) == row["sha256"]
 
 
 def test_a_version_is_not_replayed_from_changed_photos(copied: Path, tmp_path: Path) -> None:

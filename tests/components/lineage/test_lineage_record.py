@@ -18,7 +18,7 @@ from components.core.files import sha256_file, sha256_json
 from components.lineage import record
 
 PARAMS = {
-    "prepare": {"dataset": "made", "seed": 7},
+    "prepare": {"datasets": ["made"], "seed": 7},
     "distill": {"seed": 8, "threads": 1},
     "evaluate": {"datasets": ["made"], "seed": 9, "threads": 2},
 }

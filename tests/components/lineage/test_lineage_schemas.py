@@ -34,7 +34,7 @@ RENAMED = {
     "runs/export/": "out/exported/",
     '"name": "validate"': '"name": "check"',
     '"validation": "validate"': '"validation": "check"',
-    "prepare.dataset": "prepare.data_set",
+    "prepare.datasets": "prepare.data_sets",
     "pseudo_label.teacher": "labels.teacher",
     '"pseudo_label": {': '"labels": {',
 }
@@ -78,7 +78,7 @@ def renamed(record: Record) -> Record:
 def test_new_records_carry_their_names(project: Path, standing: Callable[[Path], None]) -> None:
     standing(project)
     with collect(f"{support.MODEL}/1") as evidence:
-        assert evidence.record["schema"] == SCHEMA == 3
+        assert evidence.record["schema"] == SCHEMA == 4
         assert evidence.record["layout"] == LAYOUT
 
 
@@ -91,7 +91,7 @@ def test_a_version_with_other_names_is_audited_shown_and_compared(
         collect(f"{support.MODEL}/1") as same,
         collect(f"{support.MODEL}/2") as two,
     ):
-        assert one.dataset == one.gate_dataset == "made"
+        assert (one.datasets, one.gate_dataset) == (["made"], "made")
         assert [finding.line() for finding in faults(one)] == []
         assert photos.rows(one) == photos.rows(same)
         changes = explain(one, two)

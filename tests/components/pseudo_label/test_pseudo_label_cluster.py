@@ -75,7 +75,7 @@ def cluster() -> Iterator[dict[str, str]]:
 
 
 def workspace(root: Path, count: int) -> None:
-    write(root / "runs" / "prepare", make_dataset(root / "data" / "demo", count))
+    write(root / "runs" / "prepare", make_dataset(root / "data" / "demo", count).below("demo"))
     text = (ROOT / "params.yaml").read_text()
     (root / "params.yaml").write_text(text.replace("teacher: sam_lite", "teacher: grabcut"))
 

@@ -60,6 +60,8 @@ def test_a_student_among_the_keys_of_its_training_is_the_same_student() -> None:
     flat = schemas.of(record({"distill": {"seed": 7, **student}, "prepare.dataset": "a"}, schema=2))
     nested = schemas.of(record({"distill": {"seed": 7, "student": student}}, schema=2))
     assert flat.parameters() == {**nested.parameters(), "prepare.dataset": "a"}
+    assert flat.datasets() == ["a"]
+    assert flat.columns("manifest", ["path", "dataset", "pool"]) == {"path": "path"}
     assert flat.parameter("backbone") == "b"
     assert flat.parameters_of("training")["student.gates"] is True
 

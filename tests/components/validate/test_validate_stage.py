@@ -29,8 +29,9 @@ def workspace(tmp_path: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
         label = ("authentic", "manipulated")[number % 2]
-        row = {"image_id": name, "path": f"photos/{name}", "sha256": f"{number:064x}"}
+        row = {"image_id": name, "path": f"demo/photos/{name}", "sha256": f"{number:064x}"}
         row |= {"label": label, "split": split, "group": name, "phash": f"{number:016x}"}
+        row |= {"dataset": "demo", "pool": False}
         rows.append(row | {"width": 64, "height": 48, "n_boxes": number % 2, "source": "made"})
     absent = ["mask_path", "mask_sha256", "mask_width", "mask_height", "kind"]
     images = pd.DataFrame(rows).assign(**dict.fromkeys(absent, None))

@@ -1,0 +1,1 @@
+"""Stage `index`: one data set's folder into tables of its photos and boxes."""
