@@ -38,7 +38,7 @@ fi
 if [ ! -s "$data/PG_VERSION" ]; then
     echo "$POSTGRES_PASSWORD" > /tmp/password
     initdb --pgdata "$data" --username "$POSTGRES_USER" --pwfile /tmp/password \
-        --auth-local trust --auth-host scram-sha-256
+        --encoding UTF8 --auth-local trust --auth-host scram-sha-256
     echo "host all all all scram-sha-256" >> "$data/pg_hba.conf"
     pg_ctl --pgdata "$data" --options "-c listen_addresses=''" --wait start
     createdb --username "$POSTGRES_USER" "$POSTGRES_DB"
