@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -37,7 +38,7 @@ fi
 if [ ! -s "$data/PG_VERSION" ]; then
     echo "$POSTGRES_PASSWORD" > /tmp/password
     initdb --pgdata "$data" --username "$POSTGRES_USER" --pwfile /tmp/password \
-        --auth-local trust --auth-host scram-sha-256
+        --encoding UTF8 --auth-local trust --auth-host scram-sha-256
     echo "host all all all scram-sha-256" >> "$data/pg_hba.conf"
     pg_ctl --pgdata "$data" --options "-c listen_addresses=''" --wait start
     createdb --username "$POSTGRES_USER" "$POSTGRES_DB"
@@ -112,6 +113,13 @@ class Engine:
                 log = self.run("podman", "logs", "--tail", "40", container, code=None)
                 pytest.fail(f"{container} is not healthy after {seconds:.0f} s\n{log}")
             time.sleep(2)
+
+    def kill(self, container: str) -> None:
+        """Kill -9 the container's first process, as its machine would for want of memory."""
+        shown = self.run("podman", "inspect", "--format", "{{.State.Pid}}", container)
+        os.kill(int(shown), signal.SIGKILL)
+        while self.run("podman", "inspect", "--format", "{{.State.Pid}}", container) == shown:
+            time.sleep(0.2)
 
     def base(self, name: str, packages: str, *options: str, changes: Mapping[str, str]) -> None:
         """Make a base image of Debian's packages, if it is not in the store."""

@@ -40,10 +40,9 @@ def pods() -> list[tuple[str, dict[str, Any]]]:
 
 
 def test_compose_has_every_service_with_limits_and_health() -> None:
-    assert {*PORTS, "worker"} <= set(COMPOSE)
-    for name in PORTS:
+    assert {*PORTS, "worker", "serve"} <= set(COMPOSE)
+    for name in (*PORTS, "worker", "serve"):
         assert COMPOSE[name]["healthcheck"]["test"], name
-    for name in (*PORTS, "worker"):
         assert COMPOSE[name]["deploy"]["resources"]["limits"]["memory"], name
     published = [port for row in COMPOSE.values() for port in row.get("ports", [])]
     assert published
@@ -86,7 +85,8 @@ def test_docker_compose_takes_it(tmp_path: Path) -> None:
 
 def test_databases_are_those_of_the_stack() -> None:
     text = (INFRA / "kubernetes/databases.sql").read_text()
-    made = {row.split()[-1].rstrip(";") for row in text.splitlines() if row.startswith("CREATE")}
+    rows = [row for row in text.splitlines() if row.startswith("CREATE DATABASE")]
+    made = {row.split()[2] for row in rows}
     assert made | {COMPOSE["postgres"]["environment"]["POSTGRES_DB"]} == set(DATABASES)
 
 
@@ -105,11 +105,11 @@ def test_pods_name_secrets_and_nodes_that_are_known(name: str, pod: dict) -> Non
 def test_services_find_their_pods() -> None:
     labels = {row["metadata"]["name"]: row["spec"]["template"]["metadata"] for row in WORKLOADS}
     services = [row for row in KUBERNETES if row["kind"] == "Service"]
-    assert {row["metadata"]["name"] for row in services} == set(PORTS)
+    assert {row["metadata"]["name"] for row in services} == {*PORTS, "serve"}
     for row in services:
         name = row["metadata"]["name"]
         assert row["spec"]["selector"] == labels[name]["labels"]
-        assert row["spec"]["ports"][0]["port"] in (PORTS[name], 5432, 8333)
+        assert row["spec"]["ports"][0]["port"] in (PORTS.get(name), 5432, 8333, 8000)
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_kustomize_builds_it(folder: str, sets: int, clusters: int, s3: str) -> 
     assert done.returncode == 0, done.stderr
     built = list(yaml.safe_load_all(done.stdout))
     kinds = [row["kind"] for row in built]
-    assert (kinds.count("StatefulSet"), kinds.count("Deployment")) == (sets, 3)
+    assert (kinds.count("StatefulSet"), kinds.count("Deployment")) == (sets, 4)
     assert kinds.count("RayCluster") == clusters
     settings = next(row for row in built if row["metadata"]["name"].startswith("iml-settings-"))
     assert ("RAY_ADDRESS" in settings["data"]) == bool(clusters)

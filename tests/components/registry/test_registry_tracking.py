@@ -6,14 +6,10 @@ import base64
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
-import time
 import tomllib
-import urllib.request
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import replace
 from importlib.metadata import packages_distributions
 from pathlib import Path
@@ -24,6 +20,7 @@ import mlflow
 import numpy as np
 import pytest
 import yaml
+from mlflow_server import Server, mlflow_server
 from model_server import ask, rows, serving
 from small_students import small_student
 
@@ -337,54 +334,20 @@ def test_a_drivers_message_loses_its_secrets() -> None:
 
 
 @pytest.fixture
-def server(tmp_path: Path, empty_store: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+def server(tmp_path: Path, empty_store: Path) -> Iterator[Server]:
     """A real `mlflow server` on a free port."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    (tmp_path / "server.db").write_bytes(empty_store.read_bytes())
-    command = [
-        sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port),
-        "--backend-store-uri", f"sqlite:///{tmp_path}/server.db", "--workers", "1",
-        "--artifacts-destination", str(tmp_path / "served"),
-    ]  # fmt: skip
-    with open(tmp_path / "server.log", "wb") as log:
-        process = subprocess.Popen(
-            command, cwd=tmp_path, stdout=log, stderr=log, start_new_session=True
-        )
-    try:
-        _await(f"http://127.0.0.1:{port}/health", process, tmp_path / "server.log")
-        yield f"http://127.0.0.1:{port}", process
-    finally:
-        _end(process)
-
-
-def _await(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    limit = time.monotonic() + 150
-    while time.monotonic() < limit and process.poll() is None:
-        try:
-            with urllib.request.urlopen(url, timeout=2):
-                return
-        except OSError:
-            time.sleep(0.3)
-    pytest.fail(f"mlflow server did not start: {log.read_text()[-2000:]}")
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, 9)
-    process.wait()
+    with mlflow_server(tmp_path, empty_store) as made:
+        yield made
 
 
 def test_a_real_server_keeps_versions_and_its_loss_is_told(
-    server: tuple[str, subprocess.Popen[bytes]],
+    server: Server,
     package: Package,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    uri, process = server
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.address)
     monkeypatch.setenv("IML_STATE", str(tmp_path / "client"))
     registry = Registry.open("m")
     version = promotion.register(registry, package, clean=True, actor="ann")
@@ -395,6 +358,6 @@ def test_a_real_server_keeps_versions_and_its_loss_is_told(
     assert (folder / WEIGHTS).read_bytes() == (package.folder / WEIGHTS).read_bytes()
     with pytest.raises(CheckError, match="version 7 of m is missing from MLflow"):
         registry.store.set_alias("m", 7)
-    _end(process)
+    server.kill()
     with pytest.raises(UnavailableError, match="no MLflow server answers there; your shell sets"):
         Registry.open("m")

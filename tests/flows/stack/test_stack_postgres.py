@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
 import sys
 from pathlib import Path
 
 import psycopg2
 import psycopg2.errors
 import pytest
+import yaml
+from project import ROOT
 
 from components.core.errors import InputError, UnavailableError
 from components.registry.chain import Event
@@ -130,3 +135,40 @@ def test_runs_append_to_the_ledger_and_own_nothing(settings: Settings) -> None:
 
 def _killed(*_: object) -> None:
     raise KeyboardInterrupt
+
+
+def test_the_containers_give_runs_and_people_the_same_rights(settings: Settings) -> None:
+    """infra/kubernetes/databases.sql, and what infra/compose.yaml runs and hands out."""
+    given = {name: value for name, value in settings.environment.items() if "PASSWORD" in name}
+    services_of = yaml.safe_load((ROOT / "infra/compose.yaml").read_text())["services"]
+
+    def url(service: str) -> str:
+        written = services_of[service]["environment"]["IML_LEDGER_URL"]
+        filled = re.sub(r"\$\{(\w+):[^}]*\}", lambda found: given[found[1]], written)
+        return filled.replace("@postgres/", f"@127.0.0.1:{settings.port('postgres')}/")
+
+    processes = Processes(settings.folder)
+    postgres.prepare(settings)
+    processes.launch(services.NAMES)
+    services._start(processes, settings, services.services(settings)[:1], list[str]().append)
+    psql = [postgres.programs() / "psql", "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1"]
+    try:
+        made = ["--command=CREATE DATABASE ledger", settings.database("postgres")]
+        subprocess.run([*psql, *made], check=True)
+        made = [f"--file={ROOT}/infra/kubernetes/databases.sql", settings.database("postgres")]
+        subprocess.run([*psql, *made], env={**os.environ, **given}, check=True)
+        owner = {**os.environ, "IML_LEDGER_URL": url("ledger"), "PYTHONPATH": str(ROOT)}
+        subprocess.run(
+            [sys.executable, *services_of["ledger"]["command"][1:]], env=owner, check=True
+        )
+        entry = Entry("m", Event.REGISTERED, 1, "ann", "because", {})
+        row = Ledger(url("worker")).append(entry)
+        for service in ("serve", "people"):
+            assert Ledger(url(service)).rows("m") == [row]
+            with pytest.raises(InputError, match="permission denied for table ledger"):
+                Ledger(url(service)).append(entry)
+        for service in ("worker", "serve"):
+            with pytest.raises(UnavailableError, match="permission denied for database"):
+                Ledger(url(service).replace("/ledger", "/mlflow"))
+    finally:
+        processes.shutdown()
