@@ -83,10 +83,16 @@ def test_learns_a_trivial_task_from_the_package_weights(run, data, settings):
 
 
 def test_a_student_is_validated_at_three_thresholds_that_hold_for_all_photos(data, settings):
+    torch.manual_seed(1)
     student = build(configure(settings().student), "none").eval()
-    with torch.no_grad():  # answers all over 0..1
+    photos = [data.photo(row)[0] for row in data.val]
+    with torch.no_grad():  # answers on both sides of each threshold
         student.fusion.head.bias.zero_()
-        student.fusion.head.weight.mul_(30)
+        student.fusion.head.weight.mul_(10)
+        logits = [
+            torch.logit(torch.from_numpy(m), 1e-6).mean() for m in probabilities(student, photos)
+        ]
+        student.fusion.head.bias.sub_(torch.stack(logits).mean())
     found = validate(student, data)
     pairs = [data.photo(row) for row in data.val]
     maps = probabilities(student, [photo for photo, _ in pairs])
@@ -100,8 +106,8 @@ def test_a_student_is_validated_at_three_thresholds_that_hold_for_all_photos(dat
     assert found["val_false_alarm_area"] == pytest.approx(alarms[127])
     assert found["val_f1_best"] == pytest.approx(f1.max())
     assert found["val_f1_at_1_percent"] == pytest.approx(f1[alarms <= 0.01][0])
-    assert found["val_f1_best"] > found["val_f1"] > found["val_f1_at_1_percent"] > 0
-    assert found["val_false_alarm_area"] > 0.01
+    assert found["val_f1_best"] > found["val_f1"] > 0
+    assert found["val_false_alarm_area"] > 0.01  # so that the third threshold is another one
 
 
 @pytest.mark.parametrize(("dropout", "ema"), [(False, 0.0), (True, 0.9)])
