@@ -204,7 +204,7 @@ def test_a_stage(project: Project) -> None:
     project.write("components/count/__init__.py", '"""Stage `count`."""\n')
     project.write("components/count/__main__.py", STAGE)
     project.change("dvc.yaml", "\nplots:\n", f"{BLOCK}\nplots:\n")
-    project.change("pyproject.toml", '    "prepare | validate', '    "count | prepare | validate')
+    project.change("pyproject.toml", '    "index | prepare', '    "count | index | prepare')
     project.run("git", "init", "--quiet")
     project.run("dvc", "init", "--quiet")
     project.run("dvc", "repro", "--single-item", "count")

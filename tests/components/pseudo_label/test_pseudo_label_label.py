@@ -221,7 +221,7 @@ def test_without_true_masks_the_sheet_ranks_by_confidence(data, tmp_path: Path) 
 def workspace(root: Path, count: int) -> None:
     """A project folder as the stage finds it."""
     manifest = make_dataset(root / "data" / "demo", count)
-    write(root / "runs" / "prepare", manifest)
+    write(root / "runs" / "prepare", manifest.below("demo"))
     committed = (Path(__file__).parents[3] / "params.yaml").read_text()
     (root / "params.yaml").write_text(committed.replace("teacher: sam_lite", "teacher: grabcut"))
 
