@@ -229,6 +229,7 @@ def test_a_lost_key_is_named_before_the_stages(
 ) -> None:
     monkeypatch.setattr(pipeline, "_run", lambda *_, **__: pytest.fail("ran"))
     monkeypatch.setattr(workspace, "require", lambda _: None)
+    (here / ".state/keys/signing.pem").unlink()
     with pytest.raises(InputError, match="the private signing key is missing"):
         pipeline.bring_up_to_date(publish)
 

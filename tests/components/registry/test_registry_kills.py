@@ -13,7 +13,7 @@ import random
 import shutil
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +138,15 @@ def check_done(registry: Registry) -> None:
     ]
     assert [row.version for row in rows if row.event in CHAMPION_EVENTS] == [rows[0].version, 2]
     assert registry.store.alias("m") == registry.ledger.champion("m") == 2
+
+
+@pytest.fixture(scope="module", autouse=True)
+def trusting(keys: dict[str, str]) -> Iterator[None]:
+    """The ledger is also read here, by who trusts its signers."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in keys.items():
+            patch.setenv(name, value)
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -127,7 +127,9 @@ def test_test_photos_that_cannot_decide_are_named_at_import_and_check(workspace:
 
     # Another data set decides: one with masks, and one without.
     params = Path("params.yaml")
-    text = params.read_text().replace("datasets: [demo]", "datasets: [demo, bench]")
+    evaluated = "datasets: [demo]            # folders under data/"
+    assert evaluated in params.read_text()
+    text = params.read_text().replace(evaluated, "datasets: [demo, bench]  # folders")
     params.write_text(text.replace("gate_dataset: null", "gate_dataset: bench"))
     assert json.loads(iml("check", "made", "--json").stdout)["promotable"] is True
     iml("import", boxes_alone(workspace / "bench"), "--name", "bench", "--no-track")
