@@ -177,10 +177,11 @@ def _check_weights(params: parameters.Params, changed: dict[str, Any]) -> None:
 def _check_folder(teacher: str) -> None:
     """As `_check_weights`, of a teacher that is a folder of files."""
     from components.lineage import record
+    from components.pseudo_label.hub import Folder
     from components.pseudo_label.registry import get
 
     weights = get(teacher).weights
-    if weights and weights.digest() not in (None, record.teacher()["sha256"]):
+    if isinstance(weights, Folder) and weights.digest() not in (None, record.teacher()["sha256"]):
         raise CheckError(
             "its files have changed since stage pseudo_label read them",
             where=str(weights.path),

@@ -37,7 +37,7 @@ from openlineage.client.transport.http import HttpConfig, HttpTransport
 from openlineage.client.uuid import generate_static_uuid
 
 from components.core.errors import EvidenceError, ImlError, UnavailableError
-from components.lineage.evidence import Evidence
+from components.lineage.evidence import Evidence, below
 from components.registry.chain import CHAMPION_EVENTS, Row
 
 PRODUCER = "urn:boxpromptiml:lineage"
@@ -176,7 +176,7 @@ def events(evidence: Evidence) -> list[RunEvent]:
 def _inputs(facts: Facts, stage: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     """What a stage read, a folder of other stages' outputs as these."""
     for row in stage["deps"]:
-        parts = [path for path in facts.made if path.startswith(f"{row['path']}/")]
+        parts = below(row["path"], facts.made)
         yield from [{"path": path, "md5": facts.made[path]} for path in parts] or [row]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -272,3 +272,8 @@ def parsed(data: bytes) -> Any:
     with suppress(yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError):
         return yaml.safe_load(data.decode())
     return None
+
+
+def below(folder: str, paths: Iterable[str]) -> list[str]:
+    """Those of some paths that are in a folder."""
+    return [path for path in paths if path.startswith(f"{folder}/")]

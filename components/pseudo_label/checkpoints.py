@@ -97,10 +97,6 @@ class Weights:
         """`fetch`, shown on stderr."""
         return with_bar(self.file, self.fetch)
 
-    def digest(self) -> str | None:
-        """SHA-256 of the file on disk; None where there is none in full size."""
-        return sha256_file(self.path) if self.on_disk() else None
-
     def refusal(self, path: Path) -> InputError:
         """The complaint about a file that has not this one's bytes."""
         fetched = "delete it and run `iml teacher fetch`, or rename it if it is meant to differ"

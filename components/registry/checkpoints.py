@@ -18,6 +18,7 @@ import binascii
 import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,7 @@ def publish(rows: Sequence[Row]) -> None:
         return
     store, root = _store(address)
     path = f"{root}/{rows[-1].model}/{len(rows):08}.txt"
-    try:
+    with _answering(address):
         if store.exists(path):
             return
         text = made(rows)
@@ -53,8 +54,6 @@ def publish(rows: Sequence[Row]) -> None:
             write_text(Path(path), text)
         else:
             store.pipe_file(path, text.encode())
-    except Exception as error:  # whatever the library of the store raises
-        raise _unavailable(address, error) from None
 
 
 def published(model: str) -> dict[str, str] | None:
@@ -66,11 +65,9 @@ def published(model: str) -> dict[str, str] | None:
     if not address:
         return None
     store, root = _store(address)
-    try:
+    with _answering(address):
         found = sorted(store.glob(f"{root}/{model}/*.txt"))
         return {path: store.cat_file(path).decode("utf-8", "replace") for path in found}
-    except Exception as error:
-        raise _unavailable(address, error) from None
 
 
 def _store(address: str) -> tuple[Any, str]:
@@ -84,11 +81,16 @@ def _store(address: str) -> tuple[Any, str]:
     return store, root.rstrip("/")
 
 
-def _unavailable(address: str, error: Exception) -> UnavailableError:
-    if isinstance(error, InputError | UnavailableError):
-        raise error
-    what = f"the place of checkpoints does not answer ({brief(error)})"
-    return UnavailableError(what, where=address, hint=_HINT)
+@contextmanager
+def _answering(address: str) -> Iterator[None]:
+    """UnavailableError for whatever the library of the store raises."""
+    try:
+        yield
+    except (InputError, UnavailableError):
+        raise
+    except Exception as error:
+        what = f"the place of checkpoints does not answer ({brief(error)})"
+        raise UnavailableError(what, where=address, hint=_HINT) from None
 
 
 def made(rows: Sequence[Row]) -> str:
@@ -96,7 +98,7 @@ def made(rows: Sequence[Row]) -> str:
     signer = signing.signer()
     origin = _origin(rows[-1].model)
     text = f"{origin}\n{len(rows)}\n{base64.b64encode(root(rows)).decode()}\n"
-    seal = bytes.fromhex(signer.mark)[:4] + base64.b64decode(signer.sign(text))
+    seal = bytes.fromhex(signer.mark)[:4] + signer.sign(text)
     return f"{text}\n{_SEAL}{origin} {base64.b64encode(seal).decode()}\n"
 
 
@@ -170,7 +172,7 @@ def _check(checkpoint: Checkpoint, rows: Sequence[Row]) -> None:
     if not rows or checkpoint.origin != _origin(rows[-1].model):
         raise EvidenceError(f"is a checkpoint of {checkpoint.origin!r:.80}")
     trusted = [
-        signing.signed_text(checkpoint.text, base64.b64encode(signature).decode(), key)
+        signing.signed_text(checkpoint.text, signature, key)
         for mark, signature in checkpoint.seals
         for key in signing.beginning(mark)
     ]

@@ -17,9 +17,11 @@ so that a revoked one gains nothing by an earlier date.
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -89,7 +91,15 @@ def sign(row: Row, signer: Signer) -> Row:
     key = signing.trusted(signer.mark)
     if why := rules(key).refusal(row.event, datetime.now(UTC)):
         raise InputError(why, where=str(key.with_suffix(".yaml")))
-    return replace(row, signature=signer.sign(_text(row)))
+    return replace(row, signature=base64.b64encode(signer.sign(_text(row))).decode())
+
+
+def _raw(row: Row) -> bytes:
+    """A row's signature; nothing, which no key made, where it is none."""
+    try:
+        return base64.b64decode(row.signature or "", validate=True)
+    except ValueError:
+        return b""
 
 
 def _text(row: Row) -> str:
@@ -104,6 +114,7 @@ def problems(rows: Sequence[Row]) -> Iterator[EvidenceError]:
     """
     latest, signed = datetime.min.replace(tzinfo=UTC), False
     foreign: dict[str, list[Row]] = {}
+    key_of, rules_of = cache(_key), cache(rules)  # many rows, few keys: their files are read once
     for row in rows:
         latest = max(latest, datetime.fromisoformat(row.time))
         if row.signing_key is None:
@@ -111,20 +122,25 @@ def problems(rows: Sequence[Row]) -> Iterator[EvidenceError]:
                 yield EvidenceError(f"{row.name} is not signed, although earlier rows are")
             continue
         signed = True
-        try:
-            key = signing.trusted(row.signing_key)
-        except UntrustedError:
+        key = key_of(row.signing_key)
+        if isinstance(key, UntrustedError):
             foreign.setdefault(row.signing_key, []).append(row)
-            continue
-        except EvidenceError as error:
-            yield error
-            continue
-        if not signing.signed_text(_text(row), row.signature or "", key):
+        elif isinstance(key, EvidenceError):
+            yield key
+        elif not signing.signed_text(_text(row), _raw(row), key):
             yield EvidenceError(f"{row.name} was not signed by the key that it names")
-        elif why := rules(key).refusal(row.event, latest):
+        elif why := rules_of(key).refusal(row.event, latest):
             mark = row.signing_key[:16]
             yield EvidenceError(f"{row.name} should not have been signed: {why} ({mark})")
     yield from (_unknown(mark, own) for mark, own in foreign.items())
+
+
+def _key(mark: str) -> Path | EvidenceError:
+    """The trusted key with this fingerprint, or why there is none."""
+    try:
+        return signing.trusted(mark)
+    except EvidenceError as error:
+        return error
 
 
 def _unknown(mark: str, rows: Sequence[Row]) -> UntrustedError:

@@ -62,10 +62,10 @@ def run(
     from flows import pipeline
 
     # Wrong parameters, missing data and a busy workspace are reported before anything is loaded.
-    values = params.load()
+    settings = params.load()
     with workspace.exclusive():
-        workspace.require(values.datasets)
-        outcome: Outcome | None = pipeline.finished(values, commit=commit)
+        workspace.require(settings.datasets)
+        outcome: Outcome | None = pipeline.finished(settings, commit=commit)
     if outcome is None:
         require_server()
         logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S")

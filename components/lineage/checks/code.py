@@ -10,7 +10,7 @@ from typing import Any
 from components.core.errors import CheckError
 from components.core.files import sha256_bytes, sha256_json
 from components.lineage import record as recording
-from components.lineage.evidence import Evidence, parsed
+from components.lineage.evidence import Evidence, below, parsed
 from components.lineage.verdict import Finding, Pair, broken, compared, missing, verified
 from components.registry.package import leaves
 from components.workspace import history
@@ -137,8 +137,7 @@ def _written(path: str, made: Mapping[str, tuple[str, str]]) -> tuple[str, str] 
     """The hash of a path that stages wrote, by itself or as files in it; None where none did."""
     if path in made:
         return made[path]
-    start = f"{path}/"
-    inside = {p.removeprefix(start): made[p][1] for p in made if p.startswith(start)}
+    inside = {name.removeprefix(f"{path}/"): made[name][1] for name in below(path, made)}
     return ("md5", folder_of(inside)) if inside else None
 
 
@@ -160,7 +159,7 @@ def _commit_pairs(evidence: Evidence, tree: Mapping[str, bytes]) -> Iterator[Pai
         for key, value in stage["params"].get("params.yaml", {}).items():
             yield f"params.yaml {key}", value, _at(params, key)
         for row in stage["deps"]:
-            made = any(path == row["path"] or path.startswith(f"{row['path']}/") for path in outs)
+            made = row["path"] in outs or below(row["path"], outs)
             if not made and not row["path"].startswith(data):
                 yield row["path"], row.get("md5"), _code_hash(tree, row["path"])
 
