@@ -64,5 +64,6 @@ def metrics(datasets: Sequence[str]) -> list[dict[str, Any]]:
 def reports(datasets: Sequence[str]) -> str:
     """Where the reports are in the run's folder, Markdown; a browser opens no file from a page."""
     places = [paths.VALIDATION_PAGE, paths.CONTACT_SHEET]
-    places += [paths.EVALUATED / name / paths.EVALUATION_PAGE for name in datasets]
+    pages = (paths.EVALUATION_PAGE, paths.EVALUATION_PHOTOS)
+    places += [paths.EVALUATED / name / page for name in datasets for page in pages]
     return "\n".join([f"In `{Path.cwd()}`:", "", *(f"- `{place}`" for place in places)])

@@ -56,9 +56,13 @@ def package(params: Params, start: Start) -> Package:
     places = {name: paths.EVALUATED / name for name in params.evaluate.datasets}
     metrics = {name: read_json(place / paths.METRICS) for name, place in places.items()}
     files = {
-        **{f"evaluation/{name}": place for name, place in places.items()},
+        # No page or sheet that shows photos: a signed file could not be erased.
+        **{
+            f"evaluation/{name}/{file}": place / file
+            for name, place in places.items()
+            for file in (paths.METRICS, paths.IMAGES, paths.EVALUATION_PAGE)
+        },
         "validation": paths.VALIDATED,
-        "pictures/contact_sheet.png": paths.CONTACT_SHEET,
         layout.CURVE: paths.CURVE,
         layout.MANIFEST: paths.MANIFEST,
     }

@@ -34,6 +34,7 @@ CURVE, DISTILL_SUMMARY = DISTILLED / "history.csv", DISTILLED / "summary.json"
 
 EVALUATED = RUNS / "evaluate"  # a folder per data set, with these files
 METRICS, IMAGES, EVALUATION_PAGE = "metrics.json", "images.parquet", "report.html"
+EVALUATION_PHOTOS = "photos.html"
 
 EXPORTED = RUNS / "export"
 PARITY = EXPORTED / "parity.json"

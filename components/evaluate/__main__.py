@@ -55,7 +55,7 @@ def photos(dataset: str, params: Params) -> tuple[Manifest, str]:
 
 
 def score(dataset: str, params: Params) -> None:
-    """Evaluate the student and write metrics.json, images.parquet and report.html."""
+    """Evaluate the student and write figures, table and pages (see `report.write`)."""
     found, which = photos(dataset, params)
     prepared = dataset in params.prepare.datasets
     root, masks = (DATA, PSEUDO_MASKS) if prepared else (DATA / dataset, None)

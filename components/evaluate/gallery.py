@@ -21,11 +21,12 @@ Picture = tuple[str, str]  # what it shows, and the picture as a data URI
 
 @dataclass(frozen=True)
 class Example:
-    """A photo of a page: its name, its numbers in words, its pictures."""
+    """A photo of a page: its name, its numbers in words, its pictures, its SHA-256."""
 
     name: str
     facts: str
     pictures: list[Picture]
+    sha256: str = ""
 
 
 @dataclass(frozen=True)

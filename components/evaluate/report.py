@@ -1,7 +1,9 @@
-"""The evaluation's page: one self-contained HTML file, and the files beside it.
+"""The evaluation's page, its page of photos, and the files beside them.
 
-Every text from a data set is escaped. The page is a function of what the evaluation read; what
-names one registered version (number, date, commit) is added to a copy of it, by `identified`.
+The first names photos by id and SHA-256 and goes into the version's folder; the second shows them
+and does not, so that a photo can be erased. Both are self-contained HTML files in which every text
+from a data set is escaped. The report is a function of what the evaluation read; what names one
+registered version (number, date, commit) is added to a copy of it, by `identified`.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from components.core import pages
 from components.core.files import sha256_json, write_json, write_text
 from components.core.metrics import THRESHOLD
 from components.core.params import Evaluate
+from components.core.paths import EVALUATION_PAGE, EVALUATION_PHOTOS
 from components.data.manifest import AUTHENTIC, MANIPULATED, write_table
 from components.evaluate.calibration import Calibration
 from components.evaluate.gallery import Album, Example
@@ -98,8 +101,9 @@ def gallery(evaluation: Evaluation, album: Album, predict: Predict) -> dict[str,
     sections = pick(evaluation.images)
     drawn = album.draw([n for names in sections.values() for n in names], {"answer": predict})
     rows: Any = evaluation.images.set_index("image_id").to_dict("index")
+    hashes = album.photos.images.set_index("image_id")["sha256"]
     return {
-        title: [Example(name, facts(rows[name]), drawn[name]) for name in names]
+        title: [Example(name, facts(rows[name]), drawn[name], hashes[name]) for name in names]
         for title, names in sections.items()
     }
 
@@ -170,7 +174,7 @@ def render(
     params: Evaluate,
     about: Mapping[str, str],
 ) -> str:
-    """The page as HTML: `about` are facts for its head, `params` for "how measured"."""
+    """The page as HTML, without pictures: `about` are facts for its head, `params` for its end."""
     rows = evaluation.images
     scores = {
         label: _histogram(rows.loc[rows["label"] == label, "score"])
@@ -183,12 +187,18 @@ def render(
         "tables": _tables(evaluation.metrics),
         "lines": _lines(evaluation.metrics["thresholds"]),
         "sections": sections,
+        "photos": EVALUATION_PHOTOS,
         "scores": scores,
         "f1": _histogram(rows["f1"].dropna()),
         "curves": _curves(evaluation.metrics),
         "params": params,
     }
     return pages.render("evaluation.html", values, {"number": _number})
+
+
+def render_photos(sections: Mapping[str, list[Example]], about: Mapping[str, str]) -> str:
+    """The page of photos as HTML."""
+    return pages.render("evaluation_photos.html", {"sections": sections, "about": about})
 
 
 def identified(page: str, more: Mapping[str, str]) -> str:
@@ -208,7 +218,7 @@ def produce(
     progress: Parts = lambda _: None,
     calibration: Calibration | None = None,
 ) -> Evaluation:
-    """Evaluate a model on an album's photos and write all three files (see `write`).
+    """Evaluate a model on an album's photos and write all four files (see `write`).
 
     The metrics have one block more, `robustness`; `progress` follows its passes too. The page's
     head names the photos by their hash.
@@ -228,7 +238,8 @@ def write(
     params: Evaluate,
     about: Mapping[str, str],
 ) -> None:
-    """Write `metrics.json`, `images.parquet` and `report.html`; equal input gives equal bytes."""
+    """Write metrics, table and the two pages; equal input gives equal bytes."""
     write_table(folder / "images.parquet", evaluation.images, IMAGES)
-    write_text(folder / "report.html", render(evaluation, sections, params, about))
+    write_text(folder / EVALUATION_PAGE, render(evaluation, sections, params, about))
+    write_text(folder / EVALUATION_PHOTOS, render_photos(sections, about))
     write_json(folder / "metrics.json", evaluation.metrics)

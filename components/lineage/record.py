@@ -25,10 +25,12 @@ from components.core.errors import InputError
 from components.core.files import read_json, sha256_bytes, sha256_file, sha256_json
 from components.core.paths import (
     BOXES,
+    CONTACT_SHEET,
     CURVE,
     DATA,
     DISTILL_SUMMARY,
     EVALUATED,
+    EVALUATION_PHOTOS,
     EXPORTED,
     IMAGES,
     LABELS,
@@ -40,7 +42,9 @@ from components.core.paths import (
 )
 from components.registry import layout
 
-SCHEMA = 4  # with 4, several data sets: `parameters.datasets` and two columns of the manifest
+# 4: several data sets, `parameters.datasets` and two columns of the manifest; 5: outputs that show
+# photos (`sheet`, `gallery`) are in no version's folder
+SCHEMA = 5
 # What this program calls things, by role: a record carries it, and whoever reads the record asks it
 # (`components.registry.schemas`). A name that changes in code or dvc.yaml changes here (tested).
 LAYOUT: dict[str, dict[str, Any]] = {
@@ -65,6 +69,8 @@ LAYOUT: dict[str, dict[str, Any]] = {
         "metrics": str(EVALUATED / "{dataset}" / METRICS),
         "images": str(EVALUATED / "{dataset}" / IMAGES),
         "parity": str(PARITY),
+        "sheet": str(CONTACT_SHEET),
+        "gallery": str(EVALUATED / "{dataset}" / EVALUATION_PHOTOS),
         "dataset": str(DATA / "{dataset}"),
         "server": "components/serving/pyfunc.py",
     },
@@ -73,6 +79,8 @@ LAYOUT: dict[str, dict[str, Any]] = {
         "curve": layout.CURVE,
         "validation": "validation",
         "evaluation": "evaluation/{dataset}",
+        "sheet": "",
+        "gallery": "",
     },
     "columns": {
         "manifest": {

@@ -1,7 +1,8 @@
 """What one version consists of, and how it is written: one folder, and the run's numbers.
 
 The folder is MLflow's "model from code" - the serving code, safetensors, a JSON; no pickle - with
-the lineage record, the documents, reports and pictures beside it, so that one signature covers all.
+the lineage record, the documents and reports beside it, so that one signature covers all. No file
+shows a photo.
 """
 
 from __future__ import annotations
@@ -116,25 +117,19 @@ class Package:
         """Parameters as MLflow keeps them, by dotted name."""
         return {name: text[:_PARAM] for name, text in leaves(self.params)}
 
-    def page(self, address: str, files: str) -> str:
-        """What people see on the version's page in MLflow, Markdown.
+    def page(self, address: str) -> str:
+        """What people see on the version's page in MLflow, whose address is given; Markdown.
 
-        Summary, links, as many whole sections of the card as there is room for, pictures.
-
-        Args:
-            address: of the model's page.
-            files: address of the version's files, which a path in its folder completes.
+        Summary, links, as many whole sections of the card as there is room for.
         """
         links = f"[Metrics]({address}{TRAINING}) · [all files]({address}/artifacts{TRAINING})"
         head = f"{self.description}\n\n{links}"
-        pictures = [name for name in self.files if name.endswith(".png")]
-        tail = "".join(f"\n\n![{name}]({files}{name})" for name in pictures)
         _, *sections = self.documents.get(layout.CARD, "").split("\n## ")
         # MLflow's style leaves no room between the columns of a table.
         shown = [re.sub(r"(?<!-) \| ", "&emsp; | ", f"\n\n## {part.strip()}") for part in sections]
-        while shown and len(head + "".join(shown) + tail) > _ROOM:
+        while shown and len(head + "".join(shown)) > _ROOM:
             shown.pop()
-        return head + "".join(shown) + tail
+        return head + "".join(shown)
 
     def log(self, client: MlflowClient, run_id: str, model_id: str) -> None:
         """Write tags, metrics and parameters into a run; the metrics are the model's too.

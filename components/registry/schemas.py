@@ -37,6 +37,8 @@ _BEFORE: dict[str, dict[str, Any]] = {
         "metrics": "runs/evaluate/{dataset}/metrics.json",
         "images": "runs/evaluate/{dataset}/images.parquet",
         "parity": "runs/export/parity.json",
+        "sheet": "runs/pseudo_label/contact_sheet.png",
+        "gallery": "runs/evaluate/{dataset}/report.html",
         "dataset": "data/{dataset}",
         "server": "components/serving/pyfunc.py",
     },
@@ -45,6 +47,9 @@ _BEFORE: dict[str, dict[str, Any]] = {
         "curve": "training/history.csv",
         "validation": "validation",
         "evaluation": "evaluation/{dataset}",
+        # Show photos; up to schema 4 in the version's folder too.
+        "sheet": "pictures/contact_sheet.png",
+        "gallery": "evaluation/{dataset}/report.html",
     },
     "columns": {
         "manifest": {

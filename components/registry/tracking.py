@@ -141,7 +141,7 @@ class Store:
                 f"models:/{model_id}",
                 run_id,
                 tags={**package.version_tags(), **seal},
-                description=package.page(page, f"{files}?artifact_file_path="),
+                description=package.page(page),
                 model_id=model_id,
             )
             name = json.dumps([{"name": model, "version": made.version}])

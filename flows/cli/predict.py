@@ -211,7 +211,7 @@ def evaluate(
     device: Device = "cpu",
     as_json: AsJson = False,
 ) -> None:
-    """Score a model on a data set: metrics.json, images.parquet and report.html, with intervals.
+    """Score a model on a data set: metrics, a table, a report and its photos, with intervals.
 
     Scores the data set's own test split (val, if it has no test), or all photos if it has none;
     for the data set that the pipeline trains on, the test split drawn for it. Photos that a
@@ -309,4 +309,4 @@ def _show_metrics(metrics: dict[str, Any], title: str, out: Path) -> None:
         )
         add_row(table, name, value, f"{low} to {high}", block["n"])
     show(table)
-    show(f"metrics.json, images.parquet and report.html are in {out}")
+    show(f"metrics.json, images.parquet, report.html and photos.html are in {out}")

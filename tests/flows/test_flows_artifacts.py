@@ -53,7 +53,8 @@ def test_the_page_has_tables_and_links(evaluated: Path) -> None:
     }
     assert OUTCOME["sentence"] in str(found["retrain-gates"].description)
     reports = str(found["retrain-reports"].data)
-    assert "- `runs/evaluate/made/report.html`" in reports
+    for page in ("report", "photos"):
+        assert f"- `runs/evaluate/made/{page}.html`" in reports
     link = "http://mlflow.example:5000/base/#/models/m/versions/2?workflowType=machine_learning"
     assert f"[m/2]({link})" in str(found["retrain-version"].data)
     assert all(entry.flow_run_id for entry in found.values())

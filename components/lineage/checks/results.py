@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import pandas as pd
@@ -34,7 +34,8 @@ def evaluation(evidence: Evidence) -> Iterator[Finding]:
     for name, recorded in evidence.record["evaluation"].items():
         yield from _result(evidence, "metrics", name, recorded)
         folder, stage = names.file("evaluation", name), names.stage("evaluation", name)
-        yield from _reports(evidence, folder, stage)
+        gallery = [] if names.file("gallery", name) else [names.path("gallery", name)]
+        yield from _reports(evidence, folder, stage, gallery)
         yield from _means(evidence, name, recorded["result"])
     yield from _metrics(evidence)
     yield from _curve(evidence)
@@ -54,10 +55,17 @@ def _result(evidence: Evidence, name: str, dataset: str, recorded: dict[str, Any
     return compared("the object in the remote matches the record", path, pairs)
 
 
-def _reports(evidence: Evidence, folder: str, stage: str) -> Iterator[Finding]:
-    """The stage's files in the version's folder, against what DVC recorded of them."""
+def _reports(
+    evidence: Evidence, folder: str, stage: str, unpacked: Collection[str] = ()
+) -> Iterator[Finding]:
+    """The stage's files in the version's folder, against what DVC recorded of them.
+
+    `unpacked` are those that are not in the folder.
+    """
     pairs: list[Pair] = []
     for row in evidence.stage(stage)["outs"]:
+        if row["path"] in unpacked:
+            continue
         path = f"{folder}/{row['path'].rpartition('/')[2]}"
         file = evidence.files / path
         try:

@@ -1,4 +1,4 @@
-"""The page: escaped, self-contained, complete, the same twice."""
+"""The pages: escaped, self-contained, complete, the same twice; photos in one of them only."""
 
 from __future__ import annotations
 
@@ -45,15 +45,17 @@ def _noisy(photos: list[np.ndarray]) -> list[np.ndarray]:
     return [np.clip(p[..., 0] / 255 + p[..., 1] / 400, 0, 1).astype(np.float32) for p in photos]
 
 
-def _rendered(album: Album, params, predict, **about: str) -> tuple[str, object]:
+def _rendered(album: Album, params, predict, **about: str) -> tuple[str, str, object]:
+    """The report, the page of photos, what both show."""
     evaluation = evaluate(predict, album.photos.images, album.root, params)
     sections = report.gallery(evaluation, album, predict)
-    return report.render(evaluation, sections, params, about), sections
+    html = report.render(evaluation, sections, params, about)
+    return html, report.render_photos(sections, about), sections
 
 
-def test_page_shows_figures_and_pictures(make_dataset, make_album, params) -> None:
+def test_pages_show_figures_and_pictures(make_dataset, make_album, params) -> None:
     images, root = make_dataset(manipulated=14, authentic=6)
-    html, sections = _rendered(make_album(images, root), params, _noisy, model="m/1")
+    html, photos, sections = _rendered(make_album(images, root), params, _noisy, model="m/1")
     page, evaluation = _parse(html), evaluate(_noisy, images, root, params)
     assert {title: len(examples) for title, examples in sections.items()} == {
         "Best": 4,
@@ -61,7 +63,12 @@ def test_page_shows_figures_and_pictures(make_dataset, make_album, params) -> No
         "Worst": 4,
         "Worst false alarms": 4,
     }
-    assert page.tags.count("img") == 12 * 4 + 4 * 2
+    assert _parse(photos).tags.count("img") == 12 * 4 + 4 * 2
+    assert "data:image" not in html
+    hashes = images.set_index("image_id")["sha256"]
+    for example in (one for examples in sections.values() for one in examples):
+        assert example.sha256 == hashes[example.name]
+        assert f"<code>{example.sha256[:16]}</code>" in html
     shown = [what for what, _ in sections["Worst"][0].pictures]
     assert shown == ["photo and box", "pseudo-mask", "answer", "true mask"]
     assert [what for what, _ in sections["Worst false alarms"][0].pictures] == ["photo", "answer"]
@@ -93,20 +100,22 @@ def test_no_table_repeats_figures(make_dataset, params, kinds, expected) -> None
 
 
 def test_page_loads_nothing(make_dataset, make_album, params) -> None:
-    html, _ = _rendered(make_album(*make_dataset()), params, _noisy)
-    page = _parse(html)
-    assert page.sources
-    assert all(source.startswith("data:image/") for source in page.sources)
-    assert not re.search(r"https?:|url\(|@import|<script[^>]|<link|<iframe", html)
-    assert "default-src 'none'" in html
+    html, photos, _ = _rendered(make_album(*make_dataset()), params, _noisy)
+    assert _parse(html).sources == ["photos.html"]
+    assert _parse(photos).sources
+    assert all(source.startswith("data:image/") for source in _parse(photos).sources)
+    for text in (html, photos):
+        assert not re.search(r"https?:|url\(|@import|<script[^>]|<link|<iframe", text)
+        assert "default-src 'none'" in text
 
 
 def test_pictures_open_large_in_a_page_that_fits(
     make_dataset, make_album, params, tmp_path, browse
 ) -> None:
-    html, sections = _rendered(make_album(*make_dataset(14, 6)), params, _noisy)
-    path = tmp_path / "report.html"
-    path.write_text(report.identified(html, {"Git commit": "c" * 40}))
+    html, photos, sections = _rendered(make_album(*make_dataset(14, 6)), params, _noisy)
+    path, report_path = tmp_path / "photos.html", tmp_path / "report.html"
+    path.write_text(photos)
+    report_path.write_text(report.identified(html, {"Git commit": "c" * 40}))
     page = browse.open(path)
     worst = sections["Worst"][0].name
     page.get_by_role("button", name=f"Open {worst} large").press("Enter")
@@ -117,6 +126,7 @@ def test_pictures_open_large_in_a_page_that_fits(
     page.keyboard.press("Escape")
     assert dialog.is_hidden()
     assert browse.fits(path)
+    assert browse.fits(report_path)
 
 
 def test_hostile_names_are_text(make_dataset, make_album, params) -> None:
@@ -124,12 +134,14 @@ def test_hostile_names_are_text(make_dataset, make_album, params) -> None:
     images["kind"] = images["kind"].where(images["kind"].isna(), HOSTILE)
     images.loc[0, "image_id"] = HOSTILE
     save_grey(root / "pseudo" / f"{HOSTILE}.png", np.zeros((24, 32), dtype=np.uint8))
-    html, _ = _rendered(make_album(images, root), params, _noisy, model=HOSTILE)
+    html, photos, _ = _rendered(make_album(images, root), params, _noisy, model=HOSTILE)
     page = _parse(html)
-    assert page.tags.count("script") == 1  # the viewer's
+    assert page.tags.count("script") == 0
+    assert _parse(photos).tags.count("script") == 1  # the viewer's
     assert page.text.count(HOSTILE) >= 3
+    assert _parse(photos).text.count(HOSTILE) >= 2
     more = report.identified(html, {"Version": HOSTILE})
-    assert _parse(more).tags.count("script") == 1
+    assert _parse(more).tags.count("script") == 0
     assert _parse(more).text.count(HOSTILE) == page.text.count(HOSTILE) + 1
 
 
@@ -156,9 +168,9 @@ def test_one_class_renders(
     make_dataset, make_album, params, red_channel, manipulated, authentic
 ) -> None:
     album = make_album(*make_dataset(manipulated, authentic))
-    html, _ = _rendered(album, params, red_channel)
-    assert "nan" not in _parse(html).text.lower()
-    assert "None" not in html
+    for html in _rendered(album, params, red_channel)[:2]:
+        assert "nan" not in _parse(html).text.lower()
+        assert "None" not in html
 
 
 def test_files_are_the_same_twice(make_dataset, make_album, params, tmp_path) -> None:
@@ -172,7 +184,8 @@ def test_files_are_the_same_twice(make_dataset, make_album, params, tmp_path) ->
         files = sorted((tmp_path / name).iterdir())
         hashes.append([(file.name, sha256_file(file)) for file in files])
     assert hashes[0] == hashes[1]
-    assert [name for name, _ in hashes[0]] == ["images.parquet", "metrics.json", "report.html"]
+    names = ["images.parquet", "metrics.json", "photos.html", "report.html"]
+    assert [name for name, _ in hashes[0]] == names
     assert read_json(tmp_path / "one" / "metrics.json") == evaluation.metrics
 
 

@@ -79,7 +79,7 @@ def test_another_process_writes_the_same_bytes(inside: Path) -> None:
         hashes.append({path.name: sha256_file(path) for path in folder.iterdir()})
         shutil.rmtree(folder)
     assert hashes[0] == hashes[1]
-    assert set(hashes[0]) == {"metrics.json", "images.parquet", "report.html"}
+    assert set(hashes[0]) == {"metrics.json", "images.parquet", "report.html", "photos.html"}
 
 
 def test_another_data_set_is_scored_whole(inside: Path) -> None:

@@ -78,7 +78,7 @@ def renamed(record: Record) -> Record:
 def test_new_records_carry_their_names(project: Path, standing: Callable[[Path], None]) -> None:
     standing(project)
     with collect(f"{support.MODEL}/1") as evidence:
-        assert evidence.record["schema"] == SCHEMA == 4
+        assert evidence.record["schema"] == SCHEMA == 5
         assert evidence.record["layout"] == LAYOUT
 
 

@@ -228,6 +228,7 @@ def test_evaluate_importable_folder(folders: Path, student_folder: Path) -> None
     assert sorted(path.name for path in Path("o").iterdir()) == [
         "images.parquet",
         "metrics.json",
+        "photos.html",
         "report.html",
     ]
     page = Path("o/report.html").read_text()
