@@ -52,6 +52,7 @@ class Prepare(_Block):
     near_duplicate_bits: Annotated[int, Field(ge=0, le=32)]
     max_megapixels: Annotated[float, Field(gt=0, le=1000)]
     max_quarantined: Annotated[int, Field(ge=0)]
+    names: Literal["given", "hash"] = "given"  # of photos; versions from before it have none
 
     @field_validator("datasets")
     @classmethod

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from components.core.errors import InputError
 from components.core.files import read_json, write_json
 from components.core.params import Prepare
 from components.core.progress import Progress
@@ -106,6 +107,12 @@ def index(root: Path, params: Prepare, progress: Progress | None = None) -> Inde
     scans = scan(jobs, params.max_megapixels, progress)
     good, quarantine = [], []
     for row, seen in zip(rows, scans, strict=True):
+        if params.names == "hash" and not row["file_name"].startswith(seen.sha256):
+            raise InputError(
+                "prepare.names is hash, and photos have names of their own",
+                where=str(root),
+                hint="import the folder under another name: a photo is then named by its SHA-256",
+            )
         if seen.problem is None:
             good.append((row, seen))
         else:

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from components.core.errors import InputError
-from components.core.files import alone, printable
+from components.core.files import alone, printable, sha256_bytes
 from components.core.images import MAX_MEGAPIXELS, open_mask, save_grey
 from components.core.params import Prepare
 from components.core.progress import Progress
@@ -75,6 +75,7 @@ def import_dataset(
     quarantine: bool = False,
     validated: bool = False,
     dry_run: bool = False,
+    hash_names: bool = False,
     max_megapixels: float = MAX_MEGAPIXELS,
     progress: Progress | None = None,
 ) -> Imported:
@@ -92,6 +93,7 @@ def import_dataset(
         quarantine: leave bad rows out instead of refusing the import.
         validated: the photos go to a data set with a `val` of its own, so a stated `val` stays.
         dry_run: check everything and write nothing.
+        hash_names: name photos by the SHA-256 of their bytes; no name of the source is kept.
         max_megapixels: larger photos are bad rows.
         progress: called with photos checked.
 
@@ -112,18 +114,36 @@ def import_dataset(
     if bad and not (quarantine and good):
         refuse(source, bad, quarantine)
     good, notes = _test_split(good, validated)
+    if hash_names:
+        good = _pseudonymous(good)
     good.sort(key=lambda pair: pair[0].name)
     card = {"name": name, "licence": licence, "source": source_name}
     made = _indexed(out, good, {key: printable(value) for key, value in card.items()})
     left = [*bad, *((shown_name(what), reason) for what, reason in reading.left)]
     used = [Outcome(shown_name(name), TAKEN, USED) for name in reading.used]
     rows = [*_taken(good), *used, *(Outcome(what, LEFT_OUT, reason) for what, reason in left)]
+    if hash_names:  # what else became of the source is told by its names
+        rows = [Outcome(record.name, TAKEN) for record, _ in good]
     if not dry_run:
         _write(made, good, rows, bool(inverted), max_megapixels)
     if made.boxes == "mixed":
         drawn = len(unboxed(made.images, made.annotations, made.split))
         notes.append(f"photos without a box whose boxes are drawn from their masks: {drawn}")
     return Imported(made, rows, bad, [*reading.notes, *notes])
+
+
+def _pseudonymous(good: Sequence[tuple[Record, Seen]]) -> list[tuple[Record, Seen]]:
+    """Photos named by their bytes, each once, with hashes of what they were made from.
+
+    A plain hash is enough for photos: the manifest has it anyway, and only who has the photo can
+    compute it.
+    """
+    found: dict[str, tuple[Record, Seen]] = {}
+    for record, seen in good:
+        name = seen.sha256 + posixpath.splitext(record.name)[1].lower()
+        origins = tuple(sha256_bytes(origin.encode()) for origin in record.origins)
+        found.setdefault(name, (replace(record, name=name, origins=origins, notes=()), seen))
+    return list(found.values())
 
 
 def _sorted_out(

@@ -8,6 +8,7 @@ is listed, for a person to decide. A true mask for a known photo that has none i
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
@@ -28,6 +29,7 @@ from components.ingest.importing import Imported, import_dataset, staging, unbox
 from components.ingest.outcomes import LEFT_OUT, NOTED, Outcome
 
 _KNOWN = "in the data set already"
+_PSEUDONYM = re.compile(r"[0-9a-f]{64}\.")
 _LARGEST = 1000.0  # megapixels, the most that params.yaml allows: both masks passed its limit
 
 
@@ -59,7 +61,8 @@ def merge(
 ) -> Merged:
     """Add the usable photos of a source to the data set in the folder `root`; list the others.
 
-    Parameters are as in `import_dataset`; the data set's licence, source and split rule stay.
+    Parameters are as in `import_dataset`; the data set's licence, source and split rule stay, and
+    so does that its photos are named by their hashes.
     With `replaces` known photos get the label and boxes of the source and keep their true mask,
     split, group, source and origins. A dry run needs a folder beside the data set for a moment, and
     leaves it as it is.
@@ -82,6 +85,7 @@ def merge(
             inverted=inverted,
             quarantine=True,
             validated=any(image.get("split") == "val" for image in dataset.images),
+            hash_names=all(_PSEUDONYM.match(image["file_name"]) for image in dataset.images),
             max_megapixels=max_megapixels,
             progress=progress,
         )

@@ -202,19 +202,21 @@ def import_(
         raise InputError("give either --name (for a new data set) or --into (to add to one)")
     if replace and into is None:
         raise InputError("--replace needs --into", hint="name the data set to correct")
+    settings = params.load().prepare
     options = {
         "format": format,
         "authentic": authentic,
         "inverted": inverted,
         "dry_run": dry_run,
-        "max_megapixels": params.load().prepare.max_megapixels,
+        "max_megapixels": settings.max_megapixels,
     }
     track = track and not dry_run
     if into is not None:
         _add(source, folder_named(into), {**options, "replaces": replace}, track, as_json)
         return
     card = {"licence": licence, "source_name": origin or source.resolve().name}
-    _make(source, folder_named(str(name)), {**options, **card}, quarantine, track, as_json)
+    options = {**options, **card, "hash_names": settings.names == "hash"}
+    _make(source, folder_named(str(name)), options, quarantine, track, as_json)
 
 
 def _make(

@@ -13,10 +13,13 @@ from PIL import Image
 
 from components.core import images
 from components.core.errors import InputError
+from components.core.files import sha256_bytes
 from components.core.params import Prepare
 from components.data import dataset as datasets
 from components.data.build import build
+from components.ingest.formats.casia import origins as casia_origins
 from components.ingest.importing import Imported, import_dataset
+from components.ingest.merging import merge
 from components.ingest.outcomes import USED
 
 FIRST = "Sp_D_CNN_A_ani0001_pla0002_0001"
@@ -429,3 +432,40 @@ def test_outlines_are_kept_beside_their_boxes(coco: Coco, tmp_path: Path) -> Non
     bring_in(coco(annotations=[box | {"segmentation": outline}]), tmp_path / "out")
     (annotation,) = datasets.load(tmp_path / "out").annotations
     assert (annotation["segmentation"], annotation["bbox"]) == (outline, [10, 20, 30, 16])
+
+
+def test_photos_named_by_hash_leave_no_name_of_the_source(
+    casia: Path, tmp_path: Path, settings: Prepare
+) -> None:
+    out = tmp_path / "data/made"
+    write_photo(casia / "Au/named_after_somebody.jpg", seed=8)
+    with pytest.raises(InputError, match="photos have names of their own"):
+        build(bring_in(casia, tmp_path / "data/named").dataset.root, named_by_hash(settings))
+    made = bring_in(casia, out, hash_names=True)
+    for image in made.dataset.images:
+        photo = (out / "photos" / image["file_name"]).read_bytes()
+        assert image["file_name"] == f"{sha256_bytes(photo)}.jpg"
+    manifest, quarantine = build(out, named_by_hash(settings))
+    assert not quarantine
+    names = {path.stem for path in casia.rglob("*") if path.is_file()}
+    origins = {name for stem in names for name in casia_origins(stem)}
+    kept = [manifest.images.to_csv(), manifest.boxes.to_csv()]
+    kept += [path.read_text() for path in out.glob("*.*")]
+    kept += [path.name for path in out.rglob("*")]
+    found = [name for name in sorted(names | origins) if any(name in text for text in kept)]
+    assert found == []
+    plain = build(tmp_path / "data/named", settings)[0].images
+    one, other = (
+        sorted(sorted(group) for _, group in frame.groupby("group")["sha256"])
+        for frame in (plain, manifest.images)
+    )
+    assert one == other
+    again = merge(casia, out)
+    assert again.added == []
+    write_photo(casia / "Au/somebody_else.jpg", seed=9)
+    assert len(merge(casia, out).added) == 1
+    assert "somebody" not in (out / "boxes.json").read_text() + (out / "import.csv").read_text()
+
+
+def named_by_hash(settings: Prepare) -> Prepare:
+    return settings.model_copy(update={"names": "hash"})
