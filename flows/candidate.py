@@ -29,6 +29,7 @@ from components.registry import (
     layout,
     promotion,
     signing,
+    tombstones,
 )
 from components.registry.alias import opened
 from components.registry.chain import Event, Row
@@ -150,12 +151,20 @@ def decide(params: Params, version: int) -> Decision:
         incomparable=why,
         latency_ms=None if budget is None else inference.milliseconds(_ours(params)),
         twin=twin,
+        erased=_erased() if params.erasure.retire else None,
     )
     decision = promotion.decide_and_promote(
         registry, version, found, params.promotion, actor=actor_here()
     )
     _write_page(params, registry, decision, found, champion, album)
     return decision
+
+
+def _erased() -> int:
+    """How many of the photos that the workspace's student was trained or tuned on were erased."""
+    images = manifest.read(paths.PREPARED).images
+    learned = images[images["split"] != "test"]["sha256"]
+    return int(learned.isin(tombstones.read(paths.TOMBSTONES).photos.keys()).sum())
 
 
 def _write_page(

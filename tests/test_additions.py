@@ -208,7 +208,7 @@ def test_a_stage(project: Project) -> None:
     project.run("git", "init", "--quiet")
     project.run("dvc", "init", "--quiet")
     project.run("dvc", "repro", "--single-item", "count")
-    assert json.loads((project.root / "runs/count/result.json").read_text()) == {"blocks": 7}
+    assert json.loads((project.root / "runs/count/result.json").read_text()) == {"blocks": 8}
     project.run("lint-imports", "--no-cache")
     rules = "tests/test_architecture.py"
     for name in (rules, "tests/project.py"):

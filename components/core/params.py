@@ -205,6 +205,12 @@ class Promotion(_Block):
     gates: Gates
 
 
+class Erasure(_Block):
+    """What follows from the erasure of photos; read by flows and commands, never by a stage."""
+
+    retire: bool = False
+
+
 class Params(_Block):
     """All of params.yaml."""
 
@@ -215,6 +221,7 @@ class Params(_Block):
     evaluate: Evaluate
     export: Export
     promotion: Promotion
+    erasure: Erasure = Erasure()
 
     @property
     def datasets(self) -> list[str]:

@@ -15,7 +15,8 @@ PROJECT_FOLDER = "run this in the project's folder"  # the hint where a command 
 # Relative to the workspace.
 DATA, RUNS = Path("data"), Path("runs")
 DEMO_SOURCES = DATA / "demo-sources"
-PUBLIC_KEYS = Path("trusted_keys")  # in git, for whoever audits a clone
+# In git, for whoever audits a clone.
+PUBLIC_KEYS, TOMBSTONES = Path("trusted_keys"), Path("tombstones")
 
 INDEXED = RUNS / "index"
 PREPARED = RUNS / "prepare"

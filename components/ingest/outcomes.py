@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -58,10 +58,18 @@ def write(path: Path, rows: Iterable[Outcome]) -> None:
     write_text(path, text.getvalue())
 
 
+def leave_out(path: Path, names: Collection[str]) -> None:
+    """Remove the rows of some photos, if there is such a table."""
+    if path.is_file():
+        write(path, (row for row in _rows(path) if row.what not in names))
+
+
+def _rows(path: Path) -> list[Outcome]:
+    found = csv.reader(io.StringIO(read_text(path), newline=""))
+    return [Outcome(*row) for row in found if len(row) == len(Outcome._fields)][1:]
+
+
 def add(path: Path, rows: Iterable[Outcome]) -> None:
     """Add to the table the rows that it does not have yet."""
-    before: list[Outcome] = []
-    if path.is_file():
-        found = csv.reader(io.StringIO(read_text(path), newline=""))
-        before = [Outcome(*row) for row in found if len(row) == len(Outcome._fields)][1:]
+    before = _rows(path) if path.is_file() else []
     write(path, dict.fromkeys([*before, *rows]))

@@ -2,8 +2,9 @@
 
 The archive is a plain tar: `case.json` (what MLflow says), `ledger.json`, `version/` and
 `version.sig` (the version's folder and its signature), `repository.bundle` (git), `objects/` (laid
-out like a DVC remote). The signer's public key is not in it: an audit trusts only the keys of the
-machine that it runs on, and whoever sends a bundle hands over the key in another way.
+out like a DVC remote), `tombstones/` of erased photos. The signer's public key is not in it: an
+audit trusts only the keys of the machine that it runs on, and whoever sends a bundle hands over the
+key in another way.
 """
 
 from __future__ import annotations
@@ -18,15 +19,16 @@ from tempfile import TemporaryDirectory
 
 from components.core.errors import CheckError, EvidenceError, InputError
 from components.core.files import atomic, read_json, write_json
+from components.core.paths import TOMBSTONES
 from components.lineage.checks import data
 from components.lineage.evidence import Evidence, Run
-from components.registry import layout
+from components.registry import layout, tombstones
 from components.registry.chain import Row
 from components.workspace import history
 from components.workspace.remote import FOLDER, Objects
 from components.workspace.repository import tag_name
 
-SCHEMA = 2  # 1: rows without signatures, no checkpoints
+SCHEMA = 3  # 1: rows without signatures, no checkpoints; 2: no tombstones
 _MEMBERS = 1_000_000  # most files and folders in an archive
 
 
@@ -88,6 +90,10 @@ def export(evidence: Evidence, target: Path, *, photos: bool) -> dict[str, int]:
             if evidence.signature.is_file():
                 archive.add(evidence.signature, layout.SIGNATURE)
             named = {md5: path for path, md5 in data.contents(evidence)}
+            for stone in {Path(path).name: path for path in evidence.tombstones.valid}.values():
+                archive.add(stone, f"{TOMBSTONES.name}/{Path(stone).name}")
+            for md5 in set(evidence.objects.missing(named)) & evidence.tombstones.objects.keys():
+                del named[md5]
             of_data = evidence.names.path("dataset")
             added = [md5 for md5, path in named.items() if photos or not _is_photo(path, of_data)]
             for md5 in added:
@@ -148,7 +154,7 @@ def _read(root: Path, path: Path) -> Evidence:
     files, signature = layout.places(root)
     files.mkdir(exist_ok=True)
     try:
-        if case["schema"] not in (1, SCHEMA):
+        if case["schema"] not in range(1, SCHEMA + 1):
             raise InputError(f"a bundle of schema {case['schema']}", where=str(path))
         return Evidence(
             model=str(case["model"]),
@@ -163,6 +169,7 @@ def _read(root: Path, path: Path) -> Evidence:
             repository=_repository(root),
             objects=Objects.of_folder(root / "objects"),
             checkpoints=case.get("checkpoints"),
+            tombstones=tombstones.read(root / TOMBSTONES.name),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"not a bundle ({error})", where=str(path)) from None

@@ -13,8 +13,9 @@ from mlflow.exceptions import MlflowException
 
 from components import workspace
 from components.core.errors import InputError
+from components.core.paths import TOMBSTONES
 from components.lineage.evidence import Evidence, Run
-from components.registry import chain, checkpoints, layout
+from components.registry import chain, checkpoints, layout, tombstones
 from components.registry.chain import Event
 from components.registry.versions import Registry, parse_reference
 from components.workspace.remote import Objects
@@ -69,6 +70,7 @@ def collect(reference: str, *, whole: bool = True) -> Iterator[Evidence]:
             repository=Path.cwd() if _or_none(workspace.git_commit, InputError) else None,
             objects=_or_none(Objects.of_workspace, InputError),
             checkpoints=kept,
+            tombstones=tombstones.read(TOMBSTONES, own / TOMBSTONES.name),
         )
 
 

@@ -19,12 +19,17 @@ from components.core.errors import CheckError, EvidenceError, InputError
 from components.core.files import read_json, sha256_json
 from components.registry import layout, schemas
 from components.registry.chain import Event, Row
+from components.registry.tombstones import Tombstones
 from components.workspace import history
 from components.workspace.remote import MissingError, Objects, listed
 
 
 class UnknownError(EvidenceError):
     """Evidence in a form that this program does not know."""
+
+
+class ErasedError(MissingError):
+    """An object that is absent because it was erased, as a tombstone says."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,7 @@ class Evidence:
         objects: the DVC remote, or None.
         checkpoints: the ledger's, by place; None where none are kept.
         witnesses: checkpoints that somebody else has of it, by file.
+        tombstones: of erased photos.
     """
 
     model: str
@@ -71,6 +77,7 @@ class Evidence:
     objects: Objects | None
     checkpoints: Mapping[str, str] | None = None
     witnesses: Mapping[str, str] = field(default_factory=dict)
+    tombstones: Tombstones = field(default_factory=Tombstones)
     _read: dict[str, bytes] = field(default_factory=dict, repr=False)
 
     @property
@@ -191,11 +198,19 @@ class Evidence:
     def read(self, path: str, md5: str) -> bytes:
         """A small object of the remote by its MD5, checked; `path` is its name in errors.
 
-        Raises EvidenceError where it has changed, MissingError where it or the remote is missing.
+        Raises EvidenceError where it has changed, MissingError where it or the remote is missing,
+        ErasedError where it was erased.
         """
         if md5 not in self._read:
             try:
                 self._read[md5] = self.remote.read(md5)
+            except MissingError as error:
+                stone = self.tombstones.objects.get(md5)
+                if stone and self.objects is not None:
+                    raise ErasedError(
+                        f"erased, by tombstone ({stone.line()})", where=path
+                    ) from None
+                raise type(error)(error.what, where=path) from None
             except EvidenceError as error:
                 raise type(error)(error.what, where=path) from None
         return self._read[md5]

@@ -51,6 +51,7 @@ def rows(evidence: Evidence) -> list[dict[str, Any]]:
         {
             **{name: None if pd.isna(row.get(name)) else row[name] for name in _FIELDS},
             "role": _ROLES.get(row["split"], ""),
+            "erased": row["sha256"] in evidence.tombstones.photos,
             "boxes": boxes.get(row["image_id"], []),
         }
         for row in found.images.to_dict("records")
@@ -99,7 +100,7 @@ def uses(model: str, photo: str) -> Uses:
             continue
         with collect(f"{model}/{row.version}", whole=False) as evidence:
             try:
-                found += _uses(evidence, sha256, md5)
+                found += uses_in(evidence, sha256, md5)
             except CheckError as error:
                 unknown[row.version] = error.line()
     return Uses(sha256, found, unknown)
@@ -115,8 +116,11 @@ def _identify(photo: str) -> tuple[str, set[str]]:
     return hashlib.sha256(data).hexdigest(), {hashlib.md5(data, usedforsecurity=False).hexdigest()}
 
 
-def _uses(evidence: Evidence, sha256: str, md5: set[str]) -> Iterator[Use]:
-    """Uses in one version: by the manifest, and by bytes in the sets it was only scored on."""
+def uses_in(evidence: Evidence, sha256: str, md5: set[str]) -> Iterator[Use]:
+    """Uses in one version: by the manifest, and by bytes in the sets it was only scored on.
+
+    Raises CheckError where its manifest or what it read is unknown.
+    """
     found = tables(evidence)
     boxes = boxes_by_photo(found.boxes)
     data = evidence.names.path("dataset")

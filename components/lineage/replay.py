@@ -142,6 +142,7 @@ def prepare(evidence: Evidence, folder: Path) -> None:
     if root is None or evidence.objects is None:
         raise CheckError("there is no git repository or DVC remote here", where=evidence.name)
     _require_signed(evidence)
+    _require_photos(evidence)
     if not history.has_commit(root, commit):
         raise EvidenceError(history.absent(root), where=f"{evidence.name}, commit {commit}")
     # git checks out an object without hashing it, and a clone on one machine copies it so.
@@ -167,6 +168,21 @@ def _require_signed(evidence: Evidence) -> None:
             where=evidence.name,
             hint="put its signer's public key into the folder of trusted keys "
             "($IML_TRUSTED_KEYS), if you know and trust the signer; see docs/AUDIT.md",
+        )
+
+
+def _require_photos(evidence: Evidence) -> None:
+    """Raises CheckError where photos or masks that it was made from have been erased."""
+    stones = evidence.tombstones.objects
+    read = [md5 for path in evidence.inputs() for md5 in evidence.input_files(path).values()]
+    erased = [stones[md5] for md5 in evidence.remote.missing(read) if md5 in stones]
+    if erased:
+        photos = len({stone.sha256 for stone in erased})
+        raise CheckError(
+            f"cannot be replayed exactly: {photos} of its photos were erased, by tombstone "
+            f"({erased[0].line()})",
+            where=evidence.name,
+            hint="`iml audit` verifies the rest; `iml run` makes a version without them",
         )
 
 

@@ -31,8 +31,8 @@ from components.core.errors import (
     UnavailableError,
 )
 from components.core.files import alone, read_json, sha256_file, sha256_json, write_json
-from components.core.paths import MODEL_CACHE, state_dir
-from components.registry import chain, layout, signing
+from components.core.paths import MODEL_CACHE, TOMBSTONES, state_dir
+from components.registry import chain, layout, signing, tombstones
 from components.registry.chain import LedgerHead, Row
 from components.registry.layout import RECORD_HASH, SIGNATURE_HASH, SIGNER, places
 from components.registry.ledger import Ledger
@@ -289,7 +289,13 @@ def check(folder: Path, facts: Mapping[str, Any], name: str) -> dict[str, Any]:
         raise EvidenceError("was registered without a signature", where=name)
     files, signature = places(folder)
     try:
-        signing.verified(files, signature, sha256=facts[SIGNATURE_HASH], key=facts[SIGNER])
+        signing.verified(
+            files,
+            signature,
+            sha256=facts[SIGNATURE_HASH],
+            key=facts[SIGNER],
+            erased=lambda absent: tombstones.covered(absent, TOMBSTONES, folder / TOMBSTONES.name),
+        )
         record = read_json(files / layout.RECORD)
     except ImlError as error:
         raise EvidenceError(error.what, where=name, hint=error.hint) from None

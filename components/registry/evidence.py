@@ -49,6 +49,7 @@ def collect(
     incomparable: str = "",
     latency_ms: float | None,
     twin: bool = False,
+    erased: int | None = None,
 ) -> GateEvidence:
     """Read what the workspace's stages recorded, the evaluation that of the deciding data set.
 
@@ -78,6 +79,7 @@ def collect(
         hashes=hashes,
         incomparable=incomparable,
         twin=twin,
+        erased=erased,
     )
 
 

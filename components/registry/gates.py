@@ -82,6 +82,8 @@ class GateEvidence:
         champion: the champion; None where there is none.
         hashes: SHA-256 by name of the files that the above was read from.
         incomparable: why there is no comparison with the champion.
+        erased: how many photos that it was trained or tuned on have been erased since; None where
+            the rules do not ask.
         twin: whether the champion is the same student, made with uncommitted changes or lost in
             MLflow, whose place a clean version takes.
     """
@@ -101,6 +103,7 @@ class GateEvidence:
     hashes: Mapping[str, str]
     incomparable: str = ""
     twin: bool = False
+    erased: int | None = None
 
 
 def judge(version: int, evidence: GateEvidence, promotion: Promotion) -> list[Gate]:
@@ -115,6 +118,7 @@ def judge(version: int, evidence: GateEvidence, promotion: Promotion) -> list[Ga
         _signature(evidence.signer, evidence.signature_problem),
         *_licences(evidence.licences, gates.allowed_licences),
         _workspace(evidence.dirty, gates.require_clean),
+        *_erased(evidence.erased),
         *_against_champion(version, evidence, promotion),
     ]
 
@@ -348,6 +352,14 @@ def _workspace(dirty: Sequence[str] | None, required: bool) -> Gate:
     more = f" and {len(dirty) - 1} more" if len(dirty) > 1 else ""
     reason = f"uncommitted: {dirty[0]}{more}; the version cannot be made again from git alone"
     return Gate(name, f"{len(dirty)} changed", "clean", not required, reason, warning=not required)
+
+
+def _erased(count: int | None) -> list[Gate]:
+    """No gate where the rules do not ask."""
+    if count is None:
+        return []
+    reason = f"{count} photos that it was trained on were erased" if count else "none was erased"
+    return [Gate("no_erased_photos", float(count), 0.0, not count, reason)]
 
 
 def _against_champion(version: int, evidence: GateEvidence, promotion: Promotion) -> list[Gate]:

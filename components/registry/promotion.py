@@ -9,12 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from components.core import params as parameters
 from components.core.errors import CheckError, InputError
 from components.core.files import read_json
 from components.core.params import Promotion
-from components.registry import chain, gates, layout
+from components.core.paths import TOMBSTONES
+from components.registry import chain, gates, layout, tombstones
 from components.registry.alias import sync_alias
 from components.registry.chain import Event, Row
 from components.registry.downloads import verified_copy, verify_download
@@ -308,6 +311,22 @@ def _sentence(
     return f"{sentence} {chain.how_to_overrule(gated)}" if chain.incomparable(gated) else sentence
 
 
+def refuse_erased(model: str, version: int) -> None:
+    """Raise CheckError for a version trained on a photo erased since, if params.yaml asks for it.
+
+    Outside a project no rule does.
+    """
+    if not Path("params.yaml").is_file() or not parameters.load().erasure.retire:
+        return
+    for stone in tombstones.read(TOMBSTONES).valid.values():
+        if stone.trained(f"{model}/{version}"):
+            raise CheckError(
+                f"it was trained on a photo that was {stone.line()}",
+                where=f"{model}/{version}",
+                hint="erasure.retire forbids it; `iml run` makes a version without the photo",
+            )
+
+
 def approve(
     registry: Registry,
     version: int,
@@ -339,6 +358,7 @@ def approve(
             hint="another account must approve it",
         )
     _check_unchanged(gated, current, rules)
+    refuse_erased(registry.model, version)
     verify_download(registry, version, registered)
     evidence = {"gated": gated.hash, RECORD_HASH: registered[RECORD_HASH]}
     overruled = chain.incomparable(gated)
@@ -413,6 +433,7 @@ def rollback(registry: Registry, version: int, *, actor: str, reason: str) -> Ro
             f"version {version} of {registry.model} was never champion",
             hint="see `iml model history`",
         )
+    refuse_erased(registry.model, version)
     verify_download(registry, version, registered)
     evidence = {name: registered[name] for name in (RECORD_HASH, SIGNATURE_HASH)}
     row = registry.ledger.append(

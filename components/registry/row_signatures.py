@@ -56,6 +56,10 @@ class Rules(BaseModel):
         role = _ROLES.get(Event(event))
         if role and role not in self.roles:
             return f"this key is not one of {role}, who alone append {event!r}"
+        return self.outside(time)
+
+    def outside(self, time: datetime) -> str | None:
+        """Why a key may not sign at a time; None if it may."""
         if self.valid_from and time < self.valid_from:
             return f"this key is valid from {self.valid_from.isoformat()}"
         if self.valid_until and time > self.valid_until:

@@ -12,6 +12,8 @@ A signature is a Sigstore bundle that names every file with its SHA-256; anybody
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 import re
 import secrets
@@ -34,7 +36,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from components.core.errors import EvidenceError, InputError
-from components.core.files import atomic, sha256_bytes, sha256_file, write_bytes
+from components.core.files import atomic, read_json, sha256_bytes, sha256_file, write_bytes
 from components.core.paths import PUBLIC_KEYS, SIGNING_KEY, TRUSTED_KEYS, state_dir
 
 if TYPE_CHECKING:
@@ -102,8 +104,19 @@ def signed_text(text: str, signature: bytes, public_key: Path) -> bool:
     return True
 
 
-def verify(folder: Path, signature: Path, public_key: Path) -> str:
+def verify(
+    folder: Path,
+    signature: Path,
+    public_key: Path,
+    erased: Callable[[set[str]], bool] | None = None,
+) -> str:
     """Check that a folder holds exactly the signed files; gives the key's fingerprint.
+
+    Args:
+        folder: the files.
+        signature: of them.
+        public_key: whose signature it must be.
+        erased: whether files of these SHA-256 were erased, so that they may be absent.
 
     Raises:
         InputError: an unusable public key.
@@ -121,8 +134,27 @@ def verify(folder: Path, signature: Path, public_key: Path) -> str:
     except InvalidSignature:
         raise EvidenceError("its signature was not made by this key", where=str(folder)) from None
     except Exception as error:  # the library raises whatever a damaged bundle makes it trip over
-        raise EvidenceError(_difference(str(error)), where=str(folder)) from None
+        # Raised when the signature has been verified and the files alone differ.
+        files_differ = str(error).startswith("Signature mismatch: ")
+        gone = absent(folder, signature, whole=True) if files_differ else set()
+        if not (gone and erased and erased(gone)):
+            raise EvidenceError(_difference(str(error)), where=str(folder)) from None
     return mark
+
+
+def absent(folder: Path, signature: Path, *, whole: bool = False) -> set[str]:
+    """SHA-256 of the files that a signature names and the folder lacks.
+
+    With `whole`, nothing where one of the others differs from what was signed, or one was added.
+    """
+    envelope = read_json(signature)["dsseEnvelope"]
+    predicate = json.loads(base64.b64decode(envelope["payload"]))["predicate"]
+    signed = {row["name"]: row["digest"] for row in predicate["resources"]}
+    there = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if not p.is_dir()}
+    same = there <= signed.keys() and all(
+        sha256_file(folder / name) == signed[name] for name in there
+    )
+    return set() if whole and not same else {signed[name] for name in signed.keys() - there}
 
 
 def fingerprint(public_key: Path) -> str:
@@ -193,14 +225,21 @@ def refusal(mark: str) -> EvidenceError | None:
     return None
 
 
-def verified(folder: Path, signature: Path, *, sha256: str, key: str) -> None:
+def verified(
+    folder: Path,
+    signature: Path,
+    *,
+    sha256: str,
+    key: str,
+    erased: Callable[[set[str]], bool] | None = None,
+) -> None:
     """Check a fetched folder and its signature against the ledger: its hash and the signer's key.
 
     Raises EvidenceError: not the recorded signature, an unknown signer, or files that differ.
     """
     if not signature.is_file() or sha256_file(signature) != sha256:
         raise EvidenceError("its signature is not the one that was registered", where=str(folder))
-    verify(folder, signature, trusted(key))
+    verify(folder, signature, trusted(key), erased)
 
 
 def _hashing() -> Hashing:

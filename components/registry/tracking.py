@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +19,12 @@ from mlflow import MlflowClient
 from mlflow.entities import LoggedModelOutput
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS, MLFLOW_RUN_NOTE
 
 from components.core.errors import CheckError, InputError
 from components.core.files import sha256_file
-from components.core.paths import MLFLOW_ARTIFACTS, state_dir
+from components.core.paths import MLFLOW_ARTIFACTS, TOMBSTONES, state_dir
 from components.registry import connection, database, layout, signing
 from components.registry.layout import (
     ALIAS,
@@ -135,7 +136,6 @@ class Store:
             client.set_terminated(run_id)
             self._register_name(model)
             page = f"#/experiments/{experiment}/models/{model_id}"
-            files = f"ajax-api/2.0/mlflow/logged-models/{model_id}/artifacts/files"
             made = client.create_model_version(
                 model,
                 f"models:/{model_id}",
@@ -261,7 +261,23 @@ class Store:
             )
             (folder / layout.FOLDER / _META).unlink(missing_ok=True)
             self._client.download_artifacts(run_id, layout.SIGNATURE, str(folder))
+            # Of photos that a version's folder showed, and that were erased since.
+            if self._client.list_artifacts(run_id, TOMBSTONES.name):
+                self._client.download_artifacts(run_id, TOMBSTONES.name, str(folder))
         return layout.places(folder)
+
+    def erase(self, model: str, version: int, files: Iterable[str], stones: Iterable[Path]) -> None:
+        """Put tombstones beside a version's signature, and remove files of its folder."""
+        with self.client() as client:
+            run_id = client.get_model_version(model, str(version)).run_id or ""
+            for stone in stones:
+                client.log_artifact(run_id, str(stone), TOMBSTONES.name)
+            place = client.get_model_version_download_uri(model, str(version))
+            if place.startswith("models:/"):
+                place = client.get_logged_model(place.removeprefix("models:/")).artifact_location
+            folder = get_artifact_repository(place, tracking_uri=self._uri)
+            for file in files:
+                folder.delete_artifacts(file)
 
 
 def _unless_absent(get: Callable[..., T], *names: str) -> T | None:

@@ -207,6 +207,12 @@ def dvc_add(path: Path) -> None:
     dvc("add", str(path))
 
 
+def in_history(patterns: Iterable[str]) -> str:
+    """A file that a commit of any branch has, of those with these patterns; empty for none."""
+    found = call("git", "log", "--all", "--name-only", "--format=", "--", *patterns).split("\n")
+    return next((path for path in found if path), "")
+
+
 def push(datasets: Iterable[str]) -> None:
     """Copy the outputs of all stages, and the named data sets, to the default remote.
 

@@ -34,8 +34,25 @@ class Objects:
         self.local = store.fs.protocol == "local"
 
     @classmethod
-    def of_workspace(cls) -> Objects:
-        """The default remote of this workspace; raises InputError where it has none."""
+    def of_cache(cls) -> Objects:
+        """DVC's cache of this workspace."""
+        from dvc.repo import Repo
+
+        with Repo() as repo:
+            store = repo.cache.local
+        return cls(store, str(store.path))
+
+    @classmethod
+    def of_remotes(cls) -> list[Objects]:
+        """Every remote of this workspace."""
+        from dvc.config import Config
+        from dvc.repo import Repo
+
+        return [cls.of_workspace(name) for name in Config(Repo.find_dvc_dir())["remote"]]
+
+    @classmethod
+    def of_workspace(cls, remote: str | None = None) -> Objects:
+        """A remote of this workspace, the default one for None; raises InputError without one."""
         from dvc.config import Config
         from dvc.data_cloud import DataCloud
         from dvc.exceptions import DvcException
@@ -45,7 +62,7 @@ class Objects:
             # Opening a `Repo` writes into the workspace, which an auditor may only read.
             settings = {"config": Config(Repo.find_dvc_dir()), "data_index": None}
             own = SimpleNamespace(**settings, site_cache_dir=gettempdir())
-            store = DataCloud(own).get_remote_odb()
+            store = DataCloud(own).get_remote_odb(remote)
         except DvcException as error:
             raise InputError(str(error), where="DVC remote") from None
         return cls(store, str(store.path))
@@ -84,6 +101,18 @@ class Objects:
         if (found := _md5(data)) != md5.removesuffix(".dir"):
             raise EvidenceError(f"its MD5 is {found}, expected {md5}", where=self.path(md5))
         return data
+
+    def all(self) -> list[str]:
+        """The names of all objects."""
+        return sorted(name for name in self._store.all() if _NAME.fullmatch(name))
+
+    def erase(self, names: Iterable[str]) -> int:
+        """Remove objects; gives how many were there."""
+        wanted = set(names)
+        there = wanted.difference(self.missing(wanted))
+        for md5 in sorted(there):
+            self._store.delete(md5)
+        return len(there)
 
     def fill(self, named: Mapping[str, str], cache: Any) -> None:
         """Copy the named objects that the store lacks from DVC's cache.

@@ -15,6 +15,7 @@ from components.core.errors import InputError
 from components.core.paths import DATA, DEMO_SOURCES
 from components.core.words import plain
 from flows.cli._common import AsJson, new_table, print_json, progress_bars, show
+from flows.cli.erasing import erase
 from flows.cli.ranking import rank, ranked_names
 
 if TYPE_CHECKING:
@@ -24,9 +25,10 @@ if TYPE_CHECKING:
     from components.ingest.outcomes import Outcome
 
 app = typer.Typer(
-    help="Data sets: import, export, synthesize, check, info, rank.", no_args_is_help=True
+    help="Data sets: import, export, synthesize, check, info, rank, erase.", no_args_is_help=True
 )
 app.command()(rank)
+app.command()(erase)
 Track = Annotated[bool, typer.Option("--track/--no-track", help="Track the folder with DVC.")]
 DataSet = Annotated[str, typer.Argument(help="A name below data/, or a data set's folder.")]
 _VALUES = {  # of reports, for people

@@ -72,7 +72,13 @@ def _version(model: str, as_json: bool) -> None:
         facts[key] = f"{plain(used.get('name'))} {short(used.get('sha256'))}".strip()
     show(new_table(name, "what", "value", rows=facts.items()))
     photos = [
-        (row["path"], row["role"], row["label"], len(row["boxes"]), short(row["sha256"]))
+        (
+            row["path"],
+            f"{row['role']}; erased, by tombstone" if row["erased"] else row["role"],
+            row["label"],
+            len(row["boxes"]),
+            short(row["sha256"]),
+        )
         for row in found[:_PHOTOS_SHOWN]
     ]
     show(new_table("Photos", "path", "role", "label", "boxes#", "SHA-256", rows=photos))

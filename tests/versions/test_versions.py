@@ -227,3 +227,32 @@ def test_a_run_after_the_upgrade_is_compared_with_the_old_champion(
     assert changes["weights"]
     for number in NUMBERS:
         assert old.say("audit", old.name(number))["verdict"] == "verified"
+
+
+def test_old_versions_are_audited_after_an_erasure(
+    old: Old, campaigns: bool, tmp_path: Path
+) -> None:
+    """Last here, for what it erases. Those versions have pages with photos in their folders."""
+    if not campaigns:
+        pytest.skip("three deep audits: with --campaigns")
+    data = old.root / "data/demo"
+    rows = old.say("lineage", "show", old.name(3))["photos"]
+    chosen = [row for row in rows if row["split"] == "train"][:5]
+    options = ("--dataset", "demo", "--reason", "asked for", "--by", "ann")
+    told = old.say("dataset", "erase", *(row["sha256"] for row in chosen), *options)
+    versions = {name for stone in told["tombstones"] for name in stone["versions"]}
+    assert versions == {old.name(number) for number in NUMBERS}
+    assert all(len(stone["files"]) >= 6 for stone in told["tombstones"])
+    left = [path for path in data.rglob("*") if path.is_file()]
+    gone = {row["sha256"] for row in chosen}
+    assert not gone & {hashlib.sha256(path.read_bytes()).hexdigest() for path in left}
+    folders = (old.root / ".state/mlflow/artifacts").rglob("*")
+    assert not [path for path in folders if path.name == "contact_sheet.png"]
+    for number in NUMBERS:
+        said = old.say("audit", old.name(number), "--deep")
+        assert said["verdict"] == "verified", said["sentence"]
+        assert "erased, by tombstone" in json.dumps(said)
+    again = old.say("dataset", "erase", chosen[0]["sha256"], *options)
+    assert again["erased"]["objects"] == 0
+    photo = old.root.parent / "photo.jpg"
+    old.say("predict", str(photo), "--model", old.name(2), "--out", str(tmp_path / "out"))

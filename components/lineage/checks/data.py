@@ -10,8 +10,9 @@ import pandas as pd
 
 from components.core.errors import CheckError
 from components.core.files import sha256_bytes
-from components.lineage.evidence import Evidence, UnknownError, parsed
-from components.lineage.verdict import Finding, Pair, broken, compared, missing, verified
+from components.lineage.evidence import ErasedError, Evidence, UnknownError, parsed
+from components.lineage.verdict import Finding, Pair, broken, compared, missing, remark, verified
+from components.registry.signing import UntrustedError
 from components.workspace.remote import MissingError
 
 _COLUMNS = ("path", "sha256", "mask_path", "mask_sha256")  # of the manifest
@@ -19,7 +20,9 @@ _NAMED = 10  # missing objects that are named one by one
 
 
 def refused(error: CheckError, where: str = "") -> Finding:
-    """The finding for an object that could not be read."""
+    """The finding for an object that could not be read; one that was erased is no fault."""
+    if isinstance(error, ErasedError):
+        return verified(error.what, where or error.where)
     if isinstance(error, MissingError | UnknownError):
         return missing(error.what, where or error.where)
     return broken(f"the object in the remote was changed: {error.what}", where or error.where)
@@ -30,6 +33,9 @@ def data(evidence: Evidence) -> Iterator[Finding]:
     for name, described in evidence.record["datasets"].items():
         yield from _dataset(evidence, name, described)
     yield from _present(evidence)
+    for path, problem in evidence.tombstones.problems.items():
+        unknown = isinstance(problem, UntrustedError)
+        yield (missing if unknown else broken)(problem.what, path)
     try:
         rows = evidence.photos(_COLUMNS)
     except CheckError as error:
@@ -93,11 +99,16 @@ def _present(evidence: Evidence) -> Iterator[Finding]:
         return
     every = list(contents(evidence))
     named = {md5: path for path, md5 in every}
-    lost = evidence.objects.missing(named)
-    found = []
+    absent = evidence.objects.missing(named)
+    stones = evidence.tombstones.objects
+    lost = [md5 for md5 in absent if md5 not in stones]
+    found = [
+        broken(f"object {md5} has a tombstone, but is still there: erase it again", named[md5])
+        for md5 in sorted((named.keys() & stones.keys()) - set(absent))
+    ]
     for path, md5 in every:
         try:
-            if md5.endswith(".dir") and md5 not in lost:
+            if md5.endswith(".dir") and md5 not in absent:
                 evidence.listing(path, md5)
         except CheckError as error:
             found.append(refused(error))  # whether what it lists is there is unknown
@@ -106,8 +117,12 @@ def _present(evidence: Evidence) -> Iterator[Finding]:
         found.append(missing(what, f"{named[lost[0]]}, ..."))
     else:
         found += [missing(f"object {md5} is missing from the remote", named[md5]) for md5 in lost]
-    what = f"the remote has all {len(named)} objects"
+    erased = [md5 for md5 in absent if md5 in stones]
+    what = f"the remote has all {len(named) - len(erased)} objects"
     yield from found or [verified(what, evidence.objects.name)]
+    for line in dict.fromkeys(stones[md5].line() for md5 in erased):
+        count = sum(stones[md5].line() == line for md5 in erased)
+        yield remark(f"{count} objects are absent, by tombstone ({line})", evidence.objects.name)
 
 
 def _manifest(evidence: Evidence, rows: pd.DataFrame) -> Iterator[Finding]:

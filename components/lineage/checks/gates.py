@@ -210,6 +210,8 @@ _JUDGES: dict[str, Callable[[_Case, _Gate], _Sides | None]] = {
     "licences_allowed": _answer(_licensed),
     # Whether it was clean that day the row alone says.
     "workspace_clean": _answer(lambda case: None),
+    # Which photos had been erased that day the row alone says.
+    "no_erased_photos": _answer(lambda case: None),
     **dict.fromkeys(rules.COMPARISONS, _contest),
 }
 

@@ -131,6 +131,7 @@ def signature(evidence: Evidence) -> list[Finding]:
     if not facts.get(SIGNATURE_HASH):
         return [missing("the version was registered without a signature", evidence.name)]
     where, digest = f"MLflow {layout.SIGNATURE}", _sha256(evidence.signature)
+    stones = evidence.tombstones.files
     if digest is None:
         return [missing("the signature is missing", where)]
     if digest != facts[SIGNATURE_HASH]:
@@ -142,10 +143,14 @@ def signature(evidence: Evidence) -> list[Finding]:
     except ImlError as error:
         return [broken(error.what, error.where)]
     try:
-        signing.verify(evidence.files, evidence.signature, key)
+        signing.verify(evidence.files, evidence.signature, key, stones.keys().__ge__)
     except ImlError as error:
         return [broken(error.what, "MLflow model")]
-    return [verified(f"of every file by key {facts[SIGNER][:16]}", where)]
+    erased = [stones[sha] for sha in signing.absent(evidence.files, evidence.signature)]
+    lines = dict.fromkeys(f"a file was erased, by tombstone ({one.line()})" for one in erased)
+    found = [remark(line, "MLflow model") for line in lines]
+    count = f", but for {len(erased)} erased by tombstone" if erased else ""
+    return [verified(f"of every file by key {facts[SIGNER][:16]}{count}", where), *found]
 
 
 def run(evidence: Evidence) -> Iterator[Finding]:

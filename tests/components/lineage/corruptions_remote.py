@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import random
 from pathlib import Path
 
 import yaml
 from corruptions_base import Corruption, Expected, flip
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from lineage_support import MODEL, run
+
+from components.core.files import sha256_bytes, sha256_json
+from components.registry import tombstones
+from components.registry.tombstones import Tombstone
 
 
 def lock(root: Path) -> dict:
@@ -126,7 +134,47 @@ def object_of_equal_size(root: Path, draw: random.Random) -> Expected:
     return Expected(ALL_DATA, name, "files swapped")
 
 
+def _stone(root: Path, draw: random.Random) -> tuple[str, Path, dict]:
+    """The name and object of a photo of version 1, and a signed tombstone of it, in place."""
+    name, path = one_object(root, draw, "data/made/photos/")
+    data = path.read_bytes()
+    stone = Tombstone(
+        dataset="made", name_sha256=sha256_bytes(name.encode()), sha256=sha256_bytes(data),
+        md5=path.parent.name + path.name, size=len(data), objects=(path.parent.name + path.name,),
+        listings=(), files={}, versions={}, reason="asked for", who="x",
+        when="2026-01-01T00:00:00+00:00",
+    )  # fmt: skip
+    written = tombstones.write(stone)
+    return name, path, json.loads(written.read_text())
+
+
+def tombstone_forged(root: Path, draw: random.Random) -> Expected:
+    """The photo is gone; its tombstone was edited, or is signed by a key of the forger's."""
+    _, path, stone = _stone(root, draw)
+    path.unlink()
+    place = root / "tombstones" / f"{stone['sha256']}.json"
+    foreign = draw.random() < 0.5
+    if foreign:
+        key = ec.generate_private_key(ec.SECP256R1())
+        public = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        del stone["signature"]
+        stone["signing_key"] = sha256_bytes(public)
+        text = f"tombstone {sha256_json(stone)}\n".encode()
+        signature = key.sign(text, ec.ECDSA(hashes.SHA256()))
+        stone["signature"] = base64.b64encode(signature).decode()
+    else:
+        stone["reason"] = "lost"
+    place.write_text(json.dumps(stone))
+    return Expected({"data"}, f"tombstones/{place.name}", "deletions", gone=foreign)
+
+
+def tombstone_of_a_photo_that_is_there(root: Path, draw: random.Random) -> Expected:
+    name, _, _ = _stone(root, draw)
+    return Expected({"data"}, name, "photos")
+
+
 REMOTE: list[Corruption] = [
     photo_flipped, mask_flipped, boxes_edited, boxes_flipped, licence_edited, listing_edited,
     output_flipped, object_deleted, objects_swapped, object_of_equal_size,
+    tombstone_forged, tombstone_of_a_photo_that_is_there,
 ]  # fmt: skip
