@@ -26,7 +26,16 @@ from pathlib import Path
 from components import workspace
 from components.core.errors import CheckError, EvidenceError, InputError
 from components.core.files import inside, sha256_bytes, sha256_file
-from components.core.paths import CACHE, CLONE, DATA, DECISIONS, RUNS, TOMBSTONES, state_dir
+from components.core.paths import (
+    CACHE,
+    CLONE,
+    DATA,
+    DECISIONS,
+    MODEL_CACHE,
+    RUNS,
+    TOMBSTONES,
+    state_dir,
+)
 from components.data.dataset import INDEX, PHOTOS, Dataset, load, save
 from components.ingest import outcomes
 from components.lineage import photos
@@ -318,12 +327,20 @@ def erase(stones: Sequence[Tombstone]) -> Erased:
         for name in sorted({stone.dataset for stone in stones}):
             if (DATA / f"{name}.dvc").is_file():
                 workspace.dvc_add(DATA / name)
-        shutil.rmtree(state_dir() / CACHE, ignore_errors=True)
+        _drop_caches()
         gone = {md5 for stone in stones for md5 in stone.objects}
         stores = [Objects.of_cache(), *Objects.of_remotes()]
         count = sum(store.erase(gone) for store in stores)
         files += sum(_remove(path) for path in list(_leftovers(stones, gone, stores)))
     return Erased(count, files, _notes(stones, gone))
+
+
+def _drop_caches() -> None:
+    """Remove what is computed or fetched again; where each ledger was last seen to end stays."""
+    models = state_dir() / MODEL_CACHE
+    for path in (*(state_dir() / CACHE).glob("*"), *models.glob("*")):
+        if path.is_dir() and path != models:
+            shutil.rmtree(path)
 
 
 def _written(stone: Tombstone) -> Path:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
 from tempfile import gettempdir
@@ -103,15 +104,17 @@ class Objects:
         return data
 
     def all(self) -> list[str]:
-        """The names of all objects."""
-        return sorted(name for name in self._store.all() if _NAME.fullmatch(name))
+        """The names of all objects; raises UnavailableError where the store does not answer."""
+        with _answering(self.name):
+            return sorted(name for name in self._store.all() if _NAME.fullmatch(name))
 
     def erase(self, names: Iterable[str]) -> int:
-        """Remove objects; gives how many were there."""
+        """Remove objects; gives how many were there, and raises as `all` does."""
         wanted = set(names)
-        there = wanted.difference(self.missing(wanted))
-        for md5 in sorted(there):
-            self._store.delete(md5)
+        with _answering(self.name):
+            there = wanted.difference(self.missing(wanted))
+            for md5 in sorted(there):
+                self._store.delete(md5)
         return len(there)
 
     def fill(self, named: Mapping[str, str], cache: Any) -> None:
@@ -165,22 +168,30 @@ def fill(targets: list[str]) -> None:
         EvidenceError: an object is lost, or a folder's listing in the remote has changed.
         UnavailableError: the remote does not answer.
     """
-    from botocore.exceptions import BotoCoreError
     from dvc.repo import Repo
 
     with Repo() as repo:
         outs = repo.index.targets_view(targets).outs
         named = {str(out): out.hash_info.value for out in outs if out.use_cache and out.hash_info}
         objects, cache = Objects.of_workspace(), repo.cache.local
-        try:
+        with _answering(objects.name):
             objects.fill(named, cache)
             for path, md5 in [*named.items()]:
                 if md5.endswith(".dir"):
                     files = listed(objects.read(md5), path)
                     named |= {f"{path}/{name}": file for name, file in files.items()}
             objects.fill(named, cache)
-        except (OSError, BotoCoreError) as error:
-            raise UnavailableError(brief(error), where=objects.name) from None
+
+
+@contextmanager
+def _answering(name: str) -> Iterator[None]:
+    """A store's failures in the block become one clear line."""
+    from botocore.exceptions import BotoCoreError
+
+    try:
+        yield
+    except (OSError, BotoCoreError) as error:
+        raise UnavailableError(brief(error), where=name) from None
 
 
 def listed(data: bytes, where: str) -> dict[str, str]:

@@ -235,6 +235,7 @@ def test_old_versions_are_audited_after_an_erasure(
     """Last here, for what it erases. Those versions have pages with photos in their folders."""
     if not campaigns:
         pytest.skip("three deep audits: with --campaigns")
+    old.run("dvc", "pull", "data/demo.dvc")
     data = old.root / "data/demo"
     rows = old.say("lineage", "show", old.name(3))["photos"]
     chosen = [row for row in rows if row["split"] == "train"][:5]

@@ -44,7 +44,7 @@ def record_edited(root: Path, draw: random.Random) -> Expected:
     if edit == 0:
         record["git"]["commit"] = "0" * 40
     elif edit == 1:
-        record["stages"][0]["params"]["params.yaml"]["prepare"]["seed"] += 1
+        record["stages"][0]["params"]["params.yaml"]["prepare.seed"] += 1
     elif edit == 2:
         record["dvc_lock"]["text"] = record["dvc_lock"]["text"].replace("seed: 7", "seed: 9")
     elif edit == 3:
