@@ -137,20 +137,7 @@ def _stone(found: Dataset, dataset: str, name: str, known: Mapping[str, Tombston
         path = found.root / PHOTOS / image["file_name"]
         if image["file_name"] == name or (len(name) == 64 and sha256_file(path) == name):
             data, named = path.read_bytes(), sha256_bytes(image["file_name"].encode())
-            return Tombstone(
-                dataset,
-                named,
-                sha256_bytes(data),
-                _md5(data),
-                len(data),
-                (),
-                (),
-                {},
-                {},
-                "",
-                "",
-                "",
-            )
+            return Tombstone(dataset, named, sha256_bytes(data), _md5(data), len(data))
     named = sha256_bytes(name.encode())
     for stone in known.values():
         if name == stone.sha256 or (stone.dataset, stone.name_sha256) == (dataset, named):

@@ -50,13 +50,13 @@ class Tombstone:
     sha256: str
     md5: str
     size: int
-    objects: tuple[str, ...]
-    listings: tuple[str, ...]
-    files: Mapping[str, str]
-    versions: Mapping[str, str]
-    reason: str
-    who: str
-    when: str
+    objects: tuple[str, ...] = ()
+    listings: tuple[str, ...] = ()
+    files: Mapping[str, str] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    reason: str = ""
+    who: str = ""
+    when: str = ""
 
     def trained(self, version: str) -> bool:
         """Whether a version was trained or tuned on the photo, or may have been."""

@@ -23,6 +23,7 @@ import pytest
 import yaml
 from PIL import Image, UnidentifiedImageError
 from project import BIN
+from typer.testing import CliRunner
 
 from components.core import paths
 from components.core.errors import CheckError, InputError
@@ -36,6 +37,7 @@ from components.lineage.replay import prepare
 from components.lineage.verdict import Audit, Verdict
 from components.registry import promotion, tombstones
 from components.registry.tombstones import Tombstone
+from flows.cli.main import app
 
 # Of the training photos, and one of the test split.
 NAMES = ["Tp/Tp0.png", "Tp/Tp3.png", "Tp/Tp5.png", "Au/Au5.png", "Tp/Tp9.png"]
@@ -206,6 +208,22 @@ def test_what_cannot_be_erased_is_refused(copied: Path) -> None:
     everyone = [image["file_name"] for image in load("data/made").images]
     with pytest.raises(InputError, match="no photo would be left"):
         plan(everyone)
+    # A person who only looks is told what would go.
+    words = (
+        "dataset",
+        "erase",
+        "Tp/Tp0.png",
+        "--dataset",
+        "made",
+        "--reason",
+        "asked",
+        "--dry-run",
+    )
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.exception
+    assert "Would erase from made" in done.stdout
+    assert f"{support.MODEL}/1 (train)" in " ".join(done.stdout.split())
+    assert len(load("data/made").images) == 20
     assert not Path("tombstones").exists()
 
 
