@@ -1,6 +1,6 @@
 """How `iml score` grows with the photos, from a real S3 server process: time and memory.
 
-With a Ray cluster named by RAY_ADDRESS it measures that cluster: start it with one core and with two
+With RAY_ADDRESS it measures that cluster: start it with one core and with two
 (`ray start --head --num-cpus N`) to compare.
 """
 
@@ -13,9 +13,12 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from pathlib import Path
+from threading import Thread
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import psutil
@@ -152,3 +155,64 @@ def _megabytes(process: psutil.Process) -> float:
             with suppress(psutil.NoSuchProcess):
                 total += one.memory_info().rss
     return total / 1e6
+
+
+_LISTED = """
+import sys, time, resource
+from pathlib import Path
+from components.serving.sources import open_source
+from components.serving.table import Table
+source, out = sys.argv[1], Path(sys.argv[2])
+start, plans = time.perf_counter(), Table(out).plans(open_source(source, out).items())
+count = sum(len(plan.left) for plan in plans)
+most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+print(count, time.perf_counter() - start, most)
+"""
+
+
+def bench_listing(keys: int, folder: Path) -> dict[str, Any]:
+    """List a hundredth, a tenth and all of so many keys, which a server makes up as it is asked.
+
+    Returns by number of keys: the seconds, and the most megabytes that the lister held.
+    """
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _MadeUp)
+    Thread(target=server.serve_forever, daemon=True).start()
+    settings = {**_SETTINGS, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.server_port}"}
+    found = {}
+    for size in (keys // 100, keys // 10, keys):
+        command = [sys.executable, "-c", _LISTED, f"s3://made-up/{size}", str(folder / "listed")]
+        done = subprocess.run(
+            command, env={**os.environ, **settings}, capture_output=True, text=True, check=True
+        )
+        count, seconds, megabytes = done.stdout.split()
+        found[f"{count} keys"] = {"seconds": float(seconds), "megabytes": float(megabytes)}
+    server.shutdown()
+    return found
+
+
+class _MadeUp(BaseHTTPRequestHandler):
+    """Answers ListObjectsV2 with as many keys as the prefix says."""
+
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+    def do_GET(self) -> None:
+        """One page of the list."""
+        asked = {name: values[0] for name, values in parse_qs(urlsplit(self.path).query).items()}
+        size, start = int(asked["prefix"].strip("/")), int(asked.get("continuation-token", 0))
+        end = min(size, start + 1000)
+        rows = "".join(
+            f"<Contents><Key>{size}/{number:012}.jpg</Key><ETag>&quot;{number:032x}&quot;</ETag>"
+            "<LastModified>2026-01-01T00:00:00.000Z</LastModified><Size>1</Size></Contents>"
+            for number in range(start, end)
+        )
+        more = f"<NextContinuationToken>{end}</NextContinuationToken>" if end < size else ""
+        cut = str(end < size).lower()
+        body = f"<ListBucketResult><IsTruncated>{cut}</IsTruncated>{more}{rows}</ListBucketResult>"
+        self.send_response(200)
+        self.send_header("Content-Type", "application/xml")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body.encode())

@@ -25,7 +25,7 @@ from components.core.errors import InputError
 from components.core.files import read_json
 from components.core.jpeg import jpeg_quality
 from components.serving import table
-from components.serving.table import TABLE
+from components.serving.table import INDEX, TABLE
 
 COLUMNS = ("score", "area", "width", "height", "jpeg_quality")
 SIGNIFICANCE, EFFECT, FEWEST = 0.01, 0.15, 30
@@ -95,10 +95,11 @@ def read(source: Path) -> pd.DataFrame:
         InputError: nothing there, no table of scores, no scored photo in it.
     """
     scores = source / TABLE if (source / TABLE).exists() else source
-    if scores.name == TABLE and scores.is_dir():
+    if (scores / INDEX).is_file():
         frame = table.read(scores, *COLUMNS)
     else:
-        frame = _records(scores) if scores.is_dir() else _table(scores)
+        records = scores.is_dir() and scores.suffix != ".parquet"
+        frame = _records(scores) if records else _table(scores)
     if "score" not in frame or not pd.api.types.is_numeric_dtype(frame["score"]):
         raise InputError(
             "no numbers in a column `score`",

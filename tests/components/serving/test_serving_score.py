@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -29,6 +30,7 @@ from components.serving import score as scoring
 from components.serving import table as tables
 from components.serving.inference import Limits
 from components.serving.origin import Origin, Student, program
+from components.serving.own_code import OwnCode
 from components.serving.predictor import Predictor
 from components.serving.score import Summary, score
 from components.serving.sources import Item, Selection, Source, open_source
@@ -487,3 +489,9 @@ def test_a_killed_run_scores_each_photo_once(
     assert int(start(cut).communicate(timeout=300)[0]) == count - kept
     assert tree(cut) == tree(whole)
     assert table(cut)["name"].is_unique
+
+
+def test_a_version_s_own_code_does_not_travel(student_folder: Path) -> None:
+    own = scoring.Model(OwnCode.__new__(OwnCode), student_folder)
+    with pytest.raises(InputError, match=r"runs on this machine only; unset RAY_ADDRESS"):
+        pickle.dumps(own)
