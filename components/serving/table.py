@@ -9,6 +9,7 @@ ended; others are removed when it is written.
 from __future__ import annotations
 
 import shutil
+import sys
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -155,6 +156,8 @@ def _part(path: Path) -> _Part:
         what = f"not a Parquet file ({brief(error)})"
         hint = "remove it, its photos are scored again"
         raise InputError(what, where=str(path), hint=hint) from None
+    if known is None or not known.has_min_max:  # of names that are very long
+        return _Part("", chr(sys.maxunicode), path)
     return _Part(known.min, known.max, path)
 
 

@@ -461,7 +461,7 @@ print(score.run(student, sys.argv[2], Path(sys.argv[3]), limits=Limits(32, 30))[
 def test_a_killed_run_scores_each_photo_once(
     student_folder: Path, tmp_path: Path, campaigns: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    count, kills = (3000, 3) if campaigns else (200, 1)
+    count, kills = (1000, 3) if campaigns else (200, 1)
     photos, whole, cut = (tmp_path / name for name in ("photos", "whole", "cut"))
     photos.mkdir()
     for number in range(count):
