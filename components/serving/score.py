@@ -116,7 +116,8 @@ class Scorer:
         return not own_code and getattr(self._model, "device", "cpu") == "cpu"
 
     def identity(self) -> Any:
-        """What scores depend on besides the photos; the source is there as well."""
+        """What scores depend on besides the photos; raises InputError for a source out of reach."""
+        next(iter(self._source.items()), None)
         libraries = ("numpy", "onnxruntime", "pillow")
         code = {name: version(name) for name in libraries}
         return self._predictor.weights_sha256, code, images.decoder(), type(self._source).__name__

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 
@@ -495,3 +496,11 @@ def test_a_version_s_own_code_does_not_travel(student_folder: Path) -> None:
     own = scoring.Model(OwnCode.__new__(OwnCode), student_folder)
     with pytest.raises(InputError, match=r"runs on this machine only; unset RAY_ADDRESS"):
         pickle.dumps(own)
+
+
+def test_a_node_that_cannot_reach_the_source_says_so(
+    s3: str, predictor: Predictor, tmp_path: Path
+) -> None:
+    source = partial(open_source, "s3://nowhere/in", tmp_path)
+    with pytest.raises(InputError, match="s3://nowhere/in: cannot be listed"):
+        scoring.Scorer(source, lambda: predictor, LIMITS).identity()
