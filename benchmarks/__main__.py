@@ -264,6 +264,24 @@ def serving(
 
 
 @app.command()
+def scoring(
+    model: Annotated[Path, typer.Option(help="A student's folder.")] = Path("runs/export"),
+    photos: Annotated[int, typer.Option(min=100, help="Photos to put into S3.")] = 10_000,
+    keys: Annotated[int, typer.Option(min=100, help="Keys that are only listed.")] = 1_000_000,
+    as_json: AsJson = False,
+) -> None:
+    """Score a growing prefix of a real S3 server: time, memory, and after three kills."""
+    import tempfile
+
+    from benchmarks.scoring import bench_listing, bench_scoring
+
+    with tempfile.TemporaryDirectory() as folder:
+        rows = {"listed": bench_listing(keys, Path(folder))}
+        rows["scored"] = bench_scoring(model, photos, Path(folder))
+    _report("Scoring", rows, as_json)
+
+
+@app.command()
 def promotion(
     first: Annotated[Path, typer.Argument(help="images.parquet of one model.")],
     second: Annotated[Path, typer.Argument(help="The same for another model, on the same photos.")],

@@ -9,13 +9,13 @@ from components.annotate import photos, ranking
 from components.core.errors import ImlError, InputError
 from components.core.files import write_json, write_text
 from components.core.paths import state_dir
-from components.data.manifest import read_table
 from components.registry import chain
 from components.registry.downloads import fetch
 from components.registry.versions import Registry, registration
-from components.serving import own_code
+from components.serving import own_code, table
 from components.serving.drift import EFFECT, SIGNIFICANCE, Drift, compare, read, render
-from components.serving.score import SCORES, SETTINGS, TABLE
+from components.serving.score import SETTINGS
+from components.serving.table import TABLE
 from flows import notify
 from flows.steps import reporting_flow, run_logger
 
@@ -38,7 +38,8 @@ def drift(
     """Compare two sets of scored photos; notify people, and retrain where asked, if they differ.
 
     Args:
-        reference: table of scores, or a folder of `iml predict`, that the champion was fine with.
+        reference: results of `iml score` or `iml predict`, or a table of scores, that the champion
+            was fine with.
         current: the same of the photos of today.
         out: folder for page and JSON.
         model: whose champion's run in MLflow gets page and distances.
@@ -65,17 +66,17 @@ def drift(
     return found
 
 
-def _advised(found: Drift, table: Path, model: str) -> Drift:
-    """Drift with the photos to annotate first, where the table is that of `iml score`.
+def _advised(found: Drift, current: Path, model: str) -> Drift:
+    """Drift with the photos to annotate first, where the photos of today are `iml score`'s.
 
     To bound the work, only photos whose scores are the least certain are considered.
     """
-    results = table.parent
-    if table.name != TABLE or not (results / SETTINGS).is_file():
+    results = current.parent if current.name == TABLE else current
+    if not (results / SETTINGS).is_file():
         return found
     found = replace(found, source=str(results))
     try:
-        scores = read_table(table, SCORES).set_index("name")["score"].dropna()
+        scores = table.read(results / TABLE, "name", "score").set_index("name")["score"].dropna()
         there = [one for one in photos.find(str(results), state_dir()) if one.name in scores]
         there.sort(key=lambda one: abs(scores[one.name] - 0.5))
         predictor = own_code.load(fetch(model))

@@ -15,9 +15,9 @@ from components.core import images
 from components.core.errors import InputError
 from components.core.files import read_json
 from components.data import dataset as datasets
-from components.data.manifest import read_table
-from components.serving.score import FAILED, SCORES, SETTINGS, TABLE
+from components.serving.score import SETTINGS
 from components.serving.sources import SCHEME, Item, open_source
+from components.serving.table import FAILED, TABLE, read
 
 Corners = tuple[float, float, float, float]  # x0, y0, x1, y1, half-open
 
@@ -43,7 +43,7 @@ def find(place: str, own: Path) -> list[Photo]:
     folder = Path(place)
     if (folder / datasets.CARD).is_file():
         found = _of_dataset(folder)
-    elif (folder / TABLE).is_file():
+    elif (folder / TABLE).exists():
         found = _of_scores(folder, own)
     else:
         found = _of_source(place, own)
@@ -77,7 +77,8 @@ def _of_source(place: str, own: Path) -> list[Photo]:
 def _of_scores(folder: Path, own: Path) -> list[Photo]:
     """The photos that were scored, and are still there."""
     there = {photo.name: photo for photo in _of_source(read_json(folder / SETTINGS)["source"], own)}
-    table = read_table(folder / TABLE, SCORES)
+    table = read(folder / TABLE, "name", "status", "score")
+    table = table.sort_values(["score", "name"], ascending=[False, True], na_position="last")
     names = table.loc[table["status"] != FAILED, "name"]
     return [there[name] for name in names if name in there]
 

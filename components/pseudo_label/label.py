@@ -7,7 +7,6 @@ wherever an earlier run was killed. Photos without boxes are counted and left ou
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -18,6 +17,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from components.core.crew import Crew
 from components.core.errors import InputError
 from components.core.files import sha256_json, write_json
 from components.core.images import open_mask, pixels_id
@@ -28,9 +28,8 @@ from components.data.manifest import MANIPULATED, Manifest, read_table, write_ta
 from components.pseudo_label import prompts, registry
 from components.pseudo_label.cache import Cache
 from components.pseudo_label.candidates import Identity
-from components.pseudo_label.cluster import ADDRESS, Cluster
 from components.pseudo_label.sheet import Case, contact_sheet, pick
-from components.pseudo_label.workers import Job, Local
+from components.pseudo_label.workers import Job, Labelled, Read, crew, run
 
 LABELS = pa.schema(
     [
@@ -80,14 +79,13 @@ def label_dataset(
         InputError: unknown teacher, unusable checkpoint, a photo that is not what the manifest
             says, a box outside its photo.
     """
-    address = os.environ.get(ADDRESS, "").strip()
-    crew = Cluster(params, address) if address else Local(params)
-    teacher = crew.identity
+    workers, cache = crew(params), Cache(cache_dir)
+    teacher = workers.identity
     images = manifest.select(label=MANIPULATED).images.sort_values("image_id", kind="stable")
     jobs = _jobs(images, manifest.boxes, dataset_root, out, teacher)
     shutil.rmtree(out / "masks", ignore_errors=True)
     (out / "masks").mkdir(parents=True)
-    done = _all(jobs, crew, Cache(cache_dir), progress)
+    done = _all(jobs, workers, cache, progress)
     rows = [_row(job, done[job.image_id], teacher, params) for job in jobs]
     labels = pd.DataFrame(rows, columns=LABELS.names)
     write_table(out / "labels.parquet", labels, LABELS)
@@ -146,7 +144,10 @@ def _below(folder: Path, relative: str) -> Path:
 
 
 def _all(
-    jobs: list[Job], crew: Local | Cluster, cache: Cache, progress: Progress | None
+    jobs: list[Job],
+    workers: Crew[Read, Labelled],
+    cache: Cache,
+    progress: Progress | None,
 ) -> dict[str, dict[str, Any]]:
     """The numbers of every photo, by image id; masks are on disk when this returns."""
     done: dict[str, dict[str, Any]] = {}
@@ -161,7 +162,7 @@ def _all(
         done[job.image_id] = entry.numbers
         if progress:
             progress(len(done), len(jobs))
-    for job, numbers, complaint in crew.run(misses, cache):
+    for job, numbers, complaint in run(workers, misses, cache):
         done[job.image_id] = numbers
         if complaint and not warned:
             warned = True

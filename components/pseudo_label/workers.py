@@ -1,39 +1,29 @@
-"""Photos through a teacher on this machine: read, decode, ask the teacher, keep the mask.
+"""Photos through a teacher in workers: read here, decoded and labelled there, kept here.
 
-Photos travel in small groups, so that a teacher can fill its batches; in worker processes where
-that is faster. A photo's mask depends neither on its group nor on the process: batches are padded
-to one size and threads are fixed.
+Photos travel in small groups, so that a teacher can fill its batches. A photo's mask depends
+neither on its group nor on the worker: batches are padded to one size and threads are fixed. All
+files are read and written here, so the nodes of a cluster need no shared disk.
 """
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import threading
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from itertools import islice
-from multiprocessing import connection
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from components.core.errors import CheckError, InputError
+from components.core.crew import Crew
+from components.core.errors import InputError
 from components.core.files import sha256_bytes
 from components.core.images import MAX_MEGAPIXELS, decode_photo, read_bytes
 from components.core.params import PseudoLabel
 from components.core.stream import ahead, batches
-from components.pseudo_label import prompts, quality
+from components.pseudo_label import prompts, quality, registry
 from components.pseudo_label.cache import Cache, Entry
-from components.pseudo_label.candidates import Prompt, Teacher
-from components.pseudo_label.registry import build, identity
-
-_FEW = 24  # photos below which starting workers costs more than it saves
-
-_worker: tuple[Teacher, Cache] | None = None
+from components.pseudo_label.candidates import Identity, Prompt, Teacher
 
 
 @dataclass(frozen=True)
@@ -80,91 +70,66 @@ class Job:
         self.target.write_bytes(entry.png)
 
 
+Read = list[tuple[Job, bytes]]  # a group of jobs, each with its photo's file
+Labelled = list[tuple[Job, Entry]]
 Done = tuple[Job, dict[str, Any], str | None]
 
 
-def groups(jobs: Iterable[Job]) -> Iterator[list[Job]]:
-    """Jobs as they travel together: bounded in number and in pixels."""
-    return batches(jobs, lambda job: job.size[0] * job.size[1])
-
-
-def entries(jobs: Sequence[Job], photos: Sequence[np.ndarray], teacher: Teacher) -> Iterator[Entry]:
-    """The finished pseudo-masks of a group of decoded photos, in order."""
-    asked = [Prompt(photo, job.boxes, job.pixels) for job, photo in zip(jobs, photos, strict=True)]
-    for made in quality.pseudo_masks(teacher, asked):
-        yield Entry(made.png(), made.numbers())
-
-
-def keep(group: Sequence[Job], made: Iterable[Entry], cache: Cache) -> Iterator[Done]:
-    """Put a group's finished masks into the cache and write them where they belong."""
-    for job, entry in zip(group, made, strict=True):
-        complaint = cache.put(job.key, entry)
-        job.write(entry)
-        yield job, entry.numbers, complaint
-
-
-def _decoded(job: Job) -> np.ndarray:
-    return job.decode(job.read())
-
-
-def _start(params: PseudoLabel, cache: Cache) -> None:
-    """In a worker process: build the teacher once, and end when the parent has ended."""
-    global _worker
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        # A killed parent cannot stop its workers: they would wait for work forever.
-        threading.Thread(target=_follow, args=(parent.sentinel,), daemon=True).start()
-    _worker = build(params), cache
-
-
-def _follow(sentinel: int) -> None:
-    connection.wait([sentinel])
-    os._exit(1)
-
-
-def _work(group: list[Job]) -> list[Done]:
-    if _worker is None:
-        raise RuntimeError("the worker was not started")
-    teacher, cache = _worker
-    return list(keep(group, entries(group, [_decoded(job) for job in group], teacher), cache))
-
-
-class Local:
-    """All cores of this machine.
-
-    Raises InputError for a teacher that cannot be built.
-    """
+class Labeller:
+    """A teacher in a worker, built at the first question, so that it can complain."""
 
     def __init__(self, params: PseudoLabel) -> None:
-        self._params, self._teacher = params, build(params)
-        self.identity = identity(self._teacher)
+        self._params = params
 
-    def run(self, jobs: list[Job], cache: Cache) -> Iterator[Done]:
-        """Label photos, in no particular order.
+    @cached_property
+    def _teacher(self) -> Teacher:
+        return registry.build(self._params)
 
-        Yields the job, its numbers (the columns of a label that depend on photo and boxes alone),
-        and why the cache could not be written, or None. Raises InputError for a photo or box that
-        cannot be used, OSError for a mask that cannot be written (full disk).
-        """
-        cores = len(os.sched_getaffinity(0))
-        workers = min(cores // self._params.threads, len(jobs))
-        if not self._teacher.processes or workers < 2 or len(jobs) < _FEW:
-            photos = ahead(jobs, _decoded, cores)  # while the teacher has a group
-            for group in groups(jobs):
-                decoded = list(islice(photos, len(group)))
-                yield from keep(group, entries(group, decoded, self._teacher), cache)
-            return
-        pool = ProcessPoolExecutor(
-            workers,
-            mp_context=multiprocessing.get_context("spawn"),
-            initializer=_start,
-            initargs=(self._params, cache),
-        )
-        try:
-            for done in ahead(groups(jobs), _work, workers, pool):
-                yield from done
-        except BrokenProcessPool:
-            raise CheckError(
-                "a worker process was killed (out of memory?)",
-                hint="run the same command again, finished photos are kept",
-            ) from None
+    @property
+    def processes(self) -> bool:
+        """As its teacher says."""
+        return self._teacher.processes
+
+    def identity(self) -> Identity:
+        """What the masks made here depend on: nodes with other hardware may round otherwise."""
+        return registry.identity(self._teacher)
+
+    def work(self, shard: Read) -> Labelled:
+        """The finished pseudo-masks of a group."""
+        photos = ahead(shard, lambda one: one[0].decode(one[1]))
+        asked = [
+            Prompt(photo, job.boxes, job.pixels)
+            for (job, _), photo in zip(shard, photos, strict=True)
+        ]
+        made = quality.pseudo_masks(self._teacher, asked)
+        return [
+            (job, Entry(mask.png(), mask.numbers()))
+            for (job, _), mask in zip(shard, made, strict=True)
+        ]
+
+
+def crew(params: PseudoLabel) -> Crew[Read, Labelled]:
+    """Workers with the teacher of `params`."""
+    return Crew(Labeller, params, threads=params.threads, gpu=True)
+
+
+def run(workers: Crew[Read, Labelled], jobs: Iterable[Job], cache: Cache) -> Iterator[Done]:
+    """Label photos, in order, which are then in the cache and where they belong.
+
+    Yields the job, its numbers (the columns of a label that depend on photo and boxes alone),
+    and why the cache could not be written, or None. Raises InputError for a photo or box that
+    cannot be used, OSError for a mask that cannot be written (full disk).
+    """
+    groups = batches(jobs, lambda job: job.size[0] * job.size[1])
+    made = workers.map(ahead(groups, lambda group: [(job, job.read()) for job in group]))
+    for group in ahead(made, partial(_keep, cache=cache)):
+        yield from group
+
+
+def _keep(made: Sequence[tuple[Job, Entry]], cache: Cache) -> list[Done]:
+    done: list[Done] = []
+    for job, entry in made:
+        complaint = cache.put(job.key, entry)
+        job.write(entry)
+        done.append((job, entry.numbers, complaint))
+    return done

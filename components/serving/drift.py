@@ -1,7 +1,7 @@
 """Drift: two sets of scored photos compared column by column, and the page that shows it.
 
-A source is a table of scores (that of `iml score`, or any Parquet or CSV) or a folder with the
-JSON that `iml predict` writes beside each mask, whose photos are read for their JPEG quality.
+A source is the results of `iml score` or their table, any Parquet or CSV with scores, or a folder
+with the JSON that `iml predict` writes, whose photos are read for their JPEG quality.
 
 Each column gets a two-sample Kolmogorov-Smirnov test (scipy); Benjamini-Hochberg controls the false
 discovery rate over the columns. With many photos any difference is significant, so drift must also
@@ -24,6 +24,8 @@ from components.core import pages
 from components.core.errors import InputError
 from components.core.files import read_json
 from components.core.jpeg import jpeg_quality
+from components.serving import table
+from components.serving.table import INDEX, TABLE
 
 COLUMNS = ("score", "area", "width", "height", "jpeg_quality")
 SIGNIFICANCE, EFFECT, FEWEST = 0.01, 0.15, 30
@@ -92,7 +94,12 @@ def read(source: Path) -> pd.DataFrame:
     Raises:
         InputError: nothing there, no table of scores, no scored photo in it.
     """
-    frame = _records(source) if source.is_dir() else _table(source)
+    scores = source / TABLE if (source / TABLE).exists() else source
+    if (scores / INDEX).is_file():
+        frame = table.read(scores, *COLUMNS)
+    else:
+        records = scores.is_dir() and scores.suffix != ".parquet"
+        frame = _records(scores) if records else _table(scores)
     if "score" not in frame or not pd.api.types.is_numeric_dtype(frame["score"]):
         raise InputError(
             "no numbers in a column `score`",

@@ -1,74 +1,41 @@
 """Batch scoring: every photo of a folder or S3 prefix into a table, overlays and a triage page.
 
-Rows are kept in parts of a few photos, each written whole, so an interrupted run continues where it
-was; a photo that has changed is scored again. Memory does not grow with the photos' pixels.
+The photos are listed as a stream and scored in parts by `components.core.crew`: workers read them
+where they lie, this process writes the table, and overlays of those photos alone that the page
+shows. Memory does not grow with the number of photos. An interrupted run continues where it was; a
+photo that has changed is scored again.
 """
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Iterable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from itertools import islice
+from functools import cached_property, partial
+from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
 
-import numpy as np
-import pandas as pd
-import pyarrow as pa
-
-from components.core import images, pages
+from components.core import images
+from components.core.crew import Crew
 from components.core.errors import InputError
-from components.core.files import (
-    read_json,
-    sha256_bytes,
-    write_bytes,
-    write_json,
-    write_text,
-)
+from components.core.files import read_json, write_bytes, write_json
 from components.core.progress import Progress
 from components.core.stream import ahead
-from components.data.manifest import read_table, write_table
-from components.evaluate.pictures import data_uri, encoded, marked, thumbnail
+from components.serving import own_code
 from components.serving.inference import Limits, Scored, scored
-from components.serving.origin import Origin
+from components.serving.origin import Origin, Student
+from components.serving.own_code import OwnCode
 from components.serving.predictor import Predictor
-from components.serving.sources import Item, Source
+from components.serving.sources import Item, Selection, Source, open_source
+from components.serving.table import ABSTAINED, FAILED, SCORED, Plan, Row, Table
+from components.serving.triage import OVERLAYS, Triage, drawn, overlay
+from components.student.config import CONFIG, GRAPH
 
-TABLE, SETTINGS = "scores.parquet", "score.json"
-PARTS, OVERLAYS = "parts", "overlays"
-SCORED, ABSTAINED, FAILED = "scored", "abstained", "failed"
-_PART = 64  # photos a part, the most that a killed run loses
-_SIDE = 640  # pixels of an overlay's longer side
-PAGE = "triage.html"
-SHOWN = 500  # photos of each kind, scored or not; the table has all
-_THUMBNAIL = 320  # pixels of a picture's longer side on the page
-_QUALITY = {_SIDE: 90, _THUMBNAIL: 70}  # JPEG, by longer side
-_STEPS = 100  # of the threshold's slider
-_FACTS = {
-    "model": "Model",
-    "version": "Version",
-    "weights_sha256": "Weights (SHA-256)",
-    "made_at": "Scored",
-    "program": "Program",
-}
-_CELLS = ("name", "status", "reason", "score", "area", "width", "height", "sha256")
-
-SCORES = pa.schema(
-    [
-        ("name", pa.string()),  # path below the source
-        ("mark", pa.string()),  # changes when the file may have
-        ("status", pa.string()),  # scored | abstained | failed
-        ("reason", pa.string()),  # why it was not scored, else null
-        ("score", pa.float64()),  # how manipulated the photo looks, 0..1; null unless scored
-        ("area", pa.float64()),  # share of its pixels above 0.5; null unless scored
-        ("width", pa.int32()),
-        ("height", pa.int32()),
-        ("jpeg_quality", pa.float64()),  # 1..100; null for other files
-        ("sha256", pa.string()),  # of the photo's bytes
-        ("overlay", pa.string()),  # picture below the output folder; null unless scored
-    ]
-)
+SETTINGS = "score.json"
+THREADS = 1  # of a worker: the workers are the parallelism, and threads change float sums
 
 
 @dataclass(frozen=True)
@@ -81,51 +48,205 @@ class Summary:
     new: int
 
 
+@dataclass(frozen=True)
+class Model:
+    """A predictor, which workers load again from its two files."""
+
+    predictor: Predictor
+    folder: Path  # with `student.onnx` and `student.json`
+    device: str = "cpu"
+
+    def __call__(self) -> Predictor:
+        """The predictor in this process."""
+        return self.predictor
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """What travels to a worker, which may have no such folder."""
+        if isinstance(self.predictor, OwnCode):
+            raise InputError(
+                "the code that the version carries runs on this machine only",
+                where=str(self.folder),
+                hint="unset RAY_ADDRESS",
+            )
+        files = {name: (self.folder / name).read_bytes() for name in (CONFIG, GRAPH)}
+        return partial, (_load, files, self.device)
+
+
+def _load(files: Mapping[str, bytes], device: str) -> Predictor:
+    with TemporaryDirectory() as folder:
+        for name, data in files.items():
+            (Path(folder) / name).write_bytes(data)
+        return Predictor(folder, THREADS, device)
+
+
+class Shard(NamedTuple):
+    """Photos to score; those with a lower score than `floor` are not shown."""
+
+    items: list[Item]
+    floor: float
+
+
+class Found(NamedTuple):
+    """Their rows, and the overlays, as JPEG files, of those that may be shown."""
+
+    rows: list[Row]
+    overlays: dict[str, bytes]
+
+
+class Scorer:
+    """A worker: the source and the model, opened at the first question."""
+
+    def __init__(
+        self, source: Callable[[], Source], model: Callable[[], Predictor], limits: Limits
+    ) -> None:
+        self._open, self._model, self._limits = source, model, limits
+
+    @cached_property
+    def _source(self) -> Source:
+        return self._open()
+
+    @cached_property
+    def _predictor(self) -> Predictor:
+        return self._model()
+
+    @property
+    def processes(self) -> bool:
+        """Not with a GPU, nor with a version's own code, which is one process with threads."""
+        own_code = isinstance(self._predictor, OwnCode)
+        return not own_code and getattr(self._model, "device", "cpu") == "cpu"
+
+    def identity(self) -> Any:
+        """What scores depend on besides the photos; raises InputError for a source out of reach."""
+        next(iter(self._source.items()), None)
+        libraries = ("numpy", "onnxruntime", "pillow")
+        code = {name: version(name) for name in libraries}
+        return self._predictor.weights_sha256, code, images.decoder(), type(self._source).__name__
+
+    def work(self, shard: Shard) -> Found:
+        """Score photos; the same whatever was scored before."""
+        answers = scored(
+            shard.items, self._source.read, self._predictor, self._limits, abstain=True
+        )
+        rows: list[Row] = []
+        pictures: dict[str, bytes] = {}
+        for row, picture in ahead(answers, partial(_row, floor=shard.floor)):
+            rows.append(row)
+            if picture is not None:
+                pictures[row["name"]] = picture
+        first = Triage()
+        first.add(rows)
+        return Found(
+            rows, {r["name"]: pictures[r["name"]] for r in first.top if r["name"] in pictures}
+        )
+
+
+def _row(one: Scored[Item], floor: float) -> tuple[Row, bytes | None]:
+    """The row of a photo, and its overlay if its score reaches `floor`."""
+    row: Row = dict.fromkeys(("reason", "score", "area", "width", "height"))
+    row |= {"jpeg_quality": one.quality, "sha256": one.sha256}
+    row = {"name": one.item.name, "mark": one.item.mark, "status": FAILED} | row
+    if one.photo is None:
+        return row | {"reason": one.error}, None
+    row |= {"width": one.photo.shape[1], "height": one.photo.shape[0]}
+    if one.found is None:
+        return row | {"status": ABSTAINED, "reason": one.unsuitable}, None
+    numbers = {"score": round(one.found.score, 6), "area": round(one.found.area, 6)}
+    shown = numbers["score"] >= floor
+    picture = drawn(one.photo, one.found.probability) if shown else None
+    return row | numbers | {"status": SCORED}, picture
+
+
+def run(
+    student: Student,
+    source: str,
+    out: Path,
+    device: str = "cpu",
+    limits: Limits = Limits(),  # noqa: B008 - frozen
+    selection: Selection = Selection(),  # noqa: B008
+    progress: Progress | None = None,
+) -> tuple[Origin, Summary]:
+    """`score` of a student and a place; the origin of the answers as well."""
+    predictor = own_code.load(student, THREADS if device == "cpu" else 0, device)
+    origin = Origin.of(student, predictor.weights_sha256)
+    model = Model(predictor, student.folder, device)
+    place = partial(open_source, source, out)
+    return origin, score(place, model, out, source, origin, limits, selection, progress)
+
+
 def score(
-    source: Source,
-    predictor: Predictor,
+    source: Callable[[], Source],
+    model: Callable[[], Predictor],
     out: Path,
     source_name: str,
     origin: Origin,
     limits: Limits,
+    selection: Selection = Selection(),  # noqa: B008
     progress: Progress | None = None,
 ) -> Summary:
-    """Score every photo of a source that is not scored yet, then write table and triage page.
+    """Score every photo of a source that is not scored yet, then write index and triage page.
 
     Args:
-        source: where the photos are.
-        predictor: the model.
+        source: opens where the photos are, in each worker.
+        model: gives the predictor, in each worker.
         out: folder of the results; if it holds some already, the run continues them.
         source_name: of the source, for people.
         origin: of the answers, kept beside them; its time and program are the last run's.
         limits: where to abstain.
-        progress: called with photos.
+        selection: which photos of the source.
+        progress: called with photos done and listed.
 
     Raises:
-        InputError: no photos, or `out` holds results of another source, model or limits.
+        InputError: no photos, or `out` holds results of another source, model, limits or selection.
+        CheckError: photos that kill their worker, or a cluster that fails.
     """
-    items = source.items()
-    if not items:
+    listed = source()
+    items = iter(selection.of(listed.items()))
+    if (first := next(items, None)) is None:
         raise InputError("no photos in it", where=source_name)
     about = {"source": source_name, **origin.row()}
-    _claim(out, {**about, "limits": asdict(limits)})
-    done = _finished(out)
-    todo = [item for item in items if done.get(item.name) != item.mark]
-    finished, number = 0, len(_parts(out))
-    found = scored(todo, source.read, predictor, limits, abstain=True)
-    rows = ahead(found, lambda one: _row(one, out))
-    while part := list(islice(rows, _PART)):
-        number += 1
-        write_table(out / PARTS / f"{number:06d}.parquet", _frame(part), SCORES)
-        finished += len(part)
+    _claim(out, {**about, "limits": asdict(limits), **selection.row()})
+    table, triage = Table(out), Triage()
+    crew: Crew[Shard, Found] = Crew(Scorer, source, model, limits, threads=THREADS)
+    new = 0
+    for plan, found in _made(crew, table.plans(chain([first], items)), triage):
+        for name, picture in found.overlays.items():
+            write_bytes(out / overlay(name), picture)
+        triage.add(table.write(plan, found.rows))
+        new += len(found.rows)
         if progress:
-            progress(finished, len(todo))
-    table = _table(out, items)
-    write_table(out / TABLE, table, SCORES)
-    write_page(out, table, about)
-    counts = table["status"].value_counts()
-    answered, abstained, failed = (int(counts.get(s, 0)) for s in (SCORED, ABSTAINED, FAILED))
-    return Summary(answered, abstained, failed, len(todo))
+            progress(table.counts.total(), table.listed)
+    table.finish()
+    _show(out, triage, crew, listed)
+    triage.write(out, about)
+    counts = table.counts
+    return Summary(counts[SCORED], counts[ABSTAINED], counts[FAILED], new)
+
+
+def _made(
+    crew: Crew[Shard, Found], plans: Iterable[Plan], triage: Triage
+) -> Iterator[tuple[Plan, Found]]:
+    """Each plan with what workers found for it."""
+    given: deque[Plan] = deque()
+
+    def shards() -> Iterator[Shard]:
+        for plan in plans:
+            given.append(plan)
+            yield Shard(plan.left, triage.floor)
+
+    for found in crew.map(shards()):
+        yield given.popleft(), found
+
+
+def _show(out: Path, triage: Triage, crew: Crew[Shard, Found], listed: Source) -> None:
+    """Keep the overlays that the page shows; draw those that an earlier run had no need of."""
+    names = {overlay(row["name"]): row["name"] for row in triage.top}
+    for path in (out / OVERLAYS).glob("*"):  # also what a kill left half written
+        if names.pop(f"{OVERLAYS}/{path.name}", None) is None:
+            path.unlink()
+    if names:
+        (found,) = crew.map([Shard([listed.item(name) for name in sorted(names.values())], 0.0)])
+        for name, picture in found.overlays.items():
+            write_bytes(out / overlay(name), picture)
 
 
 def _claim(out: Path, settings: dict[str, object]) -> None:
@@ -133,103 +254,12 @@ def _claim(out: Path, settings: dict[str, object]) -> None:
     path = out / SETTINGS
     if path.is_file():
         kept = read_json(path)
-        same = ("source", "weights_sha256", "limits")
+        same = ("source", "weights_sha256", "limits", "since", "sample", "seed")
         if not isinstance(kept, dict) or any(kept.get(key) != settings[key] for key in same):
             raise InputError(
-                "holds scores of another source, model or limits",
+                "holds scores of another source, model, limits or selection",
                 where=str(out),
                 hint="choose another folder",
             )
-    (out / PARTS).mkdir(parents=True, exist_ok=True)
+    out.mkdir(parents=True, exist_ok=True)
     write_json(path, settings)
-
-
-def _frame(rows: Iterable[dict[str, object]]) -> pd.DataFrame:
-    return pd.DataFrame(list(rows), columns=SCORES.names)
-
-
-def _parts(out: Path) -> list[Path]:
-    """The finished parts in their order; the name of an unfinished one begins with a dot."""
-    return sorted((out / PARTS).glob("[0-9]*.parquet"))
-
-
-def _kept(out: Path) -> pd.DataFrame:
-    """All rows ever written, the newest of each photo."""
-    parts = [read_table(path, SCORES) for path in _parts(out)]
-    rows = pd.concat(parts) if parts else _frame([])
-    return rows.drop_duplicates("name", keep="last")
-
-
-def _finished(out: Path) -> dict[str, str]:
-    """Mark by name of photos that need not be scored again; failed ones are tried again."""
-    rows = _kept(out)
-    rows = rows[rows["status"] != FAILED]
-    return dict(zip(rows["name"], rows["mark"], strict=True))
-
-
-def _table(out: Path, items: list[Item]) -> pd.DataFrame:
-    """Rows of the photos that the source has now: by score, then those without."""
-    rows = _kept(out)
-    rows = rows[rows["name"].isin([item.name for item in items])]
-    return rows.sort_values(["score", "name"], ascending=[False, True], na_position="last")
-
-
-def _row(one: Scored[Item], out: Path) -> dict[str, object]:
-    """The row of a photo; writes its overlay."""
-    row: dict[str, object] = {"name": one.item.name, "mark": one.item.mark}
-    if one.photo is None:
-        return {**row, "status": FAILED, "reason": one.error}
-    row |= {"width": one.photo.shape[1], "height": one.photo.shape[0]}
-    row |= {"jpeg_quality": one.quality, "sha256": one.sha256}
-    if one.found is None:
-        return {**row, "status": ABSTAINED, "reason": one.unsuitable}
-    # Named by its path, so that two photos never share one and no name leaves the folder.
-    picture = f"{OVERLAYS}/{sha256_bytes(one.item.name.encode())[:32]}.jpg"
-    write_bytes(
-        out / picture, encoded(marked(one.photo, one.found.probability, _SIDE), _QUALITY[_SIDE])
-    )
-    numbers = {"score": round(one.found.score, 6), "area": round(one.found.area, 6)}
-    return {**row, **numbers, "status": SCORED, "overlay": picture}
-
-
-def write_page(out: Path, table: pd.DataFrame, about: Mapping[str, Any]) -> None:
-    """Write the triage page: photos to sort, filter, view and tick, in one self-contained file.
-
-    Its small pictures open the overlays below `out`. `table` has the columns `SCORES` and is sorted
-    by score; `about` has `source` and the fields of `Origin`.
-    """
-    answered = table[table["score"].notna()]
-    others = table[table["score"].isna()]
-    shown = pd.concat([answered.head(SHOWN), others.head(SHOWN)])
-    shown = shown.astype({"width": "Int32", "height": "Int32"}).astype(object)
-    rows = shown.where(shown.notna(), None).to_dict("records")
-    values = {
-        "facts": {what: about[key] for key, what in _FACTS.items() if about.get(key)},
-        "source": about["source"],
-        "annotate": f"iml annotate {shlex.quote(str(out))} --into DATASET",
-        "cards": list(ahead(rows, lambda row: (row, _picture(out, row["overlay"])))),
-        "rows": [[row[name] for name in _CELLS] for row in rows],
-        "columns": _CELLS,
-        "above": above(answered["score"].to_numpy(float)),
-        "n_scored": len(answered),
-        "n_others": len(others),
-        "left_out": len(table) - len(shown),
-    }
-    write_text(out / PAGE, pages.render("triage.html", values))
-
-
-def above(scores: np.ndarray) -> list[int]:
-    """How many scores are at or above each step of the slider, from 0 to 1."""
-    steps = np.arange(_STEPS + 1) / _STEPS
-    return (len(scores) - np.searchsorted(np.sort(scores), steps)).tolist()
-
-
-def _picture(out: Path, name: str | None) -> str | None:
-    """An overlay as a small data URI; None where there is none, or no longer one."""
-    if name is None:
-        return None
-    try:
-        picture = images.open_photo(out / name)
-    except images.PhotoError:
-        return None
-    return data_uri(thumbnail(picture, _THUMBNAIL), _QUALITY[_THUMBNAIL])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 CHAMPION = "boxpromptiml@champion"
 Model = Annotated[str, typer.Option(help="name@alias, name/version or a local folder.")]
 Device = Annotated[str, typer.Option(help="What ONNX Runtime runs on: cpu, cuda or tensorrt.")]
+_DATES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]
 _SHOWN = 40  # photos on the terminal; JSON has all
 _METRICS = {
     "f1": "F1 at 0.5",
@@ -169,31 +171,36 @@ def score(
     min_quality: Annotated[
         int, typer.Option(min=1, max=100, help="Abstain from JPEGs of a lower quality.")
     ] = 30,
+    since: Annotated[
+        datetime | None,
+        typer.Option(formats=_DATES, help="Only photos changed since then (UTC)."),
+    ] = None,
+    sample: Annotated[
+        int | None, typer.Option(min=1, help="Only so many photos, drawn at random.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of --sample.")] = 0,
     device: Device = "cpu",
     as_json: AsJson = False,
 ) -> None:
-    """Score many photos: scores.parquet, overlays/ and triage.html, the most suspicious first.
+    """Score many photos: scores.parquet/, overlays/ and triage.html, the most suspicious first.
 
-    Started again, it continues: photos already scored and unchanged are skipped.
+    Started again, it continues: photos already scored and unchanged are skipped. It works on all
+    cores of this machine, or on the Ray cluster that RAY_ADDRESS names, whose nodes read the photos
+    themselves. The page shows the 500 highest scores, and only they have overlays.
     """
-    from components.serving.sources import open_source
+    from components.serving.sources import Selection, open_source
 
     open_source(source, out or RUNS)  # a wrong one is refused before anything heavy is loaded
     if out:
         check_folder(out)
     student = find_student(model)
-    out = out or _default_out("score", source, student)
-    photos = open_source(source, check_folder(out))
-    from components.serving import own_code
+    out = check_folder(out or _default_out("score", source, student))
+    from components.serving import score as scoring
     from components.serving.inference import Limits
-    from components.serving.origin import Origin
-    from components.serving.score import score as run
 
-    limits = Limits(min_side, min_quality)
-    predictor = own_code.load(student, device=device)
-    origin = Origin.of(student, predictor.weights_sha256)
+    limits, selection = Limits(min_side, min_quality), Selection(since, sample, seed)
     with progress_bars() as bar:
-        done = run(photos, predictor, out, source, origin, limits, bar("score"))
+        origin, done = scoring.run(student, source, out, device, limits, selection, bar("score"))
     if as_json:
         print_json({"source": source, **origin.row(), "out": str(out), **vars(done)})
         return

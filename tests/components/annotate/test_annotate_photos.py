@@ -16,7 +16,7 @@ from components.core.errors import InputError
 from components.core.images import PhotoError
 from components.data.manifest import write_table
 from components.ingest.importing import import_dataset
-from components.serving.score import SCORES
+from components.serving.table import SCORES
 
 
 def test_a_folder_by_name_without_links_out_of_it(tmp_path: Path) -> None:

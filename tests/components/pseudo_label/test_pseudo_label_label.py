@@ -16,9 +16,10 @@ import pytest
 from PIL import Image
 from pseudo_label_support import made_otherwise, make_dataset, scene, settings, tree
 
+from components.core import crew, stream
 from components.core.errors import InputError
 from components.data.manifest import Manifest, read_table, write
-from components.pseudo_label import quality, workers
+from components.pseudo_label import quality
 from components.pseudo_label.label import LABELS, label_dataset
 from components.pseudo_label.prompts import expand, prompt_sha256
 from components.pseudo_label.registry import SHARED, build
@@ -123,7 +124,8 @@ PACKAGE = "components.pseudo_label"
     ("change", "again"),
     [
         *((module, True) for module in (*SHARED, f"{PACKAGE}.teachers.baselines", "cv2")),
-        *((f"{PACKAGE}.{module}", False) for module in ("cluster", "workers", "networks", "cache")),
+        ("components.core.crew", False),
+        *((f"{PACKAGE}.{module}", False) for module in ("workers", "networks", "cache")),
         (f"{PACKAGE}.teachers.sam_lite.network", False),
         ("components.core.seeds", False),
     ],
@@ -161,7 +163,8 @@ def test_unusable_cache_folder_warns_once_and_works_on(data, tmp_path: Path, cap
 
 def test_number_of_workers_changes_nothing(data, tmp_path: Path, monkeypatch) -> None:
     trees = []
-    monkeypatch.setattr(workers, "_FEW", 2)
+    monkeypatch.setattr(crew, "_FEW", 1)
+    monkeypatch.setattr(stream, "BATCH", 2)
     for cores in (1, 3):
         monkeypatch.setattr(os, "sched_getaffinity", lambda _, n=cores: set(range(n)))
         label(data, tmp_path / f"out{cores}", tmp_path / f"cache{cores}")
@@ -173,7 +176,8 @@ def test_number_of_workers_changes_nothing(data, tmp_path: Path, monkeypatch) ->
 def test_bad_photo_in_a_worker_is_one_clear_line(tmp_path: Path, monkeypatch) -> None:
     manifest = make_dataset(tmp_path / "data", 10)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
-    monkeypatch.setattr(workers, "_FEW", 2)
+    monkeypatch.setattr(crew, "_FEW", 1)
+    monkeypatch.setattr(stream, "BATCH", 2)
     (tmp_path / "data" / "photos" / "p004.png").write_bytes(b"other bytes")
     with pytest.raises(InputError, match=r"p004\.png.*SHA-256 differs"):
         label((tmp_path / "data", manifest), tmp_path / "out", tmp_path / "cache")
@@ -247,12 +251,12 @@ def test_killed_stage_goes_on_and_ends_the_same(tmp_path: Path) -> None:
     assert "60 photos labelled by grabcut" in out, error
     victim = stage(cut)
     entries = cut / "state" / "cache" / "pseudo_label"
-    while len(list(entries.rglob("*.label"))) < 5:
+    while len(list(entries.rglob("[!.]*.label"))) < 5:
         assert victim.poll() is None
         time.sleep(0.005)
     victim.kill()
     victim.communicate(timeout=60)  # returns only when the orphaned workers are gone as well
-    kept = len([path for path in entries.rglob("*.label") if not path.name.startswith(".")])
+    kept = len(list(entries.rglob("[!.]*.label")))
     assert 5 <= kept < 60
     out, error = stage(cut).communicate(timeout=120)
     assert "60 photos labelled" in out, error

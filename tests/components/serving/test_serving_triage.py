@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
+import shutil
 import time
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 from browsers import Page, Pages
 
-from components.core.images import save_photo
-from components.serving import score as scoring
-from components.serving.score import SCORES
+from components.core.files import write_bytes
+from components.evaluate.pictures import encoded
+from components.serving import triage as scoring
+from components.serving.table import SCORES
 
 HOSTILE = "<script>alert(1)</script>\"'&,{{ 7*7 }}.jpg"
 SETTINGS = {"source": "desk/<b>", "model": "m@champion", "weights_sha256": "ab" * 32}
@@ -26,27 +28,27 @@ def row(name: str, score: float | None, area: float | None, **more: object) -> d
 
 
 def written(out: Path, rows: list[dict[str, object]], settings: dict[str, object]) -> Path:
-    table = pd.DataFrame(rows, columns=SCORES.names)
-    table = table.sort_values(["score", "name"], ascending=[False, True], na_position="last")
-    scoring.write_page(out, table, settings)
+    triage = scoring.Triage()
+    triage.add(sorted(rows, key=lambda row: row["name"]))
+    triage.write(out, settings)
     return out / scoring.PAGE
 
 
 def overlay(out: Path, name: str, side: int = 600) -> str:
     random = np.random.default_rng(len(name))
     small = random.integers(0, 255, (side // 30, side // 20, 3), dtype=np.uint8)
-    save_photo(out / f"overlays/{name}.png", small.repeat(20, axis=0).repeat(20, axis=1))
-    return f"overlays/{name}.png"
+    large = small.repeat(20, axis=0).repeat(20, axis=1)
+    write_bytes(out / scoring.overlay(name), encoded(large, 90))
+    return scoring.overlay(name)
 
 
 @pytest.fixture
 def page(tmp_path: Path, browse: Pages) -> Page:
     """Six scored photos, one that is too small and one that is broken."""
     scores = {"a.jpg": 0.91, "b.jpg": 0.7, "sub/c.jpg": 0.5, "=d.jpg": 0.3, HOSTILE: 0.2, "f": 0.0}
-    rows = [
-        row(name, score, score / 10, overlay=overlay(tmp_path, str(number)), sha256="0" * 64)
-        for number, (name, score) in enumerate(scores.items())
-    ]
+    rows = [row(name, score, score / 10, sha256="0" * 64) for name, score in scores.items()]
+    for name in scores:
+        overlay(tmp_path, name)
     rows.append(row("tiny.jpg", None, None, status="abstained", reason="too small (90x20)"))
     rows.append(row("bad.jpg", None, None, status="failed", reason="cut off", width=None))
     return browse.open(written(tmp_path, rows, SETTINGS))
@@ -107,7 +109,7 @@ def test_a_photo_opens_large_and_the_keyboard_works(page: Page) -> None:
     assert dialog.is_visible()
     picture = dialog.locator("img")
     page.wait_for_function("document.querySelector('#viewer img').naturalWidth === 600")
-    assert picture.get_attribute("src") == "overlays/1.png"  # not the small one
+    assert picture.get_attribute("src") == scoring.overlay("b.jpg")  # not the small one
     page.keyboard.press("ArrowRight")
     assert dialog.locator("#viewer-name").inner_text() == "sub/c.jpg"
     assert "5.0 % marked" in dialog.locator("#viewer-facts").inner_text()
@@ -120,8 +122,9 @@ def test_a_photo_opens_large_and_the_keyboard_works(page: Page) -> None:
 
 
 def test_alone_the_page_opens_its_small_pictures(tmp_path: Path, browse: Pages) -> None:
-    path = written(tmp_path, [row("a.jpg", 0.5, 0.1, overlay=overlay(tmp_path, "0"))], SETTINGS)
-    (tmp_path / "overlays/0.png").unlink()
+    overlay(tmp_path, "a.jpg")
+    path = written(tmp_path, [row("a.jpg", 0.5, 0.1)], SETTINGS)
+    (tmp_path / scoring.overlay("a.jpg")).unlink()
     page = browse.open(path)
     page.get_by_role("button", name="Open a.jpg large").click()
     page.wait_for_function("document.querySelector('#viewer img').naturalWidth === 320")
@@ -172,15 +175,18 @@ def test_what_does_not_fit_is_counted(tmp_path: Path, monkeypatch: pytest.Monkey
     html = written(tmp_path, rows, SETTINGS).read_text()
     assert html.count("data-card=") == 3
     assert "5 photos are not on this page" in html
-    assert scoring.above(np.arange(8) / 10)[::50] == [8, 3, 0]
+    (above,) = re.findall(r'"above": (\[[^]]*\])', html)
+    assert json.loads(above)[::50] == [8, 3, 0]
+    triage = scoring.Triage()
+    triage.add(rows)
+    assert triage.floor == 0.5
 
 
 def test_500_photos_are_one_small_file_that_opens_fast(tmp_path: Path, browse: Pages) -> None:
-    pictures = [overlay(tmp_path, str(number), 640) for number in range(20)]
-    rows = [
-        row(f"desk/{number:04d}.jpg", number / 500, 0.1, overlay=pictures[number % 20])
-        for number in range(500)
-    ]
+    rows = [row(f"desk/{number:04d}.jpg", number / 500, 0.1) for number in range(500)]
+    pictures = [tmp_path / overlay(tmp_path, str(number), 640) for number in range(20)]
+    for number, one in enumerate(rows):
+        shutil.copy(pictures[number % 20], tmp_path / scoring.overlay(one["name"]))
     path = written(tmp_path, rows, SETTINGS)
     assert path.stat().st_size < 20e6
     assert not re.search(r"https?:|url\(|@import|<link|<iframe", path.read_text())

@@ -33,7 +33,7 @@ from components.registry.runs import Start
 from components.registry.versions import Registry, registration
 from components.serving import own_code
 from components.serving.origin import Student
-from components.serving.score import SCORES
+from components.serving.table import SCORES
 from flows import drift
 from flows.cli.model import app
 
@@ -322,7 +322,7 @@ def _scored_photos(folder: Path, count: int) -> Path:
         for name, value in zip(names, np.linspace(0, 1, count), strict=True)
     ]
     rows.append({**rows[0], "name": "tiny.png", "status": "abstained", "score": None})
-    write_table(folder / "now it is/scores.parquet", pd.DataFrame(rows), SCORES)
+    write_table(folder / "now it is/scores.parquet/0000000-0.parquet", pd.DataFrame(rows), SCORES)
     write_json(folder / "now it is/score.json", {"source": str(folder / "in")})
     return folder / "now it is/scores.parquet"
 

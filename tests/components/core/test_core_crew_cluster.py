@@ -1,4 +1,4 @@
-"""A real Ray cluster on loopback, two workers, one of which is killed."""
+"""A real Ray cluster on loopback, two workers, one of which is killed; all that uses one."""
 
 from __future__ import annotations
 
@@ -12,19 +12,24 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from io import BytesIO
 from pathlib import Path
 
+import boto3
+import numpy as np
 import psutil
 import pytest
 import ray
-from pseudo_label_support import make_dataset, settings, tree
+from PIL import Image
+from pseudo_label_support import make_dataset, tree
+from small_students import small_student
 
+from components.core.crew import Crew
 from components.core.errors import CheckError, InputError
-from components.core.params import PseudoLabel
 from components.data.manifest import write
-from components.pseudo_label import cluster as teacher_cluster
-from components.pseudo_label.candidates import Identity
-from components.pseudo_label.label import label_dataset
+from components.export.onnx import save
+from components.serving import score as scoring
+from components.serving.origin import Student
 
 ROOT = Path(__file__).parents[3]
 
@@ -36,7 +41,7 @@ def silent(port: int) -> bool:
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[dict[str, str]]:
+def cluster(_s3_server: str) -> Iterator[dict[str, str]]:
     """Addresses of a head node with two cores: as its node, and as its client from afar."""
     with socket.socket() as probe, socket.socket() as other:
         probe.bind(("127.0.0.1", 0))
@@ -56,10 +61,14 @@ def cluster() -> Iterator[dict[str, str]]:
         env={
             **os.environ,
             "PYTHONPATH": str(ROOT),
+            "AWS_ENDPOINT_URL": _s3_server,  # a node has its own settings
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_DEFAULT_REGION": "us-east-1",
             "RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S": "150",
         },
     )
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while any(silent(number) for number in (port, client)):
         assert head.poll() is None
         assert time.monotonic() < deadline
@@ -72,6 +81,13 @@ def cluster() -> Iterator[dict[str, str]]:
             process.kill()
     head.wait()
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def jpeg(seed: int) -> bytes:
+    pixels = np.random.default_rng(seed).integers(0, 255, (70, 90, 3), dtype=np.uint8)
+    file = BytesIO()
+    Image.fromarray(pixels).save(file, "JPEG")
+    return file.getvalue()
 
 
 def workspace(root: Path, count: int) -> None:
@@ -92,11 +108,11 @@ def stage(root: Path, address: str) -> subprocess.Popen:
     )
 
 
-def labellers() -> list[psutil.Process]:
+def workers(kind: str) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         try:
-            if "ray::Labeller" in " ".join(process.cmdline()):
+            if f"ray::{kind}" in " ".join(process.cmdline()):
                 found.append(process)
         except psutil.Error:
             continue
@@ -111,12 +127,12 @@ def test_a_lost_worker_changes_no_byte(cluster: dict[str, str], tmp_path: Path) 
     assert "120 photos labelled" in out, error
     run = stage(there, cluster["node"])
     entries = there / "state" / "cache" / "pseudo_label"
-    while not list(entries.rglob("*.label")):
+    while not list(entries.rglob("[!.]*.label")):
         assert run.poll() is None, run.communicate()
         time.sleep(0.01)
-    workers = labellers()
-    assert len(workers) == 2
-    workers[0].kill()
+    found = workers("Labeller")
+    assert len(found) == 2
+    found[0].kill()
     out, error = run.communicate(timeout=200)
     assert "120 photos labelled" in out, error
     assert tree(here / "runs" / "pseudo_label") == tree(there / "runs" / "pseudo_label")
@@ -137,37 +153,75 @@ def test_bad_photo_on_the_cluster_is_one_clear_line(
     assert "Traceback" not in error
 
 
-def test_a_photo_that_kills_its_worker_has_a_second_try_and_ends_the_run(
+def test_a_shard_that_kills_its_worker_has_a_second_try_and_ends_the_run(
     cluster: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tries = tmp_path / "tries"
 
     class Deadly:
-        def __init__(self, params: PseudoLabel) -> None:
-            pass
+        processes = True
 
-        def identity(self) -> Identity:
-            return Identity("box", "0" * 64, 0.0, {}, {})
+        def identity(self) -> str:
+            return "one kind"
 
-        def label(self, group: list) -> list:
+        def work(self, shard: int) -> None:
             with open(tries, "a") as file:
                 file.write("x")
             os._exit(1)
 
-    monkeypatch.setattr(teacher_cluster, "Labeller", Deadly)
     monkeypatch.setenv("RAY_ADDRESS", cluster["node"])
-    manifest = make_dataset(tmp_path / "data", 3)
     try:
         with pytest.raises(CheckError, match="the cluster failed"):
-            label_dataset(manifest, tmp_path / "data", settings(), tmp_path / "o", tmp_path / "c")
+            list(Crew(Deadly, threads=2).map([1]))
     finally:
         ray.shutdown()
     assert tries.read_text() == "xx"
 
 
-def test_no_cluster_there_is_one_clear_line(
-    tmp_path: Path, free_port: int, monkeypatch: pytest.MonkeyPatch
+def test_nodes_that_differ_are_refused(
+    cluster: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    class Node:
+        processes = True
+
+        def identity(self) -> int:
+            return os.getpid()
+
+        def work(self, shard: int) -> int:
+            return shard
+
+    monkeypatch.setenv("RAY_ADDRESS", cluster["node"])
+    try:
+        with pytest.raises(CheckError, match="the nodes differ"):
+            next(Crew(Node, threads=1).map([1]))
+    finally:
+        ray.shutdown()
+
+
+def test_scores_are_the_same_on_the_cluster(
+    cluster: dict[str, str], tmp_path: Path, s3: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = boto3.client("s3")
+    client.create_bucket(Bucket="scored")
+    for number in range(100):
+        client.put_object(Bucket="scored", Key=f"in/{number:03}.jpg", Body=jpeg(number))
+    student = tmp_path / "student"
+    save(small_student(), student)
+    given = Student(student, str(student), None)
+    here, there = tmp_path / "here", tmp_path / "there"
+    scoring.run(given, "s3://scored/in", here)
+    monkeypatch.setenv("RAY_ADDRESS", cluster["node"])
+    try:
+        scoring.run(given, "s3://scored/in", there)
+    finally:
+        ray.shutdown()
+    assert tree(here / "scores.parquet") == tree(there / "scores.parquet")
+    assert tree(here / "overlays") == tree(there / "overlays")
+
+
+def test_no_cluster_there_is_one_clear_line(
+    free_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{free_port}")
     with pytest.raises(InputError, match="no Ray cluster answers"):
-        teacher_cluster.Cluster(settings(), f"127.0.0.1:{free_port}")
+        Crew(object, threads=1)
