@@ -46,6 +46,11 @@ def required(*extras: str) -> set[str]:
     return set(found)
 
 
+def test_nothing_brings_what_slows_each_start_of_prefect() -> None:
+    """Prefect imports jsonschema, which imports this grammar of addresses where it is installed."""
+    assert "rfc3987-syntax" not in required("dev")
+
+
 def files(names: set[str]) -> Iterator[tuple[Path, Path]]:
     """Files of distributions: their paths below a folder of packages, and where they are here."""
     for name in names:

@@ -19,13 +19,19 @@ from pathlib import Path
 
 from components.core.errors import CheckError, ImlError, InputError
 from components.core.files import held
-from flows.stack import postgres
+from flows.stack import accounts, postgres
 from flows.stack import settings as places
 from flows.stack.processes import Processes, Service
 from flows.stack.settings import BUCKETS, POOL, Settings
 
 NAMES = ("postgres", "s3", "mlflow", "prefect", "worker")
-_OWNERS = ("IML_POSTGRES_PASSWORD", "PREFECT_SERVER_API_AUTH_STRING")  # no concern of a run
+# No concern of a run.
+_OWNERS = (
+    "IML_POSTGRES_PASSWORD",
+    "PREFECT_SERVER_API_AUTH_STRING",
+    "MLFLOW_FLASK_SERVER_SECRET_KEY",
+    *(name for account, name in accounts.PASSWORDS.items() if account != accounts.RUNS),
+)
 _PATIENCE = 180.0  # seconds for a server to answer; MLflow takes 20-40 on a small machine
 
 
@@ -62,6 +68,8 @@ def up(progress: Callable[[str], None]) -> Settings:
         postgres.make_databases(settings)
         postgres.make_roles(settings)
         make_buckets(settings.environment)
+        if processes.pid("mlflow") is None:
+            accounts.make(settings.database("mlflow"), settings.environment)
         _start(processes, settings, each[2:4], progress)
         _start(processes, settings, each[4:], progress)
     return settings
@@ -188,11 +196,13 @@ def services(settings: Settings) -> list[Service]:
         Service(
             "mlflow",
             [str(tool / "mlflow"), "server", "--host", "127.0.0.1",
-             "--port", str(settings.port("mlflow")),
+             "--port", str(settings.port("mlflow")), "--app-name", "basic-auth",
              "--workers", "1", "--artifacts-destination", "s3://mlflow"],
             {
                 **client,
-                "MLFLOW_BACKEND_STORE_URI": settings.database("mlflow"),
+                **settings.owner(),
+                "MLFLOW_BACKEND_STORE_URI": "postgresql:///mlflow",
+                "MLFLOW_AUTH_CONFIG_PATH": str(accounts.CONFIG),
                 "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
             },
             lambda: _answers(f"{address['mlflow']}/health"),

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from components.core.errors import InputError
 from components.core.paths import PREFECT, STACK, state_dir
+from flows.stack import accounts
 
 # What each server listens on; $IML_POSTGRES_PORT and so on choose another before the first `up`.
 PORTS = {"postgres": 5433, "s3": 9000, "mlflow": 5000, "prefect": 4200}
@@ -54,6 +55,15 @@ class Settings:
         """The URL of one of the stack's databases, password included."""
         password = self.environment[ROLES.get(role, "IML_POSTGRES_PASSWORD")]
         return f"{driver}://{role}:{password}@127.0.0.1:{self.port('postgres')}/{name}"
+
+    def owner(self) -> dict[str, str]:
+        """PostgreSQL's own variables, for a program that is to connect as the owner."""
+        return {
+            "PGHOST": "127.0.0.1",
+            "PGPORT": str(self.port("postgres")),
+            "PGUSER": USER,
+            "PGPASSWORD": self.environment["IML_POSTGRES_PASSWORD"],
+        }
 
     def with_ledger(self) -> Settings:
         """These settings with the ledger's addresses, for runs and for people who only read."""
@@ -129,10 +139,10 @@ def load_or_make() -> Settings:
         folder = home() / STACK
         made = Settings(folder, _new_environment(folder))
         _write(made)
-    elif not set(ROLES.values()) <= set(made.environment):
-        # Of an earlier version, whose runs owned the databases.
-        passwords = {name: _secrets()[name] for name in ROLES.values()}
-        made = Settings(made.folder, {**made.environment, **passwords}).with_ledger()
+    elif missing := _secrets().keys() - made.environment.keys():
+        # Of an earlier version, whose runs owned the databases, or whose MLflow had no accounts.
+        added = {name: value for name, value in _secrets().items() if name in missing}
+        made = Settings(made.folder, {**made.environment, **added}).with_ledger()
         _write(made)
     _link()
     return made
@@ -157,6 +167,9 @@ def _secrets() -> dict[str, str]:
     return {
         "IML_POSTGRES_PASSWORD": secrets.token_urlsafe(24),
         **{name: secrets.token_urlsafe(24) for name in ROLES.values()},
+        **{name: secrets.token_urlsafe(24) for name in accounts.PASSWORDS.values()},
+        "MLFLOW_TRACKING_USERNAME": accounts.RUNS,
+        "MLFLOW_FLASK_SERVER_SECRET_KEY": secrets.token_urlsafe(24),
         "AWS_ACCESS_KEY_ID": secrets.token_hex(16),
         "AWS_SECRET_ACCESS_KEY": secrets.token_urlsafe(32),
         "PREFECT_SERVER_API_AUTH_STRING": prefect,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import secrets
 import shutil
+import ssl
 import subprocess
 import time
 import urllib.error
@@ -24,8 +25,10 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 from e2e_support import Workspace
 from small_students import small_student
+from tls_proxy import certify
 
 from components.export.onnx import save
+from flows.stack import accounts
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(7200)]
 IMAGE = "localhost/boxpromptiml-{}"
@@ -182,21 +185,31 @@ def stack(
         made.work("prefect", "--no-prompt", "deploy", *plan)
         yield made
     finally:
-        made.compose("--profile", "serve", "down", "--volumes")
+        made.compose("--profile", "serve", "--profile", "tls", "down", "--volumes")
 
 
 def settings(folder: Path, origin: Path) -> list[str]:
     """Secrets in the form of infra/.env, and what differs here: the repository is a folder."""
+    certificates = folder / "certificates"
+    certificates.mkdir(mode=0o755)
+    certify(certificates)
+    subprocess.run(["chown", "--recursive", "10001:10001", certificates], check=True)
     values = {
         "IML_POSTGRES_PASSWORD": secrets.token_hex(8),
         "IML_FLOWS_PASSWORD": secrets.token_hex(8),
         "IML_PEOPLE_PASSWORD": secrets.token_hex(8),
+        **{name: secrets.token_hex(8) for name in accounts.PASSWORDS.values()},
+        "MLFLOW_FLASK_SERVER_SECRET_KEY": secrets.token_hex(8),
         "AWS_ACCESS_KEY_ID": "iml",
         "AWS_SECRET_ACCESS_KEY": secrets.token_hex(8),
         "PREFECT_API_AUTH_STRING": f"admin:{secrets.token_hex(8)}",
         "IML_REPOSITORY": "/origin",
         "IML_NOTIFY": "",
+        "IML_CERTIFICATES": str(certificates),
+        "IML_MLFLOW_PAGE": "",
+        "IML_PREFECT_PAGE": "",
     }
+
     (folder / "env").write_text("".join(f"{key}={value}\n" for key, value in values.items()))
     changes = {"services": {"worker": {"volumes": [f"{origin}:/origin"]}}}
     (folder / "changes.yaml").write_text(yaml.safe_dump(changes))
@@ -207,9 +220,21 @@ def settings(folder: Path, origin: Path) -> list[str]:
 def test_the_compose_file_comes_up_on_loopback_and_goes_down(stack: Composed) -> None:
     for port in (5000, 4200):
         assert f"127.0.0.1:{port}->" in stack.podman.run("podman", "ps", "--format", "{{.Ports}}")
-    # Health is the fixture's to wait for; a stranger to Prefect is refused.
-    with pytest.raises(urllib.error.HTTPError, match="401"):
-        urllib.request.urlopen("http://127.0.0.1:4200/api/deployments/count", timeout=20)
+    # Health is the fixture's to wait for; a stranger is refused.
+    asked = ("4200/api/deployments/count", "5000/api/2.0/mlflow/experiments/search?max_results=1")
+    for place in asked:
+        with pytest.raises(urllib.error.HTTPError, match="401"):
+            urllib.request.urlopen(f"http://127.0.0.1:{place}", timeout=20)
+
+
+def test_others_come_in_by_tls_alone(stack: Composed) -> None:
+    stack.compose("--profile", "tls", "up", "--detach", "proxy")
+    stack.podman.wait_healthy(f"{PROJECT}_proxy_1")
+    trusting = ssl.create_default_context(cafile=stack.podman.folder / "certificates/tls.crt")
+    pages = {5443: "/api/2.0/mlflow/experiments/search?max_results=1", 4243: "/api/version"}
+    for port, page in pages.items():
+        answer = httpx.get(f"https://localhost:{port}{page}", verify=trusting, timeout=60)
+        assert answer.status_code == 401
 
 
 def test_a_retraining_in_containers_has_the_hashes_of_one_outside(

@@ -44,7 +44,9 @@ def test_compose_has_every_service_with_limits_and_health() -> None:
     for name in (*PORTS, "worker", "serve"):
         assert COMPOSE[name]["healthcheck"]["test"], name
         assert COMPOSE[name]["deploy"]["resources"]["limits"]["memory"], name
-    published = [port for row in COMPOSE.values() for port in row.get("ports", [])]
+    # TLS alone is for other machines.
+    plain = [row for name, row in COMPOSE.items() if name != "proxy"]
+    published = [port for row in plain for port in row.get("ports", [])]
     assert published
     assert all(port.startswith("127.0.0.1:") for port in published)
 
@@ -92,12 +94,18 @@ def test_databases_are_those_of_the_stack() -> None:
 
 @pytest.mark.parametrize(("name", "pod"), pods(), ids=lambda value: str(value)[:12])
 def test_pods_name_secrets_and_nodes_that_are_known(name: str, pod: dict) -> None:
-    settings = names("kubernetes/secrets.example.env")
+    settings = {
+        "iml-secrets": names("kubernetes/secrets.example.env"),
+        "iml-owner": names("kubernetes/owner.example.env"),
+    }
     for container in [*pod["containers"], *pod.get("initContainers", [])]:
         for row in container.get("env", []):
             if reference := row.get("valueFrom"):
-                assert reference["secretKeyRef"]["name"] == "iml-secrets"
-                assert reference["secretKeyRef"]["key"] in settings
+                secret = reference["secretKeyRef"]
+                assert secret["key"] in settings[secret["name"]]
+                # What a run or `iml serve` gets is nothing of the owner's.
+                served = name in ("worker", "serve", "ray") and container in pod["containers"]
+                assert not (served and secret["name"] == "iml-owner")
     if any("nvidia.com/gpu" in c["resources"]["limits"] for c in pod["containers"]):
         assert pod["nodeSelector"]
 
@@ -105,11 +113,11 @@ def test_pods_name_secrets_and_nodes_that_are_known(name: str, pod: dict) -> Non
 def test_services_find_their_pods() -> None:
     labels = {row["metadata"]["name"]: row["spec"]["template"]["metadata"] for row in WORKLOADS}
     services = [row for row in KUBERNETES if row["kind"] == "Service"]
-    assert {row["metadata"]["name"] for row in services} == {*PORTS, "serve"}
+    assert {row["metadata"]["name"] for row in services} == {*PORTS, "serve", "proxy"}
     for row in services:
         name = row["metadata"]["name"]
         assert row["spec"]["selector"] == labels[name]["labels"]
-        assert row["spec"]["ports"][0]["port"] in (PORTS.get(name), 5432, 8333, 8000)
+        assert row["spec"]["ports"][0]["port"] in (PORTS.get(name), 5432, 8333, 8000, 5443)
 
 
 @pytest.mark.parametrize(
@@ -117,6 +125,7 @@ def test_services_find_their_pods() -> None:
     [
         ("kubernetes", 1, 0, "https://s3.example.org"),
         ("kubernetes-ray", 1, 1, "https://s3.example.org"),
+        ("kubernetes-tls", 1, 0, "https://s3.example.org"),
         ("kubernetes-seaweedfs", 2, 0, "http://s3:8333"),
     ],
 )
@@ -128,7 +137,8 @@ def test_kustomize_builds_it(folder: str, sets: int, clusters: int, s3: str) -> 
     assert done.returncode == 0, done.stderr
     built = list(yaml.safe_load_all(done.stdout))
     kinds = [row["kind"] for row in built]
-    assert (kinds.count("StatefulSet"), kinds.count("Deployment")) == (sets, 4)
+    deployments = 4 + (folder == "kubernetes-tls")
+    assert (kinds.count("StatefulSet"), kinds.count("Deployment")) == (sets, deployments)
     assert kinds.count("RayCluster") == clusters
     settings = next(row for row in built if row["metadata"]["name"].startswith("iml-settings-"))
     assert ("RAY_ADDRESS" in settings["data"]) == bool(clusters)

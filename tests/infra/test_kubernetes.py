@@ -14,7 +14,7 @@ import yaml
 
 INFRA = Path(__file__).parents[2] / "infra"
 OLDEST, NEWEST = "1.33", "1.37"  # docs/DEPLOYMENT.md says so
-FOLDERS = ("kubernetes", "kubernetes-seaweedfs", "kubernetes-ray")
+FOLDERS = ("kubernetes", "kubernetes-seaweedfs", "kubernetes-ray", "kubernetes-tls")
 PORTS = {"postgres": 5432, "mlflow": 5000, "prefect": 4200, "s3": 8333, "ray": 10001, "serve": 8000}
 
 
@@ -169,6 +169,7 @@ def test_only_who_must_reaches_a_server() -> None:
         *((app, "postgres") for app in ("mlflow", "prefect", "worker", "serve")),
         *((app, "s3") for app in ("mlflow", "worker", "buckets")),
         *(("worker", server) for server in ("mlflow", "prefect", "ray")),
+        *(("proxy", server) for server in ("mlflow", "prefect", "serve")),
         ("serve", "mlflow"),
         ("ray", "ray"),
     }

@@ -306,6 +306,13 @@ def until(true: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.parametrize("up", ["../" * 9, "%2e%2e/" * 9, "..%2f" * 9, "%252e%252e/" * 9, "/"])
+def test_no_path_leads_to_a_file(server: Served, up: str) -> None:
+    for place in ("", "static/", "docs/"):
+        line = f"GET /{place}{up}etc/passwd HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        assert raw(server, line.encode()).startswith(b"HTTP/1.1 404")
+
+
 def test_more_requests_than_wait_are_told_to_come_back(server: Served) -> None:
     body = jpeg(noise(5))
     requests = [begun(server, body) for _ in range(4)]

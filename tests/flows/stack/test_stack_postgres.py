@@ -17,7 +17,7 @@ from project import ROOT
 from components.core.errors import InputError, UnavailableError
 from components.registry.chain import Event
 from components.registry.ledger import Entry, Ledger
-from flows.stack import postgres, services
+from flows.stack import accounts, postgres, services
 from flows.stack import settings as places
 from flows.stack.processes import Processes
 from flows.stack.settings import Settings
@@ -110,7 +110,9 @@ def test_runs_append_to_the_ledger_and_own_nothing(settings: Settings) -> None:
     processes.launch(services.NAMES)
     services._start(processes, settings, services.services(settings)[:1], list[str]().append)
     worker = services.services(settings)[-1]
-    assert (worker.name, "IML_POSTGRES_PASSWORD" in worker.environment) == ("worker", False)
+    assert set(accounts.PASSWORDS.values()) <= set(settings.environment)
+    assert worker.name == "worker"
+    assert not {"IML_POSTGRES_PASSWORD", "MLFLOW_AUTH_ADMIN_PASSWORD"} & set(worker.environment)
     entry = Entry("m", Event.REGISTERED, 1, "ann", "because", {})
     try:
         for _ in range(2):  # each `iml stack up` does it
