@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from io import FileIO
 from pathlib import Path
 from tempfile import gettempdir
@@ -57,6 +57,14 @@ class Objects:
         from dvc_objects.fs.local import LocalFileSystem
 
         return cls(LocalHashFileDB(LocalFileSystem(), str(root / FOLDER)), str(root))
+
+    @classmethod
+    def of_cache(cls) -> Objects:
+        """DVC's cache of this workspace."""
+        from dvc.repo import Repo
+
+        with Repo() as repo:
+            return cls(repo.cache.local, str(repo.cache.local.path))
 
     def path(self, md5: str) -> str:
         """An object's place in the store; raises MissingError for what is no object's name.
@@ -125,6 +133,47 @@ class Objects:
         else:
             there = self._store.oids_exist(real, jobs=8)
         return sorted(wanted - set(there))
+
+    def sizes(self) -> dict[str, tuple[int, float]]:
+        """Bytes of every object, and when it was written (seconds since 1970)."""
+        if self.local:
+            files = {str(p): p.stat() for p in Path(self._store.path).glob("??/*") if p.is_file()}
+            every = {path: (stat.st_size, stat.st_mtime) for path, stat in files.items()}
+        else:
+            found = self._store.fs.fs.find(self._store.path, detail=True)
+            every = {p: (of["size"], of["LastModified"].timestamp()) for p, of in found.items()}
+        names = {path: "".join(path.rsplit("/", 2)[-2:]) for path in every}
+        return {names[path]: known for path, known in every.items() if _NAME.fullmatch(names[path])}
+
+    def remove(self, names: Collection[str]) -> None:
+        """Remove objects, listings of folders first: a listing without its files is a broken one.
+
+        DVC forgets what it knew of the remote, so that a push looks again.
+        """
+        from dvc.repo import Repo
+        from dvc_data.hashfile.db import get_index
+
+        listings = [name for name in names if name.endswith(".dir")]
+        for part in (listings, sorted({*names} - {*listings})):
+            if part:
+                self._store.fs.remove([self.path(name) for name in part])
+        with Repo() as repo:
+            get_index(repo.cloud.get_remote_odb()).clear()
+
+
+def named_by_git() -> tuple[set[str], set[str]]:
+    """What this workspace's outputs are, and those of it and of every branch and tag.
+
+    Files and listings of folders, not what these list.
+    """
+    from dvc.repo import Repo
+
+    found: dict[str, set[str]] = {}
+    with Repo() as repo:
+        for revision in repo.brancher(all_branches=True, all_tags=True):
+            outs = (out for out in repo.index.outs if out.use_cache and out.hash_info)
+            found[revision] = {str(out.hash_info.value) for out in outs}
+    return found["workspace"], set().union(*found.values())
 
 
 def fill(targets: list[str]) -> None:
