@@ -82,6 +82,26 @@ def import_(
 
 
 @app.command()
+def scale(
+    rows: Annotated[
+        str, typer.Option(help="Numbers of photos to make rows for, comma-separated, ascending.")
+    ] = "10000,100000,1000000",
+    as_json: AsJson = False,
+) -> None:
+    """Time and memory of index, prepare, validate and looking up a photo, with their growth."""
+    from benchmarks.scale import bench_scale
+    from components.core.errors import InputError
+
+    try:
+        counts = sorted(int(part) for part in rows.split(","))
+    except ValueError:
+        raise InputError(
+            f"not numbers: {rows!r}", where="--rows", hint="e.g. 10000,100000"
+        ) from None
+    _report("Scale", bench_scale(counts), as_json)
+
+
+@app.command()
 def audit(
     objects: Annotated[int, typer.Option(min=100, help="Objects to generate.")] = 100_000,
     size: Annotated[int, typer.Option(min=10, help="Mean size of an object, in bytes.")] = 4000,

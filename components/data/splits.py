@@ -84,10 +84,12 @@ def _balance(drawn: dict[str, str], classes: Mapping[str, set[str]], splits: Seq
         rest = [other for other in drawn if drawn[other] == drawn[group] and other != group]
         return all(any(label in classes[other] for other in rest) for label in classes[group])
 
-    known = sorted({label for group in drawn for label in classes[group]})
+    there = {(split, label) for group, split in drawn.items() for label in classes[group]}
+    known = sorted({label for _, label in there})
     for split, label in product(splits, known):
-        having = [group for group in drawn if label in classes[group]]
-        if not any(drawn[group] == split for group in having):
+        if (split, label) not in there:
+            having = [group for group in drawn if label in classes[group]]
             for group in filter(spare, having):
                 drawn[group] = split
+                there |= {(split, own) for own in classes[group]}
                 break

@@ -229,14 +229,15 @@ class Evidence:
         """
         path, data = self.names.path(name, dataset), self.output(name, dataset)
         try:
-            found = pq.read_table(io.BytesIO(data))
+            file = pq.ParquetFile(io.BytesIO(data))
         except pa.ArrowInvalid as error:
             raise UnknownError(f"not a Parquet file ({error})", where=path) from None
         wanted = self.names.columns(name, [*columns, *optional])
-        there = {role: column for role, column in wanted.items() if column in found.schema.names}
+        names = file.schema_arrow.names
+        there = {role: column for role, column in wanted.items() if column in names}
         if lacking := [wanted.get(role, role) for role in columns if role not in there]:
             raise UnknownError(f"this program needs column {lacking[0]!r}", where=path)
-        frame = found.select(list(there.values())).to_pandas()
+        frame = file.read(list(there.values())).to_pandas()
         return frame.rename(columns={column: role for role, column in there.items()})
 
     def photos(self, columns: Sequence[str], *, optional: Sequence[str] = ()) -> pd.DataFrame:

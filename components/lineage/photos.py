@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,10 @@ from components.registry.chain import Event
 from components.registry.versions import Registry
 
 EVALUATED = "evaluated"  # in a data set on which the version was only scored
-_NEEDED = ("image_id", "path", "sha256", "label", "split")
-_FIELDS = (*_NEEDED, "dataset", "group", "source", "n_boxes")
+_USED = ("image_id", "path", "sha256", "split")
+_NEEDED = (*_USED, "label")
+_MORE = ("group", "source", "n_boxes")
+_FIELDS = (*_NEEDED, "dataset", *_MORE)
 _COMPARED = ("mask_sha256",)
 POOL = "pool"  # in the pool, which trains without annotation
 _ROLES = {
@@ -31,13 +33,17 @@ _ROLES = {
 }
 
 
-def tables(evidence: Evidence) -> Manifest:
+def tables(
+    evidence: Evidence,
+    needed: Sequence[str] = _NEEDED,
+    more: Sequence[str] = (*_MORE, *_COMPARED),
+) -> Manifest:
     """The version's manifest and boxes; raises EvidenceError where they are missing or changed.
 
-    Paths are below the folder of all data sets; the split of a photo of the pool is `POOL`.
+    Paths are below the folder of all data sets; the split of a photo of the pool is `POOL`. Columns
+    of the manifest that are `needed` must be in it, those named by `more` may.
     """
-    more = ("group", "source", "n_boxes", "pool", *_COMPARED)
-    images = evidence.photos(_NEEDED, optional=more)
+    images = evidence.photos(needed, optional=[*more, "pool"])
     if "pool" in images:
         images["split"] = images["split"].mask(images["pool"].eq(True), POOL)
     return Manifest(images, evidence.table("boxes", ("image_id", "x0", "y0", "x1", "y1")))
@@ -117,18 +123,17 @@ def _identify(photo: str) -> tuple[str, set[str]]:
 
 def _uses(evidence: Evidence, sha256: str, md5: set[str]) -> Iterator[Use]:
     """Uses in one version: by the manifest, and by bytes in the sets it was only scored on."""
-    found = tables(evidence)
-    boxes = boxes_by_photo(found.boxes)
-    data = evidence.names.path("dataset")
-    prepared = [evidence.names.path("dataset", name) for name in evidence.datasets]
-    own = evidence.data_files()
-    known = set(md5)
-    for row in found.images[found.images["sha256"] == sha256].to_dict("records"):
-        known.add(own.get(row["path"], ""))
+    found = tables(evidence, _USED, ())
+    used = found.images[found.images["sha256"] == sha256]
+    boxes = boxes_by_photo(found.boxes[found.boxes["image_id"].isin(used["image_id"])])
+    for row in used.to_dict("records"):
         yield Use(evidence.version, row["path"], row["split"], boxes.get(row["image_id"], []))
-    for root in evidence.inputs():
-        if root in prepared:
-            continue
+    prepared = {evidence.names.path("dataset", name) for name in evidence.datasets}
+    if not (others := [root for root in evidence.inputs() if root not in prepared]):
+        return
+    own, data = evidence.data_files(), evidence.names.path("dataset")
+    known = md5 | {own.get(path, "") for path in used["path"]}
+    for root in others:
         for name, other in evidence.input_files(root).items():
             if other in known:
                 yield Use(evidence.version, f"{root.removeprefix(data)}/{name}", EVALUATED, [])
