@@ -28,10 +28,11 @@ from components.workspace import remote
 from components.workspace.remote import MissingError, Objects
 
 _DAY = 86_400
-_CACHES = {
-    paths.LABEL_CACHE: "pseudo-masks that were made; made again where they are missing",
-    paths.EMBEDDING_CACHE: "photos as the teacher sees them; computed again where missing",
-    paths.DISTILL_CACHE: "decoded photos and trainings, which a killed run resumes from",
+_CACHES = {  # what it is for, and its entries
+    paths.LABEL_CACHE: ("pseudo-masks that were made; made again where missing", "*/*"),
+    paths.EMBEDDING_CACHE: ("photos as the teacher sees them; computed again", "*/*"),
+    paths.DISTILL_CACHE: ("trainings, which a killed run resumes from", "?????*"),  # not `data`
+    paths.DISTILL_CACHE / "data": ("decoded photos; decoded again where missing", "*"),
 }
 _KEPT = "stays: remove it by hand"
 
@@ -76,7 +77,7 @@ def holdings(days: float, *, with_remote: bool) -> list[Holding]:
     far, near = Objects.of_workspace(), Objects.of_cache()
     here, named = (_listed(names, far, near) for names in remote.named_by_git())
     lost = set(far.missing(needed | here))  # the cache alone has them
-    found = [_folder(state / place, why, before, state) for place, why in _CACHES.items()]
+    found = [_folder(place, *about, before) for place, about in _CACHES.items()]
     found.append(_copies(state / paths.MODEL_CACHE, champions, before))
     why = "objects of this workspace; others are fetched from the remote when needed"
     found.append(_objects("DVC cache", why, near, here | (needed & lost), before))
@@ -145,10 +146,9 @@ def _objects(name: str, why: str, store: Objects, keep: set[str], before: float)
     return Holding(name, why, total, going, lambda: store.remove(going))
 
 
-def _folder(folder: Path, why: str, before: float, root: Path) -> Holding:
-    entries = list(folder.iterdir()) if folder.is_dir() else []
+def _folder(place: Path, why: str, pattern: str, before: float) -> Holding:
+    entries, name = list((state_dir() / place).glob(pattern)), f"{state_dir().name}/{place}"
     going = {str(path): _size(path) for path in entries if _touched(path) < before}
-    name = str(folder.relative_to(root.parent))
     return Holding(name, why, sum(map(_size, entries)), going, lambda: _remove(going))
 
 

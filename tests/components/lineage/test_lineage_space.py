@@ -67,7 +67,7 @@ def test_what_no_version_needs_goes_and_every_version_is_verified(
     if place == "folder":
         alone.parent.mkdir(exist_ok=True)
         photo.rename(alone)
-    old, new = (copied / f".state/cache/distill/{name}" for name in ("old", "new"))
+    old, new = (copied / f".state/cache/distill/{name}" for name in ("old-training", "data/new"))
     for path in (old, new):
         path.mkdir(parents=True)
         (path / "array.npy").write_bytes(b"x" * 1000)
