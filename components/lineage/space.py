@@ -76,11 +76,11 @@ def holdings(days: float, *, with_remote: bool) -> list[Holding]:
     champions, needed = _versions()
     far, near = Objects.of_workspace(), Objects.of_cache()
     here, named = (_listed(names, far, near) for names in remote.named_by_git())
-    lost = set(far.missing(needed | here))  # the cache alone has them
+    lost = set(far.missing(needed | named))  # the cache alone may have them
     found = [_folder(place, *about, before) for place, about in _CACHES.items()]
     found.append(_copies(state / paths.MODEL_CACHE, champions, before))
     why = "objects of this workspace; others are fetched from the remote when needed"
-    found.append(_objects("DVC cache", why, near, here | (needed & lost), before))
+    found.append(_objects("DVC cache", why, near, here | lost, before))
     why = "what versions, branches and tags were made from and made"
     found.append(_objects("DVC remote", why, far, needed | named, before if with_remote else 0))
     found.append(Holding(str(RUNS), f"results of stages and commands; {_KEPT}", _size(RUNS), {}))

@@ -61,6 +61,15 @@ def test_what_no_version_needs_goes_and_every_version_is_verified(
     if place == "s3":
         on_s3(copied, request.getfixturevalue("s3"))
     cache = copied / ".dvc/cache/files/md5"
+    unpushed = cache / "12" / ("0" * 30)  # of another branch, and nowhere else
+    unpushed.parent.mkdir(parents=True)
+    unpushed.write_bytes(b"unpushed")
+    support.run(copied, "git", "switch", "--quiet", "--create", "other")
+    (copied / "own.dvc").write_text(f"outs: [{{md5: '12{'0' * 30}', hash: md5, path: own}}]\n")
+    support.run(copied, "git", "add", "own.dvc")
+    who = ("-c", "user.name=T", "-c", "user.email=t@example.org")
+    support.run(copied, "git", *who, "commit", "--quiet", "--message", "own", "--", "own.dvc")
+    support.run(copied, "git", "switch", "--quiet", "-")
     strays = put(cache)
     photo = corruptions_remote.objects(copied)["data/made/photos/Au/Au3.png"]
     alone = cache / photo.parent.name / photo.name  # a version's, which the remote has lost
@@ -92,6 +101,7 @@ def test_what_no_version_needs_goes_and_every_version_is_verified(
     assert done.exit_code == 0, done.output
     assert there() == []
     assert not any(path.exists() for path in (*strays, new))
+    assert unpushed.exists()
     if place == "folder":
         alone.rename(photo)
     for version in (1, 2):
