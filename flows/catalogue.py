@@ -2,13 +2,17 @@
 
 The environment says where to, as OpenLineage defines it: `$OPENLINEAGE_URL` (and its API key), a
 transport by `$OPENLINEAGE__TRANSPORT__TYPE`, or a file named in `$OPENLINEAGE_CONFIG`. Nothing set,
-nothing sent. What cannot be sent is one warning, after which the run sends no more; it never fails.
+nothing sent. A run waits for the catalogue at most `PATIENCE` seconds in all, then sends beside its
+work; what cannot be sent is one warning, after which it sends no more. It never fails.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import queue
+import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,6 +33,7 @@ if TYPE_CHECKING:
     from components.registry.chain import Row
 
 SETTINGS = ("OPENLINEAGE_URL", "OPENLINEAGE_CONFIG", "OPENLINEAGE__TRANSPORT__TYPE")
+PATIENCE = 5.0  # seconds that a run waits for the catalogue, all events together
 _logger = logging.getLogger(__name__)
 
 
@@ -41,6 +46,9 @@ class Catalogue:
         self._run = run or str(uuid.uuid4())
         self._on = any(os.environ.get(name, "").strip() for name in SETTINGS)
         self._client: Any = None
+        self._said = False  # the one warning
+        self._left = PATIENCE
+        self._waiting: queue.Queue[tuple[list[RunEvent], threading.Event]] = queue.Queue()
 
     @contextmanager
     def stage(self, name: str) -> Iterator[Callable[[], None]]:
@@ -139,15 +147,41 @@ class Catalogue:
                 from openlineage.client import OpenLineageClient
 
                 self._client = OpenLineageClient()
-            for event in make():
-                self._client.emit(event)
+                threading.Thread(target=self._deliver, daemon=True).start()
+            sent = threading.Event()
+            self._waiting.put((make(), sent))
         except Exception as error:  # whatever the network, a setting or a file is: no run fails
             self._give_up(error)
+        else:
+            self._wait(sent)
+
+    def _wait(self, sent: threading.Event) -> None:
+        if self._left <= 0:
+            return
+        began = time.monotonic()
+        if not sent.wait(self._left) and self._on:
+            what = "OpenLineage events are slow: the run no longer waits for them"
+            _logger.warning("%s, those of its end may be lost", what)
+            self._said = True
+        self._left -= time.monotonic() - began
+
+    def _deliver(self) -> None:
+        """Send what waits, in order, until one event is not accepted."""
+        while self._on:
+            events, sent = self._waiting.get()
+            try:
+                for event in events:
+                    self._client.emit(event)
+            except Exception as error:
+                self._give_up(error)
+            sent.set()
 
     def _give_up(self, error: Exception) -> None:
         self._on = False
-        # Addresses may hold tokens, so none is repeated.
-        _logger.warning("OpenLineage events are not sent: %s", type(error).__name__)
+        if not self._said:
+            # Addresses may hold tokens, so none is repeated.
+            _logger.warning("OpenLineage events are not sent: %s", type(error).__name__)
+        self._said = True
 
 
 def _now() -> str:

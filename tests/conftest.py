@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import campaign_report
@@ -70,6 +70,23 @@ def _wait_for(address: str) -> None:
         except OSError:
             assert time.monotonic() < deadline, f"nothing answers at {address}"
             time.sleep(0.2)
+
+
+@pytest.fixture
+def small_disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Path]]:
+    """Makes a file system of some size, or makes it larger: always the same."""
+    folder = tmp_path_factory.mktemp("small")
+
+    def disk(size: str) -> Path:
+        remount = "remount," if folder.is_mount() else ""
+        mount = ["mount", "-t", "tmpfs", "-o", f"{remount}size={size}", "tmpfs", str(folder)]
+        if os.getuid() or subprocess.run(mount, capture_output=True, check=False).returncode:
+            pytest.skip("needs root, and leave to mount")
+        return folder
+
+    yield disk
+    if folder.is_mount():
+        subprocess.run(["umount", str(folder)], check=True)
 
 
 @pytest.fixture

@@ -14,6 +14,9 @@ other exception is a bug and shows its traceback.
 from __future__ import annotations
 
 import errno
+import os
+import re
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -67,6 +70,7 @@ def brief(error: BaseException) -> str:
     return " ".join(str(error).split())[:200]
 
 
+_COPIED = re.compile(r"\[Errno (\d+)\] [^']*'[^']*' -> '([^']*)'")
 _FULL = "free some space and run the same command again, finished work is kept"
 _PLACE = "choose another path or change its permissions"
 _PLACES = ("EACCES", "EPERM", "EROFS", "EEXIST", "ENOTDIR", "EISDIR", "ENAMETOOLONG")
@@ -99,10 +103,14 @@ def _expected(error: Exception) -> ImlError | None:
         return error
     if isinstance(error, ModuleNotFoundError):
         return _missing((error.name or "").partition(".")[0])
-    if isinstance(error, OSError) and error.errno:
-        hint = _HINTS.get(errno.errorcode.get(error.errno, ""))
-        where = str(error.filename or "")
-        return InputError(error.strerror or "", where=where, hint=hint) if hint else None
+    if isinstance(error, OSError):
+        # Copying a folder gives the first file's as text alone.
+        copied = _COPIED.search(str(error)) if isinstance(error, shutil.Error) else None
+        number = int(copied[1]) if copied else error.errno or 0
+        if hint := _HINTS.get(errno.errorcode.get(number, "")):
+            # Of a copy, the second is where it was written to.
+            where = copied[2] if copied else str(error.filename2 or error.filename or "")
+            return InputError(os.strerror(number), where=where, hint=hint)
     return None
 
 

@@ -17,6 +17,9 @@ from typing import Any, BinaryIO
 
 from components.core.errors import CheckError, InputError
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_SHORT = " requested and "  # numpy, whose error has no number: `9 requested and 7 written`
+
 
 def sha256_bytes(data: bytes) -> str:
     """SHA-256 of `data` as 64 hex digits."""
@@ -71,12 +74,25 @@ def atomic(path: str | Path) -> Iterator[Path]:
     # Made by hand, not by tempfile, so that it has the rights of any other file of this user.
     os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     try:
-        yield temporary
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
+        with _room(path):
+            yield temporary
+            with open(temporary, "rb+") as file:
+                os.fsync(file.fileno())
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def _room(path: Path) -> Iterator[None]:
+    """An error for lack of room, in the block, names this path."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL or _SHORT in str(error):
+            number = error.errno or errno.ENOSPC
+            raise OSError(number, os.strerror(number), str(path)) from error
         raise
 
 
@@ -230,7 +246,8 @@ def link_or_copy(source: str | Path, target: str | Path) -> None:
         try:
             os.link(source, temporary)
         except OSError:
-            shutil.copyfile(source, temporary)
+            with _room(target):
+                shutil.copyfile(source, temporary)
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)

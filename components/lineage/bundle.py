@@ -1,10 +1,10 @@
 """One archive with everything that an audit needs, and the same evidence read back from it.
 
 The archive is a plain tar: `case.json` (what MLflow says), `ledger.json`, `version/` and
-`version.sig` (the version's folder and its signature), `repository.bundle` (git), `objects/` (laid
-out like a DVC remote), `tombstones/` of erased photos. The signer's public key is not in it: an
-audit trusts only the keys of the machine that it runs on, and whoever sends a bundle hands over the
-key in another way.
+`version.sig` (the version's folder and its signature), `provenance.intoto.json` (its attestation),
+`repository.bundle` (git), `objects/` (laid out like a DVC remote), `tombstones/` of erased photos.
+The signer's public key is not in it: an audit trusts only the keys of the machine that it runs on,
+and whoever sends a bundle hands over the key in another way.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from components.core.errors import CheckError, EvidenceError, InputError
 from components.core.files import atomic, read_json, write_json
@@ -23,12 +24,12 @@ from components.core.paths import TOMBSTONES
 from components.lineage.checks import data
 from components.lineage.evidence import Evidence, Run
 from components.registry import layout, tombstones
-from components.registry.chain import Row
+from components.registry.chain import Event, Row
 from components.workspace import history
 from components.workspace.remote import FOLDER, Objects
 from components.workspace.repository import tag_name
 
-SCHEMA = 3  # 1: rows without signatures, no checkpoints; 2: no tombstones
+SCHEMA = 3  # 1: rows without signatures, no checkpoints; 2: no provenance, no tombstones
 _MEMBERS = 1_000_000  # most files and folders in an archive
 
 
@@ -87,8 +88,9 @@ def export(evidence: Evidence, target: Path, *, photos: bool) -> dict[str, int]:
             for file in sorted(root.iterdir()):
                 archive.add(file, file.name)
             archive.add(evidence.files, layout.FOLDER)
-            if evidence.signature.is_file():
-                archive.add(evidence.signature, layout.SIGNATURE)
+            for file in (evidence.signature, evidence.provenance):
+                if file.is_file():
+                    archive.add(file, file.name)
             named = {md5: path for path, md5 in data.contents(evidence)}
             for stone in {Path(path).name: path for path in evidence.tombstones.valid}.values():
                 archive.add(stone, f"{TOMBSTONES.name}/{Path(stone).name}")
@@ -103,6 +105,19 @@ def export(evidence: Evidence, target: Path, *, photos: bool) -> dict[str, int]:
                 archive.add(root / "object", f"objects/{FOLDER}/{md5[:2]}/{md5[2:]}")
     size = target.stat().st_size
     return {"objects": len(added), "left_out": len(named) - len(added), "bytes": size}
+
+
+def attestations(evidence: Evidence) -> list[dict[str, Any]]:
+    """The version's in-toto attestations, in envelopes: what made it, then each gating's result.
+
+    Raises EvidenceError where it has none, because an earlier program registered it.
+    """
+    found = [read_json(evidence.provenance)] if evidence.provenance.is_file() else []
+    facts = [row.facts() for row in evidence.own_rows if row.event == Event.GATED]
+    found += [of[layout.TEST_RESULT] for of in facts if layout.TEST_RESULT in of]
+    if not found:
+        raise EvidenceError("has no attestations, or they are missing", where=evidence.name)
+    return found
 
 
 def _is_photo(path: str, root: str) -> bool:

@@ -317,7 +317,7 @@ def erase(stones: Sequence[Tombstone]) -> Erased:
         _drop_caches()
         gone = {md5 for stone in stones for md5 in stone.objects}
         stores = [Objects.of_cache(), *Objects.of_remotes()]
-        count = sum(store.erase(gone) for store in stores)
+        count = sum(store.remove(gone) for store in stores)
         files += sum(_remove(path) for path in list(_leftovers(stones, gone, stores)))
     return Erased(count, files, _notes(stones, gone))
 

@@ -37,8 +37,9 @@ from openlineage.client.transport.http import HttpConfig, HttpTransport
 from openlineage.client.uuid import generate_static_uuid
 
 from components.core.errors import EvidenceError, ImlError, UnavailableError
+from components.core.paths import EXPORTED
 from components.lineage.evidence import Evidence, below
-from components.registry.chain import CHAMPION_EVENTS, Row
+from components.registry.chain import CHAMPION_EVENTS, Event, Row
 
 PRODUCER = "urn:boxpromptiml:lineage"
 
@@ -126,9 +127,17 @@ class Execution:
 
 
 def decision(row: Row) -> list[RunEvent]:
-    """Start and end of an event of the ledger: registered, gated, promoted, rolled back..."""
+    """Start and end of an event of the ledger: registered, gated, promoted, rolled back...
+
+    A registration makes the version of what the stages exported; a promotion makes it champion.
+    """
+    version = f"version/{row.version}"
     about = {"version": _version(str(row.version))}
-    promoted = row.event in CHAMPION_EVENTS
+    inputs = [InputDataset(row.model, version, facets=about)]
+    made = "champion" if row.event in CHAMPION_EVENTS else None
+    if row.event == Event.REGISTERED:
+        files = row.facts().get("files", {})
+        inputs, made = [InputDataset(row.model, str(EXPORTED / name)) for name in files], version
     job = {
         "documentation": _description(f"{row.event} by {row.actor}: {row.reason}"),
         "jobType": _job_type("LEDGER", row.event.upper()),
@@ -138,8 +147,8 @@ def decision(row: Row) -> list[RunEvent]:
         eventTime=row.time,
         run=Run(_run_id(row.time, row.hash)),
         job=Job(row.model, row.event, job),
-        inputs=[InputDataset(row.model, f"version/{row.version}", facets=about)],
-        outputs=[OutputDataset(row.model, "champion", facets=about)] if promoted else [],
+        inputs=inputs,
+        outputs=[OutputDataset(row.model, made, facets=about)] if made else [],
         producer=PRODUCER,
     )
     return [_start(end), end]

@@ -81,6 +81,11 @@ class Evidence:
     _read: dict[str, bytes] = field(default_factory=dict, repr=False)
 
     @property
+    def provenance(self) -> Path:
+        """The attestation of what made it, beside the signature; it need not exist."""
+        return self.signature.with_name(layout.PROVENANCE)
+
+    @property
     def name(self) -> str:
         """`model/version`."""
         return f"{self.model}/{self.version}"

@@ -14,10 +14,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import cyclonedx.model as cdx
-from cyclonedx import spdx
+from cyclonedx.contrib.license.factories import LicenseFactory
 from cyclonedx.model.bom import Bom
 from cyclonedx.model.component import Component, ComponentType
-from cyclonedx.model.license import DisjunctiveLicense
+from cyclonedx.model.license import License
 from cyclonedx.output import make_outputter
 from cyclonedx.schema import OutputFormat, SchemaVersion
 from packageurl import PackageURL
@@ -152,11 +152,9 @@ def _materials(record: Mapping[str, Any]) -> Iterator[Component]:
         yield part("backbone", network, weights_kind, description=first, hashes=_hashes(digest))
 
 
-def _licence(text: str | None) -> list[DisjunctiveLicense]:
-    if text is None:
-        return []
-    known = spdx.is_supported_id(text)
-    return [DisjunctiveLicense(id=text) if known else DisjunctiveLicense(name=text)]
+def _licence(text: str | None) -> list[License]:
+    """By SPDX's id or expression where it is one, else by name."""
+    return [LicenseFactory().make_from_string(text)] if text else []
 
 
 def _hashes(sha256: str | None) -> list[cdx.HashType]:

@@ -1,4 +1,4 @@
-"""Where things lie in a version, once fetched: its folder, and the signature beside it."""
+"""Where things lie in a version, once fetched: its folder, signature and provenance beside it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 FOLDER, SIGNATURE = "version", "version.sig"
+PROVENANCE = "provenance.intoto.json"  # beside the signature
 # Within the folder:
 ARTIFACTS = "artifacts"  # the student's files, where MLflow puts a model's own
 RECORD = "lineage/record.json"
@@ -18,8 +19,10 @@ ALIAS, LEDGER_HEAD = "champion", "ledger_head"
 # Tags of a version in MLflow, and keys of its row in the ledger.
 IDENTITY, RECORD_HASH = "identity", "record_sha256"
 SIGNATURE_HASH, SIGNER = "signature_sha256", "signing_key"
+PROVENANCE_HASH = "provenance_sha256"
 # Keys of rows alone: versions with the same student and evidence, the dvc.lock that made it again.
 TWINS, LOCK_HASH = "twins", "dvc_lock_sha256"
+TEST_RESULT = "test_result"  # of a `gated` row: its attestation
 
 
 def places(fetched: Path) -> tuple[Path, Path]:

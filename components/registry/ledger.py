@@ -94,6 +94,12 @@ class Ledger:
         with database.transaction(self._engine, SETTING) as connection:
             return self._rows(connection, model)
 
+    def models(self) -> list[str]:
+        """Every model that has rows."""
+        with database.transaction(self._engine, SETTING) as connection:
+            query = sa.select(table.c.model).distinct().order_by(table.c.model)
+            return list(connection.execute(query).scalars())
+
     def champion(self, model: str) -> int | None:
         """The version the ledger names champion, or None."""
         return chain.champion(self.rows(model))

@@ -17,12 +17,20 @@ from components.core.errors import CheckError, InputError
 from components.core.files import read_json
 from components.core.params import Promotion
 from components.core.paths import TOMBSTONES
-from components.registry import chain, gates, layout, tombstones
+from components.registry import attestations, chain, gates, layout, signing, tombstones
 from components.registry.alias import sync_alias
 from components.registry.chain import Event, Row
 from components.registry.downloads import verified_copy, verify_download
 from components.registry.gates import Gate, GateEvidence
-from components.registry.layout import LOCK_HASH, RECORD_HASH, SIGNATURE_HASH, SIGNER, TWINS
+from components.registry.layout import (
+    LOCK_HASH,
+    PROVENANCE_HASH,
+    RECORD_HASH,
+    SIGNATURE_HASH,
+    SIGNER,
+    TEST_RESULT,
+    TWINS,
+)
 from components.registry.ledger import Entry
 from components.registry.tracking import Version
 from components.registry.versions import Registry, registration
@@ -148,6 +156,7 @@ def _registered_facts(version: Version, package: Package) -> dict[str, Any]:
         RECORD_HASH: package.record_sha256,
         SIGNATURE_HASH: version.tags.get(SIGNATURE_HASH),
         SIGNER: version.tags.get(SIGNER),
+        PROVENANCE_HASH: version.tags.get(PROVENANCE_HASH),
         "files": package.hashes(),
         "tags": dict(package.tags),
     }
@@ -194,7 +203,7 @@ def decide_and_promote(
         InputError: unknown version, unreachable store.
     """
     rows = registry.rows()
-    record_sha256 = registration(rows, version).facts()[RECORD_HASH]
+    registered = registration(rows, version).facts()
     current = chain.champion(rows)
     chain.check_champion(f"version {version}", evidence.champion, current, "run the command again")
     verdicts = gates.judge(version, evidence, rules)
@@ -205,11 +214,13 @@ def decide_and_promote(
         "mode": rules.mode,
         "thresholds": rules.gates.model_dump(mode="json"),
         "hashes": dict(evidence.hashes),
-        RECORD_HASH: record_sha256,
+        RECORD_HASH: registered[RECORD_HASH],
     }
     gated, verdict = chain.last_gating(rows, version)
     recorded = gated is None or not _same_grounds(gated.facts(), facts, version)
     if gated is None or recorded:
+        signing.check_key(lambda: any(row.signing_key for row in rows))
+        facts[TEST_RESULT] = attestations.sealed(attestations.test_result(registered, facts))
         entry = Entry(registry.model, Event.GATED, version, actor, _summary(verdicts), facts)
         gated, verdict = registry.ledger.append(entry), None
     # A person's decision outlasts any schedule; only a person takes it back.
@@ -252,7 +263,8 @@ def _grounds(facts: Mapping[str, Any], is_champion: bool) -> dict[str, Any]:
     ]
     champion = None if is_champion else facts["champion"]
     asked = _asked(facts["thresholds"])
-    return {**facts, "champion": champion, "gates": rows, "thresholds": asked}
+    kept = {name: value for name, value in facts.items() if name != TEST_RESULT}
+    return {**kept, "champion": champion, "gates": rows, "thresholds": asked}
 
 
 def _asked(thresholds: Mapping[str, Any]) -> dict[str, Any]:

@@ -82,6 +82,10 @@ class Signer:
         """ECDSA of SHA-256 of a text's UTF-8, DER."""
         return self._key.sign(text.encode(), ec.ECDSA(hashes.SHA256()))
 
+    def seal(self, data: bytes) -> bytes:
+        """ECDSA of the hash that belongs to the key's curve, DER, as public verifiers expect."""
+        return self._key.sign(data, ec.ECDSA(_hash_of(self._key.curve)))
+
 
 def signer() -> Signer:
     """The key to sign with; its public half is trusted from now on.
@@ -94,14 +98,32 @@ def signer() -> Signer:
 
 def signed_text(text: str, signature: bytes, public_key: Path) -> bool:
     """Whether `Signer.sign` made a signature of a text with the private half of a key."""
+    return _made(signature, text.encode(), public_key, lambda curve: hashes.SHA256())
+
+
+def sealed(data: bytes, signature: bytes, public_key: Path) -> bool:
+    """The same of `Signer.seal`."""
+    return _made(signature, data, public_key, _hash_of)
+
+
+def _made(
+    signature: bytes,
+    data: bytes,
+    public_key: Path,
+    hashed: Callable[[ec.EllipticCurve], hashes.HashAlgorithm],
+) -> bool:
     key = serialization.load_pem_public_key(public_key.read_bytes())
     if not isinstance(key, ec.EllipticCurvePublicKey):
         return False
     try:
-        key.verify(signature, text.encode(), ec.ECDSA(hashes.SHA256()))
+        key.verify(signature, data, ec.ECDSA(hashed(key.curve)))
     except InvalidSignature:
         return False
     return True
+
+
+def _hash_of(curve: ec.EllipticCurve) -> hashes.HashAlgorithm:
+    return {256: hashes.SHA256, 384: hashes.SHA384}.get(curve.key_size, hashes.SHA512)()
 
 
 def verify(

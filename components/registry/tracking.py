@@ -10,6 +10,7 @@ import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -23,13 +24,14 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS, MLFLOW_RUN_NOTE
 
 from components.core.errors import CheckError, InputError
-from components.core.files import sha256_file
+from components.core.files import sha256_file, write_json
 from components.core.paths import MLFLOW_ARTIFACTS, TOMBSTONES, state_dir
-from components.registry import connection, database, layout, signing
+from components.registry import attestations, connection, database, layout, signing
 from components.registry.layout import (
     ALIAS,
     IDENTITY,
     LEDGER_HEAD,
+    PROVENANCE_HASH,
     RECORD_HASH,
     SIGNATURE_HASH,
     SIGNER,
@@ -149,7 +151,10 @@ class Store:
             return _version(made)
 
     def _upload(self, experiment: str, run_id: str, package: Package) -> tuple[str, dict[str, str]]:
-        """Compose, sign and upload a version's folder: MLflow's id of it, tags of its signature."""
+        """Compose, sign and upload a version's folder and its provenance.
+
+        Gives MLflow's id of it, and tags of both signatures.
+        """
         client, source = self._client, f"source_run_id = '{run_id}'"
         for left in client.search_logged_models([experiment], filter_string=source):
             client.delete_logged_model(left.model_id)  # of an upload that failed
@@ -157,15 +162,25 @@ class Store:
         made = client.create_logged_model(experiment, "student", run_id, note, params)
         package.log(client, run_id, made.model_id)
         with TemporaryDirectory(prefix="iml-version-") as scratch:
-            folder, signature = Path(scratch, layout.FOLDER), Path(scratch, layout.SIGNATURE)
+            folder, signature = layout.places(Path(scratch))
             package.write(folder, run_id, made)
             seal = {SIGNER: signing.sign(folder, signature)}
             seal[SIGNATURE_HASH] = sha256_file(signature)
+            provenance = signature.with_name(layout.PROVENANCE)
+            write_json(provenance, attestations.sealed(self._provenance(run_id, package)))
+            seal[PROVENANCE_HASH] = sha256_file(provenance)
             client.log_model_artifacts(made.model_id, str(folder))
-            client.log_artifact(run_id, str(signature))
+            for file in (signature, provenance):
+                client.log_artifact(run_id, str(file))
         client.log_outputs(run_id, [LoggedModelOutput(made.model_id, 0)])
         client.finalize_logged_model(made.model_id, "READY")
         return made.model_id, seal
+
+    def _provenance(self, run_id: str, package: Package) -> dict[str, Any]:
+        """The statement of what made a package, in a run that ends now."""
+        began = datetime.fromtimestamp(self._client.get_run(run_id).info.start_time / 1000, UTC)
+        times = (time.isoformat(timespec="seconds") for time in (began, datetime.now(UTC)))
+        return attestations.provenance(package.record, package.hashes(), run_id, *times)
 
     def _register_name(self, model: str) -> None:
         try:

@@ -7,7 +7,9 @@ take it for an option.
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -17,6 +19,7 @@ from components.core.errors import EvidenceError, InputError
 
 _TREE = 1 << 29  # bytes of a commit's files; packed, a small bundle may hold far more
 UNSHALLOW = "git fetch --unshallow --tags"
+_FULL = (b"Out of diskspace", b"No space left on device")  # what git says then
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
@@ -38,6 +41,8 @@ def _git(
 def _must(root: Path, *arguments: str, data: bytes | None = None) -> bytes:
     done = _git(root, *arguments, data=data)
     if done.returncode:
+        if any(words in done.stderr for words in _FULL):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), f"git {arguments[0]}")
         raise EvidenceError(_last_line(done.stderr), where=f"git {arguments[0]}")
     return done.stdout
 

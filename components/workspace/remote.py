@@ -108,15 +108,6 @@ class Objects:
         with _answering(self.name):
             return sorted(name for name in self._store.all() if _NAME.fullmatch(name))
 
-    def erase(self, names: Iterable[str]) -> int:
-        """Remove objects; gives how many were there, and raises as `all` does."""
-        wanted = set(names)
-        with _answering(self.name):
-            there = wanted.difference(self.missing(wanted))
-            for md5 in sorted(there):
-                self._store.delete(md5)
-        return len(there)
-
     def fill(self, named: Mapping[str, str], cache: Any) -> None:
         """Copy the named objects that the store lacks from DVC's cache.
 
@@ -157,6 +148,53 @@ class Objects:
         else:
             there = self._store.oids_exist(real, jobs=8)
         return sorted(wanted - set(there))
+
+    def sizes(self) -> dict[str, tuple[int, float]]:
+        """Bytes of every object, and when it was written (seconds since 1970)."""
+        if self.local:
+            files = {str(p): p.stat() for p in Path(self._store.path).glob("??/*") if p.is_file()}
+            every = {path: (stat.st_size, stat.st_mtime) for path, stat in files.items()}
+        else:
+            found = self._store.fs.fs.find(self._store.path, detail=True)
+            every = {p: (of["size"], of["LastModified"].timestamp()) for p, of in found.items()}
+        names = {path: "".join(path.rsplit("/", 2)[-2:]) for path in every}
+        return {names[path]: known for path, known in every.items() if _NAME.fullmatch(names[path])}
+
+    def remove(self, names: Iterable[str]) -> int:
+        """Remove objects, listings of folders first: a listing without its files is a broken one.
+
+        DVC forgets what it knew of the remotes, so that a push looks again. Gives how many were
+        there; raises as `all` does.
+        """
+        from dvc.repo import Repo
+        from dvc_data.hashfile.db import get_index
+
+        wanted = set(names)
+        with _answering(self.name):
+            there = wanted.difference(self.missing(wanted))
+            listings = {name for name in there if name.endswith(".dir")}
+            for part in (listings, there - listings):
+                if part:
+                    self._store.fs.remove([self.path(name) for name in sorted(part)])
+        with Repo() as repo:
+            for remote in repo.config["remote"]:
+                get_index(repo.cloud.get_remote_odb(remote)).clear()
+        return len(there)
+
+
+def named_by_git() -> tuple[set[str], set[str]]:
+    """What this workspace's outputs are, and those of it and of every branch and tag.
+
+    Files and listings of folders, not what these list.
+    """
+    from dvc.repo import Repo
+
+    found: dict[str, set[str]] = {}
+    with Repo() as repo:
+        for revision in repo.brancher(all_branches=True, all_tags=True):
+            outs = (out for out in repo.index.outs if out.use_cache and out.hash_info)
+            found[revision] = {str(out.hash_info.value) for out in outs}
+    return found["workspace"], set().union(*found.values())
 
 
 def fill(targets: list[str]) -> None:

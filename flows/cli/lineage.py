@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from components.core.errors import InputError
-from components.core.files import check_folder, check_place, write_text
+from components.core.files import canonical_json, check_folder, check_place, write_text
 from components.core.paths import RUNS
 from components.core.words import plain
 from flows.cli._common import AsJson, add_row, new_table, print_json, progress_bars, short, show
@@ -138,23 +138,36 @@ def export(
     model: Reference = CHAMPION,
     out: Annotated[
         Path | None,
-        typer.Option(help="The archive to write; default: runs/bundles/MODEL-VERSION.tar."),
+        typer.Option(
+            help="The file to write; default: runs/bundles/MODEL-VERSION.tar or .intoto.jsonl."
+        ),
     ] = None,
     photos: Annotated[
         bool, typer.Option("--photos", help="Include the photos and true masks.")
     ] = False,
+    attestations: Annotated[
+        bool,
+        typer.Option(
+            "--attestations", help="Only its in-toto attestations, for other programs: JSON lines."
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Write one archive that `iml audit` checks without a network."""
-    from components.lineage.bundle import evidence_of
-    from components.lineage.bundle import export as write
+    from components.lineage import bundle
 
+    if photos and attestations:
+        raise InputError("--photos or --attestations, not both", where="iml lineage export")
     if out:
         check_place(out)
-    with evidence_of(model) as evidence:
+    with bundle.evidence_of(model) as evidence:
         name = evidence.name
-        out = check_place(out or RUNS / "bundles" / f"{evidence.model}-{evidence.version}.tar")
-        counts = write(evidence, out, photos=photos)
+        stem = RUNS / "bundles" / f"{evidence.model}-{evidence.version}"
+        out = check_place(out or Path(f"{stem}{'.intoto.jsonl' if attestations else '.tar'}"))
+        if attestations:
+            _attestations(name, out, bundle.attestations(evidence), as_json)
+            return
+        counts = bundle.export(evidence, out, photos=photos)
     if as_json:
         print_json({"version": name, "file": str(out), **counts})
         return
@@ -162,6 +175,14 @@ def export(
     typer.echo(
         f"{name}: {counts['objects']} objects{left}, {counts['bytes'] / 1e6:.1f} MB in {out}"
     )
+
+
+def _attestations(name: str, out: Path, found: list[dict[str, Any]], as_json: bool) -> None:
+    write_text(out, "".join(f"{canonical_json(envelope).decode()}\n" for envelope in found))
+    if as_json:
+        print_json({"version": name, "file": str(out), "attestations": len(found)})
+    else:
+        typer.echo(f"{name}: {len(found)} attestations in {out}")
 
 
 @app.command()

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from components.core.errors import InterruptError, exit_on_error
-from flows.cli import annotate, dataset, lineage, model, predict, run, serve, stack, weights
+from flows.cli import annotate, clean, dataset, lineage, model, predict, run, serve, stack, weights
 from flows.settings import configure
 
 
@@ -39,6 +39,7 @@ for _command in (
     lineage.audit,
     lineage.replay,
     run.drift,
+    clean.clean,
 ):
     app.command()(_command)
 app.add_typer(dataset.app, name="dataset")

@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +28,7 @@ from components import workspace
 from components.registry.chain import Event
 from components.registry.ledger import Entry, Ledger
 from components.workspace import StageError
+from flows import catalogue
 from flows.catalogue import Catalogue
 
 PARENT = str(uuid.UUID(int=7))
@@ -80,18 +82,18 @@ def sent(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sent:
     return lambda: [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def reproduce(catalogue: Catalogue, stage: str) -> bool:
-    with catalogue.stage(stage) as tell:
+def reproduce(run: Catalogue, stage: str) -> bool:
+    with run.stage(stage) as tell:
         return workspace.reproduce(stage, lambda line: None, on_start=tell)
 
 
 def test_stages_that_ran_failed_or_had_nothing_to_do(sent: Sent) -> None:
-    catalogue = Catalogue("m", PARENT)
-    assert reproduce(catalogue, "prepare")
-    assert reproduce(catalogue, "use")
-    assert not reproduce(catalogue, "use")
+    run = Catalogue("m", PARENT)
+    assert reproduce(run, "prepare")
+    assert reproduce(run, "use")
+    assert not reproduce(run, "use")
     with pytest.raises(StageError):
-        reproduce(catalogue, "bad")
+        reproduce(run, "bad")
     events = sent()
     assert [(e["job"]["name"], e["eventType"]) for e in events] == [
         ("prepare", "START"), ("prepare", "COMPLETE"), ("use", "START"), ("use", "COMPLETE"),
@@ -186,6 +188,99 @@ def test_a_server_gets_them_with_its_key(made: Path, tmp_path: Path) -> None:
     assert not [problem for _, _, event in posted for problem in problems(event)]
 
 
+MARQUEZ = """
+import gzip, http.server, json, sys, time
+mode, kept = sys.argv[1:]
+class Lineage(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.headers["Content-Encoding"] == "gzip":
+            body = gzip.decompress(body)
+        known = self.path == "/api/v1/lineage" and json.loads(body)["eventType"]
+        if mode == "slow":
+            time.sleep(60)
+        if mode == "accepts" and known:
+            print(body.decode(), file=open(kept, "a"))
+        self.send_response(500 if mode == "fails" else 201 if known else 404)
+        self.end_headers()
+    def log_message(self, *_):
+        pass
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Lineage)
+print(server.server_port, flush=True)
+server.serve_forever()
+"""
+
+
+@pytest.mark.parametrize("mode", ["accepts", "slow", "fails", "absent"])
+def test_a_run_waits_for_a_server_a_bounded_time(
+    mode: str,
+    sent: Sent,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(catalogue, "PATIENCE", 2.0)
+    for name in ("TYPE", "LOG_FILE_PATH", "APPEND"):
+        monkeypatch.delenv(f"OPENLINEAGE__TRANSPORT__{name}")
+    kept = tmp_path / "kept.jsonl"
+    command = [sys.executable, "-c", MARQUEZ, mode, str(kept)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        address = {"OPENLINEAGE_URL": f"http://127.0.0.1:{server.stdout.readline().strip()}"}
+        if mode == "absent":
+            server.kill()
+            server.wait()
+        with (
+            mock.patch.dict(os.environ, address),
+            caplog.at_level(logging.WARNING, logger="flows.catalogue"),
+        ):
+            run = Catalogue("m", PARENT)
+            began = time.monotonic()
+            for _ in range(3):
+                with run.stage("use") as tell:
+                    tell()
+            with run.decisions():
+                pass
+            took = time.monotonic() - began
+        server.kill()
+    said = [r.getMessage() for r in caplog.records if r.name == "flows.catalogue"]
+    if mode == "accepts":
+        assert said == []
+        assert [json.loads(line)["eventType"] for line in kept.read_text().splitlines()] == [
+            *("START", "COMPLETE") * 3
+        ]
+    else:
+        (line,) = said
+        assert line.startswith("OpenLineage events are ")
+        assert took < 2 + 3  # its patience, and what it takes to describe six events
+
+
+def test_edges_lead_from_the_data_to_the_champion(sent: Sent) -> None:
+    run = Catalogue("m", PARENT)
+    for stage in ("prepare", "use"):
+        workspace.reproduce(stage, lambda line: None)
+        with run.stage(stage) as tell:
+            tell()
+    ledger, files = Ledger(), {"student.onnx": "0" * 64}
+    with run.decisions():
+        ledger.append(Entry("m", Event.REGISTERED, 1, "ann", "made", {"files": files}))
+        ledger.append(Entry("m", Event.GATED, 1, "ann", "passed", {}))
+        ledger.append(Entry("m", Event.PROMOTED, 1, "ann", "passed", {}))
+    done = [event for event in sent() if event["eventType"] == "COMPLETE"]
+    edges = {
+        event["job"]["name"]: [{d["name"] for d in event[side]} for side in ("inputs", "outputs")]
+        for event in done
+    }
+    assert edges == {
+        "prepare": [{"table.parquet"}, {MANIFEST}],
+        "use": [{MANIFEST}, {"runs/use.txt"}],
+        "registered": [{"runs/export/student.onnx"}, {"version/1"}],
+        "gated": [{"version/1"}, set()],
+        "promoted": [{"version/1"}, {"champion"}],
+    }
+    assert not [problem for event in done for problem in problems(event)]
+
+
 @pytest.mark.parametrize(
     "setting",
     [
@@ -207,11 +302,11 @@ def test_a_catalogue_that_does_not_answer_is_one_warning(
         mock.patch.dict(os.environ, setting),
         caplog.at_level(logging.WARNING, logger="flows.catalogue"),
     ):
-        catalogue = Catalogue("m", PARENT)
+        run = Catalogue("m", PARENT)
         for _ in range(2):
-            with catalogue.stage("use") as tell:
+            with run.stage("use") as tell:
                 tell()
-            with catalogue.decisions():
+            with run.decisions():
                 pass
     assert len([r for r in caplog.records if r.name == "flows.catalogue"]) == 1
 

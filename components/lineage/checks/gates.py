@@ -14,6 +14,7 @@ from typing import Any
 
 from components.core.errors import CheckError
 from components.core.files import sha256_bytes
+from components.lineage.checks import attestations
 from components.lineage.checks.data import refused
 from components.lineage.evidence import Evidence, parsed
 from components.lineage.verdict import (
@@ -70,6 +71,7 @@ def gates(evidence: Evidence) -> Iterator[Finding]:
         return
     for row in gated:
         yield from _gating(evidence, row)
+        yield from attestations.test_result(evidence, row)
     wrong = list(_wrong_decisions(evidence.own_rows, {row.hash: row for row in gated}))
     yield from wrong or [verified("every decision follows from its gates")]
 

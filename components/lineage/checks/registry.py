@@ -10,13 +10,21 @@ from pathlib import Path
 
 from components.core.errors import EvidenceError, ImlError
 from components.core.files import sha256_file, sha256_json
+from components.lineage.checks import attestations
 from components.lineage.evidence import Evidence
 from components.lineage.record import SCHEMA, is_known
 from components.lineage.verdict import Finding, Pair, broken, compared, missing, remark, verified
 from components.registry import chain, checkpoints, layout, row_signatures, signing
 from components.registry.chain import Event, LedgerHead, Row
-from components.registry.layout import IDENTITY, RECORD_HASH, SIGNATURE_HASH, SIGNER
+from components.registry.layout import (
+    IDENTITY,
+    PROVENANCE_HASH,
+    RECORD_HASH,
+    SIGNATURE_HASH,
+    SIGNER,
+)
 
+_NOTED = (IDENTITY, RECORD_HASH, SIGNATURE_HASH, SIGNER, PROVENANCE_HASH)  # tags of a version too
 _NO_ROW = "depends on its row in the ledger, which is missing or broken"
 
 
@@ -94,7 +102,7 @@ def version(evidence: Evidence) -> Iterator[Finding]:
     else:
         tags = {
             **facts["tags"],
-            **{name: facts.get(name) for name in (IDENTITY, RECORD_HASH, SIGNATURE_HASH, SIGNER)},
+            **{name: facts.get(name) for name in _NOTED},
             "weights_sha256": facts["files"]["student.safetensors"],
         }
         pairs: list[Pair] = [("run id", facts["run_id"], run.run_id)]
@@ -124,7 +132,7 @@ def _sha256(path: Path) -> str | None:
 
 
 def signature(evidence: Evidence) -> list[Finding]:
-    """The signature of the model's folder, against the ledger and a trusted key."""
+    """Signature of the model's folder, and provenance, against the ledger and a trusted key."""
     facts = evidence.facts
     if not facts:
         return [missing(_NO_ROW)]
@@ -150,7 +158,8 @@ def signature(evidence: Evidence) -> list[Finding]:
     lines = dict.fromkeys(f"a file was erased, by tombstone ({one.line()})" for one in erased)
     found = [remark(line, "MLflow model") for line in lines]
     count = f", but for {len(erased)} erased by tombstone" if erased else ""
-    return [verified(f"of every file by key {facts[SIGNER][:16]}{count}", where), *found]
+    known = verified(f"of every file by key {facts[SIGNER][:16]}{count}", where)
+    return [known, *found, *attestations.provenance(evidence)]
 
 
 def run(evidence: Evidence) -> Iterator[Finding]:

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from lineage_support import MODEL
 
-from components.registry import signing
+from components.registry import layout, signing
 
 
 def folder(root: Path) -> Path:
@@ -90,6 +90,7 @@ def file_added(root: Path, draw: random.Random) -> Expected:
 
 def tag_edited(root: Path, draw: random.Random) -> Expected:
     names = ["identity", "record_sha256", "weights_sha256", "git_commit", "signature_sha256", "f1"]
+    names.append("provenance_sha256")
     name = draw.choice(names)
     sql(root, "UPDATE model_version_tags SET value = 'x' WHERE version = 1 AND key = ?", name)
     return Expected({"version"}, f"tag {name}", "MLflow tags")
@@ -141,6 +142,16 @@ def signature_deleted(root: Path, draw: random.Random) -> Expected:
     return Expected({"signature"}, "version.sig", "deletions", gone=True)
 
 
+def provenance_flipped(root: Path, draw: random.Random) -> Expected:
+    flip(signature(root).with_name(layout.PROVENANCE), draw)
+    return Expected({"signature"}, layout.PROVENANCE, "signature")
+
+
+def provenance_deleted(root: Path, draw: random.Random) -> Expected:
+    signature(root).with_name(layout.PROVENANCE).unlink()
+    return Expected({"signature"}, layout.PROVENANCE, "deletions", gone=True)
+
+
 def signed_by_another(root: Path, draw: random.Random) -> Expected:
     """A changed folder, signed again with a key that nobody trusts, the tags following."""
     key = root / ".state/other.pem"
@@ -180,5 +191,5 @@ VERSION: list[Corruption] = [
     weights_flipped, record_edited, record_flipped, code_edited, report_edited, file_deleted,
     file_added, tag_edited, metric_edited, parameter_edited, run_deleted, version_deleted,
     alias_moved, signature_flipped, signature_deleted, signed_by_another, trusted_key_swapped,
-    version_swapped,
+    version_swapped, provenance_flipped, provenance_deleted,
 ]  # fmt: skip

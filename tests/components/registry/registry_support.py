@@ -106,6 +106,7 @@ def packages(parent: Path) -> Callable[..., Package]:
             "validation": {"sha256": "v" * 64},
             "evaluation": {"made": {"sha256": measured * 64}},
             "files": {"parity.json": "p" * 64},
+            "environment": {"packages": {"torch": "2"}},
         }
         return Package(
             start=Start(f"made {content}"),

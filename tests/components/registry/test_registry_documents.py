@@ -82,6 +82,25 @@ def test_the_bill_of_materials_is_valid_and_names_the_parts(teacher: str) -> Non
     ] == sha256_json(made)
 
 
+_EXPRESSIONS = ["MIT AND Apache-2.0", "MIT OR Apache-2.0", "Apache-2.0 WITH LLVM-exception"]
+_NAMED = ["unknown", "A AND B", "NOASSERTION", "LicenseRef-own", "see (c)\n<b>", "\x07", "x" * 9999]
+
+
+@pytest.mark.parametrize("licence", ["GPL-2.0+", *_EXPRESSIONS, *_NAMED, ""])
+def test_the_bill_of_materials_is_valid_for_any_licence(licence: str) -> None:
+    data = {"licence": licence, "boxes_sha256": "b" * 64}
+    text = bom("m", record(datasets={"made": data}))
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
+    parts = {part["bom-ref"]: part.get("licenses") for part in json.loads(text)["components"]}
+    said = {
+        "": None,
+        "GPL-2.0+": [{"license": {"id": licence}}],
+        **{name: [{"expression": name}] for name in _EXPRESSIONS},
+        **{name: [{"license": {"name": name}}] for name in _NAMED},
+    }
+    assert parts["data set made"] == said[licence]
+
+
 def test_records_of_flat_parameters_give_the_same_documents() -> None:
     flat = {"params.yaml": {"distill": {"epochs": 3, **STUDENT}}}
     older = record(stages=[{"name": "distill", "outs": ["x"], "params": flat}])

@@ -69,6 +69,9 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Package:
         record={
             "dvc_lock": {"sha256": "l" * 64},
             "git": {"clean": True, "commit": "c" * 40},
+            "datasets": {},
+            "teacher": {"name": "grabcut", "sha256": "t" * 64},
+            "environment": {"packages": {}},
             "validation": {"sha256": "v" * 64},
             "evaluation": {"made": {"sha256": "e" * 64}},
             "files": {"parity.json": "p" * 64},
@@ -101,6 +104,7 @@ def test_a_version_comes_back_with_everything(
         "weights_sha256": package.hashes()["student.safetensors"],
         "signature_sha256": version.tags["signature_sha256"],
         "signing_key": version.tags["signing_key"],
+        "provenance_sha256": version.tags["provenance_sha256"],
     }
     assert store.versions("m") == store.find("m", package.identity, package.record_sha256)
     assert store.find("m", "0" * 64, package.record_sha256) == []
