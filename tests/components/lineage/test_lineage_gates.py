@@ -16,7 +16,9 @@ from components.lineage.checks.gates import gates
 from components.lineage.collect import collect
 from components.lineage.evidence import Evidence
 from components.lineage.verdict import Finding, Verdict
+from components.registry import attestations
 from components.registry.chain import Event, Row, digest
+from components.registry.layout import TEST_RESULT
 
 
 @pytest.fixture
@@ -29,11 +31,12 @@ def one(project: Path, standing: Callable[[Path], None]) -> Iterator[Evidence]:
 def changed(evidence: Evidence, change: Callable[[dict[str, Any]], object]) -> list[Finding]:
     """Findings where the `gated` row had held other facts from the start; verified ones left out.
 
-    Rows that name it follow.
+    Its attestation says the same, and rows that name it follow.
     """
     (old,) = [row for row in evidence.own_rows if row.event == Event.GATED]
     facts = old.facts()
     change(facts)
+    facts[TEST_RESULT] = attestations.sealed(attestations.test_result(evidence.facts, facts))
     new = _with(old, facts)
     rows = [
         new if row == old else _with(row, json.loads(row.evidence.replace(old.hash, new.hash)))
