@@ -16,7 +16,7 @@ import lineage_support as support
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from components.core.files import sha256_json
+from components.core.files import canonical_json, sha256_json
 from components.lineage import photos
 from components.lineage.audit import check
 from components.lineage.collect import collect
@@ -24,7 +24,9 @@ from components.lineage.difference import explain
 from components.lineage.evidence import Evidence
 from components.lineage.record import LAYOUT, SCHEMA
 from components.lineage.verdict import Finding, Verdict
-from components.registry.chain import Row, digest
+from components.registry import attestations
+from components.registry.chain import Event, Row, digest
+from components.registry.layout import TEST_RESULT
 
 # Links that read the record by its names, and no commit.
 LINKS = ("data", "teacher", "backbone", "validation", "evaluation", "gates", "record")
@@ -56,6 +58,11 @@ def with_record(folder: Path, change: Callable[[Record], Record]) -> Iterator[Ev
             text = row.evidence
             for old, new in hashes.items():
                 text = text.replace(old, new)
+            if row.event == Event.GATED:
+                facts = json.loads(text)
+                result = attestations.test_result(evidence.facts, facts)
+                facts[TEST_RESULT] = attestations.sealed(result)
+                text = canonical_json(facts).decode()
             new_row = replace(row, evidence=text)
             new_row = replace(new_row, hash=digest(asdict(new_row)))
             hashes[row.hash] = new_row.hash
