@@ -257,12 +257,12 @@ class _Cluster:
             max_restarts=-1,
             max_task_retries=1,  # photos that kill their worker end the run
         )(kind)
-        self._arguments = arguments
+        # Held here, since a worker that takes a lost one's place gets them again.
+        self._arguments = [self._ray.put(argument) for argument in arguments]
 
     @cached_property
     def _actors(self) -> list[Any]:
-        arguments = [self._ray.put(argument) for argument in self._arguments]
-        return [self._remote.remote(*arguments) for _ in range(self.count)]
+        return [self._remote.remote(*self._arguments) for _ in range(self.count)]
 
     def identity(self) -> Any:
         """What all nodes' results depend on; raises CheckError where they differ."""
