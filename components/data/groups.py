@@ -103,8 +103,8 @@ def _is_hash(value: str | None) -> bool:
 def near_pairs(hashes: np.ndarray, bits: int) -> np.ndarray:
     """All pairs of hashes, uint64 (N,), that differ in at most `bits` bits; equal ones as a chain.
 
-    Two hashes within k bits agree exactly in one of k + 1 bands, so only hashes that share a
-    band's value are compared (pigeonhole), not all pairs. Returns their indices, int64 (P, 2).
+    Two hashes within k bits agree exactly in two of k + 2 bands, so only hashes that share two
+    bands' values are compared (pigeonhole), not all pairs. Returns their indices, int64 (P, 2).
     """
     values, inverse = np.unique(hashes, return_inverse=True)
     order = np.argsort(inverse, kind="stable")
@@ -112,12 +112,11 @@ def near_pairs(hashes: np.ndarray, bits: int) -> np.ndarray:
     first = order[np.searchsorted(inverse[order], np.arange(len(values)))]
     found = [np.stack([order[:-1][same], order[1:][same]], axis=1)]
     if bits > 0:
-        bands = bits + 1 if bits < _MOST_BANDS else 1
-        edges = np.linspace(0, 64, bands + 1).astype(int)
-        for start, stop in itertools.pairwise(edges):
-            width = np.uint64((1 << int(stop - start)) - 1) if bands > 1 else np.uint64(0)
-            keys = (values >> np.uint64(start)) & width
-            found.append(first[_pairs_sharing(keys, values, bits)])
+        edges = np.linspace(0, 64, bits + 3).astype(int).tolist()
+        bands = [(1 << stop) - (1 << start) for start, stop in itertools.pairwise(edges)]
+        masks = [one | two for one, two in itertools.combinations(bands, 2)]
+        for mask in masks if bits < _MOST_BANDS else [0]:
+            found.append(first[_pairs_sharing(values & np.uint64(mask), values, bits)])
     return np.concatenate(found)
 
 

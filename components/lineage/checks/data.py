@@ -98,7 +98,7 @@ def _present(evidence: Evidence) -> Iterator[Finding]:
         yield missing("there is no DVC remote here")
         return
     every = list(contents(evidence))
-    named = {md5: path for path, md5 in every}
+    named = {md5: path for path, md5 in reversed(every)}  # the first of several
     absent = evidence.objects.missing(named)
     stones = evidence.tombstones.objects
     lost = [md5 for md5 in absent if md5 not in stones]

@@ -41,7 +41,10 @@ def objects(root: Path) -> dict[str, Path]:
 
 
 def one_object(root: Path, draw: random.Random, *starts: str) -> tuple[str, Path]:
-    return draw.choice([o for o in sorted(objects(root).items()) if o[0].startswith(starts)])
+    """An object and the first of the paths that have it, by which an audit calls it."""
+    every = sorted(objects(root).items())
+    _, drawn = draw.choice([(name, path) for name, path in every if name.startswith(starts)])
+    return next((name, path) for name, path in every if path == drawn)
 
 
 ALL_DATA = {"data", "teacher", "backbone", "validation", "evaluation", "gates"}

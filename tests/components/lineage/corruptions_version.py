@@ -172,7 +172,8 @@ def trusted_key_swapped(root: Path, draw: random.Random) -> Expected:
     made = ec.generate_private_key(ec.SECP256R1()).public_key()
     path.write_bytes(made.public_bytes(serialization.Encoding.PEM, public))
     assert signing.fingerprint(path) != path.stem
-    return Expected({"signature", "ledger"}, path.name, "signature")  # it signed rows too
+    # It signed rows and attestations, too.
+    return Expected({"signature", "ledger", "gates"}, path.name, "signature")
 
 
 def version_swapped(root: Path, draw: random.Random) -> Expected:
