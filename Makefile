@@ -33,7 +33,7 @@ demo: install data/demo/dataset.yaml ## photos and boxes to a registered, gated,
 	$(BIN)/iml run --commit
 	$(BIN)/iml predict data/demo/photos/00048-removal-gatewayof-india.jpg --out runs/predict
 	@echo
-	@echo "Pictures:   runs/predict/  runs/pseudo_label/contact_sheet.png"
+	@echo "Pictures:   runs/predict/  runs/pseudo_label/contact_sheet.png  runs/evaluate/demo/photos.html"
 	@echo "Reports:    runs/validate/report.html  runs/evaluate/demo/report.html"
 	@echo "Model:      runs/export/ and the registry: $(BIN)/iml model show boxpromptiml@champion"
 
