@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from components.core.errors import InputError
 from flows.cli._common import AsJson, new_table, print_json, show
+from flows.cli.run import run
 
 if TYPE_CHECKING:
     from components.registry.tombstones import Tombstone
@@ -23,6 +25,9 @@ def erase(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Report everything, change nothing.")
     ] = False,
+    retrain: Annotated[
+        bool, typer.Option("--retrain", help="Then retrain here without them, as `iml run` does.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Erase photos from data sets, caches, DVC's cache and remotes, and from versions' folders.
@@ -35,6 +40,8 @@ def erase(
     from components.registry import tombstones
     from components.registry.ledger import actor_here
 
+    if retrain and (dry_run or as_json):
+        raise InputError("--retrain goes with neither --dry-run nor --json", where="--retrain")
     settings = params.load()
     stones = erasure.plan(
         dataset, photos, reason=reason, who=by or actor_here(), model=settings.promotion.model
@@ -63,7 +70,10 @@ def erase(
         show(f"{name} is champion and was trained on an erased photo{rule}", "yellow")
     for note in done.notes:
         show(f"note: {note}", "yellow")
-    show(f"Commit tombstones/ and data/{dataset}.dvc, then retrain without the photos: `iml run`.")
+    then = "" if retrain else ", then retrain without the photos: `iml run`"
+    show(f"Commit tombstones/ and data/{dataset}.dvc{then}.")
+    if retrain:
+        run()
 
 
 def _uses(stone: Tombstone) -> str:

@@ -225,6 +225,8 @@ def test_what_cannot_be_erased_is_refused(copied: Path) -> None:
     assert f"{support.MODEL}/1 (train)" in " ".join(done.stdout.split())
     assert len(load("data/made").images) == 20
     assert not Path("tombstones").exists()
+    # A retraining cannot follow where nothing is erased.
+    assert isinstance(CliRunner().invoke(app, (*words, "--retrain")).exception, InputError)
 
 
 def test_a_version_trained_on_an_erased_photo_can_be_kept_from_promotion(copied: Path) -> None:
