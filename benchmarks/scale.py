@@ -167,7 +167,7 @@ def _show() -> Callable[[], object]:
 
     remote, nowhere = Objects.of_folder(Path("remote")), Path("none")
     evidence = Recorded("made", 1, "", [], None, None, None, nowhere, nowhere, None, remote)
-    return lambda: list(photos.uses_in(evidence, f"{1:064x}", set()))
+    return lambda: photos.uses_in(evidence, {f"{1:064x}": set()})
 
 
 def main(step: str) -> None:

@@ -17,10 +17,11 @@ import os
 import shutil
 import tarfile
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import cache, cached_property
 from pathlib import Path
 
 from components import workspace
@@ -42,10 +43,10 @@ from components.lineage import photos
 from components.lineage.collect import collect
 from components.lineage.evidence import Evidence
 from components.registry import tombstones
-from components.registry.chain import Event
+from components.registry.ledger import Ledger
 from components.registry.tombstones import Tombstone
 from components.registry.versions import Registry
-from components.workspace.remote import Objects, listed
+from components.workspace.remote import Objects, listed, md5_of
 
 _PICTURES = {".png": b"\x89PNG", ".jpg": b"\xff\xd8", ".html": b"data:image"}
 _HEAD = 16
@@ -61,24 +62,29 @@ class Erased:
     notes: list[str]
 
 
+_Place = tuple[str, str]  # a folder's listing, and the path in it
+
+
 @dataclass
 class _Survey:
     """What is in DVC's cache and remotes, and what versions were made from."""
 
-    stores: list[Objects]
+    stores: dict[Objects, list[str]]  # with the names of all their objects
     listings: dict[str, dict[str, str]] = field(default_factory=dict)
     masks: dict[str, dict[str, str]] = field(default_factory=dict)  # by listing: photo to its mask
     kept: set[str] = field(default_factory=set)  # outputs of versions that did not use the photos
 
-    @property
-    def members(self) -> set[str]:
-        """MD5 of every file in a folder."""
-        return {md5 for files in self.listings.values() for md5 in files.values()}
+    @cached_property
+    def places(self) -> dict[str, set[_Place]]:
+        """Every place of a file in a folder, by its MD5."""
+        found = defaultdict(set)
+        for listing, files in self.listings.items():
+            for path, md5 in files.items():
+                found[md5].add((listing, path))
+        return dict(found)
 
 
-def plan(
-    dataset: str, names: Sequence[str], *, reason: str, who: str, model: str
-) -> list[Tombstone]:
+def plan(dataset: str, names: Sequence[str], *, reason: str, who: str) -> list[Tombstone]:
     """The tombstones of some photos; those that have been written already as they are.
 
     Nothing is changed.
@@ -88,17 +94,16 @@ def plan(
         names: of photos in it, or SHA-256 of photos.
         reason: why they are erased.
         who: erases them.
-        model: whose versions are looked at, besides all that MLflow knows.
 
     Raises:
         InputError: no such data set or photo, or no photo would be left.
         EvidenceError: a tombstone of one of them was forged.
     """
     known = tombstones.read(TOMBSTONES)
-    found = load(DATA / dataset)
+    found, digest = load(DATA / dataset), cache(sha256_file)
     targets: dict[str, Tombstone] = {}
     for name in names:
-        stone = _stone(found, dataset, name, known.photos)
+        stone = _stone(found, dataset, name, known.photos, digest)
         if problem := known.problems.get(str(tombstones.place(stone.sha256))):
             raise problem
         targets[stone.sha256] = known.photos.get(stone.sha256, stone)
@@ -108,7 +113,7 @@ def plan(
     if len(found.images) <= len(new):
         raise InputError("no photo would be left", where=str(found.root))
     survey = _survey()
-    uses, files = _versions(new, survey, model)
+    uses, files = _versions(new, survey)
     own = _own_objects(new, survey)
     pictures = list(_pictures(survey))
     when = datetime.now(UTC).isoformat(timespec="seconds")
@@ -116,9 +121,7 @@ def plan(
         stone.sha256: replace(
             stone,
             objects=tuple(sorted({stone.md5, *own[stone.sha256], *pictures})),
-            listings=tuple(
-                sorted(name for name, had in survey.listings.items() if stone.md5 in had.values())
-            ),
+            listings=tuple(sorted({listing for listing, _ in survey.places.get(stone.md5, ())})),
             files=files if uses[stone.sha256] else {},
             versions=uses[stone.sha256],
             reason=reason,
@@ -130,14 +133,20 @@ def plan(
     return [made.get(sha, stone) for sha, stone in targets.items()]
 
 
-def _stone(found: Dataset, dataset: str, name: str, known: Mapping[str, Tombstone]) -> Tombstone:
+def _stone(
+    found: Dataset,
+    dataset: str,
+    name: str,
+    known: Mapping[str, Tombstone],
+    digest: Callable[[Path], str],
+) -> Tombstone:
     """The beginning of a photo's tombstone, from its name or SHA-256."""
     name = name.removeprefix(f"{found.root}/").removeprefix(f"{PHOTOS}/")
     for image in found.images:
         path = found.root / PHOTOS / image["file_name"]
-        if image["file_name"] == name or (len(name) == 64 and sha256_file(path) == name):
+        if image["file_name"] == name or (len(name) == 64 and digest(path) == name):
             data, named = path.read_bytes(), sha256_bytes(image["file_name"].encode())
-            return Tombstone(dataset, named, sha256_bytes(data), _md5(data), len(data))
+            return Tombstone(dataset, named, sha256_bytes(data), md5_of(data), len(data))
     named = sha256_bytes(name.encode())
     for stone in known.values():
         if name == stone.sha256 or (stone.dataset, stone.name_sha256) == (dataset, named):
@@ -146,15 +155,15 @@ def _stone(found: Dataset, dataset: str, name: str, known: Mapping[str, Tombston
     raise InputError(f"there is no photo {name!r}", where=str(found.root), hint=hint)
 
 
-def _md5(data: bytes) -> str:
-    return hashlib.md5(data, usedforsecurity=False).hexdigest()
+def _stores() -> list[Objects]:
+    return [Objects.of_cache(), *Objects.of_remotes()]
 
 
 def _survey() -> _Survey:
     """Every folder's listing in the cache and the remotes, with the masks of data sets."""
-    found = _Survey([Objects.of_cache(), *Objects.of_remotes()])
-    for store in found.stores:
-        for name in store.all():
+    found = _Survey({store: store.all() for store in _stores()})
+    for store, names in found.stores.items():
+        for name in names:
             if not name.endswith(".dir") or name in found.listings:
                 continue
             with suppress(EvidenceError):  # a damaged one names nothing
@@ -185,42 +194,34 @@ def _masks(index: Mapping[str, object]) -> dict[str, str]:
 def _own_objects(stones: Sequence[Tombstone], survey: _Survey) -> dict[str, set[str]]:
     """MD5 of each photo's masks and pseudo-masks that are no other photo's too, by its SHA-256."""
     datasets = sorted(path.parent.name for path in DATA.glob(f"*/{INDEX}"))
-    names = defaultdict(set)  # of the photos, as data sets have called them
-    for files in survey.listings.values():
-        for path, md5 in files.items():
-            names[md5].add(path.removeprefix(f"{PHOTOS}/"))
-    own: dict[str, set[tuple[str, str]]] = {}  # listing and path of what is the photo's
+    drawn = defaultdict(set)  # places of pseudo-masks, by path
+    for place in (place for found in survey.places.values() for place in found):
+        if INDEX not in survey.listings[place[0]]:
+            drawn[place[1]].add(place)
+    own: dict[str, set[_Place]] = {}
     for stone in stones:
-        called = names[stone.md5]
-        drawn = {f"{name}.png" for name in called}
-        drawn |= {f"{dataset}/{name}" for dataset in datasets for name in drawn}
-        own[stone.sha256] = {
-            (listing, path)
-            for listing, files in survey.listings.items()
-            for path, md5 in files.items()
-            if md5 == stone.md5 or (INDEX not in files and path in drawn)
-        }
-        own[stone.sha256] |= {
-            (listing, masks[f"{PHOTOS}/{name}"])
-            for listing, masks in survey.masks.items()
-            for name in called
-            if f"{PHOTOS}/{name}" in masks and masks[f"{PHOTOS}/{name}"] in survey.listings[listing]
-        }
+        places = survey.places.get(stone.md5, set())
+        own[stone.sha256] = {*places}
+        for name in {path.removeprefix(f"{PHOTOS}/") for _, path in places}:
+            for path in (f"{name}.png", *(f"{dataset}/{name}.png" for dataset in datasets)):
+                own[stone.sha256] |= drawn[path]
+            for listing, masks in survey.masks.items():
+                mask = masks.get(f"{PHOTOS}/{name}")
+                if mask in survey.listings[listing]:
+                    own[stone.sha256].add((listing, mask))
     every = set().union(*own.values())
-    others = {
-        md5
-        for listing, files in survey.listings.items()
-        for path, md5 in files.items()
-        if (listing, path) not in every
-    }
     return {
-        sha: {survey.listings[listing][path] for listing, path in places} - others
+        sha: {
+            md5
+            for md5 in (survey.listings[listing][path] for listing, path in places)
+            if survey.places[md5] <= every
+        }
         for sha, places in own.items()
     }
 
 
 def _versions(
-    stones: Sequence[Tombstone], survey: _Survey, model: str
+    stones: Sequence[Tombstone], survey: _Survey
 ) -> tuple[dict[str, dict[str, str]], dict[str, str]]:
     """How each photo was used, by version; SHA-256 of the files that show photos in their folders.
 
@@ -228,9 +229,9 @@ def _versions(
     """
     uses: dict[str, dict[str, str]] = {stone.sha256: {} for stone in stones}
     files: dict[str, str] = {}
-    for name in _registered(model):
+    for name in _registered():
         with collect(name) as evidence:
-            used = {stone.sha256: _use(evidence, stone) for stone in stones}
+            used = _used(evidence, stones)
             if not any(used.values()):
                 survey.kept |= set(evidence.outs().values())
                 continue
@@ -243,47 +244,41 @@ def _versions(
     return uses, files
 
 
-def _registered(model: str) -> Iterator[str]:
-    """`MODEL/VERSION` of every version that the registry has, of other models too."""
-    for name in sorted({model, *Registry.open(model).store.ledger_heads()}):
-        registry = Registry.open(name)
-        held = registry.held()
-        for row in registry.ledger.rows(name):
-            if row.event == Event.REGISTERED and row.version in held:
-                yield f"{name}/{row.version}"
+def _registered() -> Iterator[str]:
+    """`MODEL/VERSION` of every version that the registry has, of all models."""
+    for model in Ledger().models():
+        registry = Registry.open(model)
+        yield from (f"{model}/{n}" for n in registry.present(registry.ledger.rows(model)))
 
 
 def champions(stones: Sequence[Tombstone]) -> list[str]:
     """`MODEL/VERSION` of those that were trained on one of the photos, or may have been."""
+    ledger = Ledger()
     names = sorted({name for stone in stones for name in stone.versions if stone.trained(name)})
-    return [
-        name
-        for name in names
-        if Registry.open(name.rpartition("/")[0]).ledger.champion(name.rpartition("/")[0])
-        == int(name.rpartition("/")[2])
-    ]
+    parts = [name.rpartition("/") for name in names]
+    return [f"{m}/{version}" for m, _, version in parts if str(ledger.champion(m)) == version]
 
 
-def _use(evidence: Evidence, stone: Tombstone) -> str:
-    """What for a version used a photo, the empty text for none, `?` where it is unknown."""
+def _used(evidence: Evidence, stones: Sequence[Tombstone]) -> dict[str, str]:
+    """What for a version used each photo, the empty text for none, `?` where it is unknown."""
     try:
-        found = photos.uses_in(evidence, stone.sha256, {stone.md5})
+        found = photos.uses_in(evidence, {stone.sha256: {stone.md5} for stone in stones})
     except (CheckError, KeyError):
-        return _UNKNOWN
-    return ", ".join(dict.fromkeys(use.split for use in found))
+        return dict.fromkeys((stone.sha256 for stone in stones), _UNKNOWN)
+    return {sha: ", ".join(dict.fromkeys(one.split for one in own)) for sha, own in found.items()}
 
 
 def _pictures(survey: _Survey) -> Iterator[str]:
     """MD5 of objects that show several photos, which no folder lists: sheets and pages."""
-    members, seen = survey.members | survey.kept, set[str]()
-    for store in survey.stores:
-        for name in store.all():
+    members, seen = survey.places.keys() | survey.kept, set[str]()
+    for store, names in survey.stores.items():
+        for name in names:
             if name.endswith(".dir") or name in members or name in seen:
                 continue
             seen.add(name)
             with suppress(EvidenceError), store.open(name) as file:
                 head = file.read(_HEAD)
-                if head.startswith((b"\x89PNG", b"\xff\xd8")) or (
+                if head.startswith((_PICTURES[".png"], _PICTURES[".jpg"])) or (
                     head.lstrip().startswith(b"<") and _PICTURES[".html"] in file.read()
                 ):
                     yield name
@@ -316,7 +311,7 @@ def erase(stones: Sequence[Tombstone]) -> Erased:
                 workspace.dvc_add(DATA / name)
         _drop_caches()
         gone = {md5 for stone in stones for md5 in stone.objects}
-        stores = [Objects.of_cache(), *Objects.of_remotes()]
+        stores = _stores()
         count = sum(store.remove(gone) for store in stores)
         files += sum(_remove(path) for path in list(_leftovers(stones, gone, stores)))
     return Erased(count, files, _notes(stones, gone))

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,13 @@ from typing import Any
 import pandas as pd
 
 from components.core.errors import CheckError, InputError
+from components.core.files import sha256_bytes
 from components.data.manifest import Manifest
 from components.lineage.collect import collect
 from components.lineage.evidence import Evidence
 from components.registry.chain import Event
 from components.registry.versions import Registry
+from components.workspace.remote import md5_of
 
 EVALUATED = "evaluated"  # in a data set on which the version was only scored
 _USED = ("image_id", "path", "sha256", "split")
@@ -106,7 +107,7 @@ def uses(model: str, photo: str) -> Uses:
             continue
         with collect(f"{model}/{row.version}", whole=False) as evidence:
             try:
-                found += uses_in(evidence, sha256, md5)
+                found += uses_in(evidence, {sha256: md5})[sha256]
             except CheckError as error:
                 unknown[row.version] = error.line()
     return Uses(sha256, found, unknown)
@@ -119,25 +120,36 @@ def _identify(photo: str) -> tuple[str, set[str]]:
     if not Path(photo).is_file():
         raise InputError(f"{photo!r} is neither a SHA-256 nor a file", where="--photo")
     data = Path(photo).read_bytes()
-    return hashlib.sha256(data).hexdigest(), {hashlib.md5(data, usedforsecurity=False).hexdigest()}
+    return sha256_bytes(data), {md5_of(data)}
 
 
-def uses_in(evidence: Evidence, sha256: str, md5: set[str]) -> Iterator[Use]:
+def uses_in(evidence: Evidence, photos: Mapping[str, set[str]]) -> dict[str, list[Use]]:
     """Uses in one version: by the manifest, and by bytes in the sets it was only scored on.
 
-    Raises CheckError where its manifest or what it read is unknown.
+    Args:
+        evidence: of the version.
+        photos: MD5 of each photo, as far as they are known, by its SHA-256.
+
+    Raises:
+        CheckError: its manifest or what it read is unknown.
     """
     found = tables(evidence, _USED, ())
-    used = found.images[found.images["sha256"] == sha256]
-    boxes = boxes_by_photo(found.boxes[found.boxes["image_id"].isin(used["image_id"])])
-    for row in used.to_dict("records"):
-        yield Use(evidence.version, row["path"], row["split"], boxes.get(row["image_id"], []))
+    used = found.images[found.images["sha256"].isin(photos)].to_dict("records")
+    names = [row["image_id"] for row in used]
+    boxes = boxes_by_photo(found.boxes[found.boxes["image_id"].isin(names)])
+    uses: dict[str, list[Use]] = {sha256: [] for sha256 in photos}
+    for row in used:
+        own = boxes.get(row["image_id"], [])
+        uses[row["sha256"]].append(Use(evidence.version, row["path"], row["split"], own))
     prepared = {evidence.names.path("dataset", name) for name in evidence.datasets}
     if not (others := [root for root in evidence.inputs() if root not in prepared]):
-        return
-    own, data = evidence.data_files(), evidence.names.path("dataset")
-    known = md5 | {own.get(path, "") for path in used["path"]}
+        return uses
+    files, data = evidence.data_files(), evidence.names.path("dataset")
+    photo_of = {md5: sha256 for sha256, known in photos.items() for md5 in known}
+    photo_of |= {files[row["path"]]: row["sha256"] for row in used if row["path"] in files}
     for root in others:
-        for name, other in evidence.input_files(root).items():
-            if other in known:
-                yield Use(evidence.version, f"{root.removeprefix(data)}/{name}", EVALUATED, [])
+        for name, md5 in evidence.input_files(root).items():
+            if sha256 := photo_of.get(md5):
+                place = f"{root.removeprefix(data)}/{name}"
+                uses[sha256].append(Use(evidence.version, place, EVALUATED, []))
+    return uses

@@ -23,7 +23,7 @@ from components.lineage.collect import collect
 from components.lineage.evidence import Evidence
 from components.registry import chain, layout
 from components.registry.ledger import Ledger
-from components.registry.versions import Registry, registration, states
+from components.registry.versions import Registry, registration
 from components.workspace import remote
 from components.workspace.remote import MissingError, Objects
 
@@ -103,14 +103,13 @@ def _versions() -> tuple[set[str], set[str]]:
     champions, needed = set(), set()
     for model in Ledger().models():
         registry = Registry.open(model)
-        rows, held = registry.rows(), registry.held()
+        rows = registry.rows()
         if (champion := chain.champion(rows)) is not None:
             facts = registration(rows, champion).facts()
             champions.add(str(facts.get(layout.SIGNATURE_HASH)))
-        for version in states(rows, held):
-            if not version.withdrawn:
-                with collect(f"{model}/{version.version}", whole=False) as evidence:
-                    needed |= set(_needs(evidence))
+        for version in registry.present(rows):
+            with collect(f"{model}/{version}", whole=False) as evidence:
+                needed |= set(_needs(evidence))
     return champions, needed
 
 

@@ -67,6 +67,9 @@ class Tombstone:
         return f"erased {self.when[:10]} by {self.who}: {self.reason}"
 
 
+_PARSER = TypeAdapter(Tombstone)  # making one takes as long as verifying several tombstones
+
+
 @dataclass(frozen=True)
 class Tombstones:
     """Those that a trusted key signed, by file; and what is wrong with the others, by file."""
@@ -156,7 +159,7 @@ def _read(path: Path) -> Tombstone:
 
 def _parsed(found: Mapping[str, Any]) -> Tombstone:
     values = {one.name: found[one.name] for one in fields(Tombstone)}
-    return TypeAdapter(Tombstone).validate_python(values)
+    return _PARSER.validate_python(values)
 
 
 def covered(absent: Iterable[str], *folders: Path) -> bool:

@@ -89,6 +89,12 @@ class Registry:
         """The versions that MLflow has."""
         return {version.version for version in self.store.versions(self.model)}
 
+    def present(self, rows: Sequence[Row]) -> list[int]:
+        """The versions that these rows register and MLflow still has."""
+        held = self.held()
+        known = (row.version for row in rows if row.event == Event.REGISTERED)
+        return [version for version in known if version in held]
+
 
 @dataclass(frozen=True)
 class VersionState:

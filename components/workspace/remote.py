@@ -99,7 +99,7 @@ class Objects:
         """An object's bytes; raises MissingError, or EvidenceError where their MD5 differs."""
         with self.open(md5) as file:
             data = file.read()
-        if (found := _md5(data)) != md5.removesuffix(".dir"):
+        if (found := md5_of(data)) != md5.removesuffix(".dir"):
             raise EvidenceError(f"its MD5 is {found}, expected {md5}", where=self.path(md5))
         return data
 
@@ -240,17 +240,18 @@ def listed(data: bytes, where: str) -> dict[str, str]:
         raise EvidenceError("is not a listing of a folder", where=where) from None
 
 
-def _md5(data: bytes) -> str:
+def md5_of(data: bytes) -> str:
+    """MD5 as 32 hex digits, by which DVC names objects."""
     return hashlib.md5(data, usedforsecurity=False).hexdigest()
 
 
 def folder_md5(files: dict[str, bytes]) -> str:
     """The MD5 by which DVC names a folder with these files (path below it to content)."""
-    return folder_of({path: _md5(data) for path, data in files.items()})
+    return folder_of({path: md5_of(data) for path, data in files.items()})
 
 
 def folder_of(files: dict[str, str]) -> str:
     """As `folder_md5`, of files by their MD5."""
     ordered = sorted(files.items(), key=lambda item: item[0].split("/"))
     rows = [{"md5": md5, "relpath": path} for path, md5 in ordered]
-    return _md5(json.dumps(rows, sort_keys=True).encode()) + ".dir"
+    return md5_of(json.dumps(rows, sort_keys=True).encode()) + ".dir"

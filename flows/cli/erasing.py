@@ -43,9 +43,7 @@ def erase(
     if retrain and (dry_run or as_json):
         raise InputError("--retrain goes with neither --dry-run nor --json", where="--retrain")
     settings = params.load()
-    stones = erasure.plan(
-        dataset, photos, reason=reason, who=by or actor_here(), model=settings.promotion.model
-    )
+    stones = erasure.plan(dataset, photos, reason=reason, who=by or actor_here())
     done = None if dry_run else erasure.erase(stones)
     champions = erasure.champions(stones)
     retire = settings.erasure.retire

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from components.lineage.evidence import Evidence, below, parsed
 from components.lineage.verdict import Finding, Pair, broken, compared, missing, verified
 from components.registry.package import leaves
 from components.workspace import history
-from components.workspace.remote import folder_md5, folder_of
+from components.workspace.remote import folder_md5, folder_of, md5_of
 from components.workspace.repository import tag_name
 
 _SHALLOW = f"this clone is shallow, so its history is unknown: run `{history.UNSHALLOW}`"
@@ -173,6 +172,6 @@ def _at(values: Any, key: str) -> Any:
 def _code_hash(tree: Mapping[str, bytes], path: str) -> str | None:
     """A path's MD5 as DVC computes it, from the commit's files."""
     if path in tree:
-        return hashlib.md5(tree[path], usedforsecurity=False).hexdigest()
+        return md5_of(tree[path])
     inside = {p[len(path) + 1 :]: data for p, data in tree.items() if p.startswith(f"{path}/")}
     return folder_md5(inside) if inside else None

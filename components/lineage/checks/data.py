@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -13,7 +13,7 @@ from components.core.files import sha256_bytes
 from components.lineage.evidence import ErasedError, Evidence, UnknownError, parsed
 from components.lineage.verdict import Finding, Pair, broken, compared, missing, remark, verified
 from components.registry.signing import UntrustedError
-from components.workspace.remote import MissingError
+from components.workspace.remote import MissingError, md5_of
 
 _COLUMNS = ("path", "sha256", "mask_path", "mask_sha256")  # of the manifest
 _NAMED = 10  # missing objects that are named one by one
@@ -117,11 +117,10 @@ def _present(evidence: Evidence) -> Iterator[Finding]:
         found.append(missing(what, f"{named[lost[0]]}, ..."))
     else:
         found += [missing(f"object {md5} is missing from the remote", named[md5]) for md5 in lost]
-    erased = [md5 for md5 in absent if md5 in stones]
-    what = f"the remote has all {len(named) - len(erased)} objects"
+    erased = Counter(stones[md5].line() for md5 in absent if md5 in stones)
+    what = f"the remote has all {len(named) - erased.total()} objects"
     yield from found or [verified(what, evidence.objects.name)]
-    for line in dict.fromkeys(stones[md5].line() for md5 in erased):
-        count = sum(stones[md5].line() == line for md5 in erased)
+    for line, count in erased.items():
         yield remark(f"{count} objects are absent, by tombstone ({line})", evidence.objects.name)
 
 
@@ -139,7 +138,7 @@ def _manifest(evidence: Evidence, rows: pd.DataFrame) -> Iterator[Finding]:
     place = evidence.names.file("manifest")
     copy, md5 = evidence.files / place, None
     if copy.is_file():
-        md5 = hashlib.md5(copy.read_bytes(), usedforsecurity=False).hexdigest()
+        md5 = md5_of(copy.read_bytes())
     what = "the version's copy of the manifest matches the stage's output"
     pair = (place, evidence.outs()[evidence.names.path("manifest")], md5)
     yield from compared(what, "MLflow model", [pair])

@@ -13,7 +13,9 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import boto3
 import numpy as np
 import pytest
 import yaml
@@ -49,6 +51,19 @@ def run(root: Path, *command: str) -> str:
     )
     assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
     return done.stdout
+
+
+def on_s3(root: Path, address: str) -> Any:
+    """Move the remote into the bucket `audit` of a server; gives a client of it."""
+    client = boto3.client("s3")
+    client.create_bucket(Bucket="audit")
+    store = root / ".state/dvc-remote"
+    for path in sorted(p for p in store.rglob("*") if p.is_file()):
+        client.upload_file(str(path), "audit", f"dvc/{path.relative_to(store)}")
+    dvc = (sys.executable, "-m", "dvc", "remote")
+    run(root, *dvc, "add", "--local", "--default", "s3", "s3://audit/dvc")
+    run(root, *dvc, "modify", "--local", "s3", "endpointurl", address)
+    return client
 
 
 def commit(root: Path, message: str) -> None:

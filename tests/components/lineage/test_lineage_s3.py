@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
-import boto3
 import lineage_support as support
 import pytest
 
@@ -17,14 +15,7 @@ from components.lineage.verdict import Verdict
 def test_a_remote_on_s3(copied: Path, s3: str, campaigns: bool) -> None:
     if not campaigns:
         pytest.skip("a server process and a push: with --campaigns")
-    client = boto3.client("s3")
-    client.create_bucket(Bucket="audit")
-    store = copied / ".state/dvc-remote"
-    for path in sorted(p for p in store.rglob("*") if p.is_file()):
-        client.upload_file(str(path), "audit", f"dvc/{path.relative_to(store)}")
-    dvc = (sys.executable, "-m", "dvc", "remote")
-    support.run(copied, *dvc, "add", "--local", "--default", "s3", "s3://audit/dvc")
-    support.run(copied, *dvc, "modify", "--local", "s3", "endpointurl", s3)
+    client = support.on_s3(copied, s3)
     with collect(f"{support.MODEL}/1") as evidence:
         assert evidence.objects is not None
         assert not evidence.objects.local

@@ -5,10 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import sys
 from pathlib import Path
 
-import boto3
 import corruptions_remote
 import lineage_support as support
 import pytest
@@ -40,18 +38,6 @@ def put(root: Path) -> list[Path]:
     return paths
 
 
-def on_s3(root: Path, address: str) -> None:
-    """Move the remote to a bucket of a server."""
-    client = boto3.client("s3")
-    client.create_bucket(Bucket="clean")
-    store = root / ".state/dvc-remote"
-    for path in sorted(p for p in store.rglob("*") if p.is_file()):
-        client.upload_file(str(path), "clean", f"dvc/{path.relative_to(store)}")
-    dvc = (sys.executable, "-m", "dvc", "remote")
-    support.run(root, *dvc, "add", "--local", "--default", "s3", "s3://clean/dvc")
-    support.run(root, *dvc, "modify", "--local", "s3", "endpointurl", address)
-
-
 @pytest.mark.parametrize("place", ["folder", "s3"])
 def test_what_no_version_needs_goes_and_every_version_is_verified(
     copied: Path, place: str, request: pytest.FixtureRequest
@@ -59,7 +45,7 @@ def test_what_no_version_needs_goes_and_every_version_is_verified(
     support.run(copied, "git", "checkout", "--quiet", "dvc.lock")  # version 2's is in its record
     put(copied / ".state/dvc-remote/files/md5")
     if place == "s3":
-        on_s3(copied, request.getfixturevalue("s3"))
+        support.on_s3(copied, request.getfixturevalue("s3"))
     cache = copied / ".dvc/cache/files/md5"
     unpushed = cache / "12" / ("0" * 30)  # of another branch, and nowhere else
     unpushed.parent.mkdir(parents=True)
