@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from benchmarks import peak_mb
 from components.core.files import sha256_file
 from components.ingest.importing import import_dataset
 
@@ -101,7 +101,7 @@ def _hash_and_look_up(source: Path) -> None:
 
 
 def _main(what: str, source: Path, out: Path) -> None:
-    before, cpu, start = _peak_mb(), time.process_time(), time.perf_counter()
+    before, cpu, start = peak_mb(), time.process_time(), time.perf_counter()
     if what == "bare":
         _hash_and_look_up(source)
     else:
@@ -109,14 +109,10 @@ def _main(what: str, source: Path, out: Path) -> None:
     found = {
         "seconds": time.perf_counter() - start,
         "cpu_seconds": time.process_time() - cpu,
-        "peak_mb": _peak_mb(),
+        "peak_mb": peak_mb(),
         "start_mb": before,
     }
     print(json.dumps(found))
-
-
-def _peak_mb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 if __name__ == "__main__":

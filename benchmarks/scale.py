@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import peak_mb
 from components.core.errors import CheckError
 
 STEPS = ("index", "prepare", "validate", "show")
@@ -177,9 +178,7 @@ def main(step: str) -> None:
     start, used = time.perf_counter(), time.process_time()
     work()
     seconds, used = time.perf_counter() - start, time.process_time() - used
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    peak = next(line for line in status.splitlines() if line.startswith("VmHWM:")).split()[1]
-    print(json.dumps({"seconds": seconds, "cpu_seconds": used, "peak_mb": int(peak) / 1024}))
+    print(json.dumps({"seconds": seconds, "cpu_seconds": used, "peak_mb": peak_mb()}))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from benchmarks import peak_mb
 from components.core.errors import CheckError
 from components.core.params import Validate
 from components.data import manifest
@@ -93,13 +94,6 @@ def plain_pass(tables: Manifest) -> int:
     return int((~good | frame.duplicated(keep=False)).sum())
 
 
-def _peak_mb() -> float:
-    """Largest resident size of this process; ru_maxrss would count the parent's as well."""
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    line = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
-    return int(line.split()[1]) / 1024
-
-
 def measure(folder: Path) -> dict[str, Any]:
     """Read, validate and render one prepared folder in this process, then the plain pass."""
     start = time.perf_counter()
@@ -114,7 +108,7 @@ def measure(folder: Path) -> dict[str, Any]:
     report = validate(tables, folder, PARAMS, rows)
     render(report, tables, rows)
     done, used = time.perf_counter(), time.process_time() - used
-    peak = _peak_mb()
+    peak = peak_mb()
     broken = plain_pass(tables)
     plain = time.perf_counter() - done
     return {
