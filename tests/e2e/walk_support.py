@@ -63,11 +63,11 @@ class Deviation:
 DEVIATIONS = (
     Deviation("README.md", "make test", "this test is a part of it"),
     Deviation(
-        "docs/AUDIT.md",
+        "docs/OPERATIONS.md",
         "https://catalogue.example",
         "the address of somebody's lineage server",
     ),
-    Deviation("docs/AUDIT.md", "/etc/openlineage.yml", "a file of somebody's lineage server"),
+    Deviation("docs/OPERATIONS.md", "/etc/openlineage.yml", "a file of somebody's lineage server"),
     Deviation(
         "docs/STUDENT.md",
         "--steps 3000",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,8 @@ def test_scores_that_do_not_fit_are_one_line_and_go_on_later(
     origin = Origin.of(Student(Path("cached"), "m", 1), predictor.weights_sha256)
 
     def run() -> Summary:
-        return score(open_source(str(photos), out), predictor, out, "desk", origin, LIMITS)
+        place = partial(open_source, str(photos), out)
+        return score(place, lambda: predictor, out, "desk", origin, LIMITS)
 
     with pytest.raises(SystemExit) as caught, exit_on_error():
         run()
