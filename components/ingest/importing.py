@@ -26,6 +26,7 @@ from components.core.errors import InputError
 from components.core.files import alone, printable, sha256_bytes
 from components.core.images import MAX_MEGAPIXELS, open_mask, save_grey
 from components.core.params import Prepare
+from components.core.paths import TOMBSTONES
 from components.core.progress import Progress
 from components.data.dataset import CARD, MASKS, PHOTOS, Dataset, save
 from components.data.manifest import MANIPULATED
@@ -156,6 +157,8 @@ def _sorted_out(
         reason = problem(record, seen)
         if not reason and seen.sha256 in contradicted:
             reason = "the same file is in the data set with the other label"
+        if not reason and (stone := TOMBSTONES / f"{seen.sha256}.json").is_file():
+            reason = f"was erased: {stone}"  # whether it is forged, the audit says
         if reason:
             bad.append((shown_name(record.name), reason))
         elif posixpath.normpath(record.name) != record.name or record.name.startswith("../"):

@@ -424,7 +424,7 @@ def _notes(stones: Sequence[Tombstone], gone: set[str]) -> list[str]:
         found.append(
             f"it is unknown whether {', '.join(sorted(unknown))} used them: see `iml audit`"
         )
-    held = workspace.in_history(f"*/{md5[:2]}/{md5[2:]}" for md5 in sorted(gone))
+    held = workspace.in_history(f"/{md5[:2]}/{md5[2:]}" for md5 in sorted(gone))
     if held:
         found.append(f"git's history still has {held}: rewrite it, e.g. with git filter-repo")
     return found

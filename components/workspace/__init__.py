@@ -207,10 +207,11 @@ def dvc_add(path: Path) -> None:
     dvc("add", str(path))
 
 
-def in_history(patterns: Iterable[str]) -> str:
-    """A file that a commit of any branch has, of those with these patterns; empty for none."""
-    found = call("git", "log", "--all", "--name-only", "--format=", "--", *patterns).split("\n")
-    return next((path for path in found if path), "")
+def in_history(endings: Iterable[str]) -> str:
+    """A file that a commit of any branch has and whose path ends like this; empty for none."""
+    ends = tuple(endings)  # thousands of them, more than a command line takes
+    found = call("git", "log", "--all", "--name-only", "--format=", "-z").split("\0")
+    return next((path.strip() for path in found if path.endswith(ends)), "")
 
 
 def push(datasets: Iterable[str]) -> None:

@@ -188,6 +188,20 @@ def test_an_unusable_photo_refuses_the_import_or_is_quarantined(
     assert not (tmp_path / "out" / "photos" / name).exists()
 
 
+def test_an_erased_photo_does_not_come_back(
+    casia: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sha256 = sha256_bytes((casia / f"Sp/{FIRST}.jpg").read_bytes())
+    (tmp_path / "tombstones").mkdir()
+    (tmp_path / f"tombstones/{sha256}.json").touch()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=rf"{FIRST}\.jpg: was erased: tombstones/{sha256}"):
+        bring_in(casia, tmp_path / "out")
+    made = bring_in(casia, tmp_path / "out", quarantine=True)
+    assert len(made.dataset.images) == 6
+    assert [name for name, _ in made.quarantined] == [f"Sp/{FIRST}.jpg"]
+
+
 def test_a_name_that_a_terminal_would_obey_is_a_bad_row(casia: Path, tmp_path: Path) -> None:
     write_photo(casia / "Au" / "a\n\x1b[31mb.jpg", seed=40)
     (casia / "junk\x07.bin").write_bytes(b"x")

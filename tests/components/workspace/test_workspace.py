@@ -29,6 +29,8 @@ STAGES = {
     "slow": {"cmd": "sleep 300", "deps": ["source"]},
 }
 
+WHO = ("-c", "user.name=Test", "-c", "user.email=test@example.org")
+
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -42,8 +44,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     subprocess.run(["git", "init", "-q"], **quiet)
     subprocess.run([sys.executable, "-m", "dvc", "init", "-q"], **quiet)
     subprocess.run(["git", "add", "."], **quiet)
-    who = ["-c", "user.name=Test", "-c", "user.email=test@example.org"]
-    subprocess.run(["git", *who, "commit", "-qm", "start"], **quiet)
+    subprocess.run(["git", *WHO, "commit", "-qm", "start"], **quiet)
     return tmp_path
 
 
@@ -96,6 +97,22 @@ def test_git_tells_commit_and_changes(here: Path) -> None:
     (here / "source").write_text("two")
     assert (here / "dvc.lock").is_file()
     assert workspace.git_dirty() == ["source"]
+
+
+def test_a_file_that_was_removed_is_in_the_history(here: Path) -> None:
+    endings = [f"/{n:02x}/{n:030x}" for n in range(100_000)]  # more than a command line takes
+    assert workspace.in_history(endings) == ""
+    object_file = here / f"störe{endings[-1]}"
+    object_file.parent.mkdir(parents=True)
+    object_file.write_text("a photo")
+    for command in (
+        ["git", "add", "--force", str(object_file)],
+        ["git", *WHO, "commit", "-qm", "add"],
+        ["git", "rm", "-q", str(object_file)],
+        ["git", *WHO, "commit", "-qm", "remove"],
+    ):
+        subprocess.run(command, cwd=here, check=True)
+    assert workspace.in_history(endings) == str(object_file.relative_to(here))
 
 
 def write(*names: str) -> None:
