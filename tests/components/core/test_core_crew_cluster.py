@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -10,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
@@ -20,18 +23,26 @@ import numpy as np
 import psutil
 import pytest
 import ray
+from evaluate_support import make_dataset as make_photos
+from evaluate_support import params
 from PIL import Image
 from pseudo_label_support import make_dataset, tree
 from small_students import small_student
 
 from components.core.crew import Crew
 from components.core.errors import CheckError, InputError
+from components.data import scan
 from components.data.manifest import write
+from components.evaluate.run import evaluate
 from components.export.onnx import save
+from components.lineage.deep_check import Job, hash_all
 from components.serving import score as scoring
 from components.serving.origin import Student
+from components.student.runtime import Runtime
+from components.workspace.remote import FOLDER, Objects
 
 ROOT = Path(__file__).parents[3]
+__all__ = ["make_photos", "params"]  # fixtures
 
 
 def silent(port: int) -> bool:
@@ -119,6 +130,26 @@ def workers(kind: str) -> list[psutil.Process]:
     return found
 
 
+@pytest.fixture
+def kill() -> Iterator[Callable[[str], Callable[[int, int], None]]]:
+    """As progress, kills one of two workers of a kind once; the cluster is left at the end."""
+    killed = []
+
+    def once(kind: str) -> Callable[[int, int], None]:
+        def progress(done: int, total: int) -> None:
+            if not killed:
+                first, _ = workers(kind)
+                first.kill()
+                killed.append(done)
+                assert done < total / 2
+
+        return progress
+
+    yield once
+    ray.shutdown()
+    assert killed
+
+
 def test_a_lost_worker_changes_no_byte(cluster: dict[str, str], tmp_path: Path) -> None:
     here, there = tmp_path / "here", tmp_path / "there"
     for root in (here, there):
@@ -159,7 +190,7 @@ def test_a_shard_that_kills_its_worker_has_a_second_try_and_ends_the_run(
     tries = tmp_path / "tries"
 
     class Deadly:
-        processes = True
+        way = "processes"
 
         def identity(self) -> str:
             return "one kind"
@@ -182,7 +213,7 @@ def test_nodes_that_differ_are_refused(
     cluster: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Node:
-        processes = True
+        way = "processes"
 
         def identity(self) -> int:
             return os.getpid()
@@ -217,6 +248,88 @@ def test_scores_are_the_same_on_the_cluster(
         ray.shutdown()
     assert tree(here / "scores.parquet") == tree(there / "scores.parquet")
     assert tree(here / "overlays") == tree(there / "overlays")
+
+
+def test_a_scan_is_the_same_on_the_cluster(
+    cluster: dict[str, str], kill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(1200):
+        (tmp_path / f"{number}.jpg").write_bytes(jpeg(number)[: 200 if number == 70 else None])
+    mask = np.zeros((70, 90), np.uint8)
+    mask[5:30, 40:60] = 255
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    names = [*map(str, range(1200)), "gone"]
+
+    def found(progress: Callable[[int, int], None] | None) -> list[str]:
+        jobs = (
+            scan.Job.of(name, str(tmp_path / f"{name}.jpg"), str(tmp_path / "mask.png"), True, 1.0)
+            for name in names
+        )
+        return [str(one) for one in scan.scan(jobs, len(names), 1.0, progress)]
+
+    here = found(None)
+    monkeypatch.setenv("RAY_ADDRESS", cluster["node"])
+    there = found(kill("Looker"))
+    assert there == here
+    assert "damaged" in here[70]
+    assert "no such file" in here[-1]
+
+
+def test_figures_are_the_same_on_the_cluster(
+    cluster: dict[str, str], kill, make_photos, params, tmp_path: Path, monkeypatch
+) -> None:
+    images, root = make_photos(manipulated=120, authentic=40, size=(70, 90))
+    save(small_student(), tmp_path / "student")
+    predict = Runtime(tmp_path / "student", params.threads).probabilities
+    here = evaluate(predict, images, root, params)
+    monkeypatch.setenv("RAY_ADDRESS", cluster["node"])
+    there = evaluate(predict, images, root, params, kill("Judge"))
+    assert json.dumps(there.metrics) == json.dumps(here.metrics)
+    assert there.images.equals(here.images)
+
+
+def test_an_audit_finds_the_same_on_the_cluster(
+    cluster: dict[str, str], kill, s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dvc_data.hashfile.db import HashFileDB
+    from dvc_s3 import S3FileSystem
+
+    monkeypatch.setattr("components.lineage.deep_check._CHUNK", 50)
+    client, draw, jobs = boto3.client("s3"), random.Random(0), []
+    client.create_bucket(Bucket="hashed")
+    for number in range(1000):
+        data = draw.randbytes(900)
+        md5 = hashlib.md5(data, usedforsecurity=False).hexdigest()
+        body = data if number != 600 else b"other"
+        if number != 700:
+            client.put_object(Bucket="hashed", Key=f"dvc/{FOLDER}/{md5[:2]}/{md5[2:]}", Body=body)
+        jobs.append(Job(md5, hashlib.sha256(data).hexdigest(), str(number)))
+    files = S3FileSystem(endpointurl=s3)
+    objects = Objects(HashFileDB(files, f"hashed/dvc/{FOLDER}"), "s3://hashed/dvc")
+    here = hash_all(objects, jobs, tmp_path / "notes")
+    monkeypatch.setenv("RAY_ADDRESS", cluster["node"])
+    assert hash_all(objects, jobs, tmp_path / "notes", kill("Hasher")) == here
+    assert [finding.where for finding in here.findings] == ["600"]
+    assert here.objects == 999
+
+
+def test_a_folder_is_hashed_here(
+    free_port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{free_port}")
+    job = Job("0" * 32, None, "lost")
+    assert hash_all(Objects.of_folder(tmp_path), [job], tmp_path / "notes").objects == 0
+
+
+def test_a_model_that_cannot_leave_is_evaluated_here(
+    free_port: int, make_photos, params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{free_port}")
+    images, root = make_photos()
+    found = evaluate(
+        lambda photos: [photo[..., 0] / np.float32(255) for photo in photos], images, root, params
+    )
+    assert found.metrics["f1"]["value"] == 1
 
 
 def test_no_cluster_there_is_one_clear_line(
