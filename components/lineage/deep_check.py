@@ -1,8 +1,7 @@
 """The deep part of an audit: every object of the remote fetched and hashed, in parallel.
 
 Objects are hashed in blocks, so memory does not grow with their size. Files of a few kilobytes are
-hashed one by one: there threads wait for each other longer than they hash. A Ray cluster that the
-environment names hashes what is in S3, a folder is hashed here. What has been hashed is
+hashed one by one: there threads wait for each other longer than they hash. What has been hashed is
 noted under the state folder as the work goes on; an audit that was killed resumes from there
 within a day of its start, and a finished one leaves no notes.
 """
@@ -14,14 +13,13 @@ import os
 import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
-from components.core.crew import Crew, Way
 from components.core.files import sha256_json
 from components.core.paths import AUDITS, state_dir
 from components.core.progress import Progress
@@ -111,19 +109,19 @@ def _notes(evidence: Evidence, scratch: Path) -> Path:
 def hash_all(
     objects: Objects, jobs: Sequence[Job], notes: Path, progress: Progress | None = None
 ) -> DeepCheck:
-    """Hash the objects of some jobs; `notes` is the file where good ones are noted."""
+    """Hash the objects of some jobs in threads; `notes` is the file where good ones are noted."""
     done = _noted(notes)
     left = [job for job in jobs if job.note not in done]
     before = len(jobs) - len(left)
     bad: list[Finding] = []
     count, size, lost = 0, 0, 0
-    workers: Crew[Sequence[Job], list[Hashed]]
-    workers = Crew(Hasher, objects, threads=1, here=objects.local)
-    chunks = (left[start : start + _CHUNK] for start in range(0, len(left), _CHUNK))
-    with open(notes, "a", encoding="ascii") as file:
+    # As many threads as processors for a folder; waiting for a server costs none.
+    threads = len(os.sched_getaffinity(0)) if objects.local else 16
+    with open(notes, "a", encoding="ascii") as file, ThreadPoolExecutor(threads) as pool:
         if not file.tell():
             print(int(time.time()), file=file)
-        for hashed in workers.map(chunks):
+        for start in range(0, len(left), _CHUNK):
+            hashed = _hash_chunk(objects, pool, left[start : start + _CHUNK])
             # Missing objects are reported by the check of `data`.
             bad += [_finding(result) for result in hashed if result.md5 and not result.good]
             file.writelines(f"{result.job.note}\n" for result in hashed if result.good)
@@ -155,29 +153,15 @@ def _noted(notes: Path) -> set[str]:
     return set()
 
 
-class Hasher:
-    """A worker that hashes objects; alone on a machine, as hashing releases Python's lock."""
-
-    way: Way = "alone"
-
-    def __init__(self, objects: Objects) -> None:
-        self._objects = objects
-
-    def identity(self) -> None:
-        """Hashes depend on nothing else."""
-
-    def work(self, shard: Sequence[Job]) -> list[Hashed]:
-        """In the order of the jobs; small files at once, the others in threads."""
-        # As many threads as processors for a folder; waiting for a server costs none.
-        threads = len(os.sched_getaffinity(0)) if self._objects.local else 16
-        with ThreadPoolExecutor(threads) as pool:
-            found: list[Hashed | Future[Hashed]] = [
-                _hash(self._objects, job)
-                if self._objects.local and _is_small(self._objects, job)
-                else pool.submit(_hash, self._objects, job)
-                for job in shard
-            ]
-            return [one if isinstance(one, Hashed) else one.result() for one in found]
+def _hash_chunk(objects: Objects, pool: Executor, jobs: Sequence[Job]) -> list[Hashed]:
+    """In the order of the jobs; small files at once, the others in threads."""
+    found: list[Hashed | Future[Hashed]] = [
+        _hash(objects, job)
+        if objects.local and _is_small(objects, job)
+        else pool.submit(_hash, objects, job)
+        for job in jobs
+    ]
+    return [result if isinstance(result, Hashed) else result.result() for result in found]
 
 
 def _is_small(objects: Objects, job: Job) -> bool:

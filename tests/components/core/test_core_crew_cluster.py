@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import random
 import shutil
 import signal
 import socket
@@ -35,11 +33,9 @@ from components.data import scan
 from components.data.manifest import write
 from components.evaluate.run import evaluate
 from components.export.onnx import save
-from components.lineage.deep_check import Job, hash_all
 from components.serving import score as scoring
 from components.serving.origin import Student
 from components.student.runtime import Runtime
-from components.workspace.remote import FOLDER, Objects
 
 ROOT = Path(__file__).parents[3]
 __all__ = ["make_photos", "params"]  # fixtures
@@ -286,39 +282,6 @@ def test_figures_are_the_same_on_the_cluster(
     there = evaluate(predict, images, root, params, kill("Judge"))
     assert json.dumps(there.metrics) == json.dumps(here.metrics)
     assert there.images.equals(here.images)
-
-
-def test_an_audit_finds_the_same_on_the_cluster(
-    cluster: dict[str, str], kill, s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from dvc_data.hashfile.db import HashFileDB
-    from dvc_s3 import S3FileSystem
-
-    monkeypatch.setattr("components.lineage.deep_check._CHUNK", 50)
-    client, draw, jobs = boto3.client("s3"), random.Random(0), []
-    client.create_bucket(Bucket="hashed")
-    for number in range(1000):
-        data = draw.randbytes(900)
-        md5 = hashlib.md5(data, usedforsecurity=False).hexdigest()
-        body = data if number != 600 else b"other"
-        if number != 700:
-            client.put_object(Bucket="hashed", Key=f"dvc/{FOLDER}/{md5[:2]}/{md5[2:]}", Body=body)
-        jobs.append(Job(md5, hashlib.sha256(data).hexdigest(), str(number)))
-    files = S3FileSystem(endpointurl=s3)
-    objects = Objects(HashFileDB(files, f"hashed/dvc/{FOLDER}"), "s3://hashed/dvc")
-    here = hash_all(objects, jobs, tmp_path / "notes")
-    monkeypatch.setenv("RAY_ADDRESS", cluster["node"])
-    assert hash_all(objects, jobs, tmp_path / "notes", kill("Hasher")) == here
-    assert [finding.where for finding in here.findings] == ["600"]
-    assert here.objects == 999
-
-
-def test_a_folder_is_hashed_here(
-    free_port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{free_port}")
-    job = Job("0" * 32, None, "lost")
-    assert hash_all(Objects.of_folder(tmp_path), [job], tmp_path / "notes").objects == 0
 
 
 def test_a_model_that_cannot_leave_is_evaluated_here(
