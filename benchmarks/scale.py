@@ -112,11 +112,11 @@ def _index() -> Callable[[], object]:
     return lambda: main(["made"])
 
 
-def _unseen(jobs: Sequence[Any], *_: Any) -> list[Any]:
+def _unseen(_: object, count: int, *__: Any) -> list[Any]:
     """What looking at photos would find, without reading one: all differ."""
     from components.data.scan import Scan
 
-    hashes = np.random.default_rng(7).integers(0, 1 << 63, len(jobs)).tolist()
+    hashes = np.random.default_rng(7).integers(0, 1 << 63, count).tolist()
     pairs = enumerate(hashes)
     return [Scan(f"{n:064x}", (SIZE, SIZE), f"{value:016x}") for n, value in pairs]
 

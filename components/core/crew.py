@@ -1,4 +1,4 @@
-"""The one way to map photos over workers: this machine's processes, or Ray where it is named.
+"""The one way to map photos over workers: processes or threads here, or Ray where it is named.
 
 Work comes in shards. Each worker builds what it works with once and takes one shard after another;
 results come in the shards' order, whatever the number of workers, and only a few shards are drawn
@@ -6,7 +6,8 @@ before they are due. A worker that is lost costs its shard a second try on the o
 place; a shard whose second try is lost as well ends the run.
 
 On a cluster there is a worker a GPU, or as many as its cores allow; its nodes need the project
-installed, and must all give the same results. A shard holds what a worker cannot reach itself.
+installed, and must all give the same results. A shard holds what a worker cannot reach itself: a
+file of this machine as `Sent`.
 """
 
 from __future__ import annotations
@@ -23,14 +24,16 @@ from contextlib import suppress
 from functools import cached_property, partial
 from itertools import chain, islice
 from multiprocessing import connection
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, NoReturn, Protocol, TypeVar
 
 from components.core.errors import CheckError, ImlError, InputError
+from components.core.stream import ahead
 
 Shard_contra = TypeVar("Shard_contra", contravariant=True)
 Result_co = TypeVar("Result_co", covariant=True)
 Shard = TypeVar("Shard")
 Result = TypeVar("Result")
+Way = Literal["processes", "threads", "alone"]
 
 ADDRESS = "RAY_ADDRESS"
 _FEW = 3  # shards below which starting processes costs more than it saves
@@ -42,14 +45,39 @@ class Worker(Protocol[Shard_contra, Result_co]):
     """What works; it is built in each worker, where building may complain only when asked."""
 
     @property
-    def processes(self) -> bool:
-        """Whether several of them, each in a process, are the fast way on one machine."""
+    def way(self) -> Way:
+        """The fast way on one machine: several, each in a process; one in threads; one alone."""
 
     def identity(self) -> Any:
         """What the results depend on besides the shard; nodes that differ in it are refused."""
 
     def work(self, shard: Shard_contra) -> Result_co:
         """The result of a shard: it depends neither on earlier shards nor on the worker."""
+
+
+class Sent:
+    """A file's bytes: read when they are asked for, and before they leave for another process.
+
+    Both ways `read` raises what it raises, where they are asked for.
+    """
+
+    def __init__(self, read: Callable[[], bytes]) -> None:
+        self._read = read
+
+    def __call__(self) -> bytes:
+        """The bytes."""
+        return self._read()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """What travels."""
+        try:
+            return Sent, (partial(bytes, self._read()),)
+        except ImlError as error:
+            return Sent, (partial(_fail, error),)
+
+
+def _fail(error: ImlError) -> NoReturn:
+    raise error
 
 
 class _LostError(Exception):
@@ -80,6 +108,7 @@ class Crew(Generic[Shard, Result]):
         arguments: of its constructor; they travel to each worker.
         threads: cores that one worker takes.
         gpu: whether a worker of a cluster takes a GPU, where there are any.
+        here: whether to stay on this machine, for arguments that cannot leave it.
 
     Raises:
         InputError: Ray is not installed, no cluster answers, or it has too few cores.
@@ -91,9 +120,10 @@ class Crew(Generic[Shard, Result]):
         *arguments: Any,
         threads: int,
         gpu: bool = False,
+        here: bool = False,
     ) -> None:
         self._make = partial(kind, *arguments)
-        address = os.environ.get(ADDRESS, "").strip()
+        address = "" if here else os.environ.get(ADDRESS, "").strip()
         self._cluster = _Cluster(kind, arguments, threads, gpu, address) if address else None
         self._processes = _Processes(kind, arguments)
         self._count = max(1, len(os.sched_getaffinity(0)) // threads)
@@ -117,9 +147,11 @@ class Crew(Generic[Shard, Result]):
         coming = iter(shards)
         if self._cluster:
             return _mapped(self._cluster, coming, self._cluster.count)
+        if self._own.way == "threads":
+            return ahead(coming, self._own.work, self._count)
         first = list(islice(coming, max(_FEW, self._count)))
         coming = chain(first, coming)
-        if self._count == 1 or len(first) < _FEW or not self._own.processes:
+        if self._count == 1 or len(first) < _FEW or self._own.way == "alone":
             return map(self._own.work, coming)
         return _mapped(self._processes, coming, min(self._count, len(first)))
 

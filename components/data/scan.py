@@ -1,7 +1,7 @@
 """One look at every photo and mask of a data set, and a list of those that cannot be used.
 
-Each file is read once; its bytes are both hashed and decoded. Threads, because decoding and hashing
-release Python's lock and nothing has to be sent between processes.
+Each file is read once; its bytes are both hashed and decoded. On one machine in threads, because
+decoding and hashing release Python's lock and nothing has to be sent between processes.
 """
 
 from __future__ import annotations
@@ -9,14 +9,17 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import cv2
 import numpy as np
 
 from components.core import images
+from components.core.crew import Crew, Sent, Way
 from components.core.errors import InputError
 from components.core.files import sha256_bytes
 from components.core.progress import Progress
@@ -35,9 +38,18 @@ class Job(NamedTuple):
     """A photo to look at, its mask if it has one, and whether the mask's boxes are wanted."""
 
     name: str
-    photo: str | Path
-    mask: str | Path | None
+    photo: Sent
+    mask: Sent | None
     components: bool
+
+    @classmethod
+    def of(cls, name: str, photo: str, mask: str | None, components: bool, limit: float) -> Job:
+        """Of files that may be on this machine only; those above `limit` megapixels are refused."""
+
+        def sent(path: str) -> Sent:
+            return Sent(partial(images.read_bytes, path, limit))
+
+        return cls(name, sent(photo), sent(mask) if mask else None, components)
 
 
 class Mask(NamedTuple):
@@ -61,47 +73,73 @@ class Scan(NamedTuple):
 def look(job: Job, max_megapixels: float) -> Scan:
     """Read, hash and decode one photo and its mask; what is wrong with them is in `problem`."""
     try:
-        data = images.read_bytes(job.photo, max_megapixels)
+        data = job.photo()
         photo = images.decode_photo(data, job.name, max_megapixels)
     except images.PhotoError as error:
         return Scan(problem=error.reason)
     try:
-        mask = _mask(job.mask, job.components, max_megapixels) if job.mask else None
+        mask = _mask(job.mask(), job, max_megapixels) if job.mask else None
     except images.PhotoError as error:
         return Scan(problem=f"mask {error.reason}")
     height, width = photo.shape[:2]
     return Scan(sha256_bytes(data), (width, height), phash(photo), mask)
 
 
-def _mask(path: str | Path, components: bool, max_megapixels: float) -> Mask:
-    data = images.read_bytes(path, max_megapixels)
+def _mask(data: bytes, job: Job, max_megapixels: float) -> Mask:
     # Decoded even if no components are wanted: a truncated mask must not pass.
-    mask = images.decode_mask(data, str(path), max_megapixels)
-    boxes = component_boxes(mask) if components else None
+    mask = images.decode_mask(data, job.name, max_megapixels)
+    boxes = component_boxes(mask) if job.components else None
     return Mask(sha256_bytes(data), (mask.shape[1], mask.shape[0]), boxes)
 
 
+class Looker:
+    """A worker that looks at photos."""
+
+    way: Way = "threads"
+
+    def __init__(self, max_megapixels: float) -> None:
+        self._limit = max_megapixels
+
+    def identity(self) -> Any:
+        """What is found depends on this as well."""
+        return images.decoder(), cv2.__version__, np.__version__
+
+    def work(self, shard: Sequence[Job]) -> list[Scan]:
+        """What is known of some photos."""
+        cv2.setNumThreads(1)  # OpenCV's own threads would only compete with ours
+        return [look(job, self._limit) for job in shard]
+
+
 def scan(
-    jobs: Sequence[Job], max_megapixels: float, progress: Progress | None = None
+    jobs: Iterable[Job], count: int, max_megapixels: float, progress: Progress | None = None
 ) -> list[Scan]:
-    """Look at every photo, on all cores; the results are in the order of the jobs."""
-    return run(lambda job: look(job, max_megapixels), jobs, progress)
+    """Look at every one of `count` photos, on all cores or a cluster; results in their order."""
+    workers: Crew[Sequence[Job], list[Scan]] = Crew(Looker, max_megapixels, threads=1)
+    return _joined(workers.map(_parts(jobs, count)), count, progress)
 
 
 def run(
     work: Callable[[Item], Result], items: Sequence[Item], progress: Progress | None = None
 ) -> list[Result]:
     """`work` on every item, in order, on all cores; calls `progress(done, total)` now and then."""
-    # OpenCV's own threads would only compete with ours.
     cv2.setNumThreads(1)
+    parts = _parts(items, len(items))
+    done = ahead(parts, lambda part: [work(item) for item in part], cores())
+    return _joined(done, len(items), progress)
+
+
+def _parts(items: Iterable[Item], count: int) -> Iterator[list[Item]]:
+    """Several at a time: for small photos, handing over one costs as much as the work on it."""
+    left, size = iter(items), max(1, min(_TOGETHER, count // (_TOGETHER * cores())))
+    return iter(lambda: list(islice(left, size)), [])
+
+
+def _joined(parts: Iterable[list[Result]], count: int, progress: Progress | None) -> list[Result]:
     results: list[Result] = []
-    # Several at a time: for small photos, handing over one costs as much as the work on it.
-    size = max(1, min(_TOGETHER, len(items) // (_TOGETHER * cores())))
-    parts = [items[start : start + size] for start in range(0, len(items), size)]
-    for part in ahead(parts, lambda part: [work(item) for item in part], cores()):
+    for part in parts:
         results += part
         if progress:
-            progress(len(results), len(items))
+            progress(len(results), count)
     return results
 
 

@@ -19,7 +19,7 @@ import pandas as pd
 from components.core.params import Evaluate
 from components.core.progress import Progress
 from components.core.seeds import generator
-from components.evaluate.run import Predict, evaluate
+from components.evaluate.run import Predict, evaluate_passes
 from components.synthesis import degrade
 
 SOCIAL_SIDE = 1080  # pixels; what social networks keep of the longer side
@@ -65,10 +65,10 @@ TREATMENTS: dict[str, Treatment] = {
 
 
 def _treated(
-    predict: Predict, treat: Callable[[np.ndarray], np.ndarray], photos: Sequence[np.ndarray]
+    treat: Treatment, level: float, predict: Predict, photos: Sequence[np.ndarray]
 ) -> list[np.ndarray]:
     """Probability maps of treated photos, at the photos' own sizes."""
-    maps = predict([treat(photo) for photo in photos])
+    maps = predict([treat(level, photo) for photo in photos])
     return [
         found
         if found.shape == photo.shape[:2]
@@ -92,10 +92,14 @@ def robustness(
         Treatment to level (as text) to `METRICS`, each with its interval; a treatment without
         levels is left out.
     """
+    every = [(name, level) for name in TREATMENTS for level in getattr(params.robustness, name)]
+    passes = [
+        (partial(_treated, TREATMENTS[name], level), progress(f"{name} {level:g}"))
+        for name, level in every
+    ]
     block: dict[str, Any] = {}
-    for name, treat in TREATMENTS.items():
-        for level in getattr(params.robustness, name):
-            words, model = f"{name} {level:g}", partial(_treated, predict, partial(treat, level))
-            found = evaluate(model, images, root, params, progress(words)).metrics
-            block.setdefault(name, {})[f"{level:g}"] = {key: found[key] for key in METRICS}
+    done = evaluate_passes(predict, images, root, params, passes)
+    for (name, level), found in zip(every, done, strict=True):
+        kept = {key: found.metrics[key] for key in METRICS}
+        block.setdefault(name, {})[f"{level:g}"] = kept
     return block

@@ -1,27 +1,33 @@
 """Evaluate a predictor on the rows of a manifest: one row a photo, one block of metrics.
 
-Photos are decoded and measured in threads while the model predicts; nothing but the rows and sums
-by source group is kept, so memory does not grow with the number of photos' pixels.
+Batches of photos are worked on by `components.core.crew`; nothing but the rows and sums by source
+group is kept, so memory does not grow with the number of photos' pixels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import operator
+import pickle
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
 from components.core import images as photos_io
 from components.core import metrics as measure
+from components.core.crew import Crew, Sent, Way
 from components.core.errors import InputError
 from components.core.files import inside, sha256_bytes
 from components.core.params import Evaluate
 from components.core.progress import Progress
+from components.core.seeds import generator
 from components.core.stream import ahead, batches
 from components.core.sweep import Above, Points, Sweep, above, at_alarms, best
 from components.data.manifest import AUTHENTIC, MANIPULATED
@@ -35,6 +41,8 @@ from components.evaluate.calibration import (
 )
 
 Predict = Callable[[Sequence[np.ndarray]], list[np.ndarray]]
+Through = Callable[[Predict, Sequence[np.ndarray]], list[np.ndarray]]  # how photos are predicted
+Counted = tuple[dict[str, Any], tuple[np.ndarray, Above] | None]
 Block = dict[str, Any]
 _MEANS = ("f1", "iou", "mcc", "auc", "false_alarm_area", "imdlbenco_f1")
 _PARTS = ("f1", "iou", "auc")  # of a slice of the manipulated photos
@@ -78,6 +86,36 @@ class Evaluation:
     metrics: dict[str, Any]
 
 
+class _File(NamedTuple):
+    """A photo's or mask's file, and how large it may be."""
+
+    path: str
+    megapixels: float
+    read: Sent
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any], relative: str, root: Path) -> _File:
+        path = inside(root, relative)
+        # The manifest admitted this many pixels, so a lower default must not refuse them now.
+        limit = max(photos_io.MAX_MEGAPIXELS, (row["width"] * row["height"] + 1) / 1e6)
+        return cls(str(path), limit, Sent(partial(photos_io.read_bytes, path, limit)))
+
+
+class Given(NamedTuple):
+    """A manifest row with the files of its photo and its true mask, if there is one."""
+
+    row: dict[str, Any]
+    photo: _File
+    mask: _File | None
+
+    @classmethod
+    def of(cls, row: dict[str, Any], root: Path) -> Given:
+        """Of files below `root`."""
+        none = row["label"] == AUTHENTIC or pd.isna(row["mask_path"])
+        mask = None if none else _File.of(row, row["mask_path"], root)
+        return cls(row, _File.of(row, row["path"], root), mask)
+
+
 class Loaded(NamedTuple):
     """A manifest row with its photo uint8 (H, W, 3) and its true mask bool (H, W), if known."""
 
@@ -86,30 +124,27 @@ class Loaded(NamedTuple):
     mask: np.ndarray | None
 
 
-def load(row: dict[str, Any], root: Path) -> Loaded:
+def load(given: Given) -> Loaded:
     """Read a photo and its truth; raises InputError when either is not what the manifest says.
 
     An authentic photo's truth is an empty mask; a manipulated one's is None without a mask, or
     with one that marks nothing (which contradicts its label).
     """
-    path = inside(root, row["path"])
-    # The manifest admitted this many pixels, so a lower default must not refuse them now.
-    limit = max(photos_io.MAX_MEGAPIXELS, (row["width"] * row["height"] + 1) / 1e6)
-    data = photos_io.read_bytes(path, limit)
+    row, (path, limit, read), file = given
+    data = read()
     if sha256_bytes(data) != row["sha256"]:
-        raise InputError("is not the photo of the manifest", where=str(path), hint="run `iml run`")
-    photo = photos_io.decode_photo(data, str(path), limit)
+        raise InputError("is not the photo of the manifest", where=path, hint="run `iml run`")
+    photo = photos_io.decode_photo(data, path, limit)
     if row["label"] == AUTHENTIC:
         return Loaded(row, photo, np.zeros(photo.shape[:2], dtype=bool))
-    if pd.isna(row["mask_path"]):
+    if file is None:
         return Loaded(row, photo, None)
-    where = inside(root, row["mask_path"])
-    mask = photos_io.open_mask(where, limit)
+    mask = photos_io.decode_mask(file.read(), file.path, limit)
     if mask.shape != photo.shape[:2]:
         sizes = [f"{array.shape[1]}x{array.shape[0]}" for array in (mask, photo)]
         raise InputError(
             f"mask is {sizes[0]}, its photo {sizes[1]}",
-            where=str(where),
+            where=file.path,
             hint="masks have the size of their photo",
         )
     return Loaded(row, photo, mask if mask.any() else None)
@@ -117,19 +152,44 @@ def load(row: dict[str, Any], root: Path) -> Loaded:
 
 def load_all(images: pd.DataFrame, root: Path) -> Iterator[Loaded]:
     """Every row's photo and truth, in order, read a few ahead."""
+    return ahead(_given(images, root), load)
+
+
+def _given(images: pd.DataFrame, root: Path) -> Iterator[Given]:
     records: list[Any] = images.to_dict("records")
-    return ahead(records, lambda row: load(row, root))
+    return (Given.of(row, root) for row in records)
 
 
-def _predicted(loaded: Iterable[Loaded], predict: Predict) -> Iterator[tuple[Loaded, np.ndarray]]:
-    """Predict in batches; yields each photo with its probability map."""
-    for batch in batches(loaded, lambda item: item.photo.shape[0] * item.photo.shape[1]):
-        yield from zip(batch, predict([item.photo for item in batch]), strict=True)
+class Shard(NamedTuple):
+    """A batch of photos, and how they are predicted."""
+
+    photos: list[Given]
+    through: Through
 
 
-def _measured(
-    pair: tuple[Loaded, np.ndarray], temperature: float
-) -> tuple[dict[str, Any], tuple[np.ndarray, Above] | None]:
+class Judge:
+    """A worker: a model, and the temperature of its calibration."""
+
+    way: Way = "threads"
+
+    def __init__(self, predict: Predict, temperature: float) -> None:
+        self._predict, self._temperature = predict, temperature
+
+    def identity(self) -> Any:
+        """What figures depend on: of the model and the processor that is its answer to a photo."""
+        photo = generator(0, "identity").integers(0, 256, (300, 200, 3), dtype=np.uint8)
+        answer = sha256_bytes(self._predict([photo])[0].tobytes())
+        return answer, photos_io.decoder(), cv2.__version__, np.__version__
+
+    def work(self, shard: Shard) -> list[Counted]:
+        """Of each photo what `_measured` gives."""
+        loaded = list(ahead(shard.photos, load))
+        maps = shard.through(self._predict, [one.photo for one in loaded])
+        pairs = zip(loaded, maps, strict=True)
+        return list(ahead(pairs, partial(_measured, temperature=self._temperature)))
+
+
+def _measured(pair: tuple[Loaded, np.ndarray], temperature: float) -> Counted:
     """One row of `IMAGES`; the photo's `reliability` and `above` where the truth is known."""
     (row, photo, mask), prob = pair
     try:
@@ -169,19 +229,70 @@ def evaluate(
         InputError: no photos, a photo or mask that is missing, damaged or not the manifest's, or
             a prediction that is not a finite probability map of the photo's size.
     """
+    passes = [(operator.call, progress)]
+    (found,) = evaluate_passes(predict, images, root, params, passes, calibration)
+    return found
+
+
+def evaluate_passes(
+    predict: Predict,
+    images: pd.DataFrame,
+    root: Path,
+    params: Evaluate,
+    passes: Sequence[tuple[Through, Progress | None]],
+    calibration: Calibration | None = None,
+) -> Iterator[Evaluation]:
+    """`evaluate` once for each pass, all of them on the same workers.
+
+    A model that cannot be sent elsewhere works on this machine.
+    """
     if images.empty:
         raise InputError("no photos to evaluate", where=str(root))
     calibration = calibration or Calibration()
+    workers: Crew[Shard, list[Counted]] = Crew(
+        Judge,
+        predict,
+        calibration.temperature,
+        threads=params.threads,
+        here=not _leaves(predict),
+    )
+    shards = (
+        Shard(batch, through)
+        for through, _ in passes
+        for batch in batches(_given(images, root), lambda one: one.row["width"] * one.row["height"])
+    )
+    counted = chain.from_iterable(workers.map(shards))
+    for _, progress in passes:
+        own = islice(counted, len(images))
+        yield _collected(own, len(images), params, progress, calibration)
+
+
+def _leaves(predict: Predict) -> bool:
+    """Whether a model can go to another process."""
+    try:
+        pickle.dumps(predict)
+    except (pickle.PicklingError, TypeError, AttributeError, OSError, InputError):
+        return False
+    return True
+
+
+def _collected(
+    photos: Iterator[Counted],
+    count: int,
+    params: Evaluate,
+    progress: Progress | None,
+    calibration: Calibration,
+) -> Evaluation:
+    """One pass."""
     rows: list[dict[str, Any]] = []
     bins, sweep = BinSums(), Sweep()
-    measured = partial(_measured, temperature=calibration.temperature)
-    for row, counted in ahead(_predicted(load_all(images, root), predict), measured):
+    for row, counted in photos:
         rows.append(row)
         if counted is not None:
             bins.add(row["group"], counted[0])
             sweep.add(counted[1], row["group"])
         if progress:
-            progress(len(rows), len(images))
+            progress(len(rows), count)
     frame = pd.DataFrame(rows, columns=IMAGES.names)
     metrics = _summarise(frame, bins, sweep, params, calibration)
     return Evaluation(frame, metrics | {"thresholds": sweep.rows(_CURVE)})

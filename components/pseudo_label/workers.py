@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from components.core.crew import Crew
+from components.core.crew import Crew, Way
 from components.core.errors import InputError
 from components.core.files import sha256_bytes
 from components.core.images import MAX_MEGAPIXELS, decode_photo, read_bytes
@@ -86,9 +86,9 @@ class Labeller:
         return registry.build(self._params)
 
     @property
-    def processes(self) -> bool:
+    def way(self) -> Way:
         """As its teacher says."""
-        return self._teacher.processes
+        return "processes" if self._teacher.processes else "alone"
 
     def identity(self) -> Identity:
         """What the masks made here depend on: nodes with other hardware may round otherwise."""

@@ -18,6 +18,7 @@ from contextlib import suppress
 from io import BytesIO
 from multiprocessing import Pipe
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 
@@ -104,6 +105,14 @@ class OwnCode(Predictor):
                 cwd=folder.parent,
             )
         self._receive()
+
+    def __reduce__(self) -> NoReturn:
+        """It does not leave this machine."""
+        raise InputError(
+            "the code that the version carries runs on this machine only",
+            where=str(self._folder),
+            hint="unset RAY_ADDRESS",
+        )
 
     def probabilities(self, photos: Sequence[np.ndarray]) -> list[np.ndarray]:
         """As `Predictor.probabilities`."""

@@ -46,6 +46,7 @@ class Predictor:
         self._folder = Path(folder)
         self._student = Runtime(folder, threads, device)
         self.weights_sha256 = self._student.weights_sha256
+        self.device = device
 
     def probabilities(self, photos: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Photos uint8 (H, W, 3), RGB, of any size, to float32 (H, W) each."""

@@ -9,17 +9,16 @@ photo that has changed is scored again.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 from components.core import images
-from components.core.crew import Crew
+from components.core.crew import Crew, Way
 from components.core.errors import InputError
 from components.core.files import read_json, write_bytes, write_json
 from components.core.progress import Progress
@@ -32,7 +31,6 @@ from components.serving.predictor import Predictor
 from components.serving.sources import Item, Selection, Source, open_source
 from components.serving.table import ABSTAINED, FAILED, SCORED, Plan, Row, Table
 from components.serving.triage import OVERLAYS, Triage, drawn, overlay
-from components.student.config import CONFIG, GRAPH
 
 SETTINGS = "score.json"
 THREADS = 1  # of a worker: the workers are the parallelism, and threads change float sums
@@ -46,37 +44,6 @@ class Summary:
     abstained: int
     failed: int
     new: int
-
-
-@dataclass(frozen=True)
-class Model:
-    """A predictor, which workers load again from its two files."""
-
-    predictor: Predictor
-    folder: Path  # with `student.onnx` and `student.json`
-    device: str = "cpu"
-
-    def __call__(self) -> Predictor:
-        """The predictor in this process."""
-        return self.predictor
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """What travels to a worker, which may have no such folder."""
-        if isinstance(self.predictor, OwnCode):
-            raise InputError(
-                "the code that the version carries runs on this machine only",
-                where=str(self.folder),
-                hint="unset RAY_ADDRESS",
-            )
-        files = {name: (self.folder / name).read_bytes() for name in (CONFIG, GRAPH)}
-        return partial, (_load, files, self.device)
-
-
-def _load(files: Mapping[str, bytes], device: str) -> Predictor:
-    with TemporaryDirectory() as folder:
-        for name, data in files.items():
-            (Path(folder) / name).write_bytes(data)
-        return Predictor(folder, THREADS, device)
 
 
 class Shard(NamedTuple):
@@ -94,26 +61,20 @@ class Found(NamedTuple):
 
 
 class Scorer:
-    """A worker: the source and the model, opened at the first question."""
+    """A worker: the model, and the source, opened at the first question."""
 
-    def __init__(
-        self, source: Callable[[], Source], model: Callable[[], Predictor], limits: Limits
-    ) -> None:
-        self._open, self._model, self._limits = source, model, limits
+    def __init__(self, source: Callable[[], Source], predictor: Predictor, limits: Limits) -> None:
+        self._open, self._predictor, self._limits = source, predictor, limits
 
     @cached_property
     def _source(self) -> Source:
         return self._open()
 
-    @cached_property
-    def _predictor(self) -> Predictor:
-        return self._model()
-
     @property
-    def processes(self) -> bool:
-        """Not with a GPU, nor with a version's own code, which is one process with threads."""
+    def way(self) -> Way:
+        """Alone with a GPU, or a version's own code, which is one process with threads."""
         own_code = isinstance(self._predictor, OwnCode)
-        return not own_code and getattr(self._model, "device", "cpu") == "cpu"
+        return "alone" if own_code or self._predictor.device != "cpu" else "processes"
 
     def identity(self) -> Any:
         """What scores depend on besides the photos; raises InputError for a source out of reach."""
@@ -168,14 +129,13 @@ def run(
     """`score` of a student and a place; the origin of the answers as well."""
     predictor = own_code.load(student, THREADS if device == "cpu" else 0, device)
     origin = Origin.of(student, predictor.weights_sha256)
-    model = Model(predictor, student.folder, device)
     place = partial(open_source, source, out)
-    return origin, score(place, model, out, source, origin, limits, selection, progress)
+    return origin, score(place, predictor, out, source, origin, limits, selection, progress)
 
 
 def score(
     source: Callable[[], Source],
-    model: Callable[[], Predictor],
+    predictor: Predictor,
     out: Path,
     source_name: str,
     origin: Origin,
@@ -187,7 +147,7 @@ def score(
 
     Args:
         source: opens where the photos are, in each worker.
-        model: gives the predictor, in each worker.
+        predictor: what scores; each worker gets its own.
         out: folder of the results; if it holds some already, the run continues them.
         source_name: of the source, for people.
         origin: of the answers, kept beside them; its time and program are the last run's.
@@ -206,7 +166,7 @@ def score(
     about = {"source": source_name, **origin.row()}
     _claim(out, {**about, "limits": asdict(limits), **selection.row()})
     table, triage = Table(out), Triage()
-    crew: Crew[Shard, Found] = Crew(Scorer, source, model, limits, threads=THREADS)
+    crew: Crew[Shard, Found] = Crew(Scorer, source, predictor, limits, threads=THREADS)
     new = 0
     for plan, found in _made(crew, table.plans(chain([first], items)), triage):
         for name, picture in found.overlays.items():

@@ -5,8 +5,9 @@ Sizes are handled as `components.student.infer` does in training, see there for 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -66,7 +67,8 @@ class Runtime:
         Raises:
             InputError: a file is missing, was changed or cut short, or is of another schema.
         """
-        values, path = config.read(folder), Path(folder) / GRAPH
+        self._folder, self._threads, self._device = Path(folder), threads, device
+        values, path = config.read(folder), self._folder / GRAPH
         self.weights_sha256: str = values[config.HASH]
         try:
             data = path.read_bytes()
@@ -89,6 +91,11 @@ class Runtime:
         self._session = session(data, str(path), threads, device)
         self._input = self._session.get_inputs()[0].name
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """What travels to another process, which may have no such folder: both files."""
+        files = {name: (self._folder / name).read_bytes() for name in (CONFIG, GRAPH)}
+        return _loaded, (files, self._threads, self._device)
+
     def probabilities(self, photos: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Probability of "manipulated" per pixel, at each photo's own size.
 
@@ -106,3 +113,10 @@ class Runtime:
         batch = np.ascontiguousarray(squares.transpose(0, 3, 1, 2), np.float32)
         batch /= 255
         return self._session.run(None, {self._input: batch})[0][:, 0]
+
+
+def _loaded(files: Mapping[str, bytes], threads: int, device: str) -> Runtime:
+    with TemporaryDirectory() as folder:
+        for name, data in files.items():
+            (Path(folder) / name).write_bytes(data)
+        return Runtime(folder, threads, device)

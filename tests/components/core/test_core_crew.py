@@ -1,9 +1,11 @@
-"""Shards over processes: order, bounds, lost workers, failures in their place."""
+"""Shards over processes and threads: order, bounds, lost workers, failures in their place."""
 
 from __future__ import annotations
 
 import os
+import pickle
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,14 +14,14 @@ import psutil
 import pytest
 
 from components.core import crew
-from components.core.crew import Crew
+from components.core.crew import Crew, Sent
 from components.core.errors import CheckError, InputError
 
 
 class Squares:
     """Squares numbers; one that is in `deadly` kills its worker the first so many times."""
 
-    processes = True
+    way = "processes"
 
     def __init__(self, folder: Path, deadly: dict[int, int]) -> None:
         self._folder, self._deadly = folder, deadly
@@ -96,3 +98,41 @@ def test_a_failure_stands_in_its_shards_place(tmp_path: Path) -> None:
     with pytest.raises(InputError) as failed:
         next(results)
     assert failed.value.line() == "-5: is negative; take another"
+
+
+class Threads(Squares):
+    way = "threads"
+
+    def __init__(self) -> None:
+        self._both = threading.Barrier(2, timeout=60)
+
+    def work(self, shard: int) -> tuple[int, int]:
+        self._both.wait()
+        return shard * shard, os.getpid()
+
+
+def test_threads_share_one_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "nobody:1")
+    found = list(Crew(Threads, threads=1, here=True).map(range(20)))
+    assert found == [(n * n, os.getpid()) for n in range(20)]
+
+
+def test_a_file_is_read_when_asked_for_or_before_it_travels(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    file = Sent(path.read_bytes)
+    path.write_bytes(b"here")
+    assert file() == b"here"
+    sent = pickle.dumps(file)
+    path.write_bytes(b"later")
+    assert pickle.loads(sent)() == b"here"
+    assert pickle.loads(pickle.dumps(pickle.loads(sent)))() == b"here"
+
+
+def refused() -> bytes:
+    raise InputError("is no photo", where="a.jpg")
+
+
+def test_what_a_file_raises_travels_too() -> None:
+    file = pickle.loads(pickle.dumps(Sent(refused)))
+    with pytest.raises(InputError, match=r"a\.jpg: is no photo"):
+        file()

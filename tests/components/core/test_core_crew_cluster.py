@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -10,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
@@ -20,18 +21,24 @@ import numpy as np
 import psutil
 import pytest
 import ray
+from evaluate_support import make_dataset as make_photos
+from evaluate_support import params
 from PIL import Image
 from pseudo_label_support import make_dataset, tree
 from small_students import small_student
 
 from components.core.crew import Crew
 from components.core.errors import CheckError, InputError
+from components.data import scan
 from components.data.manifest import write
+from components.evaluate.run import evaluate
 from components.export.onnx import save
 from components.serving import score as scoring
 from components.serving.origin import Student
+from components.student.runtime import Runtime
 
 ROOT = Path(__file__).parents[3]
+__all__ = ["make_photos", "params"]  # fixtures
 
 
 def silent(port: int) -> bool:
@@ -119,6 +126,26 @@ def workers(kind: str) -> list[psutil.Process]:
     return found
 
 
+@pytest.fixture
+def kill() -> Iterator[Callable[[str], Callable[[int, int], None]]]:
+    """As progress, kills one of two workers of a kind once; the cluster is left at the end."""
+    killed = []
+
+    def once(kind: str) -> Callable[[int, int], None]:
+        def progress(done: int, total: int) -> None:
+            if not killed:
+                first, _ = workers(kind)
+                first.kill()
+                killed.append(done)
+                assert done < total / 2
+
+        return progress
+
+    yield once
+    ray.shutdown()
+    assert killed
+
+
 def test_a_lost_worker_changes_no_byte(cluster: dict[str, str], tmp_path: Path) -> None:
     here, there = tmp_path / "here", tmp_path / "there"
     for root in (here, there):
@@ -159,7 +186,7 @@ def test_a_shard_that_kills_its_worker_has_a_second_try_and_ends_the_run(
     tries = tmp_path / "tries"
 
     class Deadly:
-        processes = True
+        way = "processes"
 
         def identity(self) -> str:
             return "one kind"
@@ -182,7 +209,7 @@ def test_nodes_that_differ_are_refused(
     cluster: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Node:
-        processes = True
+        way = "processes"
 
         def identity(self) -> int:
             return os.getpid()
@@ -217,6 +244,55 @@ def test_scores_are_the_same_on_the_cluster(
         ray.shutdown()
     assert tree(here / "scores.parquet") == tree(there / "scores.parquet")
     assert tree(here / "overlays") == tree(there / "overlays")
+
+
+def test_a_scan_is_the_same_on_the_cluster(
+    cluster: dict[str, str], kill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(1200):
+        (tmp_path / f"{number}.jpg").write_bytes(jpeg(number)[: 200 if number == 70 else None])
+    mask = np.zeros((70, 90), np.uint8)
+    mask[5:30, 40:60] = 255
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    names = [*map(str, range(1200)), "gone"]
+
+    def found(progress: Callable[[int, int], None] | None) -> list[str]:
+        jobs = (
+            scan.Job.of(name, str(tmp_path / f"{name}.jpg"), str(tmp_path / "mask.png"), True, 1.0)
+            for name in names
+        )
+        return [str(one) for one in scan.scan(jobs, len(names), 1.0, progress)]
+
+    here = found(None)
+    monkeypatch.setenv("RAY_ADDRESS", cluster["node"])
+    there = found(kill("Looker"))
+    assert there == here
+    assert "damaged" in here[70]
+    assert "no such file" in here[-1]
+
+
+def test_figures_are_the_same_on_the_cluster(
+    cluster: dict[str, str], kill, make_photos, params, tmp_path: Path, monkeypatch
+) -> None:
+    images, root = make_photos(manipulated=120, authentic=40, size=(70, 90))
+    save(small_student(), tmp_path / "student")
+    predict = Runtime(tmp_path / "student", params.threads).probabilities
+    here = evaluate(predict, images, root, params)
+    monkeypatch.setenv("RAY_ADDRESS", cluster["node"])
+    there = evaluate(predict, images, root, params, kill("Judge"))
+    assert json.dumps(there.metrics) == json.dumps(here.metrics)
+    assert there.images.equals(here.images)
+
+
+def test_a_model_that_cannot_leave_is_evaluated_here(
+    free_port: int, make_photos, params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{free_port}")
+    images, root = make_photos()
+    found = evaluate(
+        lambda photos: [photo[..., 0] / np.float32(255) for photo in photos], images, root, params
+    )
+    assert found.metrics["f1"]["value"] == 1
 
 
 def test_no_cluster_there_is_one_clear_line(

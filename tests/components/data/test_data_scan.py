@@ -47,13 +47,13 @@ def test_an_error_ends_the_run_early() -> None:
 def test_a_look_at_a_photo_and_its_mask(tmp_path: Path) -> None:
     photo = write_photo(tmp_path / "a.jpg", 1)
     mask = write_mask(tmp_path / "m.png", (10, 20, 40, 36))
-    seen = scan.look(scan.Job("a.jpg", photo, mask, components=True), 1.0)
+    seen = scan.look(scan.Job.of("a.jpg", photo, mask, True, 1.0), 1.0)
     assert seen.problem is None
     assert (seen.sha256, seen.size) == (sha256_file(photo), (96, 64))
     assert seen.mask is not None
     assert (seen.mask.sha256, seen.mask.size) == (sha256_file(mask), (96, 64))
     assert seen.mask.components is not None
     assert seen.mask.components.tolist() == [[10, 20, 40, 36]]
-    plain = scan.look(scan.Job("a.jpg", photo, mask, components=False), 1.0)
+    plain = scan.look(scan.Job.of("a.jpg", photo, mask, False, 1.0), 1.0)
     assert plain.mask is not None
     assert plain.mask.components is None

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import threading
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
+from small_students import small_student
 
 from components.core.errors import InputError
 from components.core.images import save_grey, save_photo
 from components.core.params import Evaluate
 from components.data.manifest import read_table, write_table
-from components.evaluate.run import IMAGES, evaluate
+from components.evaluate.run import IMAGES, Judge, evaluate
+from components.export.onnx import save
+from components.student.runtime import Runtime
 
 
 def test_numbers_of_a_known_answer(make_dataset, red_channel, params) -> None:
@@ -86,6 +92,44 @@ def test_result_is_the_same_twice(make_dataset, red_channel, params) -> None:
     first, second = (evaluate(red_channel, images, root, params) for _ in range(2))
     assert first.metrics == second.metrics
     assert first.images.equals(second.images)
+
+
+def test_the_figures_are_those_of_one_worker(
+    make_dataset, params, tmp_path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, root = make_dataset(manipulated=60, authentic=20, size=(70, 90))
+    save(small_student(), tmp_path / "student")
+    predict = Runtime(tmp_path / "student", params.threads).probabilities
+    found = []
+    for way, cores in [("threads", {0}), ("threads", {0, 1}), ("processes", {0, 1})]:
+        monkeypatch.setattr(Judge, "way", way)
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _, cores=cores: cores)
+        result = evaluate(predict, images, root, params)
+        found.append((json.dumps(result.metrics), result.images.to_json(double_precision=15)))
+    assert found[0] == found[1] == found[2]
+
+
+def test_a_worker_killed_midway_changes_no_figure(
+    make_dataset, params, tmp_path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, root = make_dataset(manipulated=60, authentic=20, size=(70, 90))
+    save(small_student(), tmp_path / "student")
+    predict = Runtime(tmp_path / "student", params.threads).probabilities
+    monkeypatch.setattr(Judge, "way", "processes")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+    killed: list[int] = []
+
+    def kill(done: int, total: int) -> None:
+        if not killed:
+            children = psutil.Process().children()
+            (worker, _) = [one for one in children if "spawn_main" in str(one.cmdline())]
+            worker.kill()
+            killed.append(worker.wait())
+
+    whole, cut = (evaluate(predict, images, root, params, one) for one in (None, kill))
+    assert killed == [-signal.SIGKILL]
+    assert whole.metrics == cut.metrics
+    assert whole.images.equals(cut.images)
 
 
 def test_one_class_only_gives_null_not_nan(make_dataset, red_channel, params) -> None:
@@ -203,9 +247,9 @@ def _peak(images, root: Path, params: Evaluate, predict: Callable) -> int:
 
 
 def test_memory_does_not_grow_with_the_number_of_photos(make_dataset, red_channel, params) -> None:
-    """100 photos of 0.06 megapixels hold 18 MB decoded; what is held at a time must not follow."""
-    images, root = make_dataset(manipulated=100, authentic=0, size=(200, 300))
-    few = _peak(images.iloc[:25], root, params, red_channel)
+    """200 photos of 0.06 megapixels hold 36 MB decoded; what is held at a time must not follow."""
+    images, root = make_dataset(manipulated=200, authentic=0, size=(200, 300))
+    few = _peak(images.iloc[:50], root, params, red_channel)  # two batches, and more
     many = _peak(images, root, params, red_channel)
     assert many < 1.25 * few
 

@@ -70,7 +70,7 @@ def photos(tmp_path: Path) -> Path:
 def run(source: Source, predictor: Predictor, out: Path, **selected: object) -> Summary:
     chosen = Selection(**selected)
     made = origin(predictor)
-    return score(lambda: source, lambda: predictor, out, "desk <b>", made, LIMITS, chosen)
+    return score(lambda: source, predictor, out, "desk <b>", made, LIMITS, chosen)
 
 
 def tree(out: Path) -> dict[str, bytes]:
@@ -230,7 +230,7 @@ def test_results_of_something_else_are_left_alone(
     out = tmp_path / "out"
     source = open_source(str(photos), out)
     run(source, predictor, out)
-    opened = lambda: source, lambda: predictor
+    opened = lambda: source, predictor
     with pytest.raises(InputError, match="another source, model, limits or selection"):
         run(source, predictor, out, sample=3)
     with pytest.raises(InputError, match="another source, model, limits or selection"):
@@ -493,7 +493,8 @@ def test_a_killed_run_scores_each_photo_once(
 
 
 def test_a_version_s_own_code_does_not_travel(student_folder: Path) -> None:
-    own = scoring.Model(OwnCode.__new__(OwnCode), student_folder)
+    own = OwnCode.__new__(OwnCode)
+    own._folder = student_folder
     with pytest.raises(InputError, match=r"runs on this machine only; unset RAY_ADDRESS"):
         pickle.dumps(own)
 
@@ -503,4 +504,4 @@ def test_a_node_that_cannot_reach_the_source_says_so(
 ) -> None:
     source = partial(open_source, "s3://nowhere/in", tmp_path)
     with pytest.raises(InputError, match="s3://nowhere/in: cannot be listed"):
-        scoring.Scorer(source, lambda: predictor, LIMITS).identity()
+        scoring.Scorer(source, predictor, LIMITS).identity()
