@@ -127,7 +127,7 @@ class Engine:
             return
         archive = self.folder / "base.tar"
         slim = [f"--dpkgopt=path-exclude=/usr/share/{n}/*" for n in ("man", "locale")]
-        # Merged from the start, as the official images are: merging it afterwards takes all of Perl.
+        # Merged from the start, as the official images are: to merge it later takes all of Perl.
         slim += ["--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr", "--include=usr-is-merged"]
         making = ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={packages}"]
         self.run(*making, *slim, *options, "bookworm", archive)
