@@ -226,7 +226,11 @@ def services(settings: Settings) -> list[Service]:
             "worker",
             [str(tool / "prefect"), "worker", "start", "--pool", POOL, "--type", "process",
              "--name", "stack"],
-            {name: value for name, value in client.items() if name not in _OWNERS},
+            {
+                # A run that somebody asks for waits that long at most, by default ten seconds.
+                "PREFECT_WORKER_QUERY_SECONDS": "2",
+                **{name: value for name, value in client.items() if name not in _OWNERS},
+            },
             lambda: _online(settings),
         ),
     ]  # fmt: skip

@@ -127,6 +127,8 @@ class Engine:
             return
         archive = self.folder / "base.tar"
         slim = [f"--dpkgopt=path-exclude=/usr/share/{n}/*" for n in ("man", "locale")]
+        # Merged from the start, as the official images are: to merge it later takes all of Perl.
+        slim += ["--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr", "--include=usr-is-merged"]
         making = ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={packages}"]
         self.run(*making, *slim, *options, "bookworm", archive)
         changed = [f"--change={key} {value}" for key, value in changes.items()]
