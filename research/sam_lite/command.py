@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from components.core.files import atomic, sha256_file, write_json
 from components.core.progress import Progress
-from components.core.weights import packaged
+from components.core.weights import lite0
 from components.pseudo_label.checkpoints import Checkpoint
 from components.pseudo_label.teachers.sam_lite.model import load_teacher, read_network
 from research.sam_lite import sources, tuning
@@ -70,9 +70,7 @@ def train_command(
     config = replace(TrainConfig(), steps=steps, seed=seed, threads=threads, shares=shares)
     earlier = read_network(Checkpoint(start))[0].state_dict() if start else None
     learnt, held = (sources.load(photos, cutouts, regions, side) for side in (False, True))
-    trained = train(
-        config, learnt, None if start else packaged("tf_efficientnet_lite0"), out, progress, earlier
-    )
+    trained = train(config, learnt, None if start else lite0(), out, progress, earlier)
     release = store_half(trained, out / RELEASE)
     report = {
         "weights": str(release),

@@ -101,7 +101,7 @@ def pretrain(
     """
     fix_torch(derive(params.seed, "pretraining"), params.threads)
     hold_memory()
-    changes = {"backbone": "tf_efficientnet_lite0", "frontend": "none"}
+    changes = {"backbone": backbones.PACKAGE_BACKBONE, "frontend": "none"}
     reference = build(configure(params.student.model_copy(update=changes)), "package")
     reference = reference.eval().requires_grad_(False)
     student = PretrainingModel(configure(params.student), backbones.widths(reference.backbone))

@@ -13,7 +13,7 @@ from pseudo_label_support import joined, predict, settings
 from safetensors.torch import save_file
 
 from components.core.errors import InputError
-from components.core.weights import packaged
+from components.core.weights import lite0
 from components.pseudo_label.candidates import Prompt
 from components.pseudo_label.checkpoints import Checkpoint
 from components.pseudo_label.quality import pseudo_mask
@@ -142,7 +142,7 @@ def test_small_and_narrow_photos(teacher: sam_lite.SamLiteTeacher, shape: tuple[
 def test_folding_the_batch_norms_changes_nothing() -> None:
     import timm
 
-    state = packaged("tf_efficientnet_lite0")
+    state = lite0()
     trunk = Trunk(state)
     network = timm.create_model("tf_efficientnet_lite0").eval()
     network.load_state_dict(state)
