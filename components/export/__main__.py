@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+
 from components.core import params
 from components.core.errors import exit_on_error
 from components.core.files import write_json
@@ -15,6 +17,7 @@ def main() -> None:
     """Read params.yaml and `runs/distill`; write `runs/export`."""
     with exit_on_error():
         settings = params.load().export
+        torch.set_num_threads(1)  # parity.json is the same however many cores there are
         student = store.load(DISTILLED)
         save(student, EXPORTED)
         found = differences(student, EXPORTED / GRAPH, settings.sizes)

@@ -101,7 +101,7 @@ def differences(
         data = Path(path).read_bytes()
     except OSError as error:
         raise InputError(f"cannot be read ({error.strerror})", where=str(path)) from None
-    running = session(data, str(path))
+    running = session(data, str(path), threads=1)
     model, found = _Probability(student).eval(), []
     for height, width in sizes:
         draw = generator(0, "parity", height, width)

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -7,11 +10,15 @@ import pytest
 import torch
 
 from components.core.errors import CheckError, InputError
+from components.core.paths import DISTILLED, PARITY
 from components.export import onnx as exporter
+from components.export.__main__ import main
 from components.export.onnx import check_parity, differences, export
+from components.student import store
 from components.student.infer import probabilities
 from components.student.model import MAX_MEGABYTES
 
+ROOT = Path(__file__).parents[3]
 SIZES = [[64, 64], [96, 160], [75, 50]]
 
 
@@ -91,6 +98,18 @@ def test_same_student_same_file(make, tmp_path):
     for name in ("a.onnx", "b.onnx"):
         export(make(), tmp_path / name)
     assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
+
+
+def test_the_stage_says_the_same_whatever_the_number_of_threads(make, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    store.save(make(backbone="tf_efficientnet_lite0", size=192), DISTILLED)
+    said = []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        main()
+        said.append(PARITY.read_bytes())
+    assert said[0] == said[1]
 
 
 def test_file_that_is_no_onnx(make, tmp_path):
