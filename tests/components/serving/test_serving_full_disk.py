@@ -37,7 +37,7 @@ def test_scores_that_do_not_fit_are_one_line_and_go_on_later(
 
     def run() -> Summary:
         place = partial(open_source, str(photos), out)
-        return score(place, lambda: predictor, out, "desk", origin, LIMITS)
+        return score(place, predictor, out, "desk", origin, LIMITS)
 
     with pytest.raises(SystemExit) as caught, exit_on_error():
         run()
