@@ -8,6 +8,7 @@ import signal
 import threading
 import tracemalloc
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from components.core.errors import InputError
 from components.core.images import save_grey, save_photo
 from components.core.params import Evaluate
 from components.data.manifest import read_table, write_table
-from components.evaluate.run import IMAGES, Judge, evaluate
+from components.evaluate.run import IMAGES, Evaluation, Judge, evaluate
 from components.export.onnx import save
 from components.student.runtime import Runtime
 
@@ -94,27 +95,26 @@ def test_result_is_the_same_twice(make_dataset, red_channel, params) -> None:
     assert first.images.equals(second.images)
 
 
-def test_the_figures_are_those_of_one_worker(
-    make_dataset, params, tmp_path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def judged(make_dataset, params, tmp_path) -> Callable[..., Evaluation]:
+    """Evaluates a small student, which can travel, on 80 photos; takes `progress`."""
     images, root = make_dataset(manipulated=60, authentic=20, size=(70, 90))
     save(small_student(), tmp_path / "student")
     predict = Runtime(tmp_path / "student", params.threads).probabilities
+    return partial(evaluate, predict, images, root, params)
+
+
+def test_the_figures_are_those_of_one_worker(judged, monkeypatch: pytest.MonkeyPatch) -> None:
     found = []
     for way, cores in [("threads", {0}), ("threads", {0, 1}), ("processes", {0, 1})]:
         monkeypatch.setattr(Judge, "way", way)
         monkeypatch.setattr(os, "sched_getaffinity", lambda _, cores=cores: cores)
-        result = evaluate(predict, images, root, params)
+        result = judged()
         found.append((json.dumps(result.metrics), result.images.to_json(double_precision=15)))
     assert found[0] == found[1] == found[2]
 
 
-def test_a_worker_killed_midway_changes_no_figure(
-    make_dataset, params, tmp_path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    images, root = make_dataset(manipulated=60, authentic=20, size=(70, 90))
-    save(small_student(), tmp_path / "student")
-    predict = Runtime(tmp_path / "student", params.threads).probabilities
+def test_a_worker_killed_midway_changes_no_figure(judged, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Judge, "way", "processes")
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
     killed: list[int] = []
@@ -126,7 +126,7 @@ def test_a_worker_killed_midway_changes_no_figure(
             worker.kill()
             killed.append(worker.wait())
 
-    whole, cut = (evaluate(predict, images, root, params, one) for one in (None, kill))
+    whole, cut = judged(), judged(kill)
     assert killed == [-signal.SIGKILL]
     assert whole.metrics == cut.metrics
     assert whole.images.equals(cut.images)
