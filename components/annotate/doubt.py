@@ -38,7 +38,7 @@ from components.distill.examples import collect
 from components.evaluate.run import Loaded, load_all
 from components.pseudo_label.label import boxes_by_photo, label_dataset
 from components.pseudo_label.prompts import expand, fill, pixels
-from components.student.infer import probabilities
+from components.student.infer import network
 
 FOLDS = 3
 EPOCHS = 8  # at most; later ones learn labels by heart
@@ -207,7 +207,7 @@ def _answers(
         student = trained(data, learn, select, params, state_dir() / DISTILL_CACHE)
         photos = load_all(images[fold == number].assign(mask_path=None), root)
         for batch in batches(photos, lambda one: one.photo.size // 3):
-            maps = probabilities(student, [one.photo for one in batch])
+            maps = network(student, [one.photo for one in batch])
             yield from zip(batch, maps, strict=True)
 
 

@@ -104,6 +104,9 @@ class Network(_Block):
     # How photos of other sizes are shown to the network (see `components.student.infer`)
     view: Literal["resize", "tiles"]
     overlap: Annotated[float, Field(ge=0, le=0.9)]  # of neighbouring tiles, share of their side
+    # Whether copy-moves found by matching are part of the answer (see `components.student.copies`).
+    # Students made before it was built have none; it decides nothing about a training.
+    copies: bool = False
 
 
 class StudentParams(Network):

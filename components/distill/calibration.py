@@ -1,6 +1,6 @@
 """Calibration on the validation photos: a temperature for the pixels, a threshold for the photo.
 
-The temperature (Guo et al. 2017) calibrates the probabilities against the pseudo-masks;
+The temperature (Guo et al. 2017) calibrates the network's probabilities against the pseudo-masks;
 it moves no pixel of the network's own grid across 0.5. The threshold is where balanced accuracy
 between manipulated and authentic validation photos is best. Both become part of the student's
 config, with the scores of these photos, which tell how often an authentic one scores as high.
@@ -9,7 +9,7 @@ Memory does not grow with the number of photos' pixels: logits are counted in fi
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from scipy.optimize import minimize_scalar
@@ -17,7 +17,7 @@ from scipy.optimize import minimize_scalar
 from components.core.metrics import image_score
 from components.distill.cache import QUALITY, Decoded
 from components.student.config import Scores, ValidationScores
-from components.student.infer import BATCH, probabilities
+from components.student.infer import BATCH, network, probabilities
 from components.student.model import Student
 
 REACH, BINS = 16.0, 3200  # logits -16..16; float32 probabilities reach no further
@@ -27,12 +27,12 @@ COOLEST, HOTTEST = 0.05, 20.0
 def calibrate(student: Student, data: Decoded) -> None:
     """Set what the validation photos decide in the student's config, in place."""
     counts = np.zeros((2, BINS))  # weight of all pixels, and of manipulated ones
-    for row, found in _predicted(student, data):
+    for row, found in _predicted(network, student, data):
         target = data.photo(row)[1].ravel() / 255
         counts += _binned(found.ravel(), target)
     config = student.config.model_copy(update={"temperature": fit_temperature(*counts)})
     student.config = config
-    scores = np.array([image_score(found) for _, found in _predicted(student, data)])
+    scores = np.array([image_score(found) for _, found in _predicted(probabilities, student, data)])
     manipulated = data.manipulated[data.val]
     decided = {
         "image_threshold": best_threshold(scores, manipulated),
@@ -51,11 +51,15 @@ def _kept(scores: np.ndarray, manipulated: np.ndarray, data: Decoded) -> Validat
     )
 
 
-def _predicted(student: Student, data: Decoded) -> Iterator[tuple[int, np.ndarray]]:
+def _predicted(
+    answer: Callable[[Student, Sequence[np.ndarray]], list[np.ndarray]],
+    student: Student,
+    data: Decoded,
+) -> Iterator[tuple[int, np.ndarray]]:
     """Each validation photo's row and its probability map, float32 (H, W)."""
     for start in range(0, len(data.val), BATCH):
         rows = data.val[start : start + BATCH].tolist()
-        yield from zip(rows, probabilities(student, [data.photo(r)[0] for r in rows]), strict=True)
+        yield from zip(rows, answer(student, [data.photo(r)[0] for r in rows]), strict=True)
 
 
 def _binned(probability: np.ndarray, target: np.ndarray) -> np.ndarray:

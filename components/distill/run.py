@@ -100,7 +100,7 @@ def training_key(student: Student, data: Decoded, params: Distill, processes: in
             "data": data.key,
             "weights": data.weights.tolist(),
             "processes": processes,
-            "params": params.model_dump(),
+            "params": params.model_dump(exclude={"student": {"copies"}}),
             **maker(student),
         }
     )
@@ -112,7 +112,7 @@ def maker(student: Student, *modules: str) -> dict[str, Any]:
     `modules` decide its training besides `CODE`.
     """
     return {
-        "student": student.config.model_dump(),
+        "student": student.config.model_dump(exclude={"copies"}),  # not of the network
         "first_weights": sha256_bytes(weights_bytes(student)),
         "code": code_sha256(*CODE, *modules),
         "versions": [m.__version__ for m in (torch, timm, np, cv2)],

@@ -27,7 +27,7 @@ from components.distill.losses import distillation
 from components.distill.parallel import ALONE, DistributedContext
 from components.distill.progress import Epoch, Validation, Watcher
 from components.distill.state import State, average, begin, finished, note, restore, store
-from components.student.infer import BATCH, probabilities
+from components.student.infer import BATCH, network
 from components.student.model import Student
 
 WARMUP = 0.05  # share of all steps
@@ -219,7 +219,7 @@ def validate(student: Student, data: Decoded, context: DistributedContext = ALON
     for start in range(0, len(own), BATCH):
         rows = own[start : start + BATCH]
         pairs = [data.photo(row) for row in rows]
-        maps = probabilities(student, [photo for photo, _ in pairs])
+        maps = network(student, [photo for photo, _ in pairs])
         for row, (_, mask), found in zip(rows, pairs, maps, strict=True):
             check_finite(float(found.sum()), "the student's answer to a photo", "validation")
             target = mask / np.float32(255)

@@ -8,6 +8,8 @@ The rule is part of the student's config (`view`):
 - `tiles`: squares of `config.size` of the photo's own pixels, overlapping by at least
   `config.overlap` of their side, averaged with weights that fall off linearly towards a square's
   rim (see `tiles`). A photo that fits into one square is resized to it, as above.
+
+Copy-moves are found at the photo's own size (`config.copies`, see `copies`).
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from components.student.copies import joined
 from components.student.model import Student
 from components.student.tiles import answers
 
@@ -56,9 +59,20 @@ def enlarge(probability: Tensor, height: int, width: int) -> np.ndarray:
     return native[0, 0].clamp_(0, 1).numpy()
 
 
-@torch.inference_mode()
 def probabilities(student: Student, photos: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Probability of "manipulated" per pixel, at each photo's own size.
+
+    As `network`, and with the copy-moves of a student whose config wants them.
+    """
+    maps = network(student, photos)
+    if not student.config.copies:
+        return maps
+    return [joined(found, photo) for found, photo in zip(maps, photos, strict=True)]
+
+
+@torch.inference_mode()
+def network(student: Student, photos: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """The network's own answer per pixel, at each photo's own size: all that a training changes.
 
     Args:
         student: in evaluation mode, on any device.

@@ -17,6 +17,7 @@ from components.core.errors import InputError, brief
 from components.core.files import sha256_bytes
 from components.student import config
 from components.student.config import CONFIG, GRAPH, GRAPH_HASH
+from components.student.copies import joined
 from components.student.sizes import enlarge, shrink
 from components.student.tiles import answers
 
@@ -85,6 +86,7 @@ class Runtime:
         try:
             self._size, self._overlap = int(values["size"]), float(values["overlap"])
             self._tiles = values["view"] == "tiles"
+            self._copies = bool(values.get("copies", False))
         except (KeyError, TypeError, ValueError) as error:
             where = str(Path(folder) / CONFIG)
             raise InputError(f"of another schema ({brief(error)})", where=where) from None
@@ -106,7 +108,10 @@ class Runtime:
             One float32 (H, W) in [0, 1] per photo. Only these and one batch of squares are held.
         """
         overlap = self._overlap if self._tiles else None
-        return answers(photos, self._size, overlap, self._squares, shrink, enlarge, BATCH)
+        maps = answers(photos, self._size, overlap, self._squares, shrink, enlarge, BATCH)
+        if not self._copies:
+            return maps
+        return [joined(found, photo) for found, photo in zip(maps, photos, strict=True)]
 
     def _squares(self, squares: np.ndarray) -> np.ndarray:
         """Probabilities float32 (B, S, S) of squares uint8 (B, S, S, 3)."""
