@@ -94,8 +94,7 @@ def test_where_nothing_repeats_the_answer_is_the_students_own() -> None:
 
 
 def test_a_pattern_over_the_whole_photo_is_no_copy() -> None:
-    tile = scene(64, 64)
-    photo = np.tile(tile, (4, 5, 1))
+    photo = np.tile(scene(width=160), (1, 2, 1))
     assert moves(photo), "it does repeat"
     own = answer(photo)
     assert np.array_equal(joined(own, photo), own)

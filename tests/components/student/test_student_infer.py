@@ -99,7 +99,8 @@ class Network:
     kept = []
 
     def __init__(self, view, keeps):
-        self.config, self.keeps = SimpleNamespace(size=256, view=view, overlap=0.5), keeps
+        self.config = SimpleNamespace(size=256, view=view, overlap=0.5, copies=False)
+        self.keeps = keeps
 
     def __call__(self, squares):
         answer = squares.mean(1, keepdim=True)

@@ -54,6 +54,7 @@ CHANGES = {
     "frontend": "highpass",
     "view": "tiles",
     "overlap": 0.5,
+    "copies": True,
     "mean": [0.4, 0.5, 0.5],
     "std": [0.5, 0.5, 0.4],
     "temperature": 1.5,
