@@ -7,6 +7,7 @@ import torch
 from components.core.metrics import image_score
 from components.distill.cache import decoded
 from components.distill.calibration import _binned, best_threshold, calibrate, fit_temperature
+from components.student import infer
 from components.student.infer import probabilities
 from components.student.model import build, configure
 
@@ -27,6 +28,23 @@ def test_threshold_by_hand():
     assert best_threshold(scores, truth) == pytest.approx(0.65)  # 2/3 caught, all passed
     assert best_threshold(np.full(4, 0.5), np.array([True, False, True, False])) == 0
     assert best_threshold(scores, np.ones(6, bool)) is None
+
+
+def test_threshold_is_set_with_copies_and_temperature_without(
+    made, settings, tmp_path, monkeypatch
+):
+    data = decoded(made.examples(), settings(), tmp_path / "arrays")
+    told = settings().student.model_copy(update={"copies": True})
+    torch.manual_seed(0)
+    student = build(configure(told), "none").eval()
+    first = student.config
+    calibrate(student, data)
+    temperature, student.config = student.config.temperature, first
+    monkeypatch.setattr(infer, "joined", lambda found, photo: np.maximum(found, 0.75))
+    calibrate(student, data)
+    assert student.config.temperature == temperature
+    scores = student.config.validation_scores
+    assert min(*scores.authentic.kept, *scores.manipulated.kept) >= 0.75
 
 
 def test_student_is_calibrated_and_no_pixel_crosses_a_half(made, settings, tmp_path):

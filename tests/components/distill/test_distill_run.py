@@ -141,6 +141,14 @@ def test_another_parameter_is_another_training(settings, data, change):
         assert training_key(student, dataclasses.replace(data, **other), settings(), 1) != key
 
 
+def test_copies_train_nothing_again(settings, data):
+    with_them = settings().student.model_copy(update={"copies": True})
+    student, same = (build(configure(one), "none") for one in (settings().student, with_them))
+    same.load_state_dict(student.state_dict())
+    told = settings().model_copy(update={"student": with_them})
+    assert training_key(same, data, told, 1) == training_key(student, data, settings(), 1)
+
+
 def test_other_first_weights_are_another_training(settings, data):
     one, other = (build(configure(settings().student), weights) for weights in ("none", "package"))
     assert training_key(one, data, settings(), 1) != training_key(other, data, settings(), 1)
@@ -152,6 +160,7 @@ BESIDE = {  # they read, store, report, or build what is in the key by its conte
     "components.data.manifest",
     *(f"components.distill.{name}" for name in ("cache", "checkpoint", "examples", "progress")),
     "components.student.backbones",
+    "components.student.copies",  # beside the network's answer, which is what training looks at
 }
 
 
