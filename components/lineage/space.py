@@ -73,8 +73,8 @@ def holdings(days: float, *, with_remote: bool) -> list[Holding]:
         InputError: ledger, MLflow or remote do not answer.
     """
     before, state = time.time() - days * _DAY, state_dir()
-    champions, needed = _versions()
     far, near = Objects.of_workspace(), Objects.of_cache()
+    champions, needed = _versions(far)
     here, named = (_listed(names, far, near) for names in remote.named_by_git())
     lost = set(far.missing(needed | named))  # the cache alone may have them
     found = [_folder(place, *about, before) for place, about in _CACHES.items()]
@@ -98,8 +98,11 @@ def _accounted(*stores: Objects) -> set[str]:
     return {str(paths.CACHE), *inner}
 
 
-def _versions() -> tuple[set[str], set[str]]:
-    """Signatures of champions, and the objects of every version that MLflow has."""
+def _versions(far: Objects) -> tuple[set[str], set[str]]:
+    """Signatures of champions, and the objects of every version that MLflow has.
+
+    The remote `far` learns which of them stay in S3.
+    """
     champions, needed = set(), set()
     for model in Ledger().models():
         registry = Registry.open(model)
@@ -110,6 +113,7 @@ def _versions() -> tuple[set[str], set[str]]:
         for version in registry.present(rows):
             with collect(f"{model}/{version}", whole=False) as evidence:
                 needed |= set(_needs(evidence))
+                far.imports += [one for one in evidence.imports() if one not in far.imports]
     return champions, needed
 
 

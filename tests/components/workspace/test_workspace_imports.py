@@ -1,0 +1,216 @@
+"""Data sets that stay in S3, against a real S3 server process: nothing but the hashes is kept."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+import yaml
+
+from components import workspace
+from components.core.errors import EvidenceError, InputError, UnavailableError
+from components.workspace import imports
+from components.workspace.remote import MissingError, Objects
+
+URL = "s3://photos/sets/street"
+NAMES = [f"photos/p {number:02d}+ü.jpg" for number in range(45)]  # three pages of the server
+
+
+def md5(data: bytes) -> str:
+    return hashlib.md5(data, usedforsecurity=False).hexdigest()
+
+
+def dvc(*words: str) -> None:
+    subprocess.run([sys.executable, "-m", "dvc", *words, "--quiet"], check=True)
+
+
+@pytest.fixture
+def bucket(s3: str, request: pytest.FixtureRequest) -> Any:
+    """A client of a server with the bucket `photos`, which keeps versions."""
+    client = boto3.client("s3")
+    client.create_bucket(Bucket="photos")
+    kept = {"Status": "Enabled"}
+    client.put_bucket_versioning(Bucket="photos", VersioningConfiguration=kept)
+    for name in NAMES:
+        client.put_object(Bucket="photos", Key=f"sets/street/{name}", Body=name.encode())
+    yield client
+    rows = boto3.resource("s3").Bucket("photos")
+    rows.object_versions.delete()
+    rows.delete()
+
+
+@pytest.fixture
+def root(bucket: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A workspace with the data set `street` imported and pushed; we stand in it."""
+    folder = tmp_path / "workspace"
+    (folder / "data").mkdir(parents=True)
+    monkeypatch.chdir(folder)
+    subprocess.run(["git", "init", "-q"], check=True)
+    dvc("init")
+    Path(".dvc/config").write_text(
+        "[core]\n    remote = folder\n['remote \"folder\"']\n    url = ../remote\n"
+    )
+    Path("dvc.yaml").write_text("stages: {}\n")
+    dvc("import-url", "--version-aware", URL, "data/street")
+    subprocess.run(["git", "add", "."], check=True)
+    who = ("-c", "user.name=T", "-c", "user.email=t@example.org")
+    subprocess.run(["git", *who, "commit", "-qm", "data"], check=True)
+    return folder
+
+
+def imported() -> imports.Import:
+    found = imports.of(imports.read(Path("data/street.dvc")))
+    assert found
+    return found
+
+
+def objects() -> Objects:
+    found = Objects.of_workspace()
+    found.imports.append(imported())
+    return found
+
+
+def delete(client: Any, name: str) -> None:
+    """The version that the data set names, not the key alone."""
+    key, version = f"sets/street/{name}", imported().versions[name]
+    client.delete_object(Bucket="photos", Key=key, VersionId=version)
+
+
+def test_a_push_leaves_the_photos_where_they_are(root: Path) -> None:
+    workspace.push(["street"])
+    (kept,) = [path for path in Path("../remote").rglob("*") if path.is_file()]
+    assert kept.name.endswith(".dir")
+    assert {row["relpath"] for row in json.loads(kept.read_bytes())} == set(NAMES)
+    store = objects()
+    names = [md5(name.encode()) for name in NAMES]
+    assert store.missing([*names, "0" * 32]) == ["0" * 32]
+    assert [store.read(name) for name in names] == [name.encode() for name in NAMES]
+    assert Objects.of_workspace().missing(names) == sorted(names)
+
+
+def test_what_was_overwritten_is_read_by_its_version(root: Path, bucket: Any) -> None:
+    workspace.push(["street"])
+    bucket.put_object(Bucket="photos", Key=f"sets/street/{NAMES[0]}", Body=b"other")
+    bucket.delete_object(Bucket="photos", Key=f"sets/street/{NAMES[1]}")  # the version stays
+    store = objects()
+    for name in NAMES[:2]:
+        assert store.read(md5(name.encode())) == name.encode()
+    assert store.missing(md5(name.encode()) for name in NAMES) == []
+    assert workspace.changed(["street"]) == {}  # what is newest there is no concern of a run
+
+
+def test_a_version_that_is_gone_is_named(root: Path, bucket: Any) -> None:
+    workspace.push(["street"])
+    delete(bucket, NAMES[44])
+    store, name = objects(), md5(NAMES[44].encode())
+    assert store.missing(md5(name.encode()) for name in NAMES) == [name]
+    assert store.place(name) == imported().named(NAMES[44])
+    with pytest.raises(MissingError, match="photos/p 44.* version "):
+        store.read(name)
+    shutil.rmtree("data/street")
+    with pytest.raises(InputError, match=r"photos/p 44\+ü\.jpg, version .* S3 has it no longer"):
+        workspace.require(["street"])
+
+
+def test_of_two_photos_with_the_same_bytes_both_versions_count(root: Path, bucket: Any) -> None:
+    bucket.put_object(Bucket="photos", Key="sets/street/photos/twin.jpg", Body=NAMES[3].encode())
+    dvc("update", "data/street.dvc")
+    workspace.push(["street"])
+    delete(bucket, NAMES[3])
+    name = md5(NAMES[3].encode())
+    assert objects().missing([name]) == [name]
+    assert "photos/twin.jpg" in objects().place(name)
+    assert objects().read(name) == NAMES[3].encode()
+
+
+def test_other_bytes_under_a_version_are_found(root: Path, bucket: Any) -> None:
+    workspace.push(["street"])
+    bucket.create_bucket(Bucket="plain")  # whose versions are all `null`: they can be overwritten
+    bucket.put_object(Bucket="plain", Key=NAMES[0], Body=b"other")
+    store = Objects.of_workspace()
+    listing = imported().listing
+    store.imports.append(imports.Import("s3://plain", {}, {NAMES[0]: "null"}, listing))
+    with pytest.raises(EvidenceError, match=f"its MD5 is {md5(b'other')}"):
+        store.read(md5(NAMES[0].encode()))
+
+
+def test_a_fresh_clone_is_unchanged_after_a_pull(root: Path, bucket: Any, tmp_path: Path) -> None:
+    subprocess.run(["git", "clone", "-q", ".", str(tmp_path / "clone")], check=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path / "clone")
+        dvc("pull")
+        bucket.put_object(Bucket="photos", Key=f"sets/street/{NAMES[0]}", Body=b"other")
+        assert (Path("data/street") / NAMES[0]).read_bytes() == NAMES[0].encode()
+        workspace.require(["street"])
+        assert workspace.changed(["street"]) == {}
+        workspace.push(["street"])  # its listing, which DVC's pull leaves out of the cache
+        assert objects().missing(md5(name.encode()) for name in NAMES) == []
+        (Path("data/street") / NAMES[1]).unlink()
+        changed = [{"changed outs": {"data/street": "modified"}}]
+        assert workspace.changed(["street"]) == {"data/street.dvc": changed}
+
+
+def test_what_does_not_fix_every_byte_is_refused(root: Path, bucket: Any) -> None:
+    path = Path("data/street.dvc")
+    with pytest.raises(InputError, match=r"stays at s3://photos/sets/street; change it there"):
+        workspace.require_own(Path("data/street"))
+    dvc("import-url", "--version-aware", "--no-download", "--force", URL, "data/street")
+    with pytest.raises(InputError, match="never fetched"):
+        workspace.require(["street"])
+    bucket.put_object(Bucket="photos", Key="sets/street/photos/a#b.jpg", Body=b"odd")
+    dvc("update", str(path))
+    with pytest.raises(InputError, match=r"'photos/a#b.jpg' by version; rename it"):
+        workspace.require(["street"])
+    bucket.create_bucket(Bucket="unversioned")
+    bucket.put_object(Bucket="unversioned", Key="street/photos/a.jpg", Body=b"a")
+    dvc("import-url", "--version-aware", "--force", "s3://unversioned/street", "data/street")
+    with pytest.raises(InputError, match=r"photos/a.jpg has no version.* turn .* versioning on"):
+        workspace.require(["street"])
+    path.write_text("outs: [")
+    with pytest.raises(InputError, match=r"street\.dvc: not valid YAML"):
+        workspace.require(["street"])
+
+
+def test_a_bucket_that_does_not_answer(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    workspace.push(["street"])
+    name = md5(NAMES[0].encode())
+    address = "s3://photos/sets/street: .*"
+    for setting in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(setting)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    with pytest.raises(UnavailableError, match=f"{address}Unable to locate credentials; check AWS"):
+        objects().read(name)
+    with pytest.raises(UnavailableError, match=f"{address}Unable to locate credentials"):
+        objects().missing([name])
+
+
+def test_a_remote_of_the_settings_gives_the_address(
+    root: Path, s3: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AWS_ENDPOINT_URL")
+    dvc("remote", "add", "archive", "s3://photos")
+    dvc("remote", "modify", "archive", "endpointurl", s3)
+    dvc("import-url", "--version-aware", "--force", "remote://archive/sets/street", "data/street")
+    workspace.push(["street"])
+    assert imported().url == "remote://archive/sets/street"
+    assert objects().missing(md5(name.encode()) for name in NAMES) == []
+    dvc("remote", "remove", "archive")
+    with pytest.raises(InputError, match="archive"):
+        objects().read(md5(NAMES[0].encode()))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "outs: []", "deps: 3", "deps: [{path: a, md5: b}]\nouts: [{md5: c}]", "[1]",
+     "deps: [{path: a, files: [1]}]\nouts: [{md5: c}]",
+     "deps: [{path: a, files: [], fs_config: [1]}]\nouts: [{md5: c}]"],
+)  # fmt: skip
+def test_any_other_file_imports_nothing(text: str) -> None:
+    assert imports.of(yaml.safe_load(text)) is None
