@@ -60,8 +60,9 @@ class Import:
         Raises UnavailableError where the bucket does not answer, or refuses.
         """
         with self._answering(), suppress(FileNotFoundError):
-            fs, root = self._bucket
-            data: bytes = fs.cat_file(f"{root}/{path}", version_id=self.versions[path])
+            (fs, root), version = self._bucket, self.versions[path]
+            # One request; in parts it would first ask for the size, of the newest version.
+            data: bytes = fs.cat_file(f"{root}/{path}", version_id=version, max_concurrency=1)
             return data
         return None
 

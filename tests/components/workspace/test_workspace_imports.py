@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,6 @@ from components.core.errors import EvidenceError, InputError, UnavailableError
 from components.workspace import imports
 from components.workspace.remote import MissingError, Objects
 
-URL = "s3://photos/sets/street"
 NAMES = [f"photos/p {number:02d}+ü.jpg" for number in range(45)]  # three pages of the server
 
 
@@ -31,23 +31,45 @@ def dvc(*words: str) -> None:
     subprocess.run([sys.executable, "-m", "dvc", *words, "--quiet"], check=True)
 
 
+def import_again(*words: str) -> None:
+    shutil.rmtree("data/street", ignore_errors=True)
+    Path("data/street.dvc").unlink()
+    dvc("import-url", "--version-aware", *words, "data/street")
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """A prefix of its own in the bucket `photos`, which keeps versions."""
+
+    client: Any
+    prefix: str
+
+    @property
+    def url(self) -> str:
+        return f"s3://photos/{self.prefix}"
+
+    def put(self, name: str, data: bytes) -> None:
+        self.client.put_object(Bucket="photos", Key=f"{self.prefix}/{name}", Body=data)
+
+    def delete(self, name: str, **version: str) -> None:
+        self.client.delete_object(Bucket="photos", Key=f"{self.prefix}/{name}", **version)
+
+
 @pytest.fixture
-def bucket(s3: str, request: pytest.FixtureRequest) -> Any:
-    """A client of a server with the bucket `photos`, which keeps versions."""
+def bucket(s3: str, tmp_path: Path) -> Bucket:
+    """With a few small photos."""
     client = boto3.client("s3")
     client.create_bucket(Bucket="photos")
     kept = {"Status": "Enabled"}
     client.put_bucket_versioning(Bucket="photos", VersioningConfiguration=kept)
+    made = Bucket(client, f"sets{tmp_path}")
     for name in NAMES:
-        client.put_object(Bucket="photos", Key=f"sets/street/{name}", Body=name.encode())
-    yield client
-    rows = boto3.resource("s3").Bucket("photos")
-    rows.object_versions.delete()
-    rows.delete()
+        made.put(name, name.encode())
+    return made
 
 
 @pytest.fixture
-def root(bucket: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def root(bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A workspace with the data set `street` imported and pushed; we stand in it."""
     folder = tmp_path / "workspace"
     (folder / "data").mkdir(parents=True)
@@ -55,10 +77,10 @@ def root(bucket: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     subprocess.run(["git", "init", "-q"], check=True)
     dvc("init")
     Path(".dvc/config").write_text(
-        "[core]\n    remote = folder\n['remote \"folder\"']\n    url = ../remote\n"
+        "[core]\n    remote = folder\n['remote \"folder\"']\n    url = ../../remote\n"
     )
     Path("dvc.yaml").write_text("stages: {}\n")
-    dvc("import-url", "--version-aware", URL, "data/street")
+    dvc("import-url", "--version-aware", bucket.url, "data/street")
     subprocess.run(["git", "add", "."], check=True)
     who = ("-c", "user.name=T", "-c", "user.email=t@example.org")
     subprocess.run(["git", *who, "commit", "-qm", "data"], check=True)
@@ -77,12 +99,6 @@ def objects() -> Objects:
     return found
 
 
-def delete(client: Any, name: str) -> None:
-    """The version that the data set names, not the key alone."""
-    key, version = f"sets/street/{name}", imported().versions[name]
-    client.delete_object(Bucket="photos", Key=key, VersionId=version)
-
-
 def test_a_push_leaves_the_photos_where_they_are(root: Path) -> None:
     workspace.push(["street"])
     (kept,) = [path for path in Path("../remote").rglob("*") if path.is_file()]
@@ -95,10 +111,10 @@ def test_a_push_leaves_the_photos_where_they_are(root: Path) -> None:
     assert Objects.of_workspace().missing(names) == sorted(names)
 
 
-def test_what_was_overwritten_is_read_by_its_version(root: Path, bucket: Any) -> None:
+def test_what_was_overwritten_is_read_by_its_version(root: Path, bucket: Bucket) -> None:
     workspace.push(["street"])
-    bucket.put_object(Bucket="photos", Key=f"sets/street/{NAMES[0]}", Body=b"other")
-    bucket.delete_object(Bucket="photos", Key=f"sets/street/{NAMES[1]}")  # the version stays
+    bucket.put(NAMES[0], b"other")
+    bucket.delete(NAMES[1])  # the version stays
     store = objects()
     for name in NAMES[:2]:
         assert store.read(md5(name.encode())) == name.encode()
@@ -106,34 +122,36 @@ def test_what_was_overwritten_is_read_by_its_version(root: Path, bucket: Any) ->
     assert workspace.changed(["street"]) == {}  # what is newest there is no concern of a run
 
 
-def test_a_version_that_is_gone_is_named(root: Path, bucket: Any) -> None:
+def test_a_version_that_is_gone_is_named(root: Path, bucket: Bucket) -> None:
     workspace.push(["street"])
-    delete(bucket, NAMES[44])
+    bucket.delete(NAMES[44], VersionId=imported().versions[NAMES[44]])
     store, name = objects(), md5(NAMES[44].encode())
     assert store.missing(md5(name.encode()) for name in NAMES) == [name]
     assert store.place(name) == imported().named(NAMES[44])
-    with pytest.raises(MissingError, match="photos/p 44.* version "):
+    with pytest.raises(MissingError, match=r"photos/p 44.* version "):
         store.read(name)
     shutil.rmtree("data/street")
     with pytest.raises(InputError, match=r"photos/p 44\+ü\.jpg, version .* S3 has it no longer"):
         workspace.require(["street"])
 
 
-def test_of_two_photos_with_the_same_bytes_both_versions_count(root: Path, bucket: Any) -> None:
-    bucket.put_object(Bucket="photos", Key="sets/street/photos/twin.jpg", Body=NAMES[3].encode())
+def test_of_two_photos_with_the_same_bytes_both_versions_count(root: Path, bucket: Bucket) -> None:
+    bucket.put("photos/twin.jpg", NAMES[3].encode())
     dvc("update", "data/street.dvc")
     workspace.push(["street"])
-    delete(bucket, NAMES[3])
+    bucket.delete(NAMES[3], VersionId=imported().versions[NAMES[3]])
     name = md5(NAMES[3].encode())
     assert objects().missing([name]) == [name]
     assert "photos/twin.jpg" in objects().place(name)
     assert objects().read(name) == NAMES[3].encode()
 
 
-def test_other_bytes_under_a_version_are_found(root: Path, bucket: Any) -> None:
+def test_other_bytes_under_a_version_are_found(root: Path, bucket: Bucket) -> None:
     workspace.push(["street"])
-    bucket.create_bucket(Bucket="plain")  # whose versions are all `null`: they can be overwritten
-    bucket.put_object(Bucket="plain", Key=NAMES[0], Body=b"other")
+    bucket.client.create_bucket(
+        Bucket="plain"
+    )  # whose versions are all `null`: they can be overwritten
+    bucket.client.put_object(Bucket="plain", Key=NAMES[0], Body=b"other")
     store = Objects.of_workspace()
     listing = imported().listing
     store.imports.append(imports.Import("s3://plain", {}, {NAMES[0]: "null"}, listing))
@@ -141,12 +159,14 @@ def test_other_bytes_under_a_version_are_found(root: Path, bucket: Any) -> None:
         store.read(md5(NAMES[0].encode()))
 
 
-def test_a_fresh_clone_is_unchanged_after_a_pull(root: Path, bucket: Any, tmp_path: Path) -> None:
+def test_a_fresh_clone_is_unchanged_after_a_pull(
+    root: Path, bucket: Bucket, tmp_path: Path
+) -> None:
     subprocess.run(["git", "clone", "-q", ".", str(tmp_path / "clone")], check=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path / "clone")
         dvc("pull")
-        bucket.put_object(Bucket="photos", Key=f"sets/street/{NAMES[0]}", Body=b"other")
+        bucket.put(NAMES[0], b"other")
         assert (Path("data/street") / NAMES[0]).read_bytes() == NAMES[0].encode()
         workspace.require(["street"])
         assert workspace.changed(["street"]) == {}
@@ -157,20 +177,20 @@ def test_a_fresh_clone_is_unchanged_after_a_pull(root: Path, bucket: Any, tmp_pa
         assert workspace.changed(["street"]) == {"data/street.dvc": changed}
 
 
-def test_what_does_not_fix_every_byte_is_refused(root: Path, bucket: Any) -> None:
+def test_what_does_not_fix_every_byte_is_refused(root: Path, bucket: Bucket) -> None:
     path = Path("data/street.dvc")
-    with pytest.raises(InputError, match=r"stays at s3://photos/sets/street; change it there"):
+    with pytest.raises(InputError, match=f"stays at {bucket.url}; change it there"):
         workspace.require_own(Path("data/street"))
-    dvc("import-url", "--version-aware", "--no-download", "--force", URL, "data/street")
+    import_again("--no-download", bucket.url)
     with pytest.raises(InputError, match="never fetched"):
         workspace.require(["street"])
-    bucket.put_object(Bucket="photos", Key="sets/street/photos/a#b.jpg", Body=b"odd")
+    bucket.put("photos/a#b.jpg", b"odd")
     dvc("update", str(path))
     with pytest.raises(InputError, match=r"'photos/a#b.jpg' by version; rename it"):
         workspace.require(["street"])
-    bucket.create_bucket(Bucket="unversioned")
-    bucket.put_object(Bucket="unversioned", Key="street/photos/a.jpg", Body=b"a")
-    dvc("import-url", "--version-aware", "--force", "s3://unversioned/street", "data/street")
+    bucket.client.create_bucket(Bucket="unversioned")
+    bucket.client.put_object(Bucket="unversioned", Key="street/photos/a.jpg", Body=b"a")
+    import_again("s3://unversioned/street")
     with pytest.raises(InputError, match=r"photos/a.jpg has no version.* turn .* versioning on"):
         workspace.require(["street"])
     path.write_text("outs: [")
@@ -178,10 +198,12 @@ def test_what_does_not_fix_every_byte_is_refused(root: Path, bucket: Any) -> Non
         workspace.require(["street"])
 
 
-def test_a_bucket_that_does_not_answer(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bucket_that_does_not_answer(
+    root: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
     workspace.push(["street"])
     name = md5(NAMES[0].encode())
-    address = "s3://photos/sets/street: .*"
+    address = f"{bucket.url}: .*"
     for setting in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(setting)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
@@ -192,14 +214,14 @@ def test_a_bucket_that_does_not_answer(root: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_remote_of_the_settings_gives_the_address(
-    root: Path, s3: str, monkeypatch: pytest.MonkeyPatch
+    root: Path, bucket: Bucket, s3: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("AWS_ENDPOINT_URL")
     dvc("remote", "add", "archive", "s3://photos")
     dvc("remote", "modify", "archive", "endpointurl", s3)
-    dvc("import-url", "--version-aware", "--force", "remote://archive/sets/street", "data/street")
+    import_again(f"remote://archive/{bucket.prefix}")
     workspace.push(["street"])
-    assert imported().url == "remote://archive/sets/street"
+    assert imported().url == f"remote://archive/{bucket.prefix}"
     assert objects().missing(md5(name.encode()) for name in NAMES) == []
     dvc("remote", "remove", "archive")
     with pytest.raises(InputError, match="archive"):
