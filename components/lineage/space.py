@@ -77,10 +77,16 @@ def holdings(days: float, *, with_remote: bool) -> list[Holding]:
     champions, needed = _versions(far)
     here, named = (_listed(names, far, near) for names in remote.named_by_git())
     lost = set(far.missing(needed | named))  # the cache alone may have them
-    found = [_folder(place, *about, before) for place, about in _CACHES.items()]
+    found = [
+        _folder(f"{state.name}/{place}", state / place, *about, before)
+        for place, about in _CACHES.items()
+    ]
     found.append(_copies(state / paths.MODEL_CACHE, champions, before))
     why = "objects of this workspace; others are fetched from the remote when needed"
     found.append(_objects("DVC cache", why, near, here | lost, before))
+    fetched = Path(near.name).parents[1] / "fs"  # `files/md5` is beside it
+    why = "what `dvc pull` fetched of data sets that stay in S3; fetched again where missing"
+    found.append(_folder("DVC cache, fs", fetched, why, "*/*", before))
     why = "what versions, branches and tags were made from and made"
     found.append(_objects("DVC remote", why, far, needed | named, before if with_remote else 0))
     found.append(Holding(str(RUNS), f"results of stages and commands; {_KEPT}", _size(RUNS), {}))
@@ -149,8 +155,8 @@ def _objects(name: str, why: str, store: Objects, keep: set[str], before: float)
     return Holding(name, why, total, going, lambda: store.remove(going))
 
 
-def _folder(place: Path, why: str, pattern: str, before: float) -> Holding:
-    entries, name = list((state_dir() / place).glob(pattern)), f"{state_dir().name}/{place}"
+def _folder(name: str, place: Path, why: str, pattern: str, before: float) -> Holding:
+    entries = list(place.glob(pattern))
     going = {str(path): _size(path) for path in entries if _touched(path) < before}
     return Holding(name, why, sum(map(_size, entries)), going, lambda: _remove(going))
 

@@ -260,18 +260,22 @@ def fill(targets: list[str]) -> None:
 def differing(targets: list[str]) -> dict[str, Any]:
     """Imports whose copies here are not what their `.dvc` files say, in the form of `dvc status`.
 
-    That command compares with the bucket's newest objects too, which are no concern of a run. And
-    `dvc pull` leaves the listing of an import out of DVC's cache: it is put there.
+    That command compares with the bucket's newest objects too, which are no concern of a run, and
+    with what `dvc pull` leaves out of DVC's cache: the photos, and the listing, which is put there.
     """
     from dvc.repo import Repo
+    from dvc_data.hashfile.build import build
+    from dvc_data.hashfile.transfer import transfer
 
     found = {}
     with Repo() as repo:
+        cache = repo.cache.local
         for out in repo.index.targets_view(targets).outs:
-            if out.changed_checksum():
+            made, _, tree = build(cache, out.fs_path, out.fs, "md5", ignore=out.dvcignore)
+            if tree.hash_info == out.hash_info:
+                transfer(made, cache, {tree.hash_info}, shallow=True)
+            else:
                 found[out.stage.relpath] = [{"changed outs": {str(out): "modified"}}]
-            elif out.changed_cache():
-                out.commit(relink=False)
     return found
 
 
