@@ -375,7 +375,7 @@ def _leftovers(
 ) -> Iterator[Path]:
     """Files of this project that are one of the erased objects, or were made from a photo."""
     skipped = {str(Path.cwd() / ".git"), str(Path.cwd() / ".venv"), *(s.name for s in stores)}
-    for root in dict.fromkeys((Path.cwd(), state_dir())):
+    for root in dict.fromkeys((Path.cwd(), state_dir(), Objects.of_cache().fetched)):
         for folder, inner, names in os.walk(root):
             inner[:] = [name for name in inner if os.path.join(folder, name) not in skipped]
             for path in (Path(folder, name) for name in names):

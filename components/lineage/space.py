@@ -84,9 +84,9 @@ def holdings(days: float, *, with_remote: bool) -> list[Holding]:
     found.append(_copies(state / paths.MODEL_CACHE, champions, before))
     why = "objects of this workspace; others are fetched from the remote when needed"
     found.append(_objects("DVC cache", why, near, here | lost, before))
-    fetched = Path(near.name).parents[1] / "fs"  # `files/md5` is beside it
-    why = "what `dvc pull` fetched of data sets that stay in S3; fetched again where missing"
-    found.append(_folder("DVC cache, fs", fetched, why, "*/*", before))
+    why = "photos of data sets that stay in S3, as fetched; fetched again where missing"
+    old = 0 if lost else before  # it may have the last copy
+    found.append(_folder("DVC cache, fs", near.fetched, why, "*/*", old))
     why = "what versions, branches and tags were made from and made"
     found.append(_objects("DVC remote", why, far, needed | named, before if with_remote else 0))
     found.append(Holding(str(RUNS), f"results of stages and commands; {_KEPT}", _size(RUNS), {}))

@@ -19,6 +19,8 @@ from components.core.errors import InputError, UnavailableError, brief
 
 _UNFIXED = (None, "null")  # of an object written while its bucket kept no versions
 _ODD = (KeyError, TypeError, AttributeError, IndexError, ValueError)
+# Of DVC's file system, which a stranger's record may set: no files here that say what to run.
+_OPTIONS = ("version_aware", "endpointurl", "region", "profile", "allow_anonymous_login")
 _KEYS = "check AWS_ENDPOINT_URL, AWS_PROFILE and the keys"
 
 
@@ -28,7 +30,7 @@ class Import:
 
     Attributes:
         url: `s3://bucket/prefix`, or `remote://NAME/prefix` of DVC's settings.
-        options: of DVC's file system.
+        options: of DVC's file system, those of `_OPTIONS`.
         versions: version id by path below `url`.
         listing: MD5 of the listing of all files, which the DVC remote has; empty before a download.
     """
@@ -131,7 +133,8 @@ def of(tracked: Any) -> Import | None:
     with suppress(*_ODD):
         dep, out = tracked["deps"][0], tracked["outs"][0]
         versions = {str(row["relpath"]): row.get("version_id") for row in dep["files"]}
-        options = dict(dep.get("fs_config") or {})
+        given = dep.get("fs_config") or {}
+        options = {name: given[name] for name in _OPTIONS if name in given}
         listing = str(out.get("md5") or "")
         return Import(str(dep["path"]).rstrip("/"), options, versions, listing)
     return None

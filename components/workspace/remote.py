@@ -47,6 +47,11 @@ class Objects:
             store = repo.cache.local
         return cls(store, str(store.path))
 
+    @property
+    def fetched(self) -> Path:
+        """Of a cache: where DVC keeps what it fetched for imports, by its path."""
+        return Path(self.name).parents[1] / "fs"
+
     @classmethod
     def of_remotes(cls) -> list[Objects]:
         """Every remote of this workspace."""

@@ -8,12 +8,14 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
 import yaml
+from boto3.s3.transfer import TransferConfig
 
 from components import workspace
 from components.core.errors import EvidenceError, InputError, UnavailableError
@@ -99,11 +101,22 @@ def objects() -> Objects:
     return found
 
 
-def test_a_push_leaves_the_photos_where_they_are(root: Path) -> None:
+def test_a_push_leaves_the_photos_where_they_are(root: Path, bucket: Bucket) -> None:
+    large = b"large" * 2**20
+    parts = TransferConfig(multipart_chunksize=5 * 2**20 - 5, multipart_threshold=1)
+    key = f"{bucket.prefix}/photos/large.jpg"
+    bucket.client.upload_fileobj(BytesIO(large), "photos", key, Config=parts)
+    dvc("update", "data/street.dvc")
+    rows = imports.read(Path("data/street.dvc"))["deps"][0]["files"]
+    (etag,) = (row["etag"] for row in rows if row["relpath"] == "photos/large.jpg")
+    assert etag.endswith("-2")  # no MD5 of the photo
     workspace.push(["street"])
     (kept,) = [path for path in Path("../remote").rglob("*") if path.is_file()]
     assert kept.name.endswith(".dir")
-    assert {row["relpath"] for row in json.loads(kept.read_bytes())} == set(NAMES)
+    listed = {row["relpath"]: row["md5"] for row in json.loads(kept.read_bytes())}
+    assert listed.keys() == {*NAMES, "photos/large.jpg"}
+    assert listed["photos/large.jpg"] == md5(large)
+    assert objects().read(md5(large)) == large
     store = objects()
     names = [md5(name.encode()) for name in NAMES]
     assert store.missing([*names, "0" * 32]) == ["0" * 32]
