@@ -188,8 +188,8 @@ def require(datasets: Iterable[str]) -> None:
         if folder.is_dir():
             continue
         if imported and (gone := imported.gone()):
-            others = f", and {len(gone) - 1} others" if len(gone) > 1 else ""
-            what = f"{imported.named(gone[0])}{others} cannot be fetched: S3 has it no longer"
+            others = f", and {len(gone) - 1} more," if len(gone) > 1 else ""
+            what = f"{imported.named(gone[0])}{others} cannot be fetched: no longer in S3"
             hint = f"restore it, or go on without it: `dvc update {tracked}`"
             raise InputError(what, where=str(folder), hint=hint)
         if tracked.exists():
