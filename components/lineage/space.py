@@ -85,7 +85,7 @@ def holdings(days: float, *, with_remote: bool) -> list[Holding]:
     why = "objects of this workspace; others are fetched from the remote when needed"
     found.append(_objects("DVC cache", why, near, here | lost, before))
     why = "photos of data sets that stay in S3, as fetched; fetched again where missing"
-    old = 0 if lost else before  # it may have the last copy
+    old = 0 if lost else before  # this may be the last copy
     found.append(_folder("DVC cache, fs", near.fetched, why, "*/*", old))
     why = "what versions, branches and tags were made from and made"
     found.append(_objects("DVC remote", why, far, needed | named, before if with_remote else 0))

@@ -92,11 +92,11 @@ def faults(answer: Audit) -> list[str]:
     return [f"{f.verdict} {f.where}: {f.what}" for f in answer.findings if f.fault]
 
 
-def going() -> list[str]:
-    """Objects that `iml clean` would remove from DVC's cache."""
+def going(place: str = "DVC cache") -> list[str]:
+    """What `iml clean` would remove from a place."""
     done = CliRunner().invoke(app, ["clean", "--days", "0", "--json"])
     assert done.exit_code == 0, done.output
-    (cache,) = (one for one in json.loads(done.stdout)["holdings"] if one["what"] == "DVC cache")
+    (cache,) = (one for one in json.loads(done.stdout)["holdings"] if one["what"] == place)
     return list(cache["can_go"]["objects"])
 
 
@@ -154,7 +154,9 @@ def test_the_chain_holds_until_a_version_is_gone(
     assert photos[0] in done.output
 
     # What S3 has by version can leave the cache, unless the workspace has it now.
-    shutil.move(tmp_path / "cache", ".dvc/cache")
+    support.run(stays.root, *DVC, "fetch", "data/made.dvc")
+    shutil.copytree(tmp_path / "cache", ".dvc/cache", dirs_exist_ok=True)
+    assert going("DVC cache, fs")
     support.run(stays.root, *DVC, "update", "data/made.dvc")
     assert files[f"made/{photos[0]}"] in going()
     assert files[f"made/{photos[6]}"] not in going()
@@ -162,6 +164,7 @@ def test_the_chain_holds_until_a_version_is_gone(
     stays.delete(photos[0])
     stays.delete(photos[5])
     assert files[f"made/{photos[0]}"] not in going()
+    assert not going("DVC cache, fs")  # it may have the last copy
     for deep in (False, True):
         answer = audited(deep=deep)
         assert answer.verdict == Verdict.UNVERIFIABLE
@@ -176,17 +179,24 @@ def test_the_chain_holds_until_a_version_is_gone(
         prepare(evidence, tmp_path / "another")
 
 
-def test_erasing_names_what_the_owner_has_to_do(stays: Project) -> None:
+def test_erasing_names_what_the_owner_has_to_do(stays: Project, tmp_path: Path) -> None:
     photo = stays.photos()[0]
     into = CliRunner().invoke(app, ["dataset", "import", "data/made", "--into", "made"])
     assert f"stays at {stays.url}; change it there" in str(into.exception)
     words = ["dataset", "erase", photo, "--dataset", "made", "--reason", "asked", "--by", "ann"]
     before = Path("data/made.dvc").read_bytes()
+    cache = tmp_path / "cache"  # one that workspaces share
+    shutil.move(".dvc/cache", cache)
+    support.run(stays.root, *DVC, "config", "--local", "cache.dir", str(cache))
+    fetched = cache / "fs/s3/0123/photo.png"  # as of a pull
+    fetched.parent.mkdir(parents=True)
+    shutil.copy(Path("data/made") / photo, fetched)
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 0, done.output
     said = " ".join(done.output.split())
     assert f"still at {stays.url}: its owner has to delete them there with every version" in said
     assert not (Path("data/made") / photo).exists()
+    assert not fetched.exists()
     assert Path("data/made.dvc").read_bytes() == before  # its photos are not this project's now
     (fault,) = faults(audited())
     assert f"has a tombstone, but is still in {stays.url}/{photo}, version" in fault

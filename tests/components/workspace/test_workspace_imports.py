@@ -244,3 +244,10 @@ def test_a_remote_of_the_settings_gives_the_address(
 )  # fmt: skip
 def test_any_other_file_imports_nothing(text: str) -> None:
     assert imports.of(yaml.safe_load(text)) is None
+
+
+def test_a_record_cannot_name_files_that_say_what_to_run() -> None:
+    options = {"version_aware": True, "configpath": "evil", "credentialpath": "evil"}
+    dep = {"path": "s3://a/b/", "files": [], "fs_config": options}
+    found = imports.of({"deps": [dep], "outs": [{"md5": "c"}]})
+    assert found == imports.Import("s3://a/b", {"version_aware": True}, {}, "c")
