@@ -73,7 +73,7 @@ def collect(reference: str, *, whole: bool = True) -> Iterator[Evidence]:
             tombstones=tombstones.read(TOMBSTONES, own / TOMBSTONES.name),
         )
         if evidence.objects:
-            evidence.objects.imports += evidence.imports()
+            evidence.objects.imports = evidence.imports
         yield evidence
 
 

@@ -116,7 +116,7 @@ def hash_all(
     bad: list[Finding] = []
     count, size, lost = 0, 0, 0
     # As many threads as processors for a folder; waiting for a server costs none.
-    near = objects.local and not objects.imports
+    near = objects.local and not objects.imports()
     threads = len(os.sched_getaffinity(0)) if near else 16
     with open(notes, "a", encoding="ascii") as file, ThreadPoolExecutor(threads) as pool:
         if not file.tell():

@@ -25,6 +25,7 @@ from components.registry import chain, layout
 from components.registry.ledger import Ledger
 from components.registry.versions import Registry, registration
 from components.workspace import remote
+from components.workspace.imports import Import
 from components.workspace.remote import MissingError, Objects
 
 _DAY = 86_400
@@ -109,7 +110,7 @@ def _versions(far: Objects) -> tuple[set[str], set[str]]:
 
     The remote `far` learns which of them stay in S3.
     """
-    champions, needed = set(), set()
+    champions, needed, found = set(), set(), list[Import]()
     for model in Ledger().models():
         registry = Registry.open(model)
         rows = registry.rows()
@@ -119,7 +120,8 @@ def _versions(far: Objects) -> tuple[set[str], set[str]]:
         for version in registry.present(rows):
             with collect(f"{model}/{version}", whole=False) as evidence:
                 needed |= set(_needs(evidence))
-                far.imports += [one for one in evidence.imports() if one not in far.imports]
+                found += [one for one in evidence.imports() if one not in found]
+    far.imports = lambda: found
     return champions, needed
 
 

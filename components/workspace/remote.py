@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from io import BytesIO, FileIO
@@ -29,14 +29,15 @@ class Objects:
     """Objects by MD5; the MD5 of a folder ends in `.dir` and its object lists the files.
 
     Nothing in the store is trusted: `read` hashes what it returns. Objects that the listings of
-    `imports` name are looked for there, too: of these the store needs to have the listings alone.
+    imports name are looked for there, too: of these the store needs to have the listings alone.
+    What gives the imports, `imports`, is called when an object is first asked for.
     """
 
     def __init__(self, store: Any, name: str) -> None:
         self._store = store
         self.name = name
         self.local = store.fs.protocol == "local"
-        self.imports: list[Import] = []  # complete before any object is asked for
+        self.imports: Callable[[], Sequence[Import]] = tuple
 
     @classmethod
     def of_cache(cls) -> Objects:
@@ -98,7 +99,7 @@ class Objects:
     def _elsewhere(self) -> dict[str, list[tuple[Import, str]]]:
         """Where objects are outside the store, by MD5: imports, and paths in them."""
         found: dict[str, list[tuple[Import, str]]] = {}
-        for one in self.imports:
+        for one in self.imports():
             with suppress(EvidenceError):  # a lost or damaged listing names nothing
                 for path, md5 in listed(self.read(one.listing), one.url).items():
                     if path in one.versions:
@@ -106,7 +107,7 @@ class Objects:
         return found
 
     def _imported(self, md5: str) -> list[tuple[Import, str]]:
-        return [] if md5.endswith(".dir") or not self.imports else self._elsewhere.get(md5, [])
+        return [] if md5.endswith(".dir") else self._elsewhere.get(md5, [])
 
     def place(self, md5: str) -> str:
         """Where an object should be, for people."""

@@ -55,3 +55,6 @@ def test_a_data_set_stays_in_s3(workspace: Workspace, s3: str, tmp_path: Path) -
     again = json.loads(clone.iml("run", "--json", IML_STATE=str(state)).stdout)
     assert not any(stage["ran"] for stage in again["stages"])
     assert not again["registered"]
+    (clone.root / photo).unlink()
+    refusal = clone.iml("run", code=1, IML_STATE=str(state)).stderr
+    assert "`dvc update data/demo.dvc` once s3://archive/demo has the same" in refusal

@@ -125,7 +125,7 @@ def _present(evidence: Evidence) -> Iterator[Finding]:
             what = f"object {md5} is missing from {evidence.objects.place(md5)}"
             found.append(missing(what, named[md5]))
     erased = Counter(stones[md5].line() for md5 in absent if md5 in stones)
-    urls = "".join(f" or {one.url}" for one in evidence.objects.imports)
+    urls = "".join(f" or {one.url}" for one in evidence.objects.imports())
     what = f"the remote{urls} has all {len(named) - erased.total()} objects"
     yield from found or [verified(what, evidence.objects.name)]
     for line, count in erased.items():

@@ -106,9 +106,9 @@ def _other_bytes(stays: Project, photo: str) -> None:
     url = f"s3://{stays.bucket}-plain/made"
     stays.client.put_object(Bucket=f"{stays.bucket}-plain", Key=f"made/{photo}", Body=b"other")
     with collect(NAME) as evidence:
-        (one,) = evidence.objects.imports
+        (one,) = evidence.imports()
         other = imports.Import(url, one.options, {photo: "null"}, one.listing)
-        evidence.objects.imports.insert(0, other)
+        evidence.objects.imports = lambda: [other, one]
         (fault,) = faults(audit(evidence, deep=True))
     assert fault.startswith(f"{Verdict.BROKEN} data/made/{photo}: the object ")
     assert f"in {url}/{photo}, version null" in fault

@@ -97,7 +97,7 @@ def imported() -> imports.Import:
 
 def objects() -> Objects:
     found = Objects.of_workspace()
-    found.imports.append(imported())
+    found.imports = lambda: [imported()]
     return found
 
 
@@ -162,7 +162,8 @@ def test_other_bytes_under_a_version_are_found(root: Path, bucket: Bucket) -> No
     bucket.client.put_object(Bucket="plain", Key=NAMES[0], Body=b"other")
     store = Objects.of_workspace()
     listing = imported().listing
-    store.imports.append(imports.Import("s3://plain", {}, {NAMES[0]: "null"}, listing))
+    other = imports.Import("s3://plain", {}, {NAMES[0]: "null"}, listing)
+    store.imports = lambda: [other]
     with pytest.raises(EvidenceError, match=f"its MD5 is {md5(b'other')}"):
         store.read(md5(NAMES[0].encode()))
 
