@@ -123,9 +123,13 @@ def _stages(
     data = [name for name in changed if name.endswith(".dvc")]
     if data:
         # Its photos would be in no cache, no remote and no commit: nobody could audit the version.
+        stays = workspace.imported(Path(data[0]).stem)
+        take = f"`dvc commit -f {data[0]}`"
+        if stays:
+            take = f"`dvc update {data[0]}` once {stays} has the same"
         raise CheckError(
             f"the data differ from {', '.join(data)}",
-            hint=f"take them in with `dvc commit -f {data[0]}`, or undo with `dvc checkout`",
+            hint=f"take them in with {take}, or undo with `dvc checkout`",
         )
     if not changed:
         run_logger().info("nothing has changed since the last run")

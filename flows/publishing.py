@@ -36,6 +36,7 @@ def take_inbox(params: Params) -> None:
     if not batches:
         return
     folder = DATA / params.prepare.datasets[0]
+    workspace.require_own(folder)
     repository.unsettle()
     taken = inbox.take(box, batches, folder, params.prepare.max_megapixels)
     for name, batch in taken.items():

@@ -57,7 +57,7 @@ def collect(reference: str, *, whole: bool = True) -> Iterator[Evidence]:
         model = entry and _found(lambda: client.get_model_version_download_uri(name, str(version)))
         part = "" if whole else str(Path(layout.RECORD).parent)
         own = _fetch(run and run.info.artifact_uri, Path(scratch, "run"))
-        yield Evidence(
+        evidence = Evidence(
             model=name,
             version=version,
             source=f"{registry.ledger.name}, {registry.store.name}",
@@ -72,6 +72,9 @@ def collect(reference: str, *, whole: bool = True) -> Iterator[Evidence]:
             checkpoints=kept,
             tombstones=tombstones.read(TOMBSTONES, own / TOMBSTONES.name),
         )
+        if evidence.objects:
+            evidence.objects.imports = evidence.imports
+        yield evidence
 
 
 def _or_none(ask: Callable[[], Any], absent: type[Exception]) -> Any:

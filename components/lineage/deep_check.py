@@ -116,14 +116,16 @@ def hash_all(
     bad: list[Finding] = []
     count, size, lost = 0, 0, 0
     # As many threads as processors for a folder; waiting for a server costs none.
-    threads = len(os.sched_getaffinity(0)) if objects.local else 16
+    near = objects.local and not objects.imports()
+    threads = len(os.sched_getaffinity(0)) if near else 16
     with open(notes, "a", encoding="ascii") as file, ThreadPoolExecutor(threads) as pool:
         if not file.tell():
             print(int(time.time()), file=file)
         for start in range(0, len(left), _CHUNK):
             hashed = _hash_chunk(objects, pool, left[start : start + _CHUNK])
             # Missing objects are reported by the check of `data`.
-            bad += [_finding(result) for result in hashed if result.md5 and not result.good]
+            wrong = [result for result in hashed if result.md5 and not result.good]
+            bad += [_finding(result, objects.place(result.job.md5)) for result in wrong]
             file.writelines(f"{result.job.note}\n" for result in hashed if result.good)
             file.flush()
             count, size = count + len(hashed), size + sum(result.size for result in hashed)
@@ -190,10 +192,10 @@ def _hash(objects: Objects, job: Job) -> Hashed:
     return Hashed(job, md5.hexdigest(), sha256.hexdigest() if sha256 else None, size)
 
 
-def _finding(result: Hashed) -> Finding:
+def _finding(result: Hashed, place: str) -> Finding:
     job = result.job
     if result.md5 != job.md5.removesuffix(".dir"):
-        what = f"the object {job.md5} in the remote was changed"
+        what = f"the object {job.md5} in {place} was changed"
         return broken(what, job.path, job.md5, result.md5)
     what = "the photo is not the one that the manifest names (SHA-256)"
     return broken(what, job.path, job.sha256, result.sha256)

@@ -307,7 +307,7 @@ def erase(stones: Sequence[Tombstone]) -> Erased:
             for index in sorted(root.glob(f"*/{INDEX}")):
                 _leave_out(index.parent, stones)
         for name in sorted({stone.dataset for stone in stones}):
-            if (DATA / f"{name}.dvc").is_file():
+            if (DATA / f"{name}.dvc").is_file() and not workspace.imported(name):
                 workspace.dvc_add(DATA / name)
         _drop_caches()
         gone = {md5 for stone in stones for md5 in stone.objects}
@@ -375,7 +375,7 @@ def _leftovers(
 ) -> Iterator[Path]:
     """Files of this project that are one of the erased objects, or were made from a photo."""
     skipped = {str(Path.cwd() / ".git"), str(Path.cwd() / ".venv"), *(s.name for s in stores)}
-    for root in dict.fromkeys((Path.cwd(), state_dir())):
+    for root in dict.fromkeys((Path.cwd(), state_dir(), Objects.of_cache().fetched)):
         for folder, inner, names in os.walk(root):
             inner[:] = [name for name in inner if os.path.join(folder, name) not in skipped]
             for path in (Path(folder, name) for name in names):
@@ -418,7 +418,12 @@ def _remove(path: Path) -> bool:
 
 def _notes(stones: Sequence[Tombstone], gone: set[str]) -> list[str]:
     """What a person has to know, or to do."""
-    found = []
+    found = [
+        f"they are still at {url}: its owner has to delete them there with every version and take "
+        f"them out of {INDEX}; then `dvc update {DATA / name}.dvc`"
+        for name in sorted({stone.dataset for stone in stones})
+        if (url := workspace.imported(name))
+    ]
     unknown = {name for stone in stones for name, use in stone.versions.items() if use == _UNKNOWN}
     if unknown:
         found.append(

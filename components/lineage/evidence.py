@@ -20,7 +20,8 @@ from components.core.files import read_json, sha256_json
 from components.registry import layout, schemas
 from components.registry.chain import Event, Row
 from components.registry.tombstones import Tombstones
-from components.workspace import history
+from components.workspace import history, imports
+from components.workspace.imports import Import
 from components.workspace.remote import MissingError, Objects, listed
 
 
@@ -192,6 +193,13 @@ class Evidence:
     def clean(self) -> bool:
         """Whether the version was made from its commit alone."""
         return self.has_record and bool(self.record.get("git", {}).get("clean"))
+
+    def imports(self) -> list[Import]:
+        """The version's data sets that stay in S3; none where there is no record."""
+        found = self.record.get("datasets") if self.has_record else None
+        rows = found.values() if isinstance(found, dict) else ()
+        every = (imports.of(row.get("dvc")) for row in rows if isinstance(row, dict))
+        return [one for one in every if one]
 
     @property
     def remote(self) -> Objects:

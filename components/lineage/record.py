@@ -41,6 +41,7 @@ from components.core.paths import (
     VALIDATION,
 )
 from components.registry import layout
+from components.workspace import imports
 
 # 4: several data sets, `parameters.datasets` and two columns of the manifest; 5: outputs that show
 # photos (`sheet`, `gallery`) are in no version's folder
@@ -175,7 +176,7 @@ def _entry(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def _dataset(name: str) -> dict[str, Any]:
     """A data set's name, licence and source, and the hashes of what describes it."""
-    path, tracked = DATA / name / "dataset.yaml", DATA / f"{name}.dvc"
+    path = DATA / name / "dataset.yaml"
     try:
         block = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -190,7 +191,7 @@ def _dataset(name: str) -> dict[str, Any]:
         "source": str(block.get("source", "")),
         "dataset_yaml_sha256": sha256_file(path),
         "boxes_sha256": _hash(DATA / name / "boxes.json"),
-        "dvc": yaml.safe_load(tracked.read_text(encoding="utf-8")) if tracked.is_file() else None,
+        "dvc": imports.read(DATA / f"{name}.dvc"),
     }
 
 

@@ -25,6 +25,7 @@ from components.registry import chain, layout
 from components.registry.ledger import Ledger
 from components.registry.versions import Registry, registration
 from components.workspace import remote
+from components.workspace.imports import Import
 from components.workspace.remote import MissingError, Objects
 
 _DAY = 86_400
@@ -73,14 +74,20 @@ def holdings(days: float, *, with_remote: bool) -> list[Holding]:
         InputError: ledger, MLflow or remote do not answer.
     """
     before, state = time.time() - days * _DAY, state_dir()
-    champions, needed = _versions()
     far, near = Objects.of_workspace(), Objects.of_cache()
+    champions, needed = _versions(far)
     here, named = (_listed(names, far, near) for names in remote.named_by_git())
     lost = set(far.missing(needed | named))  # the cache alone may have them
-    found = [_folder(place, *about, before) for place, about in _CACHES.items()]
+    found = [
+        _folder(f"{state.name}/{place}", state / place, *about, before)
+        for place, about in _CACHES.items()
+    ]
     found.append(_copies(state / paths.MODEL_CACHE, champions, before))
     why = "objects of this workspace; others are fetched from the remote when needed"
     found.append(_objects("DVC cache", why, near, here | lost, before))
+    why = "photos of data sets that stay in S3, as fetched; fetched again where missing"
+    old = 0 if lost else before  # this may be the last copy
+    found.append(_folder("DVC cache, fs", near.fetched, why, "*/*", old))
     why = "what versions, branches and tags were made from and made"
     found.append(_objects("DVC remote", why, far, needed | named, before if with_remote else 0))
     found.append(Holding(str(RUNS), f"results of stages and commands; {_KEPT}", _size(RUNS), {}))
@@ -98,9 +105,12 @@ def _accounted(*stores: Objects) -> set[str]:
     return {str(paths.CACHE), *inner}
 
 
-def _versions() -> tuple[set[str], set[str]]:
-    """Signatures of champions, and the objects of every version that MLflow has."""
-    champions, needed = set(), set()
+def _versions(far: Objects) -> tuple[set[str], set[str]]:
+    """Signatures of champions, and the objects of every version that MLflow has.
+
+    The remote `far` learns which of them stay in S3.
+    """
+    champions, needed, found = set(), set(), list[Import]()
     for model in Ledger().models():
         registry = Registry.open(model)
         rows = registry.rows()
@@ -110,6 +120,8 @@ def _versions() -> tuple[set[str], set[str]]:
         for version in registry.present(rows):
             with collect(f"{model}/{version}", whole=False) as evidence:
                 needed |= set(_needs(evidence))
+                found += [one for one in evidence.imports() if one not in found]
+    far.imports = lambda: found
     return champions, needed
 
 
@@ -145,8 +157,8 @@ def _objects(name: str, why: str, store: Objects, keep: set[str], before: float)
     return Holding(name, why, total, going, lambda: store.remove(going))
 
 
-def _folder(place: Path, why: str, pattern: str, before: float) -> Holding:
-    entries, name = list((state_dir() / place).glob(pattern)), f"{state_dir().name}/{place}"
+def _folder(name: str, place: Path, why: str, pattern: str, before: float) -> Holding:
+    entries = list(place.glob(pattern))
     going = {str(path): _size(path) for path in entries if _touched(path) < before}
     return Holding(name, why, sum(map(_size, entries)), going, lambda: _remove(going))
 

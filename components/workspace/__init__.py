@@ -22,7 +22,7 @@ import yaml
 from components.core.errors import CheckError, ImlError, InputError
 from components.core.files import held, read_json, sha256_bytes, write_json
 from components.core.paths import DATA, RUN_LOCK, RUNNING, state_dir
-from components.workspace import remote
+from components.workspace import imports, remote
 from components.workspace.processes import (
     call,
     drop_stale_locks,
@@ -176,13 +176,22 @@ def stages() -> list[str]:
 def require(datasets: Iterable[str]) -> None:
     """Check what every run needs, before anything heavy is imported.
 
-    Raises InputError: no git, no repository or commit in it, or a data set that is absent.
+    Raises InputError: no git, no repository or commit in it, a data set that is absent, or one in
+    S3 whose file does not fix every byte.
     """
     git_commit()
     for folder in (DATA / name for name in datasets):
+        tracked = _tracked(folder.name)
+        imported = imports.of(imports.read(tracked))
+        if imported:
+            imported.check(str(tracked))
         if folder.is_dir():
             continue
-        tracked = folder.with_name(f"{folder.name}.dvc")
+        if imported and (gone := imported.gone()):
+            others = f", and {len(gone) - 1} more," if len(gone) > 1 else ""
+            what = f"{imported.named(gone[0])}{others} cannot be fetched: no longer in S3"
+            hint = f"restore it, or go on without it: `dvc update {tracked}`"
+            raise InputError(what, where=str(folder), hint=hint)
         if tracked.exists():
             pull = f"dvc pull {_REMOTES.get(folder.name, '')}{tracked}"
             hint = f"fetch it with `{pull}`, or name another one in params.yaml"
@@ -191,15 +200,35 @@ def require(datasets: Iterable[str]) -> None:
         raise InputError("the data set is absent", where=str(folder), hint=hint)
 
 
+def _tracked(dataset: str) -> Path:
+    return DATA / f"{dataset}.dvc"
+
+
+def imported(dataset: str) -> str:
+    """Where the photos of a data set stay in S3; empty for any other."""
+    found = imports.of(imports.read(_tracked(dataset)))
+    return found.url if found else ""
+
+
+def require_own(folder: Path) -> None:
+    """Raises InputError for a data set that stays in S3, since nothing is written there."""
+    if url := imported(folder.name):
+        hint = f"change it there, then `dvc update {_tracked(folder.name)}`"
+        raise InputError(f"stays at {url}", where=str(folder), hint=hint)
+
+
 def _targets(datasets: Iterable[str]) -> list[str]:
     """The pipeline and the .dvc files of its data sets; others are no concern of a run."""
-    tracked = [f"{DATA / name}.dvc" for name in datasets]
-    return ["dvc.yaml", *(name for name in tracked if Path(name).exists())]
+    tracked = map(_tracked, datasets)
+    return ["dvc.yaml", *(str(path) for path in tracked if path.exists())]
 
 
 def changed(datasets: Iterable[str]) -> dict[str, Any]:
     """What has changed by `dvc status`, by stage or .dvc file; other data sets do not count."""
-    return json.loads(dvc("status", "--json", *_targets(datasets)))
+    elsewhere = [name for name in datasets if imported(name)]
+    own = _targets(name for name in datasets if name not in elsewhere)
+    found: dict[str, Any] = json.loads(dvc("status", "--json", *own))
+    return found | (remote.differing(_targets(elsewhere)[1:]) if elsewhere else {})
 
 
 def dvc_add(path: Path) -> None:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from io import FileIO
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import cached_property
+from io import BytesIO, FileIO
 from pathlib import Path
 from tempfile import gettempdir
 from types import SimpleNamespace
 from typing import Any
 
 from components.core.errors import EvidenceError, InputError, UnavailableError, brief
+from components.workspace.imports import Import
 
 FOLDER = "files/md5"  # of DVC 3's layout, below the remote's root
 _NAME = re.compile(r"[0-9a-f]{32}(\.dir)?")
@@ -26,13 +28,16 @@ class MissingError(EvidenceError):
 class Objects:
     """Objects by MD5; the MD5 of a folder ends in `.dir` and its object lists the files.
 
-    Nothing in the store is trusted: `read` hashes what it returns.
+    Nothing in the store is trusted: `read` hashes what it returns. Objects that the listings of
+    imports name are looked for there, too: of these the store needs to have the listings alone.
+    What gives the imports, `imports`, is called when an object is first asked for.
     """
 
     def __init__(self, store: Any, name: str) -> None:
         self._store = store
         self.name = name
         self.local = store.fs.protocol == "local"
+        self.imports: Callable[[], Sequence[Import]] = tuple
 
     @classmethod
     def of_cache(cls) -> Objects:
@@ -42,6 +47,11 @@ class Objects:
         with Repo() as repo:
             store = repo.cache.local
         return cls(store, str(store.path))
+
+    @property
+    def fetched(self) -> Path:
+        """Of a cache: where DVC keeps what it fetched for imports, by its path."""
+        return Path(self.name).parents[1] / "fs"
 
     @classmethod
     def of_remotes(cls) -> list[Objects]:
@@ -85,15 +95,38 @@ class Objects:
             raise MissingError(f"{md5!r:.60} is no object's name", where=self.name)
         return str(self._store.oid_to_path(md5))
 
-    def open(self, md5: str) -> FileIO:
+    @cached_property
+    def _elsewhere(self) -> dict[str, list[tuple[Import, str]]]:
+        """Where objects are outside the store, by MD5: imports, and paths in them."""
+        found: dict[str, list[tuple[Import, str]]] = {}
+        for one in self.imports():
+            with suppress(EvidenceError):  # a lost or damaged listing names nothing
+                for path, md5 in listed(self.read(one.listing), one.url).items():
+                    if path in one.versions:
+                        found.setdefault(md5, []).append((one, path))
+        return found
+
+    def _imported(self, md5: str) -> list[tuple[Import, str]]:
+        return [] if md5.endswith(".dir") else self._elsewhere.get(md5, [])
+
+    def place(self, md5: str) -> str:
+        """Where an object should be, for people."""
+        named = [one.named(path) for one, path in self._imported(md5)]
+        return " or ".join(named) or "the remote"
+
+    def open(self, md5: str) -> FileIO | BytesIO:
         """An object as a stream of bytes, S3's with the same methods; raises MissingError."""
         path = self.path(md5)
+        for one, inner in self._imported(md5):
+            if (data := one.read(inner)) is not None:
+                return BytesIO(data)
         try:
             if self.local:
                 return open(path, "rb", buffering=0)
             return self._store.fs.open(path, "rb")
         except (FileNotFoundError, NotADirectoryError):
-            raise MissingError(f"object {md5} is missing", where=self.name) from None
+            what = f"object {md5} is missing from {self.place(md5)}"
+            raise MissingError(what, where=self.name) from None
 
     def read(self, md5: str) -> bytes:
         """An object's bytes; raises MissingError, or EvidenceError where their MD5 differs."""
@@ -147,7 +180,14 @@ class Objects:
             there = [md5 for md5 in real if Path(self.path(md5)).is_file()]
         else:
             there = self._store.oids_exist(real, jobs=8)
-        return sorted(wanted - set(there))
+        lost = wanted - set(there)
+        named = {md5: found for md5 in lost if (found := self._imported(md5))}
+        asked = {id(one): one for found in named.values() for one, _ in found}
+        gone = {(key, path) for key, one in asked.items() for path in one.gone()}
+        for md5, found in named.items():
+            if not any((id(one), path) in gone for one, path in found):
+                lost.remove(md5)
+        return sorted(lost)
 
     def sizes(self) -> dict[str, tuple[int, float]]:
         """Bytes of every object, and when it was written (seconds since 1970)."""
@@ -210,15 +250,39 @@ def fill(targets: list[str]) -> None:
 
     with Repo() as repo:
         outs = repo.index.targets_view(targets).outs
-        named = {str(out): out.hash_info.value for out in outs if out.use_cache and out.hash_info}
+        outs = [out for out in outs if out.use_cache and out.hash_info]
+        named = {str(out): out.hash_info.value for out in outs}
+        own = {str(out) for out in outs if out.can_push}  # of an import, only its listing goes
         objects, cache = Objects.of_workspace(), repo.cache.local
         with _answering(objects.name):
             objects.fill(named, cache)
             for path, md5 in [*named.items()]:
-                if md5.endswith(".dir"):
+                if md5.endswith(".dir") and path in own:
                     files = listed(objects.read(md5), path)
                     named |= {f"{path}/{name}": file for name, file in files.items()}
             objects.fill(named, cache)
+
+
+def differing(targets: list[str]) -> dict[str, Any]:
+    """Imports whose copies here are not what their `.dvc` files say, in the form of `dvc status`.
+
+    That command compares with the bucket's newest objects too, which are no concern of a run, and
+    with what `dvc pull` leaves out of DVC's cache: the photos, and the listing, which is put there.
+    """
+    from dvc.repo import Repo
+    from dvc_data.hashfile.build import build
+    from dvc_data.hashfile.transfer import transfer
+
+    found = {}
+    with Repo() as repo:
+        cache = repo.cache.local
+        for out in repo.index.targets_view(targets).outs:
+            made, _, tree = build(cache, out.fs_path, out.fs, "md5", ignore=out.dvcignore)
+            if tree.hash_info == out.hash_info:
+                transfer(made, cache, {tree.hash_info}, shallow=True)
+            else:
+                found[out.stage.relpath] = [{"changed outs": {str(out): "modified"}}]
+    return found
 
 
 @contextmanager

@@ -42,11 +42,14 @@ _VALUES = {  # of reports, for people
 
 
 def folder_named(name: str) -> Path:
-    """Where a data set of this name is made; raises InputError for a name that is a path."""
+    """Where a data set of this name is made or changed; raises InputError for a path, or S3's."""
+    from components.workspace import require_own
+
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise InputError(
             f"{name!r} is not a name", hint="use letters, digits, dots, dashes, underscores"
         )
+    require_own(DATA / name)
     return DATA / name
 
 

@@ -103,7 +103,11 @@ def _present(evidence: Evidence) -> Iterator[Finding]:
     stones = evidence.tombstones.objects
     lost = [md5 for md5 in absent if md5 not in stones]
     found = [
-        broken(f"object {md5} has a tombstone, but is still there: erase it again", named[md5])
+        broken(
+            f"object {md5} has a tombstone, but is still in {evidence.objects.place(md5)}: "
+            "erase it again",
+            named[md5],
+        )
         for md5 in sorted((named.keys() & stones.keys()) - set(absent))
     ]
     for path, md5 in every:
@@ -113,12 +117,16 @@ def _present(evidence: Evidence) -> Iterator[Finding]:
         except CheckError as error:
             found.append(refused(error))  # whether what it lists is there is unknown
     if len(lost) > _NAMED:
-        what = f"{len(lost)} objects are missing from the remote"
+        first = evidence.objects.place(lost[0])
+        what = f"{len(lost)} objects are missing, the first from {first}"
         found.append(missing(what, f"{named[lost[0]]}, ..."))
     else:
-        found += [missing(f"object {md5} is missing from the remote", named[md5]) for md5 in lost]
+        for md5 in lost:
+            what = f"object {md5} is missing from {evidence.objects.place(md5)}"
+            found.append(missing(what, named[md5]))
     erased = Counter(stones[md5].line() for md5 in absent if md5 in stones)
-    what = f"the remote has all {len(named) - erased.total()} objects"
+    urls = "".join(f" or {one.url}" for one in evidence.objects.imports())
+    what = f"the remote{urls} has all {len(named) - erased.total()} objects"
     yield from found or [verified(what, evidence.objects.name)]
     for line, count in erased.items():
         yield remark(f"{count} objects are absent, by tombstone ({line})", evidence.objects.name)

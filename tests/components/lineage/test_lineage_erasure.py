@@ -188,7 +188,7 @@ def test_killed_it_is_finished_by_the_same_command(whole: Path) -> None:
     os.killpg(running.pid, signal.SIGKILL)
     running.wait()
     answer = audited(1)
-    assert "has a tombstone, but is still there: erase it again" in said(answer)
+    assert "has a tombstone, but is still in the remote: erase it again" in said(answer)
     assert answer.verdict == Verdict.BROKEN
     done = subprocess.run(COMMAND, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
