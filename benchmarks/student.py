@@ -9,8 +9,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnxruntime
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -18,6 +20,7 @@ from benchmarks.peers import peers as load_peers
 from components.core.params import Distill
 from components.core.seeds import fix_torch
 from components.export.onnx import INPUT, export
+from components.student.copies import joined
 from components.student.model import Student, build, configure
 
 SIZE = 512  # pixels a side
@@ -40,16 +43,18 @@ def bench_student(
         peers: a folder as `benchmarks.peers` wants it, or None.
 
     Returns:
-        `size`, `threads`, and by backbone: `parameters`, `gmac_at_224`, the seconds that one photo
-        takes as `backbone_seconds`, `student_seconds` and `onnx_seconds` (the exported student in
-        ONNX Runtime), and `ratio`, student to backbone. With peers `peers`: the seconds of each
-        peer and student, alternately; the `fastest` peer, and by backbone how many
-        `times_faster` the student is.
+        `size`, `threads`, `copies_seconds` (what finding copy-moves adds to the answer), and by
+        backbone: `parameters`, `gmac_at_224`, the seconds that one photo takes as
+        `backbone_seconds`, `student_seconds` and `onnx_seconds` (the exported student in ONNX
+        Runtime), and `ratio`, student to backbone. With peers `peers`: the seconds of each peer and
+        student, alternately; the `fastest` peer, and by backbone how many `times_faster` the
+        student is.
 
     Raises:
         InputError: a folder without peers.
     """
     found: dict[str, Any] = {"size": SIZE, "threads": params.threads}
+    found["copies_seconds"] = _copies_seconds()
     students = {}
     for name in backbones:
         fix_torch(params.seed, params.threads)
@@ -68,6 +73,18 @@ def _against(students: Mapping[str, Student], peers: Runs) -> dict[str, Any]:
     fastest = min(peers, key=seconds.__getitem__)
     faster = {name: seconds[fastest] / seconds[name] for name in own}
     return {"seconds": seconds, "fastest": fastest, "times_faster": faster}
+
+
+def _copies_seconds() -> float:
+    """The fastest round of `copies.joined` on a photo with structure of all sizes."""
+    layers = [
+        F.interpolate(torch.rand(1, 3, side, side), (SIZE, SIZE), mode="bicubic")
+        for side in (8, 16, 32, 64, 128, SIZE)
+    ]
+    photo = torch.cat(layers).mean(0).mul(255).clamp(0, 255)
+    pixels = photo.byte().permute(1, 2, 0).contiguous().numpy()
+    answer = np.full(pixels.shape[:2], 0.05, np.float32)
+    return _fastest({"copies": partial(joined, answer, pixels)}, _WARM, _ROUNDS)["copies"]
 
 
 def _photo() -> Tensor:

@@ -9,7 +9,8 @@ def test_student_and_backbone_are_timed_in_one_run(settings, monkeypatch):
     monkeypatch.setattr(bench, "SIZE", 64)
     monkeypatch.setattr(bench, "_ROUNDS", 2)
     found = bench.bench_student(["mobilenetv3_large_100"], settings())
-    assert set(found) == {"size", "threads", "mobilenetv3_large_100"}
+    assert set(found) == {"size", "threads", "copies_seconds", "mobilenetv3_large_100"}
+    assert found["copies_seconds"] > 0
     row = found["mobilenetv3_large_100"]
     assert 2_900_000 < row["parameters"] < 3_200_000
     assert 0.2 < row["gmac_at_224"] < 0.4
