@@ -180,6 +180,26 @@ def student(
 
 
 @app.command()
+def peer(
+    folder: Annotated[Path, typer.Argument(help="Folder with the package imdlbenco.")],
+    name: Annotated[str, typer.Option(help="SparseViT or PSCC_Net.")],
+    minutes: Annotated[float, typer.Option(min=0.01, help="Of one core, for training.")] = 35,
+    as_json: AsJson = False,
+) -> None:
+    """Train a published network on the prepared photos' true masks; score it as the student is.
+
+    The package: pip install --no-deps --target FOLDER imdlbenco yacs
+    """
+    from benchmarks.peer_training import SIZES, bench_peer
+    from components.core import params
+    from components.core.errors import InputError
+
+    if name not in SIZES:
+        raise InputError(f"unknown: {name!r}", where="--name", hint=" or ".join(SIZES))
+    _report(name, bench_peer(folder, name, minutes, params.load()), as_json)
+
+
+@app.command()
 def answers(
     student: Annotated[Path, typer.Option(help="A student's folder, e.g. runs/export.")],
     data: Annotated[Path, typer.Option(help="A folder of photos.")],

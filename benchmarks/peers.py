@@ -1,4 +1,4 @@
-"""Published networks to compare the student's speed with, from an `imdlbenco` package beside ours.
+"""Published networks to compare the student with, from an `imdlbenco` package beside ours.
 
 Its pins do not fit ours, so it lies in a folder of its own, without its dependencies:
 
@@ -12,7 +12,7 @@ import io
 import sys
 import types
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -27,16 +27,32 @@ INSTALL = "pip install --no-deps --target FOLDER imdlbenco yacs"
 _PACKAGE = "IMDLBenCo"
 # Class to module below the package's model zoo, and arguments beside the side of the photo.
 _PEERS: dict[str, tuple[str, Callable[[int], dict[str, Any]]]] = {
-    "SparseViT": ("sparse_vit.sparse_vit", lambda size: {"img_size": size}),
+    "SparseViT": ("sparse_vit.sparse_vit", lambda size: {"img_size": size, **_sparse(size)}),
     "MVSSNet": ("mvss_net.mvssnet", lambda size: {}),
     "PSCC_Net": ("pscc_net.pscc_net", lambda size: {"input_size": size, "pretrain_path": ""}),
 }
+
+
+def _sparse(size: int) -> dict[str, list[int]]:
+    """SparseViT's attention grids as shares of the photo, which are published for 512 pixels."""
+    parts = {"s_blocks3": (8, 4, 2, 1), "s_blocks4": (2, 1)}
+    return {name: [512 * part // size for part in given] for name, given in parts.items()}
 
 
 def peers(folder: Path, size: int) -> dict[str, Callable[[], object]]:
     """What runs each peer once on one photo of `size` a side, with random weights, as published.
 
     Their forward passes end with their losses, which cost next to nothing beside the rest.
+
+    Raises:
+        InputError: as `networks`.
+    """
+    made = networks(folder, dict.fromkeys(_PEERS, size))
+    return {name: _run(network.eval(), size) for name, network in made.items()}
+
+
+def networks(folder: Path, sizes: Mapping[str, int]) -> dict[str, nn.Module]:
+    """Peers by name, each for photos of so many pixels a side, with random weights.
 
     Raises:
         InputError: the folder does not hold the package, or it does not load.
@@ -46,10 +62,11 @@ def peers(folder: Path, size: int) -> dict[str, Callable[[], object]]:
     with _importable(folder):
         try:
             made = {}
-            for name, (module, arguments) in _PEERS.items():
+            for name, size in sizes.items():
+                module, arguments = _PEERS[name]
                 found = importlib.import_module(f"{_PACKAGE}.model_zoo.{module}")
-                made[name] = getattr(found, name)(**arguments(size)).eval()
-            return {name: _run(network, size) for name, network in made.items()}
+                made[name] = getattr(found, name)(**arguments(size))
+            return made
         except (ImportError, AttributeError, TypeError) as error:
             raise InputError(
                 f"this version does not load ({error})", where=str(folder), hint=INSTALL
