@@ -26,7 +26,7 @@ import numpy as np
 from PIL import Image
 
 LARGEST = 640  # pixels of the longer side at which photos are matched; larger ones are shrunk to it
-CELL, POINTS = 8, 1600  # pixels of a cell of the grid; about so many cells at most, at each size
+CELL, POINTS = 6, 2800  # pixels of a cell of the grid; about so many cells at most, at each size
 LEVELS = (1.0, 0.84, 0.7)  # of the photo's size; copies 0.65 to 1.5 times as large are found
 PATCH, SPACING = 8, 1.5  # samples of a descriptor's side, and pixels between them
 CORNER, CONTRAST = 0.05, 2.0  # least response of a keypoint, least deviation of its patch, grey
@@ -42,6 +42,7 @@ REACH, NEAR = 61, 3  # pixels of the window around a region's pixel, and keypoin
 WHOLE = 0.4  # of the photo: a move that repeats more is a pattern
 
 _EDGE = 8  # pixels along the border without keypoints
+_ROWS = 512  # keypoints that are compared with all others at a time; bounds memory
 
 
 class _Points(NamedTuple):
@@ -177,21 +178,27 @@ def _of_level(grey: np.ndarray, level: float) -> _Points:
 
 def _pairs(points: _Points) -> tuple[np.ndarray, np.ndarray]:
     """Numbers (N,), (N,) of keypoints that look alike, each pair in both directions."""
-    own = (points.patches**2).sum(axis=1)
-    distance = own[:, None] + own - 2 * points.patches @ points.patches.T
     spot = np.stack([points.places.real, points.places.imag], axis=1).astype(np.float32)
-    apart = (spot**2).sum(axis=1)
-    apart = apart[:, None] + apart - 2 * spot @ spot.T
-    distance[apart < APART**2] = np.inf
-    every = np.arange(len(own))
-    nearest = distance.argmin(axis=1)
-    first = distance[every, nearest]
-    distance[apart[nearest] < SAME**2] = np.inf
-    second = distance.min(axis=1)
-    clear = np.isfinite(second) & (first < RATIO**2 * second)
-    a, b = every[clear], nearest[clear]
-    both = np.unique(np.concatenate([np.stack([a, b], 1), np.stack([b, a], 1)]), axis=0)
+    found = []
+    for start in range(0, len(spot), _ROWS):
+        distance = _squares(points.patches[start : start + _ROWS], points.patches)
+        apart = _squares(spot[start : start + _ROWS], spot)
+        distance[apart < APART**2] = np.inf
+        rows, nearest = np.arange(len(distance)), distance.argmin(axis=1)
+        first = distance[rows, nearest]
+        distance[_squares(spot[nearest], spot) < SAME**2] = np.inf
+        second = distance.min(axis=1)
+        clear = np.isfinite(second) & (first < RATIO**2 * second)
+        found.append(np.stack([start + rows[clear], nearest[clear]], axis=1))
+    one = np.concatenate(found)
+    both = np.unique(np.concatenate([one, one[:, ::-1]]), axis=0)
     return both[:, 0], both[:, 1]
+
+
+def _squares(some: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Squared distances between rows, (M, C) and (N, C): (M, N)."""
+    products: np.ndarray = some @ others.T
+    return (some**2).sum(axis=1)[:, None] + (others**2).sum(axis=1) - 2 * products
 
 
 def _agreed(points: _Points, a: np.ndarray, b: np.ndarray) -> list[Move]:
