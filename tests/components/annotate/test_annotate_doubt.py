@@ -189,7 +189,7 @@ def test_no_student_has_learnt_what_it_judges(made, settings, steady_torch, monk
         return [np.zeros(photo.shape[:2], np.float32) for photo in photos]
 
     monkeypatch.setattr(doubt, "trained", trained)
-    monkeypatch.setattr(doubt, "probabilities", answers)
+    monkeypatch.setattr(doubt, "network", answers)
     doubts(
         made,
         settings.model_copy(
