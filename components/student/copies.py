@@ -27,7 +27,7 @@ from PIL import Image
 
 LARGEST = 640  # pixels of the longer side at which photos are matched; larger ones are shrunk to it
 CELL, POINTS = 6, 2800  # pixels of a cell of the grid; about so many cells at most, at each size
-LEVELS = (1.0, 0.84, 0.7)  # of the photo's size; copies 0.65 to 1.5 times as large are found
+LEVELS = (1.0, 0.84, 0.7)  # of the photo's size; copies 0.7 to 1.4 times as large are found
 PATCH, SPACING = 8, 1.5  # samples of a descriptor's side, and pixels between them
 CORNER, CONTRAST = 0.05, 2.0  # least response of a keypoint, least deviation of its patch, grey
 STEPS = 300.0  # of a descriptor of unit length; 64 products stay below 2 ** 24
