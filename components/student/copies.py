@@ -83,9 +83,13 @@ def joined(probability: np.ndarray, photo: np.ndarray) -> np.ndarray:
     small, answer = photo, probability
     if scale < 1:
         small = np.asarray(Image.fromarray(photo).resize(size, Image.Resampling.BILINEAR))
+    every = moves(small)
+    if not every:
+        return probability
+    if scale < 1:
         shrunk = Image.fromarray(probability).resize(size, Image.Resampling.BILINEAR)
         answer = np.asarray(shrunk)
-    found = _copied(small, answer)
+    found = _copied(small, answer, every)
     if found is None:
         return probability
     if scale < 1:
@@ -102,13 +106,14 @@ def moves(photo: np.ndarray) -> list[Move]:
     return _agreed(points, *_pairs(points))
 
 
-def _copied(photo: np.ndarray, answer: np.ndarray) -> np.ndarray | None:
+def _copied(photo: np.ndarray, answer: np.ndarray, every: list[Move]) -> np.ndarray | None:
     """float32 (H, W): 0, or 0.5 to 1 where the photo was copied to; None where nowhere."""
     found: np.ndarray | None = None
     clipped = np.clip(answer, 1e-6, 1 - 1e-6)
     logits = np.log(clipped / (1 - clipped))
-    for move in moves(photo):
-        sides = [_alike(photo, move), _alike(photo, move.back())]
+    windows = _windows(photo)
+    for move in every:
+        sides = [_alike(windows, move), _alike(windows, move.back())]
         if _solid(np.maximum(*sides) > ALIKE).mean() > WHOLE:
             continue
         places = (move.sources, move.targets)
@@ -212,10 +217,7 @@ def _agreed(points: _Points, a: np.ndarray, b: np.ndarray) -> list[Move]:
         if move is None:
             break
         found.append(move)
-        back = move.back()
-        explained = _near(move, p[left], q[left]) | _near(back, p[left], q[left])
-        if not explained.any():
-            break
+        explained = _near(move, p[left], q[left]) | _near(move.back(), p[left], q[left])
         left = left[~explained]
     return found
 
@@ -266,28 +268,43 @@ def _fitted(p: np.ndarray, q: np.ndarray, turned: bool) -> Move:
     return Move(1 + 0j, shift, p, q)
 
 
-def _alike(photo: np.ndarray, move: Move) -> np.ndarray:
+class _Windows(NamedTuple):
+    """A photo, and what correlating it with any other needs of its windows."""
+
+    pixels: np.ndarray  # float32 (3, H, W), around 0: smaller squares, smaller rounding errors
+    mean: np.ndarray  # float32 (3, H, W)
+    spread: np.ndarray  # float32 (H, W), variance of the three channels together
+
+
+def _windows(photo: np.ndarray) -> _Windows:
+    """Of a photo, uint8 (H, W, 3)."""
+    pixels = np.moveaxis(photo.astype(np.float32) - 128, 2, 0)
+    return _Windows(pixels, *_moments(pixels))
+
+
+def _moments(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and spread of windows, as in `_Windows`."""
+    mean = _mean(pixels, WINDOW)
+    return mean, np.maximum(_mean((pixels**2).sum(0), WINDOW) - (mean**2).sum(0), 0)
+
+
+def _alike(here: _Windows, move: Move) -> np.ndarray:
     """float32 (H, W): correlation of the photo's pixels with those that a move maps them to.
 
     Of the three channels together, over a window; 0 where the move leads outside or to the same
     place.
     """
-    height, width = photo.shape[:2]
+    height, width = here.spread.shape
     x, y = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)[:, None]
     turn, shift = move.turn, move.shift
     there_x = turn.real * x - turn.imag * y + shift.real
     there_y = turn.imag * x + turn.real * y + shift.imag
     valid = (there_x >= 0) & (there_y >= 0) & (there_x <= width - 1) & (there_y <= height - 1)
     valid &= (there_x - x) ** 2 + (there_y - y) ** 2 > APART**2
-    here = photo.astype(np.float32) - 128  # smaller squares, smaller rounding errors
-    there = np.moveaxis(_at(here, there_y, there_x), 2, 0)
-    here = np.moveaxis(here, 2, 0)
-    products = np.stack([(here * there).sum(0), (here**2).sum(0), (there**2).sum(0)])
-    both, one, other = _mean(products, WINDOW)
-    here, there = _mean(here, WINDOW), _mean(there, WINDOW)
-    both = both - (here * there).sum(0)
-    spread = np.maximum(one - (here**2).sum(0), 0) * np.maximum(other - (there**2).sum(0), 0)
-    return both / (np.sqrt(spread) + 3 * NOISE) * valid
+    there = np.moveaxis(_at(np.moveaxis(here.pixels, 0, 2), there_y, there_x), 2, 0)
+    mean, spread = _moments(there)
+    both = _mean((here.pixels * there).sum(0), WINDOW) - (here.mean * mean).sum(0)
+    return both / (np.sqrt(here.spread * spread) + 3 * NOISE) * valid
 
 
 def _region(alike: np.ndarray, places: np.ndarray) -> np.ndarray:
@@ -321,14 +338,14 @@ def _mean(values: np.ndarray, side: int) -> np.ndarray:
         edges = [(0, 0)] * values.ndim
         edges[axis] = (half, half)
         sums = np.moveaxis(np.pad(values, edges, mode="edge"), axis, 0)
-        length, start, width = values.shape[axis], 0, 1
-        total = np.zeros_like(sums[:length])
-        while width <= side:
+        length, start, width = values.shape[axis], 1, 1
+        total = sums[:length].copy()  # the side is odd
+        while 2 * width <= side:
+            sums = sums[:-width] + sums[width:]
+            width *= 2
             if side & width:
                 total += sums[start : start + length]
                 start += width
-            sums = sums[:-width] + sums[width:]
-            width *= 2
         values = np.moveaxis(total / np.float32(side), 0, axis)
     return values
 
