@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import chain, count
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,10 @@ import torch
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.optim import create_optimizer_v2
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 from torchvision.transforms.functional import normalize
 
 from benchmarks.peers import networks
+from benchmarks.student import gmac
 from components.core.params import Distill, Params
 from components.core.paths import DATA, DISTILL_CACHE, PREPARED, PSEUDO_LABELED, state_dir
 from components.core.seeds import fix_torch, hold_memory
@@ -159,6 +160,5 @@ def _predictor(network: nn.Module, size: int) -> Predict:
 
 @torch.inference_mode()
 def _gmac(network: nn.Module, size: int) -> float:
-    with FlopCounterMode(display=False) as counter:
-        _answer(network.eval(), torch.rand(1, 3, size, size), torch.zeros(1, 1, size, size))
-    return float(counter.get_total_flops() / 2e9)
+    photo, mask = torch.rand(1, 3, size, size), torch.zeros(1, 1, size, size)
+    return gmac(partial(_answer, network.eval(), photo, mask))
